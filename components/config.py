@@ -1,0 +1,135 @@
+"""Settings of the steps: each component's section of the configuration."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator, model_validator
+
+from models.config import Section
+
+BehaviorName = Literal["pv", "cart", "fav", "buy"]
+
+LOG_TIMEZONE = ZoneInfo("Asia/Shanghai")
+"""The public log's days are Shanghai days: its first row is 25 November there and 24 November in UTC."""
+
+
+class TrainingNegatives(Section):
+    """How many negatives of each kind a training impression gets. Evaluation sets never depend on it."""
+
+    uniform: Annotated[int, Field(ge=0, le=100)] = 0
+    same_category: Annotated[int, Field(ge=0, le=100)] = 0
+    contemporaneous: Annotated[int, Field(ge=0, le=100)] = 1
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> TrainingNegatives:
+        if self.total == 0:
+            raise ValueError("at least one kind must be above 0, or there is nothing to tell the positive from")
+        return self
+
+    @property
+    def total(self) -> int:
+        """Negatives of one training impression, so that N = 1 + total."""
+        return self.uniform + self.same_category + self.contemporaneous
+
+
+class IngestConfig(Section):
+    """From a behaviour log to impressions (``components/impression_gen``)."""
+
+    window_start: dt.datetime = dt.datetime(2017, 11, 25, 0, 0, 0)
+    """First second kept, local to Asia/Shanghai."""
+    window_end: dt.datetime = dt.datetime(2017, 12, 3, 23, 59, 59)
+    """Last second kept, local to Asia/Shanghai."""
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the window's events between the end of train and the start of eval, by time."""
+    eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the window's events at its end, by time, that the gate judges on."""
+    history_length: Annotated[int, Field(ge=1, le=1000)] = 50
+    """L: events of history kept, the latest ones."""
+    min_history: Annotated[int, Field(ge=0)] = 1
+    """An event with fewer earlier events of its user becomes no impression."""
+    behaviors_as_targets: tuple[BehaviorName, ...] = ("pv", "cart", "fav", "buy")
+    """Kinds of event that become positives; histories hold all kinds."""
+    targets_per_user: Annotated[int, Field(ge=1)] | None = None
+    """At most so many impressions of a user in each split, its latest; null keeps all."""
+    training_negatives: TrainingNegatives = TrainingNegatives()
+    evaluation_negatives: Annotated[int, Field(ge=1, le=100)] = 1
+    """Negatives of an evaluation impression, in each of the three sets."""
+    contemporaneous_events: Annotated[int, Field(ge=1, le=100_000)] = 600
+    """A contemporaneous negative is drawn among so many events after the impression."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 2017
+    user_partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
+    """Files of each split, and units of parallel work. One partition's events must fit in a worker's memory."""
+    block_megabytes: Annotated[int, Field(ge=1, le=1024)] = 8
+    """A plain CSV is split into byte ranges of this size, read in parallel."""
+
+    @field_validator("window_start", "window_end")
+    @classmethod
+    def _naive(cls, value: dt.datetime) -> dt.datetime:
+        if value.tzinfo is not None:
+            raise ValueError("give a local time without an offset; it is read as Asia/Shanghai")
+        return value
+
+    @field_validator("behaviors_as_targets")
+    @classmethod
+    def _some_target(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("name at least one behaviour, each once")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> IngestConfig:
+        if self.window_end <= self.window_start:
+            raise ValueError("window_end must be after window_start")
+        if self.validation_share + self.eval_share >= 1:
+            raise ValueError("validation_share + eval_share must leave a part to train on (be below 1)")
+        if self.min_history > self.history_length:
+            raise ValueError("min_history cannot exceed history_length")
+        return self
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """First and last Unix second kept."""
+        start, end = (t.replace(tzinfo=LOG_TIMEZONE).timestamp() for t in (self.window_start, self.window_end))
+        return int(start), int(end)
+
+
+class TransformConfig(Section):
+    """Ids to dense ids (``components/transform``)."""
+
+    min_item_count: Annotated[int, Field(ge=1)] = 2
+    """Items with fewer events in the train split are unknown."""
+    min_category_count: Annotated[int, Field(ge=1)] = 2
+    max_items: Annotated[int, Field(ge=1)] | None = None
+    """Keep only so many items, the most frequent; null keeps all above the threshold."""
+
+
+class TrainingConfig(Section):
+    """How it is trained (``components/trainer``)."""
+
+    epochs: Annotated[int, Field(ge=1)] = 5
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    """Impressions of one step over all replicas together."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    early_stopping_patience: Annotated[int, Field(ge=1)] = 2
+    """Epochs without a better validation AUC before training stops; the best epoch's weights are kept."""
+    max_validation_impressions: Annotated[int, Field(ge=1)] = 200_000
+    shuffle_buffer: Annotated[int, Field(ge=1)] = 100_000
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    cpu_replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    """Without a GPU: logical CPU devices to mirror over. With GPUs, all of them are used and this is ignored."""
+
+
+class EvaluationConfig(Section):
+    """The gate (``components/evaluator``): judged on contemporaneous negatives of the eval split."""
+
+    min_auc: Annotated[float, Field(gt=0, lt=1)]
+    """Lower bound of AUC. Required: a gate without a bound would let everything through."""
+    max_auc_drop: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    """How far below the latest blessed model's AUC a candidate may be on the same data."""
+    compare_with_blessed: bool = True
+    """False judges by ``min_auc`` alone: the way through when the blessed model can no longer read the data."""
+    baseline_training_impressions: Annotated[int, Field(ge=100)] = 100_000
+    """Train impressions that the logistic-regression baseline is fitted on, at most."""

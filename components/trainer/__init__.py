@@ -1,0 +1,1 @@
+"""Trainer: input pipeline, strategy, training loop, export."""

@@ -1,0 +1,191 @@
+"""The training loop.
+
+A loop of our own over ``strategy.run`` with Keras 3 layers, rather than ``Model.fit``: see "Which Keras"
+in docs/models.md for the experiment that decided it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from components.config import TrainingConfig
+from components.impression import CANDIDATE_ITEM_ID, PADDING_ID
+from components.trainer.metrics import auc_of_histogram, score_histogram
+from models.contract import Ranker
+from models.losses import pointwise_cross_entropy
+from models.optimizers import LazyAdam
+
+_STEPS_PER_CALL: Final = 16
+"""Steps run inside one graph call; more amortises the call, fewer moves the progress bar more often."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """What an epoch gave; losses are means over pairs, in nats."""
+
+    number: int
+    train_loss: float
+    validation_loss: float
+    validation_auc: float
+    seconds: float
+    impressions_per_second: float
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is not finite."""
+
+
+class Trainer:
+    """Trains a model that was created in ``strategy.scope()``.
+
+    Args:
+      model: the model.
+      strategy: over its replicas.
+      learning_rate: of the optimizer.
+      row_decay: see :class:`models.optimizers.LazyAdam`.
+    """
+
+    def __init__(
+        self, model: Ranker, strategy: tf.distribute.Strategy, learning_rate: float, row_decay: float = 0.0
+    ) -> None:
+        self.model = model
+        self.strategy = strategy
+        with strategy.scope():
+            self.optimizer = LazyAdam(learning_rate, row_decay)
+            self.optimizer.build(model.trainable_variables)
+        self._train_steps = tf.function(self._train_steps_eagerly)
+        self._validation_step = tf.function(self._validation_step_eagerly, reduce_retracing=True)
+
+    def train_epoch(self, batches: tf.distribute.DistributedDataset, bar: tqdm | None = None) -> tuple[float, int]:
+        """One pass over the data; gives the mean loss of its pairs and the number of impressions.
+
+        Raises:
+          TrainingDiverged: as soon as the loss is not finite.
+        """
+        iterator = iter(batches)
+        loss_sum, pairs, impressions = 0.0, 0.0, 0
+        more = True
+        while more:
+            sums, more_tensor = self._train_steps(iterator)
+            more = bool(more_tensor)
+            loss, pair_count, impression_count = (float(value) for value in sums)
+            loss_sum, pairs, impressions = loss_sum + loss, pairs + pair_count, impressions + int(impression_count)
+            if not math.isfinite(loss):
+                raise TrainingDiverged(
+                    f"the training loss is {loss} after {impressions} impressions; lower training.learning_rate"
+                )
+            if bar is not None:
+                bar.update(int(impression_count))
+                bar.set_postfix(loss=f"{loss_sum / max(pairs, 1):.4f}", refresh=False)
+        return loss_sum / max(pairs, 1), impressions
+
+    def evaluate(self, batches: tf.distribute.DistributedDataset) -> tuple[float, float]:
+        """Mean loss and AUC over all pairs of the batches."""
+        histogram = np.zeros(0)
+        loss_sum, pairs = 0.0, 0.0
+        for batch in batches:
+            counts, loss, pair_count = self._validation_step(batch)
+            histogram = counts.numpy() if not histogram.size else histogram + counts.numpy()
+            loss_sum, pairs = loss_sum + float(loss), pairs + float(pair_count)
+        if not histogram.size:
+            return float("nan"), float("nan")
+        return loss_sum / max(pairs, 1), auc_of_histogram(histogram)
+
+    def _train_steps_eagerly(self, iterator: tf.distribute.DistributedIterator) -> tuple[tf.Tensor, tf.Tensor]:
+        sums = tf.zeros([3])
+        more = tf.constant(True)
+        for _ in tf.range(_STEPS_PER_CALL):
+            batch = iterator.get_next_as_optional()
+            more = batch.has_value()
+            if not more:
+                break
+            replicas = self.strategy.run(self._replica_step, args=(batch.get_value(),))
+            sums += self.strategy.reduce(tf.distribute.ReduceOp.SUM, replicas, axis=None)
+        return sums, more
+
+    def _replica_step(self, batch: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        inputs, labels = batch
+        real = inputs[CANDIDATE_ITEM_ID] != PADDING_ID
+        impressions = tf.reduce_sum(tf.cast(tf.reduce_any(real, axis=1), tf.float32))
+        with tf.GradientTape() as tape:
+            output = self.model(inputs, training=True)
+            loss, pairs = pointwise_cross_entropy(output.logits, labels, real)
+            # The mean is over the real pairs of the global batch: the last batch of an epoch is partly padding.
+            context = tf.distribute.get_replica_context()
+            global_pairs, global_impressions = tf.unstack(
+                context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([pairs, impressions]))
+            )
+            objective = loss / tf.maximum(global_pairs, 1.0)
+            for auxiliary in output.auxiliary_losses.values():
+                objective += tf.reduce_sum(auxiliary) / tf.maximum(global_impressions, 1.0)
+        gradients = tape.gradient(objective, self.model.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+        return tf.stack([loss, pairs, impressions])
+
+    def _validation_step_eagerly(
+        self, batch: tuple[dict[str, tf.Tensor], tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def replica(batch: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            inputs, labels = batch
+            real = inputs[CANDIDATE_ITEM_ID] != PADDING_ID
+            logits = self.model(inputs, training=False).logits
+            loss, pairs = pointwise_cross_entropy(logits, labels, real)
+            return score_histogram(logits, labels, real), loss, pairs
+
+        replicas = self.strategy.run(replica, args=(batch,))
+        counts, loss, pairs = (self.strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in replicas)
+        return counts, loss, pairs
+
+
+def fit(
+    trainer: Trainer,
+    train: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    config: TrainingConfig,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> list[Epoch]:
+    """Trains until ``epochs`` or until the validation AUC has not risen for ``early_stopping_patience`` epochs.
+
+    The model is left with the weights of its best epoch.
+
+    Args:
+      trainer: holds the model.
+      train: global batches of (inputs, [B, N] labels), shuffled anew at each pass.
+      validation: likewise, in a fixed order; later than the train split and earlier than the eval split.
+      config: the training section.
+      on_epoch: called after each epoch.
+
+    Raises:
+      TrainingDiverged: if the loss is not finite.
+      ValueError: if the validation AUC is not a number, since nothing could be chosen by it.
+    """
+    distributed_train = trainer.strategy.experimental_distribute_dataset(train)
+    distributed_validation = trainer.strategy.experimental_distribute_dataset(validation)
+    epochs: list[Epoch] = []
+    best_auc, best_number, best_weights = -1.0, 0, trainer.model.get_weights()
+    impressions: int | None = None
+    for number in range(1, config.epochs + 1):
+        start = time.perf_counter()
+        # disable=None: no bar without a terminal.
+        with tqdm(total=impressions, desc=f"epoch {number}/{config.epochs}", unit=" imp", disable=None) as bar:
+            train_loss, impressions = trainer.train_epoch(distributed_train, bar)
+        seconds = time.perf_counter() - start
+        loss, auc = trainer.evaluate(distributed_validation)
+        if math.isnan(auc):
+            raise ValueError("the validation AUC is undefined: the validation split needs positives and negatives")
+        epochs.append(Epoch(number, train_loss, loss, auc, seconds, impressions / seconds))
+        on_epoch(epochs[-1])
+        if auc > best_auc:
+            best_auc, best_number, best_weights = auc, number, trainer.model.get_weights()
+        elif number - best_number >= config.early_stopping_patience:
+            break
+    trainer.model.set_weights(best_weights)
+    return epochs

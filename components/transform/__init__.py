@@ -1,0 +1,1 @@
+"""Transform: ids to indices."""

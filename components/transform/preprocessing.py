@@ -1,0 +1,54 @@
+"""The preprocessing function: ids to indices, in training and in serving alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.impression import (
+    CANDIDATE_CATEGORY_ID,
+    CANDIDATE_ITEM_ID,
+    FIRST_KNOWN_INDEX,
+    HISTORY_CATEGORY_ID,
+    HISTORY_ITEM_ID,
+    INDEX_OF,
+    UNKNOWN_INDEX,
+)
+from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+
+VOCABULARY_FILES: Final = "vocabulary_files"
+"""Key of ``custom_config``: vocabulary name -> path of its file."""
+
+_VOCABULARY_OF: Final = {
+    HISTORY_ITEM_ID: ITEM_VOCABULARY,
+    CANDIDATE_ITEM_ID: ITEM_VOCABULARY,
+    HISTORY_CATEGORY_ID: CATEGORY_VOCABULARY,
+    CANDIDATE_CATEGORY_ID: CATEGORY_VOCABULARY,
+}
+
+
+def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Passes every raw feature on and adds the index of each item and category id.
+
+    The vocabularies are counted over events by ingest (once for an event, not once for each history that
+    shows it) and come as files, so no pass over the impressions is needed to learn them.
+
+    Args:
+      inputs: raw impressions: [B, ?] int64 ``tf.SparseTensor`` for histories and candidates.
+      custom_config: ``vocabulary_files``, see :data:`VOCABULARY_FILES`.
+    """
+    outputs = dict(inputs)
+    for name, index_name in INDEX_OF.items():
+        vocabulary = _VOCABULARY_OF[name]
+        path = custom_config[VOCABULARY_FILES][vocabulary]
+        tft.annotate_asset(vocabulary, f"{vocabulary}.txt")
+        rank = tft.apply_vocabulary(inputs[name], path, default_value=-1)
+        outputs[index_name] = tf.sparse.map_values(_index_of_rank, rank)
+    return outputs
+
+
+def _index_of_rank(rank: tf.Tensor) -> tf.Tensor:
+    return tf.where(rank >= 0, rank + FIRST_KNOWN_INDEX, tf.constant(UNKNOWN_INDEX, tf.int64))

@@ -1,0 +1,76 @@
+"""What every model takes and gives.
+
+A model is called with a transformed impression: the features of ``components/impression.py`` as dense
+tensors, right-padded with 0, [B, T] for histories and [B, N] for candidates, any T >= 0 and N >= 1. It
+gives a :class:`ModelOutput`. A model knows no sampler, no loss over labels, and nothing of TFX.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from components.impression import REQUEST_FEATURES
+from models.config import ModelConfig
+from models.layers.embedding import EmbeddedImpression, ImpressionEmbedding
+from models.layers.match import MATCH_FEATURE_NAMES, match_features
+from models.layers.mlp import MLP
+
+
+class ModelOutput(NamedTuple):
+    """Scores of a batch of impressions."""
+
+    logits: tf.Tensor
+    """[B, N] float32; what stands at a padding candidate has no meaning."""
+    auxiliary_losses: Mapping[str, tf.Tensor]
+    """Name -> [B] float32, each impression's own, already weighted; empty for most models."""
+
+
+class Ranker(keras.Model, abc.ABC):
+    """Embedding, an encoder that each model defines, and an MLP that gives the logit.
+
+    Subclasses implement :meth:`build_encoder` and :meth:`encode`; what they share, the embedding, the match
+    features and the head, stands here once.
+
+    Args:
+      config: the model's configuration.
+      item_indices: size of the item index space, padding and unknown included.
+      category_indices: likewise.
+    """
+
+    def __init__(self, config: ModelConfig, item_indices: int, category_indices: int) -> None:
+        super().__init__(name=config.name)
+        self.config = config
+        self.embedding = ImpressionEmbedding(config, item_indices, category_indices, name="embedding")
+        self.head = MLP(config.hidden_units, config.activation, config.dropout, name="head")
+        self.logit = keras.layers.Dense(1, name="logit")
+        self.embedding.build()
+        encoded_width = self.build_encoder(self.embedding.width, self.embedding.context_width)
+        head_width = encoded_width + self.embedding.width + len(MATCH_FEATURE_NAMES) * config.match_features
+        self.head.build((None, head_width))
+        self.logit.build((None, config.hidden_units[-1]))
+        self.built = True
+
+    @abc.abstractmethod
+    def build_encoder(self, width: int, context_width: int) -> int:
+        """Creates the encoder's weights for events of ``width`` channels; returns E of :meth:`encode`."""
+
+    @abc.abstractmethod
+    def encode(self, embedded: EmbeddedImpression, training: bool) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+        """The history as each candidate sees it: [B, N, E], and auxiliary losses by name."""
+
+    def call(self, impression: Mapping[str, tf.Tensor], training: bool = False) -> ModelOutput:
+        """Scores a transformed impression; see the module's docstring."""
+        embedded = self.embedding(impression, training=training)
+        encoded, auxiliary_losses = self.encode(embedded, training)
+        parts = [encoded, embedded.candidates]
+        if self.config.match_features:
+            match = match_features(*(impression[name] for name in REQUEST_FEATURES))
+            parts.append(tf.cast(match, encoded.dtype))
+        hidden = self.head(tf.concat(parts, axis=-1), training=training, valid=embedded.candidate_mask)
+        logits = tf.squeeze(self.logit(hidden), axis=-1)
+        return ModelOutput(tf.cast(logits, tf.float32), auxiliary_losses)

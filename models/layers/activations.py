@@ -1,0 +1,139 @@
+"""Activations: ReLU, PReLU, Dice, Mish.
+
+Each is a layer called as ``activation(x, training=..., valid=...)`` over the last axis (channels), so that
+an MLP can use any of them on [B, N, C] candidates or [B, N, T, C] pairs of candidate and event.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from models.config import ActivationName
+
+
+@keras.saving.register_keras_serializable("ctr")
+class ReLU(keras.layers.Layer):
+    """max(0, s)."""
+
+    def call(self, x: tf.Tensor, training: bool = False, valid: tf.Tensor | None = None) -> tf.Tensor:
+        """Any shape in, the same shape out; ``valid`` has no effect."""
+        return tf.nn.relu(x)
+
+
+@keras.saving.register_keras_serializable("ctr")
+class PReLU(keras.layers.Layer):
+    """max(0, s) + a * min(0, s), one learned ``a`` for each channel, initially 0.25 (He et al. 2015, eq. 1)."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates one slope for each channel, shared by all other axes."""
+        self.slope = self.add_weight(
+            shape=(input_shape[-1],), initializer=keras.initializers.Constant(0.25), name="slope"
+        )
+
+    def call(self, x: tf.Tensor, training: bool = False, valid: tf.Tensor | None = None) -> tf.Tensor:
+        """[..., C] in and out; ``valid`` has no effect."""
+        return tf.nn.relu(x) + tf.cast(self.slope, x.dtype) * tf.minimum(x, 0)
+
+
+@keras.saving.register_keras_serializable("ctr")
+class Mish(keras.layers.Layer):
+    """s * tanh(softplus(s)) (Misra 2019, eq. 1)."""
+
+    def call(self, x: tf.Tensor, training: bool = False, valid: tf.Tensor | None = None) -> tf.Tensor:
+        """Any shape in, the same shape out; ``valid`` has no effect."""
+        return x * tf.tanh(tf.nn.softplus(x))
+
+
+@keras.saving.register_keras_serializable("ctr")
+class Dice(keras.layers.Layer):
+    """p * s + (1 - p) * a * s with p = sigmoid((s - E[s]) / sqrt(Var[s] + eps)) (DIN, arXiv 1706.06978, eq. 3).
+
+    ``a`` is learned for each channel, initially 0. In training E and Var are of the batch, counted over the
+    positions where ``valid`` holds and over all replicas together; at inference they are moving averages.
+    The averages are debiased (divided by the weight they have seen), so that a short run does not leave
+    them near their initial value.
+
+    Args:
+      momentum: share of the moving averages kept at each step.
+      epsilon: added to the variance.
+    """
+
+    def __init__(self, momentum: float = 0.99, epsilon: float = 1e-8, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates the slope and the moving statistics of each channel."""
+        shape = (input_shape[-1],)
+        self.slope = self.add_weight(shape=shape, initializer="zeros", name="slope")
+        self.moving_mean = self._statistic(shape, "moving_mean")
+        self.moving_square = self._statistic(shape, "moving_square")
+        self.moving_weight = self._statistic((), "moving_weight")
+
+    def _statistic(self, shape: tuple[int, ...], name: str) -> keras.Variable:
+        # Kept in float32 under mixed precision too: a moving average of half precision stops moving.
+        return self.add_weight(
+            shape=shape, initializer="zeros", trainable=False, autocast=False, dtype="float32", name=name
+        )
+
+    def call(self, x: tf.Tensor, training: bool = False, valid: tf.Tensor | None = None) -> tf.Tensor:
+        """[..., C] in and out.
+
+        Args:
+          x: pre-activations.
+          training: use the batch's statistics and update the moving ones.
+          valid: bool [...], x's shape without its last axis; positions outside it do not count.
+        """
+        # The normaliser runs in float32: sums over a batch of half-precision values lose too much.
+        s = tf.cast(x, tf.float32)
+        if training:
+            mean, square = self._batch_moments(s, valid)
+        else:
+            weight = tf.convert_to_tensor(self.moving_weight)
+            seen = tf.maximum(weight, 1e-12)
+            mean = tf.convert_to_tensor(self.moving_mean) / seen
+            # Never trained: E = 0 and Var = 1.
+            square = tf.where(weight > 0, tf.convert_to_tensor(self.moving_square) / seen, 1.0)
+        variance = tf.maximum(square - tf.square(mean), 0.0)
+        p = tf.sigmoid((s - mean) * tf.math.rsqrt(variance + self.epsilon))
+        return tf.cast(s * (p + (1.0 - p) * tf.cast(self.slope, tf.float32)), x.dtype)
+
+    def _batch_moments(self, s: tf.Tensor, valid: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        channels = s.shape[-1]
+        flat = tf.reshape(s, [-1, channels])
+        if valid is None:
+            count = tf.cast(tf.shape(flat)[0], tf.float32)
+            total, total_square = tf.reduce_sum(flat, 0), tf.reduce_sum(tf.square(flat), 0)
+        else:
+            weight = tf.reshape(tf.cast(valid, tf.float32), [-1, 1])
+            count = tf.reduce_sum(weight)
+            total, total_square = tf.reduce_sum(flat * weight, 0), tf.reduce_sum(tf.square(flat) * weight, 0)
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.concat([total, total_square, count[None]], axis=0))
+            total, total_square, count = sums[:channels], sums[channels:-1], sums[-1]
+        count = tf.maximum(count, 1.0)
+        mean, square = total / count, total_square / count
+        keep = self.momentum
+        self.moving_mean.assign(keep * self.moving_mean + (1 - keep) * tf.stop_gradient(mean))
+        self.moving_square.assign(keep * self.moving_square + (1 - keep) * tf.stop_gradient(square))
+        self.moving_weight.assign(keep * self.moving_weight + (1 - keep))
+        return mean, square
+
+    def get_config(self) -> dict[str, object]:
+        """The arguments that rebuild this layer."""
+        return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
+
+
+_ACTIVATIONS: dict[str, type[keras.layers.Layer]] = {"relu": ReLU, "prelu": PReLU, "dice": Dice, "mish": Mish}
+
+
+def make_activation(name: ActivationName) -> keras.layers.Layer:
+    """A new activation layer; each place of use needs its own, since PReLU and Dice have weights.
+
+    Raises:
+      KeyError: if the name is unknown.
+    """
+    return _ACTIVATIONS[name]()

@@ -1,0 +1,66 @@
+"""Attention over the history."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from models.config import ModelConfig
+from models.layers.activations import make_activation
+from models.layers.embedding import EmbeddedImpression
+from models.layers.mlp import MLP
+
+
+@keras.saving.register_keras_serializable("ctr")
+class LocalActivationUnit(keras.layers.Layer):
+    """DIN's weight of each event for each candidate, and the sum they give (arXiv 1706.06978, eq. 3 and figure 2).
+
+    a_t = MLP([e_t, v, e_t - v, e_t * v, c_t]), u = sum_t m_t * a_t * e_t, without softmax, so that the norm
+    of u keeps the intensity of interest; an empty history gives u = 0. c_t (the event's behaviour and age)
+    is not in the paper. The first layer is linear in its input, so its matrix is applied as
+    (W1 + W3) e + (W2 - W3) v + W4 (e * v) + W5 c: the history's part is computed once for all candidates.
+
+    Args:
+      config: the model's configuration.
+    """
+
+    def __init__(self, config: ModelConfig, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.first_activation = make_activation(config.activation)
+        self.rest = MLP(config.attention_units[1:], config.activation)
+        self.output_weight = keras.layers.Dense(1)
+
+    def build(self, width: int, context_width: int) -> None:
+        """Creates the weights for events of ``width`` and contexts of ``context_width`` channels."""
+        units = self.config.attention_units
+        self.kernel = self.add_weight(
+            shape=(4 * width + context_width, units[0]), initializer="glorot_normal", name="kernel"
+        )
+        self.bias = self.add_weight(shape=(units[0],), initializer="zeros", name="bias")
+        self.first_activation.build((None, units[0]))
+        self.rest.build((None, units[0]))
+        self.output_weight.build((None, units[-1]))
+        self.width, self.context_width = width, context_width
+        self.built = True
+
+    def weights_of(self, embedded: EmbeddedImpression, training: bool = False) -> tf.Tensor:
+        """[B, N, T] float: a_t of each candidate, 0 outside the history."""
+        events, candidates = embedded.events, embedded.candidates
+        kernel = tf.cast(self.kernel, events.dtype)
+        of_event, of_target, of_difference, of_product, of_context = tf.split(
+            kernel, [self.width] * 4 + [self.context_width], axis=0
+        )
+        history_part = events @ (of_event + of_difference) + embedded.event_context @ of_context
+        target_part = candidates @ (of_target - of_difference) + tf.cast(self.bias, events.dtype)
+        product_part = (events[:, None] * candidates[:, :, None]) @ of_product
+        hidden = product_part + history_part[:, None] + target_part[:, :, None]
+        mask = embedded.event_mask[:, None, :] & embedded.candidate_mask[:, :, None]
+        hidden = self.first_activation(hidden, training=training, valid=mask)
+        hidden = self.rest(hidden, training=training, valid=mask)
+        weight = tf.squeeze(self.output_weight(hidden), axis=-1)
+        return tf.where(mask, weight, tf.zeros_like(weight))
+
+    def call(self, embedded: EmbeddedImpression, training: bool = False) -> tf.Tensor:
+        """[B, N, D] float: the interest u for each candidate."""
+        return tf.einsum("bnt,btd->bnd", self.weights_of(embedded, training), embedded.events)

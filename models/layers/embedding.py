@@ -1,0 +1,132 @@
+"""Embeddings of events and candidates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from components.impression import (
+    BEHAVIORS,
+    CANDIDATE_CATEGORY_INDEX,
+    CANDIDATE_ITEM_ID,
+    CANDIDATE_ITEM_INDEX,
+    FIRST_KNOWN_INDEX,
+    HISTORY_AGE,
+    HISTORY_BEHAVIOR,
+    HISTORY_CATEGORY_INDEX,
+    HISTORY_ITEM_ID,
+    HISTORY_ITEM_INDEX,
+    PADDING_ID,
+    UNKNOWN_INDEX,
+)
+from models.config import ModelConfig
+
+AGE_BUCKETS: Final = 22
+"""Ages are bucketed by powers of two of a second; the last one holds all above 24 days."""
+
+
+class EmbeddedImpression(NamedTuple):
+    """An impression's ids as vectors; D is ``embedding_dim`` for each id space in use."""
+
+    events: tf.Tensor
+    """[B, T, D] float: item and category of each event; zero where ``event_mask`` is false."""
+    event_context: tf.Tensor
+    """[B, T, C] float: behaviour and age of each event."""
+    event_mask: tf.Tensor
+    """[B, T] bool."""
+    candidates: tf.Tensor
+    """[B, N, D] float, in the same space as ``events``."""
+    candidate_mask: tf.Tensor
+    """[B, N] bool."""
+
+
+@keras.saving.register_keras_serializable("ctr")
+class ImpressionEmbedding(keras.layers.Layer):
+    """One item table and one category table, shared by history and candidates.
+
+    In training a share of item ids, drawn anew at each step and the same for every occurrence of an id in
+    the batch, is treated as unknown. At evaluation most items are new, so the unknown vector must mean
+    "unknown" rather than whatever kind of row happened to hold unknown ids in training.
+
+    Args:
+      config: the model's configuration.
+      item_indices: size of the item index space, padding and unknown included.
+      category_indices: likewise.
+    """
+
+    def __init__(self, config: ModelConfig, item_indices: int, category_indices: int, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.item_indices = item_indices
+        self.category_indices = category_indices
+
+    def build(self, _: object = None) -> None:
+        """Creates the tables."""
+        dim = self.config.embedding_dim
+        init = keras.initializers.RandomNormal(stddev=0.05)
+        if self.config.item_embedding:
+            self.items = self.add_weight(shape=(self.item_indices, dim), initializer=init, name="items")
+        self.categories = self.add_weight(shape=(self.category_indices, dim), initializer=init, name="categories")
+        width = self.context_width // 2
+        self.behaviors = self.add_weight(shape=(len(BEHAVIORS) + 1, width), initializer=init, name="behaviors")
+        self.ages = self.add_weight(shape=(AGE_BUCKETS, width), initializer=init, name="ages")
+        self.built = True
+
+    @property
+    def width(self) -> int:
+        """D of :class:`EmbeddedImpression`."""
+        return self.config.embedding_dim * (2 if self.config.item_embedding else 1)
+
+    @property
+    def context_width(self) -> int:
+        """C of :class:`EmbeddedImpression`."""
+        return 2 * max(2, self.config.embedding_dim // 2)
+
+    def call(self, impression: Mapping[str, tf.Tensor], training: bool = False) -> EmbeddedImpression:
+        """Looks up a transformed impression (dense tensors, right-padded with 0)."""
+        event_mask = impression[HISTORY_ITEM_ID] != PADDING_ID
+        candidate_mask = impression[CANDIDATE_ITEM_ID] != PADDING_ID
+        events = [tf.gather(self.categories, impression[HISTORY_CATEGORY_INDEX])]
+        candidates = [tf.gather(self.categories, impression[CANDIDATE_CATEGORY_INDEX])]
+        if self.config.item_embedding:
+            history, candidate = impression[HISTORY_ITEM_INDEX], impression[CANDIDATE_ITEM_INDEX]
+            if training and self.config.item_unknown_rate:
+                salt = tf.random.uniform([], maxval=2**31, dtype=tf.int64)
+                history, candidate = self._forget(history, salt), self._forget(candidate, salt)
+            events.insert(0, tf.gather(self.items, history))
+            candidates.insert(0, tf.gather(self.items, candidate))
+        context = tf.concat(
+            [
+                tf.gather(self.behaviors, impression[HISTORY_BEHAVIOR]),
+                tf.gather(self.ages, age_bucket(impression[HISTORY_AGE])),
+            ],
+            axis=-1,
+        )
+        event_weight = tf.cast(event_mask, self.compute_dtype)[..., None]
+        return EmbeddedImpression(
+            events=tf.cast(tf.concat(events, axis=-1), self.compute_dtype) * event_weight,
+            event_context=tf.cast(context, self.compute_dtype) * event_weight,
+            event_mask=event_mask,
+            candidates=tf.cast(tf.concat(candidates, axis=-1), self.compute_dtype),
+            candidate_mask=candidate_mask,
+        )
+
+    def _forget(self, index: tf.Tensor, salt: tf.Tensor) -> tf.Tensor:
+        # A multiplicative hash of (index, salt) decides, so that an item is forgotten in history and
+        # candidates alike without drawing a number for every row of the table.
+        hashed = tf.bitwise.bitwise_and((index + salt) * 0x9E3779B1, 0xFFFFFFFF)
+        hashed = tf.bitwise.bitwise_and(tf.bitwise.bitwise_xor(hashed, hashed // 65536) * 0x85EBCA6B, 0xFFFFFFFF)
+        forgotten = tf.cast(hashed, tf.float32) < self.config.item_unknown_rate * 2.0**32
+        return tf.where(forgotten & (index >= FIRST_KNOWN_INDEX), tf.constant(UNKNOWN_INDEX, index.dtype), index)
+
+
+def age_bucket(age: tf.Tensor) -> tf.Tensor:
+    """floor(log2(age in seconds)), 0 for padding, at most ``AGE_BUCKETS`` - 1; int32, the same shape."""
+    # float32 would round 2^k - 1 up to 2^k; the small addend keeps 2^k itself out of the bucket below.
+    seconds = tf.cast(tf.maximum(age, 1), tf.float64)
+    bucket = tf.cast(tf.math.log(seconds) / math.log(2.0) + 1e-9, tf.int32)
+    return tf.minimum(bucket, AGE_BUCKETS - 1)

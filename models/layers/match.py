@@ -1,0 +1,100 @@
+"""Match features: what a candidate shares with the history.
+
+The single definition: the models compute them inside the exported graph, and the logistic-regression
+baseline calls the same function. They compare raw ids, so an item that the vocabulary does not know still
+matches itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import tensorflow as tf
+
+from components.impression import BEHAVIORS, PADDING_ID
+
+_LOG_HORIZON: Final = 14.0
+"""ln(14 days in seconds), rounded: a recency of 0 means two weeks ago or never."""
+
+MATCH_FEATURE_NAMES: Final = (
+    "item_seen",
+    "item_count",
+    "item_recency",
+    "item_position",
+    "item_in_cart",
+    "item_favoured",
+    "item_bought",
+    "category_seen",
+    "category_count",
+    "category_recency",
+    "category_position",
+    "category_share",
+    "category_bought",
+)
+
+
+def match_features(
+    history_item_id: tf.Tensor,
+    history_category_id: tf.Tensor,
+    history_behavior: tf.Tensor,
+    history_age: tf.Tensor,
+    candidate_item_id: tf.Tensor,
+    candidate_category_id: tf.Tensor,
+) -> tf.Tensor:
+    """Compares each candidate with each event of the history.
+
+    For the same item and for the same category: whether there is such an event; ln(1 + count); recency,
+    1 - ln(1 + age) / 14 of the latest, not below 0; position, 1 / (1 + events after the latest). For the
+    item, whether it was put into the cart, favoured, bought; for the category, its share of the history,
+    and whether something of it was bought. A feature of what never occurred is 0.
+
+    Args:
+      history_item_id: [B, T] int64, oldest first, right-padded with 0.
+      history_category_id: [B, T] int64.
+      history_behavior: [B, T] int64, codes of ``components.impression.BEHAVIORS``.
+      history_age: [B, T] int64, seconds before the impression.
+      candidate_item_id: [B, N] int64, padded with 0.
+      candidate_category_id: [B, N] int64.
+
+    Returns:
+      [B, N, F] float32 in the order of :data:`MATCH_FEATURE_NAMES`; every value of a padding candidate is 0.
+    """
+    real = history_item_id != PADDING_ID
+    length = tf.reduce_sum(tf.cast(real, tf.float32), axis=1)[:, None]
+    recency = tf.nn.relu(1.0 - tf.math.log1p(tf.cast(history_age, tf.float32)) / _LOG_HORIZON)
+    events_after = tf.reverse(tf.cumsum(tf.reverse(tf.cast(real, tf.float32), [1]), axis=1, exclusive=True), [1])
+    position = 1.0 / (1.0 + events_after)
+
+    def latest(same: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+        # Both values grow towards the end of the history, so the latest match has the largest. The maximum of
+        # a history of length 0 is -inf.
+        return tf.maximum(tf.reduce_max(same * value[:, None, :], axis=2), 0.0)
+
+    def any_with(same: tf.Tensor, behavior: str) -> tf.Tensor:
+        of_kind = tf.cast(history_behavior == BEHAVIORS[behavior], tf.float32)
+        return tf.minimum(tf.einsum("bnt,bt->bn", same, of_kind), 1.0)
+
+    def same_as(candidate: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
+        known = real[:, None, :] & (candidate_item_id != PADDING_ID)[:, :, None]
+        return tf.cast((candidate[:, :, None] == history[:, None, :]) & known, tf.float32)
+
+    same_item = same_as(candidate_item_id, history_item_id)
+    same_category = same_as(candidate_category_id, history_category_id)
+    item_count = tf.reduce_sum(same_item, axis=2)
+    category_count = tf.reduce_sum(same_category, axis=2)
+    features = (
+        tf.minimum(item_count, 1.0),
+        tf.math.log1p(item_count),
+        latest(same_item, recency),
+        latest(same_item, position),
+        any_with(same_item, "cart"),
+        any_with(same_item, "fav"),
+        any_with(same_item, "buy"),
+        tf.minimum(category_count, 1.0),
+        tf.math.log1p(category_count),
+        latest(same_category, recency),
+        latest(same_category, position),
+        category_count / tf.maximum(length, 1.0),
+        any_with(same_category, "buy"),
+    )
+    return tf.stack(features, axis=2)

@@ -1,0 +1,57 @@
+"""Fully connected blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from models.config import ActivationName
+from models.layers.activations import make_activation
+
+
+@keras.saving.register_keras_serializable("ctr")
+class MLP(keras.layers.Layer):
+    """Dense layers, each followed by the activation and dropout, over the last axis.
+
+    Args:
+      units: widths of the layers.
+      activation: name of the activation.
+      dropout: share of values dropped in training.
+    """
+
+    def __init__(
+        self, units: Sequence[int], activation: ActivationName, dropout: float = 0.0, **kwargs: object
+    ) -> None:
+        super().__init__(**kwargs)
+        self.units = tuple(units)
+        self.activation = activation
+        self.rate = dropout
+        self.dense = [keras.layers.Dense(width, kernel_initializer="glorot_normal") for width in self.units]
+        self.activations = [make_activation(activation) for _ in self.units]
+        self.dropout = keras.layers.Dropout(dropout)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Builds each dense layer and activation for its input width."""
+        width = input_shape[-1]
+        for dense, activation, units in zip(self.dense, self.activations, self.units, strict=True):
+            dense.build((None, width))
+            activation.build((None, units))
+            width = units
+
+    def call(self, x: tf.Tensor, training: bool = False, valid: tf.Tensor | None = None) -> tf.Tensor:
+        """[..., C] -> [..., units[-1]]; ``valid`` (bool [...]) marks the positions that count for Dice."""
+        for dense, activation in zip(self.dense, self.activations, strict=True):
+            x = activation(dense(x), training=training, valid=valid)
+            x = self.dropout(x, training=training)
+        return x
+
+    def get_config(self) -> dict[str, object]:
+        """The arguments that rebuild this layer."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": self.activation,
+            "dropout": self.rate,
+        }

@@ -1,0 +1,1 @@
+"""The pipeline: its configuration, its DAG, its runners and its command line."""

@@ -1,0 +1,120 @@
+"""The one configuration of a run: typed, validated, immutable.
+
+A configuration comes from a preset (``pipeline/presets/*.yaml``) plus overrides (``training.epochs=2``).
+Unknown keys and impossible values are refused with the field's dotted name. Importing this module loads
+neither TensorFlow nor TFX.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from components.config import EvaluationConfig, IngestConfig, TrainingConfig, TransformConfig
+from models.config import ModelConfig, ModelName, Section
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names each field and what it must be."""
+
+
+class PipelineConfig(Section):
+    """One run of the pipeline."""
+
+    preset: str = "custom"
+    pipeline_name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "ctr"
+    served_model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")] = "ctr"
+    data: str = ""
+    """A UserBehavior CSV (.csv, .csv.gz, .csv.zip) or a folder of them."""
+    output: str = "output"
+    """Root of artifacts, metadata and pushed models."""
+    runner: Literal["beam", "local"] = "beam"
+    beam_pipeline_args: tuple[str, ...] = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
+    also_train: tuple[ModelName, ...] = ()
+    """Models trained after ``model.name``, each in a run of its own on the same ingested data."""
+    enable_cache: bool = True
+    ingest: IngestConfig = IngestConfig()
+    transform: TransformConfig = TransformConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal configurations give equal strings."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> PipelineConfig:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+          ConfigError: if the JSON is not a valid configuration.
+        """
+        return _validated(json.loads(text))
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> PipelineConfig:
+        """A copy with dotted names set, e.g. ``{"training.epochs": 2}``.
+
+        Raises:
+          ConfigError: if a name is unknown or a value impossible.
+        """
+        values = self.model_dump(mode="json")
+        for name, value in overrides.items():
+            _set(values, name, value)
+        return _validated(values)
+
+
+def preset_names() -> tuple[str, ...]:
+    """The presets that ship with the package, sorted."""
+    files = resources.files(__package__).joinpath("presets").iterdir()
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml")))
+
+
+def load_preset(name: str, assignments: Sequence[str] = ()) -> PipelineConfig:
+    """Reads a preset and applies ``name=value`` assignments, values in YAML syntax.
+
+    Raises:
+      ConfigError: for an unknown preset, a malformed assignment, an unknown key or an impossible value.
+    """
+    if name not in preset_names():
+        raise ConfigError(f"preset: {name!r} is unknown; choose one of {', '.join(preset_names())}")
+    text = resources.files(__package__).joinpath(f"presets/{name}.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text)
+    values["preset"] = name
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {assignment!r}: expected NAME=VALUE, e.g. training.epochs=2")
+        try:
+            _set(values, key.strip(), yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment!r}: the value is not valid YAML: {error}") from error
+    return _validated(values)
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, leaf = dotted.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{dotted}: {parent!r} is a value, not a section")
+    values[leaf] = value
+
+
+def _validated(values: Mapping[str, Any]) -> PipelineConfig:
+    try:
+        return PipelineConfig.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"]) or "configuration"
+            if problem["type"] == "extra_forbidden":
+                lines.append(f"{where}: unknown key")
+            else:
+                lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r})")
+        raise ConfigError("\n".join(lines)) from error

@@ -1,0 +1,64 @@
+"""Random impressions as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.impression import (
+    BEHAVIORS,
+    CANDIDATE_CATEGORY_ID,
+    CANDIDATE_ITEM_ID,
+    FIRST_KNOWN_INDEX,
+    HISTORY_AGE,
+    HISTORY_BEHAVIOR,
+    HISTORY_CATEGORY_ID,
+    HISTORY_FEATURES,
+    HISTORY_ITEM_ID,
+    INDEX_OF,
+)
+
+ITEMS, CATEGORIES = 40, 8
+Inputs = dict[str, tf.Tensor]
+
+
+@pytest.fixture
+def make_inputs() -> Callable[..., Inputs]:
+    """``make_inputs(lengths, width, candidates, seed)``: model inputs with histories of the given lengths."""
+
+    def make(lengths: list[int], width: int, candidates: int = 3, seed: int = 0) -> Inputs:
+        rng = np.random.default_rng(seed)
+        real = np.arange(width)[None, :] < np.array(lengths)[:, None]
+        shape, rows = real.shape, len(lengths)
+        ids = {
+            HISTORY_ITEM_ID: rng.integers(1, ITEMS, shape) * real,
+            HISTORY_CATEGORY_ID: rng.integers(1, CATEGORIES, shape) * real,
+            CANDIDATE_ITEM_ID: rng.integers(1, ITEMS, (rows, candidates)),
+            CANDIDATE_CATEGORY_ID: rng.integers(1, CATEGORIES, (rows, candidates)),
+        }
+        # Oldest first: ages fall along the history.
+        ages = np.sort(rng.integers(1, 500_000, shape), axis=1)[:, ::-1] * real
+        inputs = {
+            **ids,
+            HISTORY_BEHAVIOR: rng.integers(1, len(BEHAVIORS) + 1, shape) * real,
+            HISTORY_AGE: ages,
+        }
+        for name, index in INDEX_OF.items():
+            inputs[index] = np.where(ids[name] > 0, ids[name] + FIRST_KNOWN_INDEX - 1, 0)
+        return {name: tf.constant(value, tf.int64) for name, value in inputs.items()}
+
+    return make
+
+
+@pytest.fixture
+def pad_history() -> Callable[[Inputs, int], Inputs]:
+    """``pad_history(inputs, by)``: the same impressions with ``by`` more steps of padding."""
+
+    def pad(inputs: Inputs, by: int) -> Inputs:
+        history = {*HISTORY_FEATURES, *(INDEX_OF[name] for name in HISTORY_FEATURES if name in INDEX_OF)}
+        return {name: tf.pad(value, [[0, 0], [0, by]]) if name in history else value for name, value in inputs.items()}
+
+    return pad

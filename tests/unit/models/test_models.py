@@ -1,0 +1,247 @@
+"""Properties that every model holds, and each model's value against the paper's equations in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.impression import (
+    CANDIDATE_CATEGORY_INDEX,
+    CANDIDATE_ITEM_INDEX,
+    HISTORY_AGE,
+    HISTORY_BEHAVIOR,
+    HISTORY_CATEGORY_INDEX,
+    HISTORY_FEATURES,
+    HISTORY_ITEM_ID,
+    HISTORY_ITEM_INDEX,
+    INDEX_OF,
+    REQUEST_FEATURES,
+    UNKNOWN_INDEX,
+)
+from models.config import ModelConfig
+from models.contract import Ranker
+from models.layers.embedding import age_bucket
+from models.layers.match import match_features
+from models.layers.mlp import MLP
+from models.registry import MODELS, build_model
+
+Inputs = dict[str, tf.Tensor]
+ACTIVATIONS = ["relu", "prelu", "dice", "mish"]
+
+
+def build(name: str, **settings: object) -> Ranker:
+    defaults: dict[str, object] = {"embedding_dim": 4, "hidden_units": (6, 5), "attention_units": (5, 3)}
+    return build_model(ModelConfig(name=name, **{**defaults, **settings}), item_indices=50, category_indices=12)
+
+
+def scores(model: Ranker, inputs: Inputs) -> np.ndarray:
+    return model(inputs, training=False).logits.numpy()
+
+
+@pytest.mark.parametrize("name", MODELS)
+class TestEveryModel:
+    def test_padding_changes_nothing(
+        self, name: str, make_inputs: Callable[..., Inputs], pad_history: Callable[[Inputs, int], Inputs]
+    ) -> None:
+        inputs = make_inputs([0, 1, 4, 7], width=7)
+        model = build(name)
+        model(inputs, training=True)
+        np.testing.assert_allclose(scores(model, pad_history(inputs, 5)), scores(model, inputs), atol=1e-6)
+
+    def test_a_row_scores_alone_as_in_a_batch(self, name: str, make_inputs: Callable[..., Inputs]) -> None:
+        inputs = make_inputs([0, 2, 5], width=5)
+        model = build(name)
+        model(inputs, training=True)
+        alone = [scores(model, {k: v[row : row + 1] for k, v in inputs.items()}) for row in range(3)]
+        np.testing.assert_allclose(np.concatenate(alone), scores(model, inputs), atol=1e-6)
+
+    def test_a_candidate_scores_alone_as_among_others(self, name: str, make_inputs: Callable[..., Inputs]) -> None:
+        inputs = make_inputs([3, 5], width=5, candidates=4)
+        model = build(name)
+        alone = [
+            scores(model, {k: v[:, n : n + 1] if k.startswith("candidate") else v for k, v in inputs.items()})
+            for n in range(4)
+        ]
+        np.testing.assert_allclose(np.concatenate(alone, axis=1), scores(model, inputs), atol=1e-6)
+
+    def test_a_history_of_no_steps_at_all(self, name: str, make_inputs: Callable[..., Inputs]) -> None:
+        inputs = make_inputs([0, 0], width=0)
+        model = build(name)
+        assert np.isfinite(scores(model, inputs)).all()
+        np.testing.assert_allclose(
+            scores(model, inputs),
+            scores(
+                model,
+                {**make_inputs([0, 0], width=3), **{k: v for k, v in inputs.items() if k.startswith("candidate")}},
+            ),
+            atol=1e-6,
+        )
+
+    @pytest.mark.parametrize("activation", ACTIVATIONS)
+    def test_the_gradient_reaches_every_weight(
+        self, name: str, activation: str, make_inputs: Callable[..., Inputs]
+    ) -> None:
+        inputs = make_inputs([3, 5, 6, 2] * 4, width=6)
+        # Dice's slope starts at 0 and PReLU's at 0.25: both get a gradient wherever a pre-activation is negative.
+        model = build(name, activation=activation, item_unknown_rate=0.0)
+        with tf.GradientTape() as tape:
+            logits = model(inputs, training=True).logits
+            loss = tf.reduce_mean(tf.square(logits - 1.0))
+        for weight, gradient in zip(
+            model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True
+        ):
+            assert gradient is not None, weight.path
+            assert np.abs(tf.convert_to_tensor(gradient).numpy()).max() > 0, weight.path
+
+    @pytest.mark.parametrize("activation", ACTIVATIONS)
+    def test_the_loss_falls(self, name: str, activation: str, make_inputs: Callable[..., Inputs]) -> None:
+        inputs = make_inputs([3, 5, 6, 2] * 8, width=6)
+        labels = tf.one_hot(tf.zeros(32, tf.int32), 3)
+        model = build(name, activation=activation)
+        optimizer = tf.keras.optimizers.Adam(0.01)
+
+        @tf.function
+        def step() -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                logits = model(inputs, training=True).logits
+                loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
+            optimizer.apply_gradients(
+                zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
+            )
+            return loss
+
+        optimizer.build(model.trainable_variables)
+        losses = [float(step()) for _ in range(40)]
+        assert losses[-1] < 0.8 * losses[0]
+
+    def test_unknown_items_are_drawn_in_training_only(self, name: str, make_inputs: Callable[..., Inputs]) -> None:
+        inputs = make_inputs([4, 4], width=4)
+        model = build(name, item_unknown_rate=0.9)
+        np.testing.assert_array_equal(scores(model, inputs), scores(model, inputs))
+        unknown = {
+            k: tf.fill(tf.shape(v), tf.constant(UNKNOWN_INDEX, tf.int64)) if "item_index" in k else v
+            for k, v in inputs.items()
+        }
+        assert np.abs(scores(model, inputs) - scores(model, unknown)).max() > 1e-4
+
+
+def mlp_oracle(mlp: MLP, x: np.ndarray) -> np.ndarray:
+    """ReLU MLP from its matrices."""
+    for dense in mlp.dense:
+        x = np.maximum(x @ dense.kernel.numpy() + dense.bias.numpy(), 0)
+    return x
+
+
+def head_oracle(model: Ranker, encoded: np.ndarray, target: np.ndarray, match: np.ndarray) -> float:
+    hidden = mlp_oracle(model.head, np.concatenate([encoded, target, match]))
+    return float((hidden @ model.logit.kernel.numpy() + model.logit.bias.numpy())[0])
+
+
+def embedding_oracle(model: Ranker, inputs: Inputs, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Real events [t, D], their context [t, C], candidates [N, D]."""
+    table = model.embedding
+    length = int((inputs[HISTORY_ITEM_ID][row].numpy() > 0).sum())
+    value = {name: tensor[row].numpy() for name, tensor in inputs.items()}
+    items, categories = table.items.numpy(), table.categories.numpy()
+    ages = np.floor(np.log2(value[HISTORY_AGE][:length])).astype(int).clip(0, 21)
+    events = np.concatenate(
+        [items[value[HISTORY_ITEM_INDEX][:length]], categories[value[HISTORY_CATEGORY_INDEX][:length]]], axis=1
+    )
+    context = np.concatenate(
+        [table.behaviors.numpy()[value[HISTORY_BEHAVIOR][:length]], table.ages.numpy()[ages]], axis=1
+    )
+    candidates = np.concatenate(
+        [items[value[CANDIDATE_ITEM_INDEX]], categories[value[CANDIDATE_CATEGORY_INDEX]]], axis=1
+    )
+    return events, context, candidates
+
+
+def model_oracle(
+    model: Ranker, inputs: Inputs, encode: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    match = match_features(*(inputs[name] for name in REQUEST_FEATURES)).numpy()
+    rows = []
+    for row in range(match.shape[0]):
+        events, context, candidates = embedding_oracle(model, inputs, row)
+        rows.append(
+            [head_oracle(model, encode(events, context, v), v, match[row, n]) for n, v in enumerate(candidates)]
+        )
+    return np.array(rows)
+
+
+def mean(x: np.ndarray) -> np.ndarray:
+    return x.mean(axis=0) if len(x) else np.zeros(x.shape[1])
+
+
+def test_dnn_against_numpy(make_inputs: Callable[..., Inputs]) -> None:
+    inputs = make_inputs([0, 1, 4, 6], width=6)
+    model = build("dnn", activation="relu")
+
+    def encode(events: np.ndarray, context: np.ndarray, _: np.ndarray) -> np.ndarray:
+        return np.concatenate([mean(events), mean(context)])
+
+    np.testing.assert_allclose(scores(model, inputs), model_oracle(model, inputs, encode), atol=1e-5)
+
+
+def din_interest(model: Ranker, events: np.ndarray, context: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """u = sum_t a_t e_t with a_t = MLP([e_t, v, e_t - v, e_t * v, c_t]), event by event."""
+    unit = model.attention
+    interest = np.zeros_like(v)
+    for e, c in zip(events, context, strict=True):
+        x = np.maximum(np.concatenate([e, v, e - v, e * v, c]) @ unit.kernel.numpy() + unit.bias.numpy(), 0)
+        x = mlp_oracle(unit.rest, x)
+        a = (x @ unit.output_weight.kernel.numpy() + unit.output_weight.bias.numpy())[0]
+        interest = interest + a * e
+    return interest
+
+
+def test_din_against_numpy(make_inputs: Callable[..., Inputs]) -> None:
+    inputs = make_inputs([0, 1, 4, 6], width=6)
+    model = build("din", activation="relu")
+
+    def encode(events: np.ndarray, context: np.ndarray, v: np.ndarray) -> np.ndarray:
+        interest = din_interest(model, events, context, v)
+        return np.concatenate([interest, interest * v, mean(context)])
+
+    np.testing.assert_allclose(scores(model, inputs), model_oracle(model, inputs, encode), atol=1e-5)
+
+
+def test_din_has_no_interest_without_history(make_inputs: Callable[..., Inputs]) -> None:
+    model = build("din")
+    embedded = model.embedding(make_inputs([0, 2], width=3))
+    interest = model.attention(embedded).numpy()
+    assert not interest[0].any()
+    assert interest[1].any()
+
+
+def test_din_does_not_depend_on_the_order_of_events(make_inputs: Callable[..., Inputs]) -> None:
+    inputs = make_inputs([6, 6], width=6)
+    order = [3, 0, 5, 1, 4, 2]
+    history = {*HISTORY_FEATURES, *(INDEX_OF[name] for name in HISTORY_FEATURES if name in INDEX_OF)}
+    permuted = {k: tf.gather(v, order, axis=1) if k in history else v for k, v in inputs.items()}
+    # Position features see the order; without them nothing does, each event carrying its own age.
+    model = build("din", match_features=False)
+    np.testing.assert_allclose(scores(model, permuted), scores(model, inputs), atol=1e-6)
+
+
+def test_ages_fall_into_powers_of_two() -> None:
+    ages = np.array([0, 1, 2, 3, 4, 7, 8, 1023, 1024, 2**21 - 1, 2**21, 2**31], "int64")
+    assert age_bucket(tf.constant(ages)).numpy().tolist() == [0, 0, 1, 1, 2, 2, 3, 9, 10, 20, 21, 21]
+
+
+def test_the_same_items_are_forgotten_in_history_and_candidates() -> None:
+    embedding = build("din", item_unknown_rate=0.5).embedding
+    index = tf.range(0, 2000, dtype=tf.int64)
+    first, again = (
+        embedding._forget(index, tf.constant(7, tf.int64)),
+        embedding._forget(index, tf.constant(7, tf.int64)),
+    )
+    np.testing.assert_array_equal(first.numpy(), again.numpy())
+    other = embedding._forget(index, tf.constant(8, tf.int64)).numpy()
+    share = (first.numpy()[2:] == UNKNOWN_INDEX).mean()
+    assert 0.45 < share < 0.55
+    assert (first.numpy() != other).mean() > 0.3
+    assert first.numpy()[0] == 0

@@ -1,0 +1,208 @@
+"""Asks a model server, this project's or TF Serving, to rank candidates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from serving.impressions import (
+    Candidate,
+    Event,
+    Impression,
+    ImpressionError,
+    RankedCandidate,
+    Ranking,
+    load_impression,
+)
+from serving.requests import LOGIT, PROBABILITY, rank_request
+
+__all__ = [
+    "Candidate",
+    "Event",
+    "Impression",
+    "ImpressionError",
+    "RankedCandidate",
+    "Ranking",
+    "RankingClient",
+    "ServingError",
+    "VersionStatus",
+    "load_impression",
+]
+
+DEFAULT_TIMEOUT = 5.0
+
+
+class ServingError(RuntimeError):
+    """The server gave no usable answer; the message says why, and what to do.
+
+    Attributes:
+      code: the gRPC status; None if the answer came but makes no sense.
+    """
+
+    def __init__(self, message: str, code: grpc.StatusCode | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """What a server says of one version."""
+
+    version: int
+    state: str
+    """START, LOADING, AVAILABLE, UNLOADING or END."""
+    error: str
+    """Why it could not be loaded; empty if it could."""
+
+
+class RankingClient:
+    """A connection to a model server; close it, or use it as a context.
+
+    Args:
+      target: ``HOST:PORT``.
+      model_name: the model's name on the server.
+      timeout: seconds that one call may take.
+      root_certificates: PEM file of the authorities to trust: turns TLS on. Without it the connection is in clear
+        text, which is for loopback and trusted networks.
+
+    Raises:
+      OSError: if the certificates cannot be read.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        model_name: str,
+        timeout: float = DEFAULT_TIMEOUT,
+        *,
+        root_certificates: str | Path | None = None,
+    ) -> None:
+        self._target = target
+        self._model_name = model_name
+        self._timeout = timeout
+        options: list[tuple[str, int]] = [("grpc.max_receive_message_length", -1)]
+        if root_certificates is None:
+            # A web proxy of the environment would otherwise be asked to reach loopback.
+            options.append(("grpc.enable_http_proxy", 0))
+            self._channel = grpc.insecure_channel(target, options)
+        else:
+            credentials = grpc.ssl_channel_credentials(Path(root_certificates).read_bytes())
+            self._channel = grpc.secure_channel(target, credentials, options)
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+
+    def rank(self, impression: Impression) -> Ranking:
+        """Ranks one impression's candidates.
+
+        Raises:
+          ServingError: if the server cannot be reached, refuses the request, or answers with nonsense.
+        """
+        return self.rank_batch([impression])[0]
+
+    def rank_batch(self, impressions: Sequence[Impression]) -> list[Ranking]:
+        """Ranks several impressions in one request, in their order. Errors as for :meth:`rank`."""
+        response = self._call(self._predictions.Predict, rank_request(impressions, self._model_name))
+        width = max(len(impression.candidates) for impression in impressions)
+        probability = self._output(response, PROBABILITY, (len(impressions), width))
+        logit = self._output(response, LOGIT, (len(impressions), width))
+        return [
+            Ranking(
+                model_name=self._model_name,
+                model_version=response.model_spec.version.value,
+                candidates=_ranked(self._target, impression, probability[row], logit[row]),
+            )
+            for row, impression in enumerate(impressions)
+        ]
+
+    def status(self) -> list[VersionStatus]:
+        """What the server knows of the model's versions.
+
+        Raises:
+          ServingError: if the server cannot be reached or does not know the model.
+        """
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = self._model_name
+        response = self._call(self._models.GetModelStatus, request)
+        return [
+            VersionStatus(
+                version=status.version,
+                state=get_model_status_pb2.ModelVersionStatus.State.Name(status.state),
+                error=status.status.error_message,
+            )
+            for status in response.model_version_status
+        ]
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> RankingClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+        try:
+            return method(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise ServingError(self._explained(error.code(), error.details()), error.code()) from error
+
+    def _explained(self, code: grpc.StatusCode, details: str) -> str:
+        if code is grpc.StatusCode.UNAVAILABLE:
+            return f"no server reachable at {self._target}: {details}"
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return f"{self._target} did not answer within {self._timeout:g} s"
+        if code is grpc.StatusCode.NOT_FOUND:
+            return f"{self._target} serves no such model (yet): {details}"
+        if code is grpc.StatusCode.INVALID_ARGUMENT:
+            return f"{self._target} refused the request: {details}"
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return f"the request is over a limit of {self._target} (its size, or requests at a time): {details}"
+        return f"{self._target} failed with {code.name}: {details}"
+
+    def _output(self, response: predict_pb2.PredictResponse, name: str, shape: tuple[int, int]) -> np.ndarray:
+        if name not in response.outputs:
+            raise ServingError(f"{self._target} answered without {name!r}: is {self._model_name!r} a ranking model?")
+        values = tf.make_ndarray(response.outputs[name])
+        if values.shape != shape:
+            raise ServingError(f"{self._target} answered {name!r} of shape {values.shape}, expected {shape}")
+        return values
+
+
+def _ranked(
+    target: str, impression: Impression, probability: np.ndarray, logit: np.ndarray
+) -> tuple[RankedCandidate, ...]:
+    ranked = [
+        RankedCandidate(
+            item_id=candidate.item_id,
+            category_id=candidate.category_id,
+            position=position,
+            probability=float(probability[position]),
+            logit=float(logit[position]),
+        )
+        for position, candidate in enumerate(impression.candidates)
+    ]
+    for candidate in ranked:
+        if not (math.isfinite(candidate.probability) and math.isfinite(candidate.logit)):
+            raise ServingError(
+                f"{target} gave candidate {candidate.position} (item {candidate.item_id}) a score that is no number"
+            )
+    # Logits tell apart what float32 probabilities round to 1.
+    return tuple(sorted(ranked, key=lambda c: (-c.probability, -c.logit, c.position)))

@@ -1,0 +1,291 @@
+"""Requests and their answers, over real gRPC on loopback, against one server that stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from components.impression import REQUEST_FEATURES
+from serving.client import Impression, RankingClient, ServingError, VersionStatus
+from serving.requests import rank_request
+from serving.server import ModelServer
+
+Make = Callable[[list[int], list[int]], Impression]
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
+
+
+@pytest.fixture(scope="module")
+def channel(shared_server: ModelServer) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(f"127.0.0.1:{shared_server.port}", [("grpc.enable_http_proxy", 0)]) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def predictions(channel: grpc.Channel) -> prediction_service_pb2_grpc.PredictionServiceStub:
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + np.exp(-x))
+
+
+def test_candidates_come_ranked(shared_client: RankingClient, impression: Make) -> None:
+    ranking = shared_client.rank(impression([3, 4, 3, 3], [9, 4, 3]))
+    assert (ranking.model_name, ranking.model_version) == ("ctr", 3)
+    assert [(c.position, c.item_id, c.category_id, c.logit) for c in ranking.candidates] == [
+        (2, 502, 3, 3.0),
+        (1, 501, 4, 1.0),
+        (0, 500, 9, 0.0),
+    ]
+    assert [c.probability for c in ranking.candidates] == pytest.approx([sigmoid(3), sigmoid(1), 0.5])
+
+
+def test_probabilities_that_round_to_one_are_ranked_by_logit(shared_client: RankingClient, impression: Make) -> None:
+    ranking = shared_client.rank(impression([3] * 50 + [4] * 60, [3, 4, 5]))
+    assert [c.probability for c in ranking.candidates] == [1.0, 1.0, 0.5]
+    assert [c.category_id for c in ranking.candidates] == [4, 3, 5]
+
+
+def test_clients_at_once_with_all_lengths_of_history(shared_client: RankingClient, impression: Make) -> None:
+    def ask(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        history = rng.integers(1, 6, size=[0, 1, 50, 200][seed % 4]).tolist()
+        categories = rng.integers(1, 6, size=20).tolist()
+        ranking = shared_client.rank(impression(history, categories))
+        expected = [float(history.count(category)) for category in categories]
+        assert [c.logit for c in sorted(ranking.candidates, key=lambda c: c.position)] == expected
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(80)))
+
+
+categories = st.integers(1, 4)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    history=st.lists(categories, max_size=20),
+    candidates=st.lists(categories, min_size=1, max_size=10),
+    longer=st.lists(categories, min_size=21, max_size=60),
+    more=st.lists(categories, min_size=11, max_size=20),
+)
+def test_padding_changes_nothing(
+    shared_client: RankingClient,
+    impression: Make,
+    history: list[int],
+    candidates: list[int],
+    longer: list[int],
+    more: list[int],
+) -> None:
+    alone = shared_client.rank(impression(history, candidates))
+    padded, other = shared_client.rank_batch([impression(history, candidates), impression(longer, more)])
+    assert padded == alone
+    assert len(other.candidates) == len(more)
+
+
+def test_serialized_examples_get_the_same_scores(
+    predictions: Any, impression: Make, serialized: Callable[[Impression], bytes]
+) -> None:
+    impressions = [impression([3, 3], [3, 4]), impression([], [3, 4, 5])]
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "ctr"
+    request.inputs["examples"].CopyFrom(tf.make_tensor_proto([serialized(i) for i in impressions]))
+    by_default = predictions.Predict(request)
+    assert by_default.model_spec.signature_name == "serving_default"
+    ranked = predictions.Predict(rank_request(impressions, "ctr"))
+    for name in ("probability", "logit"):
+        np.testing.assert_array_equal(tf.make_ndarray(by_default.outputs[name]), tf.make_ndarray(ranked.outputs[name]))
+    assert tf.make_ndarray(by_default.outputs["probability"])[0, 2] == 0
+
+
+def test_string_and_integer_outputs_are_typed_fields(
+    predictions: Any, impression: Make, serialized: Callable[[Impression], bytes]
+) -> None:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "ctr"
+    request.model_spec.signature_name = "transform_features"
+    request.inputs["examples"].CopyFrom(tf.make_tensor_proto([serialized(impression([3, 4], [5]))]))
+    assert list(predictions.Predict(request).outputs["history_category_id"].int64_val) == [3, 4]
+
+
+def test_output_filter_and_explicit_version(predictions: Any, impression: Make) -> None:
+    request = rank_request([impression([3], [3, 4])], "ctr")
+    request.model_spec.version.value = 3
+    request.output_filter.append("logit")
+    response = predictions.Predict(request)
+    assert list(response.outputs) == ["logit"]
+    assert list(response.outputs["logit"].float_val) == [1.0, 0.0]
+    assert response.model_spec.version.value == 3
+
+
+def test_metadata_holds_the_signatures(predictions: Any) -> None:
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "ctr"
+    response = predictions.GetModelMetadata(request)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(signatures)
+    assert response.model_spec.version.value == 3
+    assert set(signatures.signature_def["rank"].inputs) == set(REQUEST_FEATURES)
+    assert set(signatures.signature_def["rank"].outputs) == {"probability", "logit", "calls"}
+    assert signatures.signature_def["serving_default"].inputs["examples"].dtype == tf.string.as_datatype_enum
+
+
+def test_status(shared_client: RankingClient, channel: grpc.Channel) -> None:
+    assert shared_client.status() == [VersionStatus(version=3, state="AVAILABLE", error="")]
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = "ctr"
+    request.model_spec.version.value = 3
+    response = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request)
+    assert [status.version for status in response.model_version_status] == [3]
+
+
+def int64(*shape: int) -> Any:
+    return tf.make_tensor_proto(np.ones(shape, np.int64))
+
+
+def _claim_a_huge_shape(request: predict_pb2.PredictRequest) -> None:
+    request.inputs["history_age"].CopyFrom(int64(1, 1))
+    request.inputs["history_age"].tensor_shape.dim[0].size = 2**40
+
+
+def _claim_an_unknown_size(request: predict_pb2.PredictRequest) -> None:
+    request.inputs["history_age"].tensor_shape.dim[0].size = -1
+
+
+def _cut_the_content(request: predict_pb2.PredictRequest) -> None:
+    proto = request.inputs["history_age"]
+    proto.tensor_content = proto.tensor_content[:3]
+
+
+BAD_REQUESTS = {
+    "unknown model": (lambda r: setattr(r.model_spec, "name", "cvr"), NOT_FOUND, r"Latest\(cvr\)"),
+    "unknown version": (lambda r: setattr(r.model_spec.version, "value", 4), NOT_FOUND, r"Specific\(ctr, 4\)"),
+    "no model spec": (lambda r: r.ClearField("model_spec"), INVALID, "Missing ModelSpec"),
+    "label": (lambda r: setattr(r.model_spec, "version_label", "canary"), INVALID, "version label: canary"),
+    "unknown signature": (
+        lambda r: setattr(r.model_spec, "signature_name", "score"),
+        INVALID,
+        r'signature key "score" not found.*\{busy,rank,serving_default,transform_features\}',
+    ),
+    "missing input": (lambda r: r.inputs.pop("history_age"), INVALID, r"Missing but required: \{history_age\}"),
+    "unexpected input": (
+        lambda r: r.inputs["user_id"].CopyFrom(int64(1)),
+        INVALID,
+        r"7!=6.*Sent extra: \{user_id\}\. Missing but required: \{\}",
+    ),
+    "wrong dtype": (
+        lambda r: r.inputs["history_age"].CopyFrom(tf.make_tensor_proto([[1.0, 2.0]])),
+        INVALID,
+        '"history_age": expects int64 but float is provided',
+    ),
+    "unknown dtype": (
+        lambda r: setattr(r.inputs["history_age"], "dtype", 99),
+        INVALID,
+        r'"history_age": expects int64 but \? is provided',
+    ),
+    "wrong rank": (
+        lambda r: r.inputs["history_age"].CopyFrom(int64(2)),
+        INVALID,
+        r'"history_age": expects the shape \(None, None\) but \(2,\) is provided',
+    ),
+    "huge shape": (_claim_a_huge_shape, INVALID, '"history_age": .* has more than 16777216 elements'),
+    "open shape": (_claim_an_unknown_size, INVALID, r'"history_age": the shape \[-1, 2\] is not fully defined'),
+    "cut content": (_cut_the_content, INVALID, "tensor parsing error: history_age"),
+    "unknown output": (lambda r: r.output_filter.append("score"), INVALID, "not found in signature: score"),
+    "output twice": (lambda r: r.output_filter.extend(["logit"] * 2), INVALID, "duplicate output tensor alias: logit"),
+    "the graph's own check": (
+        lambda r: r.inputs["history_age"].CopyFrom(int64(1, 5)),
+        INVALID,
+        "history features differ in length",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_REQUESTS)
+def test_bad_requests_are_refused_by_name(predictions: Any, impression: Make, case: str) -> None:
+    spoil, code, message = BAD_REQUESTS[case]
+    request = rank_request([impression([3, 4], [3])], "ctr")
+    spoil(request)
+    with pytest.raises(grpc.RpcError, match=message) as raised:
+        predictions.Predict(request)
+    assert raised.value.code() is code
+
+
+def test_a_signature_is_not_needed_by_name_but_its_inputs_are(predictions: Any, impression: Make) -> None:
+    request = rank_request([impression([3], [3])], "ctr")
+    request.model_spec.ClearField("signature_name")
+    with pytest.raises(grpc.RpcError, match=r"Missing but required: \{examples\}"):
+        predictions.Predict(request)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "code", "message"),
+    [
+        ("cvr", ["signature_def"], NOT_FOUND, r"Latest\(cvr\)"),
+        ("ctr", [], INVALID, "must specify at least one metadata_field"),
+        ("ctr", ["assets"], INVALID, "Metadata field assets is not supported"),
+    ],
+)
+def test_bad_metadata_requests(
+    predictions: Any, name: str, fields: list[str], code: grpc.StatusCode, message: str
+) -> None:
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
+    request.model_spec.name = name
+    with pytest.raises(grpc.RpcError, match=message) as raised:
+        predictions.GetModelMetadata(request)
+    assert raised.value.code() is code
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "message"),
+    [("cvr", None, "any versions of model cvr"), ("ctr", 7, "Could not find version 7 of model ctr")],
+)
+def test_status_of_what_is_not_there(channel: grpc.Channel, name: str, version: int | None, message: str) -> None:
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = name
+    if version is not None:
+        request.model_spec.version.value = version
+    with pytest.raises(grpc.RpcError, match=message) as raised:
+        model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request)
+    assert raised.value.code() is NOT_FOUND
+
+
+def test_a_message_over_the_limit_is_refused(shared_client: RankingClient, impression: Make) -> None:
+    too_much = [impression([], [1] * 2_000) for _ in range(10)]
+    with pytest.raises(ServingError, match="over a limit") as raised:
+        shared_client.rank_batch(too_much)
+    assert raised.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert len(shared_client.rank_batch(too_much[:5])) == 5
+
+
+def test_other_apis_are_unimplemented(predictions: Any) -> None:
+    from tensorflow_serving.apis import classification_pb2
+
+    with pytest.raises(grpc.RpcError) as raised:
+        predictions.Classify(classification_pb2.ClassificationRequest())
+    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_the_client_says_which_model_is_missing(shared_server: ModelServer, impression: Make) -> None:
+    target = f"127.0.0.1:{shared_server.port}"
+    with RankingClient(target, "cvr") as client:
+        for call in (lambda: client.rank(impression([], [1])), client.status):
+            with pytest.raises(ServingError, match=f"{target} serves no such model .*cvr") as raised:
+                call()
+            assert raised.value.code is NOT_FOUND

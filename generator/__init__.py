@@ -1,0 +1,1 @@
+"""Behaviour logs in the format of UserBehavior.csv, generated and compared."""

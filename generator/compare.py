@@ -1,0 +1,342 @@
+"""Measures two behaviour logs and prints them side by side: ``python -m generator.compare A B``.
+
+The measures are those on which a generated log must resemble the real one to be worth training on: how
+much a user does, how rare items are, how sessions go, and how well one-line scorers tell the next event
+from a contemporaneous negative.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from components.config import IngestConfig
+from components.impression import BEHAVIORS
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+
+COLUMNS: Final = ("user_id", "item_id", "category_id", "behavior_type", "timestamp")
+HISTORY: Final = 50
+"""Events of history that the scorers may look at, as in ``ingest.history_length``'s default."""
+TRAIN_SHARE: Final = 0.8
+"""Share of the events, by time, before the evaluated ones."""
+NEGATIVE_EVENTS: Final = 600
+"""A contemporaneous negative is drawn among so many events after the impression."""
+BAG: Final = 10
+"""Events whose categories the unordered predictor sees."""
+SHRINKAGE: Final = 5.0
+"""Events of prior belief with which the next-category predictors count."""
+QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
+QUANTILE_NAMES: Final = "5 / 25 / 50 / 75 / 95 %"
+
+
+@dataclass(frozen=True)
+class BehaviorLog:
+    """The readable rows of a log inside the window, by user and then by time (ties in file order).
+
+    All arrays are int64 [rows]; ``behavior`` holds the codes of ``components.impression.BEHAVIORS``.
+    """
+
+    user: IntArray
+    item: IntArray
+    category: IntArray
+    behavior: IntArray
+    time: IntArray
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+
+def read_log(path: Path) -> BehaviorLog:
+    """Reads a ``.csv`` or ``.csv.gz`` log without a header, leaving out what is malformed or outside the window.
+
+    Exact duplicates stay.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if no row is left.
+    """
+    table = csv.read_csv(
+        path,
+        read_options=csv.ReadOptions(column_names=list(COLUMNS)),
+        parse_options=csv.ParseOptions(invalid_row_handler=lambda _: "skip"),
+        convert_options=csv.ConvertOptions(column_types={name: pa.string() for name in COLUMNS}),
+    )
+    readable = pc.is_in(table["behavior_type"], value_set=pa.array(list(BEHAVIORS)))
+    for name in COLUMNS:
+        if name != "behavior_type":
+            readable = pc.and_(readable, pc.match_substring_regex(table[name], r"^-?[0-9]{1,18}$"))
+    table = table.filter(readable)
+    user, item, category, time = (
+        table[name].cast(pa.int64()).to_numpy() for name in COLUMNS if name != "behavior_type"
+    )
+    codes = np.array(list(BEHAVIORS.values()), np.int64)
+    behavior = codes[pc.index_in(table["behavior_type"], value_set=pa.array(list(BEHAVIORS))).to_numpy()]
+    first, last = IngestConfig().window
+    inside = (time >= first) & (time <= last)
+    if not inside.any():
+        raise ValueError(f"{path}: no readable row inside the window; expected {','.join(COLUMNS)} without a header")
+    order = np.lexsort((time, user))
+    order = order[inside[order]]
+    return BehaviorLog(user[order], item[order], category[order], behavior[order], time[order])
+
+
+def auc(positive: FloatArray | IntArray, negative: FloatArray | IntArray) -> float:
+    """Probability that a positive scores above a negative, ties counting one half."""
+    scores = np.concatenate([positive, negative])
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    midrank = np.cumsum(counts) - (counts - 1) / 2
+    rank_sum = midrank[inverse[: len(positive)]].sum()
+    return float((rank_sum - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))
+
+
+def first_of_group(*keys: IntArray) -> IntArray:
+    """For each row the first row of its run of equal keys, [rows]."""
+    starts = np.zeros(len(keys[0]), bool)
+    starts[:1] = True
+    for key in keys:
+        starts[1:] |= key[1:] != key[:-1]
+    return np.maximum.accumulate(np.where(starts, np.arange(len(starts)), 0))
+
+
+def occurs_earlier(user: IntArray, value: IntArray) -> BoolArray:
+    """Whether the same user had the same value in an earlier row, [rows]."""
+    order = np.lexsort((np.arange(len(user)), value, user))
+    repeated = np.zeros(len(user), bool)
+    same = (user[order][1:] == user[order][:-1]) & (value[order][1:] == value[order][:-1])
+    repeated[order[1:]] = same
+    return repeated
+
+
+def evaluation_start(log: BehaviorLog) -> int:
+    """Time of the first evaluated event."""
+    return int(np.sort(log.time)[int(TRAIN_SHARE * len(log))])
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Evaluated impressions: rows of the positives, and the items of their negatives, each int64 [pairs]."""
+
+    row: IntArray
+    negative_item: IntArray
+    negative_category: IntArray
+
+
+def contemporaneous_pairs(log: BehaviorLog, *, seed: int = 0) -> Pairs:
+    """One negative for each event of the evaluated part that is not its user's first.
+
+    The negative is the item of an event of another user among the next :data:`NEGATIVE_EVENTS` events that
+    the user never touched; a positive for which 20 draws find none is left out.
+    """
+    rng = np.random.default_rng(seed)
+    by_time = np.argsort(log.time, kind="stable")
+    start = first_of_group(log.user, log.time)
+    rows = np.flatnonzero((log.time >= evaluation_start(log)) & (start > first_of_group(log.user)))
+    touched = np.unique(np.stack([log.user, log.item], axis=1), axis=0)
+    stride = int(log.item.max()) + 1
+    touched_keys = touched[:, 0] * stride + touched[:, 1]
+    after = np.searchsorted(log.time[by_time], log.time[rows], side="right")
+    negative = np.full(len(rows), -1)
+    open_ = np.flatnonzero(after < len(log))
+    for _ in range(20):
+        span = np.minimum(NEGATIVE_EVENTS, len(log) - after[open_])
+        drawn = by_time[after[open_] + (rng.random(len(open_)) * span).astype(np.int64)]
+        keys = log.user[rows[open_]] * stride + log.item[drawn]
+        place = np.minimum(np.searchsorted(touched_keys, keys), len(touched_keys) - 1)
+        accepted = touched_keys[place] != keys
+        negative[open_[accepted]] = drawn[accepted]
+        open_ = open_[~accepted]
+        if not len(open_):
+            break
+    found = negative >= 0
+    return Pairs(rows[found], log.item[negative[found]], log.category[negative[found]])
+
+
+def recency(log: BehaviorLog, rows: IntArray, value: IntArray, history: IntArray) -> FloatArray:
+    """Minus the seconds since ``value`` last stood in ``history`` before each row; minus infinity if it did not.
+
+    Args:
+      rows: the impressions' rows, [pairs].
+      value: the candidates' item or category, [pairs].
+      history: the log's item or category column, [log rows].
+    """
+    first = first_of_group(log.user)[rows]
+    start = first_of_group(log.user, log.time)[rows]
+    score = np.full(len(rows), -np.inf)
+    for lag in range(HISTORY, 0, -1):
+        place = start - lag
+        match = (place >= first) & (history[place] == value)
+        score[match] = log.time[place[match]] - log.time[rows[match]]
+    return score
+
+
+def training_counts(log: BehaviorLog, items: IntArray) -> IntArray:
+    """Events of each item in the first :data:`TRAIN_SHARE` of the events, [items]."""
+    known, counts = np.unique(log.item[log.time < evaluation_start(log)], return_counts=True)
+    return _lookup(known, counts, items)
+
+
+def next_category_accuracy(log: BehaviorLog) -> tuple[float, float]:
+    """How well the last category, and how well the recent ones as a set, tell a change of category.
+
+    Both predictors count in the first :data:`TRAIN_SHARE` of the events which category came next; one counts by
+    the last event's category, the other by each category of the last :data:`BAG` events, whatever their order,
+    and adds up. They are judged on the later events whose category is none of the last :data:`BAG` (staying
+    with a category, which any recency tells, does not count): does the true category score above that of a
+    contemporaneous negative?
+
+    Returns:
+      AUC of the ordered and of the unordered predictor.
+    """
+    first = first_of_group(log.user)
+    rows = np.arange(len(log))
+    full = rows - first >= BAG
+    recent = np.stack([log.category[np.maximum(rows - lag, 0)] for lag in range(1, BAG + 1)], axis=1)
+    changes = full & ~(recent == log.category[:, None]).any(axis=1)
+    pairs = contemporaneous_pairs(log)
+    learnt = np.flatnonzero(changes & (log.time < evaluation_start(log)))
+    judged = changes[pairs.row] & ~(recent[pairs.row] == pairs.negative_category[:, None]).any(axis=1)
+    row, negative = pairs.row[judged], pairs.negative_category[judged]
+    stride = int(log.category.max()) + 1
+
+    def score(context: IntArray, candidate: IntArray) -> FloatArray:
+        width = context.shape[1]
+        keys, counts = np.unique(
+            context[learnt].ravel() * stride + np.repeat(log.category[learnt], width), return_counts=True
+        )
+        base_keys, base_counts = np.unique(log.category[learnt], return_counts=True)
+        seen_keys, seen_counts = np.unique(context[learnt], return_counts=True)
+        total = np.zeros(len(candidate))
+        # Each category's shrunk chance to come next, over its chance without any context.
+        chance = (_lookup(base_keys, base_counts, candidate) + 0.1) / len(learnt)
+        for column in range(width):
+            pair_count = _lookup(keys, counts, context[row, column] * stride + candidate)
+            total += (pair_count + SHRINKAGE * chance) / (
+                _lookup(seen_keys, seen_counts, context[row, column]) + SHRINKAGE
+            )
+        return total / chance
+
+    ordered, unordered = (
+        auc(score(context, log.category[row]), score(context, negative)) for context in (recent[:, :1], recent)
+    )
+    return ordered, unordered
+
+
+def _lookup(keys: IntArray, values: IntArray, wanted: IntArray) -> IntArray:
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, values[place], 0)
+
+
+def measure(log: BehaviorLog) -> dict[str, str]:
+    """Every measure of a log by name, ready to print."""
+    n = len(log)
+    rows = np.arange(n)
+    first = first_of_group(log.user)
+    same_user = log.user[1:] == log.user[:-1]
+    table = {"events in the window": f"{n:,}"}
+
+    def quantiles(values: IntArray) -> str:
+        return " / ".join(f"{value:,.0f}" for value in np.quantile(values, QUANTILES))
+
+    users, events_of_user = np.unique(log.user, return_counts=True)
+    table["users"] = f"{len(users):,}"
+    for name, code in BEHAVIORS.items():
+        table[f"share of {name}"] = f"{np.mean(log.behavior == code):.4f}"
+    table["events a user, mean"] = f"{events_of_user.mean():.1f}"
+    table[f"events a user, {QUANTILE_NAMES}"] = quantiles(events_of_user)
+    for name, column in (("items", log.item), ("categories", log.category)):
+        distinct = np.unique(np.stack([log.user, column], axis=1), axis=0)
+        table[f"distinct {name} a user, {QUANTILE_NAMES}"] = quantiles(np.unique(distinct[:, 0], return_counts=True)[1])
+    events_of_item = np.unique(log.item, return_counts=True)[1]
+    users_of_item = np.unique(np.unique(np.stack([log.user, log.item], axis=1), axis=0)[:, 1], return_counts=True)[1]
+    events_of_category = np.sort(np.unique(log.category, return_counts=True)[1])[::-1]
+    table["events an item, 90 / 99 / 99.9 % / most"] = " / ".join(
+        f"{value:,.0f}" for value in np.quantile(events_of_item, (0.9, 0.99, 0.999, 1))
+    )
+    table["items with one event"] = f"{np.mean(events_of_item == 1):.3f}"
+    table["items with one user"] = f"{np.mean(users_of_item == 1):.3f}"
+    table["items / categories that occur"] = f"{len(events_of_item):,} / {len(events_of_category):,}"
+    table["events in the top 1 / 10 / 100 categories"] = " / ".join(
+        f"{events_of_category[:top].sum() / n:.3f}" for top in (1, 10, 100)
+    )
+
+    gap = np.diff(log.time)[same_user]
+    table[f"seconds to the next event, {QUANTILE_NAMES}"] = quantiles(gap)
+    table["pauses above 30 minutes"] = f"{np.mean(gap > 1800):.3f}"
+    table["ties in time"] = f"{np.mean(gap == 0):.4f}"
+    for name, column in (("category", log.category), ("item", log.item)):
+        found = np.zeros(n, bool)
+        shares = []
+        for lag in range(1, HISTORY + 1):
+            place = rows - lag
+            found |= (place >= first) & (column[place] == column)
+            if lag in (1, 5, 10, HISTORY):
+                shares.append(f"{found[rows > first].mean():.3f}")
+        table[f"{name} among the last 1 / 5 / 10 / {HISTORY}"] = " / ".join(shares)
+    table["events with an item of before"] = f"{occurs_earlier(log.user, log.item).mean():.3f}"
+    order = np.lexsort((rows, log.item, log.user))
+    viewed = np.cumsum(log.behavior[order] == BEHAVIORS["pv"])
+    start = first_of_group(log.user[order], log.item[order])
+    is_view = log.behavior[order] == BEHAVIORS["pv"]
+    views_before = viewed - is_view - (viewed[start] - is_view[start])
+    buys = log.behavior[order] == BEHAVIORS["buy"]
+    table["buys without a pv before"] = f"{np.mean(views_before[buys] == 0):.3f}"
+    local_hour = (log.time - IngestConfig().window[0]) // 3600
+    by_hour = np.bincount(local_hour % 24, minlength=24) / n
+    table["activity by six hours from midnight"] = " / ".join(f"{six.sum():.3f}" for six in by_hour.reshape(4, 6))
+    table["busiest / quietest hour"] = f"{by_hour.argmax()} / {by_hour.argmin()}"
+    by_day = np.bincount(local_hour // 24, minlength=9) / n
+    table["activity, first / last day"] = f"{by_day[0]:.3f} / {by_day[-1]:.3f}"
+
+    pairs = contemporaneous_pairs(log)
+    row, negative = pairs.row, pairs.negative_item
+    counts, negative_counts = training_counts(log, log.item[row]), training_counts(log, negative)
+    table["evaluated pairs"] = f"{len(row):,}"
+    table["their items seen before, positives / negatives"] = (
+        f"{np.mean(counts > 0):.3f} / {np.mean(negative_counts > 0):.3f}"
+    )
+    positive_recency = recency(log, row, log.category[row], log.category)
+    negative_recency = recency(log, row, pairs.negative_category, log.category)
+    table["AUC of popularity"] = f"{auc(counts, negative_counts):.3f}"
+    known, known_negative = np.isfinite(positive_recency) * 1.0, np.isfinite(negative_recency) * 1.0
+    table["AUC of category in history"] = f"{auc(known, known_negative):.3f}"
+    table["AUC of category recency"] = f"{auc(positive_recency, negative_recency):.3f}"
+    item_recency = (recency(log, row, value, log.item) for value in (log.item[row], negative))
+    table["AUC of item recency"] = f"{auc(*item_recency):.3f}"
+    ordered, unordered = next_category_accuracy(log)
+    table["AUC on changes of category, last category / bag"] = f"{ordered:.3f} / {unordered:.3f}"
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints a Markdown table of the measures of two logs."""
+    parser = argparse.ArgumentParser(prog="python -m generator.compare", description=__doc__)
+    parser.add_argument("first", type=Path, metavar="A", help="a log: .csv or .csv.gz in the format of UserBehavior")
+    parser.add_argument("second", type=Path, metavar="B", help="another one")
+    options = parser.parse_args(arguments)
+    try:
+        tables = [measure(read_log(path)) for path in (options.first, options.second)]
+    except (OSError, ValueError) as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 2
+    lines = [("measure", options.first.name, options.second.name), ("---",) * 3]
+    lines += [(name, tables[0][name], tables[1][name]) for name in tables[0]]
+    for line in lines:
+        print("| " + " | ".join(line) + " |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

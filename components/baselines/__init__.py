@@ -1,0 +1,1 @@
+"""Trivial baselines on the pairs that the model is judged on."""

@@ -1,0 +1,69 @@
+"""Counts candidates that the vocabulary does not know, by split, negative set and label.
+
+With uniform negatives, never having been seen tells the label by itself; no AUC is to be believed before these rates
+are known.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from components.baselines.impressions import Batch
+from components.baselines.results import UnknownShare
+from components.impression import (
+    CANDIDATE_CATEGORY_INDEX,
+    CANDIDATE_ITEM_INDEX,
+    LABEL,
+    MIXED,
+    NEGATIVE_SETS,
+    SPLITS,
+    UNKNOWN_INDEX,
+)
+
+
+class UnknownCounter:
+    """Running counts over batches."""
+
+    def __init__(self) -> None:
+        # (split, negative set, is positive) -> candidates, unknown items, unknown categories
+        self._counts: defaultdict[tuple[str, str, bool], np.ndarray] = defaultdict(lambda: np.zeros(3, np.int64))
+
+    def add(self, split: str, batch: Batch) -> None:
+        """Counts every candidate of a batch."""
+        negative_set = np.repeat(batch.negative_set, batch.real.sum(axis=1))
+        positive = batch.pairs(LABEL) == 1
+        counted = np.stack(
+            [
+                np.ones(positive.size, np.int64),
+                batch.pairs(CANDIDATE_ITEM_INDEX) == UNKNOWN_INDEX,
+                batch.pairs(CANDIDATE_CATEGORY_INDEX) == UNKNOWN_INDEX,
+            ],
+            axis=1,
+        )
+        for name in np.unique(batch.negative_set).tolist():
+            for label in (True, False):
+                rows = (negative_set == name) & (positive == label)
+                if rows.any():
+                    self._counts[split, name.decode(), label] += counted[rows].sum(axis=0)
+
+    def shares(self) -> tuple[UnknownShare, ...]:
+        """The counts so far, in the order of splits, negative sets and labels; what never occurred is left out."""
+        return tuple(
+            UnknownShare(
+                split=split,
+                negative_set=negative_set,
+                label="positive" if positive else "negative",
+                candidates=int(candidates),
+                unknown_items=int(items),
+                unknown_categories=int(categories),
+            )
+            for (split, negative_set, positive), (candidates, items, categories) in sorted(
+                self._counts.items(), key=lambda entry: _order(*entry[0])
+            )
+        )
+
+
+def _order(split: str, negative_set: str, positive: bool) -> tuple[int, int, bool]:
+    return SPLITS.index(split), (MIXED, *NEGATIVE_SETS).index(negative_set), not positive

@@ -1,0 +1,55 @@
+"""What the Evaluator computes and what a model must reach to be blessed."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import tensorflow_model_analysis as tfma
+
+from components.config import EvaluationConfig
+from components.evaluator import pair_metrics
+from components.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET, USER_ID
+
+SIGNATURE: Final = "serving_default"
+PREDICTION_KEY: Final = "probability"
+
+IMPRESSIONS: Final = "example_count"
+
+
+def evaluator_config(evaluation: EvaluationConfig) -> tfma.EvalConfig:
+    """Metrics overall and by negative set; the gate is the AUC on contemporaneous negatives.
+
+    Labels and probabilities are [N] in an impression, and make N pairs. For the metrics see
+    :class:`components.evaluator.pair_metrics.PairMetrics`; ``example_count`` counts impressions.
+
+    Args:
+      evaluation: the bounds. Without ``compare_with_blessed`` the lower bound of AUC decides alone, as it does
+        on a first run, when there is no blessed model.
+    """
+    threshold = tfma.MetricThreshold(
+        value_threshold=tfma.GenericValueThreshold(lower_bound={"value": evaluation.min_auc})
+    )
+    if evaluation.compare_with_blessed:
+        threshold.change_threshold.CopyFrom(
+            tfma.GenericChangeThreshold(
+                direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -evaluation.max_auc_drop}
+            )
+        )
+    gate = tfma.PerSliceMetricThreshold(
+        slicing_specs=[tfma.SlicingSpec(feature_values={NEGATIVE_SET: CONTEMPORANEOUS})], threshold=threshold
+    )
+    metrics = [
+        tfma.MetricConfig(
+            class_name=pair_metrics.PairMetrics.__name__,
+            module=pair_metrics.__name__,
+            config=json.dumps({"user_key": USER_ID, "name": pair_metrics.AUC}),
+            per_slice_thresholds=[gate],
+        ),
+        tfma.MetricConfig(class_name="ExampleCount", config=json.dumps({"name": IMPRESSIONS})),
+    ]
+    return tfma.EvalConfig(
+        model_specs=[tfma.ModelSpec(signature_name=SIGNATURE, prediction_key=PREDICTION_KEY, label_key=LABEL)],
+        slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=[NEGATIVE_SET])],
+        metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
+    )

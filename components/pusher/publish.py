@@ -1,0 +1,102 @@
+"""Publishes a model as a version directory that a server may pick up at any moment.
+
+TF Serving loads any integer directory it sees, half copied or not (tensorflow/tfx issues 4466 and 4634), so a
+version must appear whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+from tfx.dsl.io import fileio
+from tfx.utils import io_utils
+
+_SAVED_MODEL = "saved_model.pb"
+
+
+def publish(model_dir: str, base_dir: str) -> int:
+    """Copies a SavedModel to ``base_dir/<version>/``.
+
+    On a local or mounted file system the copy is made in a hidden sibling, ``.<version>.incoming``, flushed to
+    disk and renamed: the version is there whole or not at all. On a remote store (``scheme://``) there is no
+    atomic rename of a folder; there ``saved_model.pb``, without which servers load nothing, is written last.
+    An ``.incoming`` folder of a push that was killed stays behind and may be deleted by hand.
+
+    Args:
+      model_dir: the SavedModel, local or remote.
+      base_dir: the folder that the server watches; created if missing.
+
+    Returns:
+      The version: Unix seconds, or one above the largest existing version if that is greater.
+
+    Raises:
+      FileNotFoundError: if ``model_dir`` has no ``saved_model.pb``.
+      OSError: if the copy fails; no version directory is left then.
+    """
+    if not fileio.exists(os.path.join(model_dir, _SAVED_MODEL)):
+        raise FileNotFoundError(f"{model_dir}: no {_SAVED_MODEL} there, so there is nothing to push")
+    fileio.makedirs(base_dir)
+    if "://" in base_dir:
+        return _publish_remote(model_dir, base_dir)
+    version, incoming = _claim(base_dir)
+    try:
+        copy = os.path.join(incoming, "model")
+        io_utils.copy_dir(model_dir, copy)
+        _flush(copy)
+        os.rename(copy, os.path.join(base_dir, str(version)))
+    except Exception as error:
+        raise OSError(f"{model_dir}: not pushed to {base_dir}, the copy failed: {error!r}") from error
+    finally:
+        shutil.rmtree(incoming)
+    _flush_entry(base_dir)
+    return version
+
+
+def _claim(base_dir: str) -> tuple[int, str]:
+    # Creating the folder is the claim: of two pushes at once, one gets the next number.
+    while True:
+        version = _next_version(os.listdir(base_dir))
+        incoming = os.path.join(base_dir, f".{version}.incoming")
+        try:
+            os.mkdir(incoming)
+        except FileExistsError:
+            continue
+        if not os.path.exists(os.path.join(base_dir, str(version))):
+            return version, incoming
+        # Another push finished with this number since the folder was listed.
+        os.rmdir(incoming)
+
+
+def _next_version(names: list[str]) -> int:
+    taken = [n.removeprefix(".").removesuffix(".incoming").rstrip("/") for n in names]
+    return max([int(time.time()), *(int(n) + 1 for n in taken if n.isascii() and n.isdigit())])
+
+
+def _publish_remote(model_dir: str, base_dir: str) -> int:
+    version = _next_version(fileio.listdir(base_dir))
+    target = os.path.join(base_dir, str(version))
+    try:
+        io_utils.copy_dir(model_dir, target, deny_regex_patterns=[r"saved_model\.pb"])
+        io_utils.copy_file(os.path.join(model_dir, _SAVED_MODEL), os.path.join(target, _SAVED_MODEL))
+    except Exception as error:
+        if fileio.exists(target):
+            fileio.rmtree(target)
+        raise OSError(f"{model_dir}: not pushed to {target}, the copy failed: {error!r}") from error
+    return version
+
+
+def _flush(folder: str) -> None:
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            _flush_entry(os.path.join(parent, name))
+        _flush_entry(parent)
+
+
+def _flush_entry(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""One table at the end of a run."""

@@ -1,0 +1,201 @@
+"""A report as text for a terminal, and as Markdown."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from components.baselines.results import (
+    CATEGORY_RECENCY,
+    COLDNESS,
+    LOGISTIC_REGRESSION,
+    POPULARITY,
+    UnknownShare,
+)
+from components.config import EvaluationConfig, IngestConfig
+from components.impression import CONTEMPORANEOUS, EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
+from components.run_report.report import Report
+
+WIDTH: Final = 100
+
+_BASELINES: Final = {
+    POPULARITY: "item popularity in train",
+    COLDNESS: "coldness (item seen in train)",
+    CATEGORY_RECENCY: "category recency",
+    LOGISTIC_REGRESSION: "logistic regression, match features",
+}
+
+
+class _Table(NamedTuple):
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    notes: Sequence[str]
+
+
+def render(report: Report, times: Mapping[str, float] | None = None) -> str:
+    """The report as aligned plain text, at most :data:`WIDTH` characters wide.
+
+    Args:
+      report: of one run.
+      times: component -> seconds, for a last table; they are known only after the run.
+    """
+    lines = _wrapped(_headline(report), "")
+    for table in _tables(report, times):
+        lines += ["", table.title, *_aligned(table)]
+        lines += [line for note in table.notes for line in _wrapped(note, "  ")]
+    return "\n".join(lines)
+
+
+def render_markdown(report: Report) -> str:
+    """The report as a Markdown page."""
+    parts = [f"# {_headline(report)}"]
+    for table in _tables(report, None):
+        parts.append(f"## {table.title}")
+        if table.rows:
+            rule = ("---", *("---:" for _ in table.header[1:]))
+            parts.append("\n".join(f"| {' | '.join(row)} |" for row in (table.header, rule, *table.rows)))
+        parts += table.notes
+    return "\n\n".join(parts) + "\n"
+
+
+def _headline(report: Report) -> str:
+    pushed = "nothing pushed" if report.pushed_version is None else f"version {report.pushed_version} pushed"
+    verdict = "BLESSED" if report.blessed else "NOT BLESSED"
+    return f"{report.config['model']['name']}, preset {report.config['preset']}: {verdict}, {pushed}"
+
+
+def _tables(report: Report, times: Mapping[str, float] | None) -> list[_Table]:
+    tables = [_rows(report), _data(report), _auc(report), _unknown(report.baselines.unknown), _gate(report)]
+    if times:
+        rows = [(name, f"{seconds:.1f}") for name, seconds in times.items()]
+        tables.append(_Table("Time", ("component", "seconds"), [*rows, ("total", f"{sum(times.values()):.1f}")], []))
+    return tables
+
+
+def _rows(report: Report) -> _Table:
+    rows = [("read", f"{report.rows_read:,}"), ("kept", f"{report.rows_kept:,}")]
+    rows += [(f"quarantined: {reason}", f"{count:,}") for reason, count in report.quarantined.items()]
+    return _Table("Rows of the log", ("", "rows"), rows, [])
+
+
+def _data(report: Report) -> _Table:
+    rows = [("users", f"{report.users:,}")]
+    rows += [(f"impressions, {split}", f"{count:,}") for split, count in report.impressions.items()]
+    reasons = {reason: None for by_reason in report.dropped.values() for reason in by_reason}
+    for reason in reasons:
+        events = sum(by_reason.get(reason, 0) for by_reason in report.dropped.values())
+        rows.append((f"events without impression: {reason}", f"{events:,}"))
+    rows.append(("items with several categories", f"{report.items_with_several_categories:,}"))
+    rows += [(f"vocabulary, {name}", f"{size:,}") for name, size in report.vocabulary.items()]
+    return _Table("Data", ("", "count"), rows, [])
+
+
+def _auc(report: Report) -> _Table:
+    sets = [name for name in NEGATIVE_SETS if name in report.baselines.sets]
+    results = [report.baselines.sets[name] for name in sets]
+    metrics = [report.verdict.metrics.get(f"{NEGATIVE_SET}={name}", {}) for name in sets]
+    blessed = [report.verdict.blessed_metrics.get(f"{NEGATIVE_SET}={name}", {}) for name in sets]
+    model = report.config["model"]["name"]
+
+    rows = [(f"{model}: AUC", *(_number(m.get("auc")) for m in metrics))]
+    rows.append((f"{model}: GAUC", *(_number(m.get("gauc")) for m in metrics)))
+    rows.append((f"{model}: log loss", *(_number(m.get("log_loss")) for m in metrics)))
+    if any(blessed):
+        rows.append(("latest blessed model: AUC", *(_number(m.get("auc")) for m in blessed)))
+    rows += [(label, *(_number(r.auc.get(key)) for r in results)) for key, label in _BASELINES.items()]
+    margins = [
+        _margin(m.get("auc"), [v for v in r.auc.values() if v is not None])
+        for m, r in zip(metrics, results, strict=True)
+    ]
+    rows.append((f"{model} above the best of these", *margins))
+    rows.append(("pairs", *(f"{r.pairs:,}" for r in results)))
+    rows.append(("of them positive", *(f"{r.positives:,}" for r in results)))
+    rows.append(("users in GAUC", *(_count(m.get("gauc_users")) for m in metrics)))
+    rows.append(("users of one class, not in GAUC", *(_count(m.get("gauc_users_skipped")) for m in metrics)))
+
+    ingest = IngestConfig.model_validate(report.config["ingest"])
+    limit = f" (at most {ingest.targets_per_user} a user)" if ingest.targets_per_user else ""
+    protocol = (
+        f"Protocol: each target event of the last {ingest.eval_share:.0%} of the log by time is a positive{limit}, "
+        f"with {ingest.evaluation_negatives} negative(s) in each set, drawn with seed {ingest.seed}. Contemporaneous: "
+        f"of another user, among the {ingest.contemporaneous_events} events after it. The regression is fitted on "
+        f"{report.baselines.fitted_impressions:,} train impressions, seed {report.baselines.seed}."
+    )
+    return _Table("AUC by negative set, on the same pairs of the eval split", ("scorer", *sets), rows, [protocol])
+
+
+def _unknown(shares: Iterable[UnknownShare]) -> _Table:
+    by_set: dict[str, dict[str, UnknownShare]] = {}
+    for share in shares:
+        name = f"{share.split}, {share.negative_set}" if share.split == EVAL_SPLIT else share.split
+        by_set.setdefault(name, {})[share.label] = share
+    rows = []
+    for name, labels in by_set.items():
+        positive, negative = labels.get("positive"), labels.get("negative")
+        rows.append(
+            (
+                name,
+                *(_share(s.item_share if s else None) for s in (positive, negative)),
+                *(_share(s.category_share if s else None) for s in (positive, negative)),
+            )
+        )
+    header = ("split", "items: positives", "items: negatives", "categories: pos.", "categories: neg.")
+    return _Table("Candidates unknown to the vocabulary", header, rows, [])
+
+
+def _gate(report: Report) -> _Table:
+    evaluation = EvaluationConfig.model_validate(report.config["evaluation"])
+    bound = f"AUC on {CONTEMPORANEOUS} negatives at least {evaluation.min_auc:.4f}"
+    if report.verdict.blessed_metrics:
+        bound += f", and at most {evaluation.max_auc_drop:.4f} below the latest blessed model"
+    elif evaluation.compare_with_blessed:
+        bound += "; there was no blessed model to compare with"
+    notes = [f"Bound: {bound}.", "BLESSED." if report.blessed else "NOT BLESSED:"]
+    notes += [f"- {failure}" for failure in report.verdict.failures]
+    if report.pushed_version is None:
+        notes.append("Nothing was pushed; what was served before is served on.")
+    else:
+        notes.append(f"Pushed to {report.pushed_to}")
+    return _Table("Gate", (), [], notes)
+
+
+def _margin(value: float | None, baselines: list[float]) -> str:
+    return "-" if value is None or not baselines else f"{value - max(baselines):+.4f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _count(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _aligned(table: _Table) -> list[str]:
+    if not table.rows:
+        return []
+    cells = [table.header, *table.rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(table.header))]
+    return [
+        "  "
+        + "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
+        for row in cells
+    ]
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    # A path is worth more whole than within the margin.
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + ("  " if text.startswith("- ") else ""),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

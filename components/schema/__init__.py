@@ -1,0 +1,1 @@
+"""The curated schema of raw impressions, ``impression.pbtxt``: what ExampleValidator holds every split to."""

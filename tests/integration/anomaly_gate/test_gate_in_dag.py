@@ -1,0 +1,90 @@
+"""StatisticsGen, the committed schema, ExampleValidator and the gate, with a step that waits for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+from tfx import v1 as tfx
+from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
+
+import components.schema
+from components.anomaly_gate.component import AnomalyGate
+from components.anomaly_gate.findings import AnomaliesFoundError
+from components.impression import SPLITS
+
+IMPRESSION: dict[str, list[Any]] = {
+    "user_id": [7],
+    "timestamp": [1511600000],
+    "negative_set": [b"mixed"],
+    "history_item_id": [5],
+    "history_category_id": [50],
+    "history_behavior": [1],
+    "history_age": [100],
+    "candidate_item_id": [3, 4],
+    "candidate_category_id": [30, 40],
+    "label": [1, 0],
+}
+
+
+def write(folder: Path, rows: list[dict[str, list[Any]]]) -> None:
+    folder.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(folder / "data.gz"), options="GZIP") as writer:
+        for row in rows:
+            example = tf.train.Example()
+            for name, value in row.items():
+                feature = example.features.feature[name]
+                (feature.bytes_list if name == "negative_set" else feature.int64_list).value.extend(value)
+            writer.write(example.SerializeToString())
+
+
+def dag(folder: Path) -> tfx.dsl.Pipeline:
+    splits = [tfx.proto.Input.Split(name=name, pattern=f"{name}/*") for name in SPLITS]
+    examples = tfx.components.ImportExampleGen(
+        input_base=str(folder / "data"), input_config=tfx.proto.Input(splits=splits)
+    )
+    statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
+    (schema_folder,) = components.schema.__path__
+    schema = tfx.components.ImportSchemaGen(schema_file=f"{schema_folder}/impression.pbtxt")
+    validator = tfx.components.ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+    )
+    gate = AnomalyGate(anomalies=validator.outputs["anomalies"], statistics=statistics.outputs["statistics"])
+    after = tfx.components.SchemaGen(statistics=statistics.outputs["statistics"]).with_id("Waits")
+    after.add_upstream_node(gate)
+    return tfx.dsl.Pipeline(
+        pipeline_name="gate",
+        pipeline_root=str(folder / "root"),
+        components=[examples, statistics, schema, validator, gate, after],
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            str(folder / "metadata.sqlite")
+        ),
+        beam_pipeline_args=["--direct_running_mode=in_memory", "--direct_num_workers=1"],
+    )
+
+
+@pytest.mark.slow
+def test_good_data_pass_and_the_next_step_runs(tmp_path: Path) -> None:
+    for split in SPLITS:
+        write(tmp_path / "data" / split, [IMPRESSION] * 20)
+    BeamDagRunner().run(dag(tmp_path))
+    (approved,) = (tmp_path / "root" / "AnomalyGate").rglob("APPROVED")
+    assert approved.read_text().split() == list(SPLITS)
+    assert list((tmp_path / "root" / "Waits").rglob("schema.pbtxt"))
+
+
+@pytest.mark.slow
+def test_bad_data_stop_the_run_before_the_next_step(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "train", [IMPRESSION] * 20)
+    write(tmp_path / "data" / "validation", [])
+    write(tmp_path / "data" / "eval", [IMPRESSION, IMPRESSION | {"history_behavior": [9]}])
+    with pytest.raises(AnomaliesFoundError) as error:
+        tfx.orchestration.LocalDagRunner().run(dag(tmp_path))
+    message = str(error.value)
+    assert "split eval, feature history_behavior: Unexpectedly large value: 9. Expected: INT, 1 to 4, " in message
+    assert "split validation, the whole of it: it has no impressions. Expected: at least 1 impression" in message
+    assert "split train" not in message
+    assert not list((tmp_path / "root").rglob("APPROVED"))
+    assert not (tmp_path / "root" / "Waits").exists()

@@ -1,0 +1,189 @@
+"""The report from real artifacts: ingest's summary, a transform graph, TFMA's output, a push."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from tfx import types
+from tfx.types import standard_artifacts
+from tfx_bsl.public import tfxio
+
+from components.baselines.component import BaselineReport
+from components.baselines.results import FILE_NAME, BaselineResults, SetResult
+from components.evaluator.config import evaluator_config
+from components.impression import NEGATIVE_SETS, SPLITS
+from components.impression_gen.catalogue import Catalogue
+from components.impression_gen.component import Catalogue as CatalogueArtifact
+from components.impression_gen.summary import IngestSummary
+from components.run_report.component import RunReport, RunReportArtifact
+from components.run_report.render import render
+from components.run_report.report import Report, read_report
+from components.transform.preprocessing import VOCABULARY_FILES, preprocessing_fn
+from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+from pipeline.config import PipelineConfig, load_preset
+
+
+def artifact(cls: type[types.Artifact], folder: Path) -> types.Artifact:
+    folder.mkdir(parents=True, exist_ok=True)
+    result = cls()
+    result.uri = str(folder)
+    return result
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> types.Artifact:
+    result = artifact(CatalogueArtifact, tmp_path_factory.mktemp("catalogue"))
+    ids = np.arange(1, 6)
+    Catalogue(ids, ids * 10, ids[::-1], ids * 10, ids[::-1]).write(result.uri)
+    IngestSummary(
+        files=["log.csv"],
+        rows_read=110,
+        rows_kept=100,
+        quarantined={"duplicate": 7, "outside_window": 3},
+        users=9,
+        validation_start=70,
+        eval_start=80,
+        events={"train": 70, "validation": 10, "eval": 20},
+        impressions={"train": 60, "validation": 9, "eval": 60},
+        eval_impressions=dict.fromkeys(NEGATIVE_SETS, 20),
+        dropped={split: {"short_history": 1} for split in SPLITS},
+        catalogue_items=5,
+        catalogue_categories=5,
+        items_with_several_categories=2,
+    ).write(result.uri)
+    return result
+
+
+@pytest.fixture(scope="module")
+def transform_graph(tmp_path_factory: pytest.TempPathFactory) -> types.Artifact:
+    folder = tmp_path_factory.mktemp("transform")
+    files = {ITEM_VOCABULARY: folder / "items.txt", CATEGORY_VOCABULARY: folder / "categories.txt"}
+    files[ITEM_VOCABULARY].write_text("5\n4\n3\n")
+    files[CATEGORY_VOCABULARY].write_text("50\n40\n")
+    ids = [f"{kind}_{id_}_id" for kind in ("history", "candidate") for id_ in ("item", "category")]
+    metadata = tft.DatasetMetadata.from_feature_spec({name: tf.io.VarLenFeature(tf.int64) for name in ids})
+    function = functools.partial(
+        preprocessing_fn, custom_config={VOCABULARY_FILES: {name: str(path) for name, path in files.items()}}
+    )
+    result = artifact(standard_artifacts.TransformGraph, folder / "graph")
+    with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(folder / "temp")):
+        data = pipeline | beam.Create([{name: [1] for name in ids}])
+        fn = (data, metadata) | tft_beam.AnalyzeDataset(function)
+        _ = fn | tft_beam.WriteTransformFn(result.uri)
+    return result
+
+
+def evaluate(folder: Path, config: PipelineConfig) -> tuple[types.Artifact, types.Artifact]:
+    """TFMA on predictions that stand in the data: every positive scores 0.8, a third of the negatives 0.9."""
+    data = folder / "scored.gz"
+    with tf.io.TFRecordWriter(str(data), options="GZIP") as writer:
+        for i in range(60):
+            example = tf.train.Example()
+            feature = example.features.feature
+            feature["user_id"].int64_list.value.append(i % 9)
+            feature["negative_set"].bytes_list.value.append(NEGATIVE_SETS[i % 3].encode())
+            feature["label"].int64_list.value.extend([1, 0])
+            feature["probability"].float_list.value.extend([0.8, 0.9 if i // 3 % 3 == 0 else 0.1])
+            writer.write(example.SerializeToString())
+    eval_config = tfma.utils.update_eval_config_with_defaults(
+        evaluator_config(config.evaluation), has_baseline=False, rubber_stamp=True
+    )
+    evaluation = artifact(standard_artifacts.ModelEvaluation, folder / "evaluation")
+    source = tfxio.TFExampleRecord(
+        str(data), raw_record_column_name=tfma.ARROW_INPUT_COLUMN, telemetry_descriptors=["test"]
+    )
+    with beam.Pipeline() as pipeline:
+        _ = (
+            pipeline
+            | source.BeamSource()
+            | tfma.ExtractEvaluateAndWriteResults(eval_config=eval_config, output_path=evaluation.uri)
+        )
+    blessing = artifact(standard_artifacts.ModelBlessing, folder / "blessing")
+    ok = tfma.load_validation_result(evaluation.uri).validation_ok
+    (folder / "blessing" / ("BLESSED" if ok else "NOT_BLESSED")).touch()
+    return evaluation, blessing
+
+
+def report_of(
+    folder: Path,
+    config: PipelineConfig,
+    catalogue: types.Artifact,
+    transform_graph: types.Artifact,
+    version: int | None,
+) -> tuple[Report, types.Artifact]:
+    baselines = artifact(BaselineReport, folder / "baselines")
+    result = SetResult(impressions=20, pairs=40, positives=20, auc={"category_recency": 0.6})
+    (folder / "baselines" / FILE_NAME).write_text(
+        BaselineResults(
+            sets=dict.fromkeys(NEGATIVE_SETS, result),
+            unknown=(),
+            fitted_impressions=60,
+            fitted_pairs=180,
+            coefficients={},
+            seed=1,
+        ).model_dump_json()
+    )
+    evaluation, blessing = evaluate(folder, config)
+    pushed = artifact(standard_artifacts.PushedModel, folder / "pushed")
+    pushed.set_int_custom_property("pushed", int(version is not None))
+    if version is not None:
+        pushed.set_string_custom_property("pushed_version", str(version))
+        pushed.set_string_custom_property("pushed_destination", f"serving/ctr/{version}")
+    inputs = {
+        "catalogue": catalogue,
+        "transform_graph": transform_graph,
+        "baselines": baselines,
+        "evaluation": evaluation,
+        "blessing": blessing,
+        "pushed_model": pushed,
+    }
+    node = RunReport(config_json=config.to_json(), **{name: types.Channel(type=type(a)) for name, a in inputs.items()})
+    output = artifact(RunReportArtifact, folder / "report")
+    node.executor_spec.executor_class().Do(
+        {name: [a] for name, a in inputs.items()}, {"report": [output]}, node.exec_properties
+    )
+    return read_report(output.uri), output
+
+
+def test_a_blessed_run_is_reported_whole(
+    tmp_path: Path, catalogue: types.Artifact, transform_graph: types.Artifact
+) -> None:
+    config = load_preset("demo", ["evaluation.min_auc=0.6"])
+    report, output = report_of(tmp_path, config, catalogue, transform_graph, version=1_700_000_000)
+
+    assert PipelineConfig.model_validate(report.config) == config
+    assert json.loads(output.get_string_custom_property("config_json")) == report.config
+    assert (report.rows_read, report.rows_kept, report.users) == (110, 100, 9)
+    assert report.quarantined == {"duplicate": 7, "outside_window": 3}
+    assert report.impressions == {"train": 60, "validation": 9, "eval": 60}
+    assert report.vocabulary == {"items": 3, "categories": 2}
+    assert report.blessed
+    assert output.get_int_custom_property("blessed") == 1
+    assert (report.pushed_version, report.pushed_to) == (1_700_000_000, "serving/ctr/1700000000")
+    assert output.get_string_custom_property("pushed_version") == "1700000000"
+    # 7 of the 20 impressions of a set have a negative above every positive.
+    assert report.verdict.metrics["negative_set=contemporaneous"]["auc"] == pytest.approx(13 / 20)
+    assert "din: AUC                             0.6500         0.6500           0.6500" in render(report)
+    assert "| din: AUC | 0.6500 | 0.6500 | 0.6500 |" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_a_refused_run_says_which_bound_failed(
+    tmp_path: Path, catalogue: types.Artifact, transform_graph: types.Artifact
+) -> None:
+    config = load_preset("demo", ["evaluation.min_auc=0.999"])
+    report, output = report_of(tmp_path, config, catalogue, transform_graph, version=None)
+
+    assert not report.blessed
+    assert report.pushed_version is None
+    assert output.get_int_custom_property("blessed") == 0
+    assert "is 0.6500; the lower bound is 0.9990, missed by 0.3490" in render(report)
+    assert "missed by 0.3490" in (tmp_path / "report" / "report.md").read_text()

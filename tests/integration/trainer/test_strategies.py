@@ -1,0 +1,74 @@
+"""One device, two mirrored ones and two workers train the same model from the same global batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("training_process.py")
+REPOSITORY = Path(__file__).parents[3]
+
+
+def start(cpu_replicas: int, tf_config: dict[str, Any] | None = None) -> subprocess.Popen[str]:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(REPOSITORY)}
+    if tf_config:
+        environment["TF_CONFIG"] = json.dumps(tf_config)
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(cpu_replicas)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def result(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err[-3000:]
+    return json.loads(out.splitlines()[-1])
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Any]:
+    return result(start(1))
+
+
+def assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
+    assert a["train_loss"] == pytest.approx(b["train_loss"], abs=1e-5)
+    assert a["validation_auc"] == pytest.approx(b["validation_auc"], abs=1e-3)
+    assert a["weights"] == pytest.approx(b["weights"], rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_two_mirrored_devices_equal_one(alone: dict[str, Any]) -> None:
+    mirrored = result(start(2))
+    assert (alone["replicas"], mirrored["replicas"]) == (1, 2)
+    assert alone["train_loss"][-1] < alone["train_loss"][0]
+    assert_same(mirrored, alone)
+
+
+@pytest.mark.slow
+def test_two_workers_equal_one(alone: dict[str, Any]) -> None:
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    workers = [start(1, {"cluster": cluster, "task": {"type": "worker", "index": k}}) for k in range(2)]
+    first, second = (result(worker) for worker in workers)
+    assert first["replicas"] == 2
+    assert_same(first, second)
+    assert_same(first, alone)

@@ -1,0 +1,63 @@
+"""Transformed impressions whose numbers a test can work out by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from components.impression import INDEX_OF
+
+Row = Mapping[str, Any]
+
+
+def write(path: Path, rows: Iterable[Row]) -> str:
+    with tf.io.TFRecordWriter(str(path), options="GZIP") as writer:
+        for row in rows:
+            example = tf.train.Example()
+            for name, value in row.items():
+                feature = example.features.feature[name]
+                if isinstance(value, bytes):
+                    feature.bytes_list.value.append(value)
+                else:
+                    feature.int64_list.value.extend(value)
+            writer.write(example.SerializeToString())
+    return str(path)
+
+
+def impression(negative_set: str, history: Sequence[tuple[int, int, int, int]], items: Sequence[int]) -> dict[str, Any]:
+    """A transformed impression: the first item is the positive, an item's category is a tenth of its id.
+
+    Items above 500 and categories above 60 are unknown to the vocabulary.
+    """
+    row: dict[str, Any] = {"negative_set": negative_set.encode()}
+    names = ("history_item_id", "history_category_id", "history_behavior", "history_age")
+    for name, values in zip(names, zip(*history, strict=True) if history else [()] * 4, strict=True):
+        row[name] = list(values)
+    row["candidate_item_id"] = list(items)
+    row["candidate_category_id"] = [item // 10 for item in items]
+    row["label"] = [1] + [0] * (len(items) - 1)
+    for raw, index in INDEX_OF.items():
+        last = 500 if "item" in raw else 60
+        row[index] = [1 if value > last else value + 2 for value in row[raw]]
+    return row
+
+
+def random_impressions(count: int, seed: int, negative_sets: Sequence[str]) -> list[dict[str, Any]]:
+    """Impressions whose positive shares the category of the last event in six of ten cases; histories may be empty."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(count):
+        length = int(rng.integers(0, 6))
+        items = rng.integers(10, 700, length)
+        ages = np.sort(rng.integers(1, 100_000, length))[::-1]
+        history = [(int(v), int(v) // 10, int(rng.integers(1, 5)), int(a)) for v, a in zip(items, ages, strict=True)]
+        positive = int(rng.integers(10, 700))
+        if length and rng.random() < 0.6:
+            positive = int(items[-1]) // 10 * 10 + int(rng.integers(0, 10))
+        negatives = rng.integers(10, 700, rng.integers(1, 4)).tolist()
+        rows.append(impression(negative_sets[i % len(negative_sets)], history, [positive, *negatives]))
+    return rows

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from baseline_data import impression, write
+from sklearn.metrics import roc_auc_score
+
+from components.baselines.compute import ItemCounts, compute
+from components.baselines.results import BaselineResults
+from components.impression import NEGATIVE_SETS
+
+RNG = np.random.default_rng(9)
+ITEMS = RNG.permutation(np.arange(10, 600))
+COUNTS = RNG.integers(0, 50, ITEMS.size)
+
+
+@pytest.fixture(scope="module")
+def results(split_files: dict[str, list[str]]) -> BaselineResults:
+    return compute(split_files, ItemCounts(ITEMS, COUNTS), training_impressions=10_000, seed=5)
+
+
+def latest_age(row: dict[str, Any], category: int) -> float:
+    ages = [a for c, a in zip(row["history_category_id"], row["history_age"], strict=True) if c == category]
+    return -min(ages) if ages else -np.inf
+
+
+@pytest.mark.parametrize("negative_set", NEGATIVE_SETS)
+def test_scores_equal_a_loop_over_the_pairs(
+    results: BaselineResults, split_rows: dict[str, list[dict[str, Any]]], negative_set: str
+) -> None:
+    count_of = dict(zip(ITEMS.tolist(), COUNTS.tolist(), strict=True))
+    labels, popularity, recency = [], [], []
+    for row in split_rows["eval"]:
+        if row["negative_set"].decode() == negative_set:
+            labels += row["label"]
+            popularity += [count_of.get(item, 0) for item in row["candidate_item_id"]]
+            recency += [latest_age(row, category) for category in row["candidate_category_id"]]
+    result = results.sets[negative_set]
+    assert (result.impressions, result.pairs, result.positives) == (200, len(labels), 200)
+    finite = np.maximum(recency, -1e9)
+    assert result.auc["popularity"] == pytest.approx(roc_auc_score(labels, popularity), abs=1e-9)
+    assert result.auc["coldness"] == pytest.approx(roc_auc_score(labels, np.array(popularity) > 0), abs=1e-9)
+    assert result.auc["category_recency"] == pytest.approx(roc_auc_score(labels, finite), abs=1e-9)
+
+
+def test_regression_learns_what_the_recency_of_a_category_tells(results: BaselineResults) -> None:
+    for result in results.sets.values():
+        regression, recency = result.auc["logistic_regression"], result.auc["category_recency"]
+        assert regression is not None
+        assert recency is not None
+        assert recency > 0.7
+        assert regression > recency - 0.02
+    assert results.fitted_impressions == 700
+    assert results.coefficients["category_recency"] > 0
+
+
+def test_unknown_shares_equal_a_loop_over_the_candidates(
+    results: BaselineResults, split_rows: dict[str, list[dict[str, Any]]]
+) -> None:
+    assert len(results.unknown) == 2 + 2 + 2 * len(NEGATIVE_SETS)
+    for share in results.unknown:
+        rows = [r for r in split_rows[share.split] if r["negative_set"].decode() == share.negative_set]
+        pick = slice(0, 1) if share.label == "positive" else slice(1, None)
+        items = [i for row in rows for i in row["candidate_item_id"][pick]]
+        assert share.candidates == len(items)
+        assert share.unknown_items == sum(item > 500 for item in items)
+        assert share.unknown_categories == sum(item // 10 > 60 for item in items)
+        assert 0 < share.category_share < share.item_share < 1
+
+
+def test_the_same_data_and_seed_give_the_same_results(
+    results: BaselineResults, split_files: dict[str, list[str]]
+) -> None:
+    reversed_files = {split: files[::-1] for split, files in split_files.items()}
+    assert compute(reversed_files, ItemCounts(ITEMS, COUNTS), training_impressions=10_000, seed=5) == results
+
+
+def test_the_regression_sees_no_more_impressions_than_allowed(split_files: dict[str, list[str]]) -> None:
+    first, again, other = (
+        compute(split_files, ItemCounts(ITEMS, COUNTS), training_impressions=150, seed=seed) for seed in (5, 5, 6)
+    )
+    assert first.fitted_impressions == 150
+    assert first == again
+    assert first.coefficients != other.coefficients
+
+
+def test_a_catalogue_without_items_leaves_popularity_at_one_half(split_files: dict[str, list[str]]) -> None:
+    nothing = np.empty(0, np.int64)
+    result = compute(split_files, ItemCounts(nothing, nothing), training_impressions=100, seed=5)
+    assert result.sets["uniform"].auc["popularity"] == 0.5
+
+
+def test_impressions_of_empty_histories_only_are_scored(tmp_path: Path, split_files: dict[str, list[str]]) -> None:
+    empty = write(tmp_path / "eval.gz", [impression("uniform", [], [20, 30])] * 3)
+    result = compute(split_files | {"eval": [empty]}, ItemCounts(ITEMS, COUNTS), training_impressions=100, seed=5)
+    assert result.sets["uniform"].auc["category_recency"] == 0.5
+    assert result.sets["uniform"].auc["logistic_regression"] == 0.5
+
+
+def test_a_set_of_one_class_has_no_auc(tmp_path: Path, split_files: dict[str, list[str]]) -> None:
+    row = impression("uniform", [], [20, 30]) | {"label": [1, 1]}
+    result = compute(
+        split_files | {"eval": [write(tmp_path / "eval.gz", [row])]},
+        ItemCounts(ITEMS, COUNTS),
+        training_impressions=100,
+        seed=5,
+    )
+    assert set(result.sets["uniform"].auc.values()) == {None}
+
+
+def test_a_train_split_that_cannot_be_fitted_is_named(tmp_path: Path, split_files: dict[str, list[str]]) -> None:
+    counts = ItemCounts(ITEMS, COUNTS)
+    none = write(tmp_path / "none.gz", [])
+    with pytest.raises(ValueError, match="split train has no impressions"):
+        compute(split_files | {"train": [none]}, counts, training_impressions=100, seed=5)
+    row = impression("mixed", [], [20, 30]) | {"label": [0, 0]}
+    one_class = write(tmp_path / "one.gz", [row])
+    with pytest.raises(ValueError, match="split train: all 2 labels are 0"):
+        compute(split_files | {"train": [one_class]}, counts, training_impressions=100, seed=5)
+
+
+def test_labels_that_do_not_fit_the_candidates_are_named(tmp_path: Path, split_files: dict[str, list[str]]) -> None:
+    bad = write(tmp_path / "bad.gz", [impression("mixed", [], [20, 30]) | {"label": [1]}])
+    with pytest.raises(ValueError, match="label: 1 values for 2 candidates, in row 0"):
+        compute(split_files | {"train": [bad]}, ItemCounts(ITEMS, COUNTS), training_impressions=100, seed=5)

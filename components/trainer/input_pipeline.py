@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import tensorflow as tf
 
@@ -22,8 +22,8 @@ _CANDIDATE: Final = (*CANDIDATE_FEATURES, CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGO
 MODEL_FEATURES: Final = _HISTORY + _CANDIDATE
 """Names of the tensors that a model is called with."""
 
-Ragged = tf.RaggedTensor | tf.SparseTensor
-Batch = tuple[dict[str, tf.Tensor], tf.Tensor]
+Ragged: TypeAlias = "tf.RaggedTensor | tf.SparseTensor"
+Batch: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor]"
 
 
 def to_model_inputs(features: Mapping[str, Ragged], history_length: int) -> dict[str, tf.Tensor]:

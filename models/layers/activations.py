@@ -72,7 +72,7 @@ class Dice(keras.layers.Layer):
         self.moving_square = self._statistic(shape, "moving_square")
         self.moving_weight = self._statistic((), "moving_weight")
 
-    def _statistic(self, shape: tuple[int, ...], name: str) -> keras.Variable:
+    def _statistic(self, shape: tuple[int | None, ...], name: str) -> keras.Variable:
         # Kept in float32 under mixed precision too: a moving average of half precision stops moving.
         return self.add_weight(
             shape=shape, initializer="zeros", trainable=False, autocast=False, dtype="float32", name=name

@@ -1,0 +1,1 @@
+"""Ingest: a behaviour log becomes impressions."""

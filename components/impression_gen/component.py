@@ -1,0 +1,101 @@
+"""The ExampleGen of behaviour logs."""
+
+from __future__ import annotations
+
+import os
+
+from tfx import types
+from tfx.components.example_gen import driver
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact, standard_artifacts
+from tfx.types import standard_component_specs as specs
+from tfx.types.component_spec import ChannelParameter
+
+from components.config import IngestConfig
+from components.impression import SPLITS
+from components.impression_gen import executor
+from components.impression_gen.log_reader import SUFFIXES, find_files
+
+_ANY_LOG = "*.csv*"
+
+
+class Catalogue(artifact.Artifact):
+    """Items and categories of the train split, and the summary of the ingest; see ``catalogue.py``, ``summary.py``."""
+
+    TYPE_NAME = "ImpressionCatalogue"
+
+
+class Quarantine(artifact.Artifact):
+    """Rows of the log that could not be used; see ``quarantine.py``."""
+
+    TYPE_NAME = "ImpressionQuarantine"
+
+
+class ImpressionGenSpec(types.ComponentSpec):
+    """TFX's file-based ExampleGen plus ``catalogue`` and ``quarantine``."""
+
+    PARAMETERS = specs.FileBasedExampleGenSpec.PARAMETERS
+    INPUTS = specs.FileBasedExampleGenSpec.INPUTS
+    OUTPUTS = {
+        **specs.FileBasedExampleGenSpec.OUTPUTS,
+        executor.CATALOGUE_KEY: ChannelParameter(type=Catalogue),
+        executor.QUARANTINE_KEY: ChannelParameter(type=Quarantine),
+    }
+
+
+class ImpressionGen(base_beam_component.BaseBeamComponent):
+    """Turns a behaviour log into impressions.
+
+    Args:
+      data: a log (.csv, .csv.gz, .csv.zip) or a folder of them. A path may hold ``{SPAN}`` and ``{VERSION}``, or
+        ``{YYYY}``, ``{MM}``, ``{DD}``, from which TFX's driver takes the latest.
+      ingest: how; it is part of what the cache compares, as are the names, sizes and times of the files.
+
+    Outputs: ``examples`` (splits train, validation, eval), ``catalogue``, ``quarantine``.
+
+    Raises:
+      ValueError: if ``data`` names no log. With a span this shows only when the component runs.
+    """
+
+    SPEC_CLASS = ImpressionGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+    DRIVER_CLASS = driver.FileBasedDriver
+
+    def __init__(self, data: str, ingest: IngestConfig) -> None:
+        base, pattern = input_of(data)
+        if "{" not in pattern:
+            find_files(os.path.join(base, pattern))
+        super().__init__(
+            spec=ImpressionGenSpec(
+                input_base=base,
+                input_config=example_gen_pb2.Input(
+                    splits=[example_gen_pb2.Input.Split(name="log", pattern=pattern)],
+                ),
+                output_config=example_gen_pb2.Output(
+                    split_config=example_gen_pb2.SplitConfig(
+                        # Only the names hold: the executor splits by time.
+                        splits=[example_gen_pb2.SplitConfig.Split(name=split, hash_buckets=1) for split in SPLITS],
+                    )
+                ),
+                output_data_format=example_gen_pb2.FORMAT_TF_EXAMPLE,
+                output_file_format=example_gen_pb2.FORMAT_TFRECORDS_GZIP,
+                custom_config=executor.pack_config(ingest),
+                examples=types.Channel(type=standard_artifacts.Examples),
+                catalogue=types.Channel(type=Catalogue),
+                quarantine=types.Channel(type=Quarantine),
+            )
+        )
+
+
+def input_of(data: str) -> tuple[str, str]:
+    """The driver's input base and its pattern below it.
+
+    Raises:
+      ValueError: if ``data`` is empty.
+    """
+    if not data:
+        raise ValueError(f"data: name a behaviour log ({', '.join(SUFFIXES)}) or a folder of them")
+    whole = data if data.endswith(SUFFIXES) else os.path.join(data, _ANY_LOG)
+    folder = os.path.dirname(whole.partition("{")[0])
+    return folder or ".", whole.removeprefix(folder).lstrip("/")

@@ -1,0 +1,219 @@
+"""Impressions of one partition of users: requests for proposals first, then the features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from components import impression as names
+from components.config import IngestConfig
+from components.impression import CONTEMPORANEOUS, EVAL_SPLIT, MIXED, NEGATIVE_SETS, SAME_CATEGORY, SPLITS, UNIFORM
+from components.impression_gen import negatives
+from components.impression_gen.catalogue import Catalogue
+from components.impression_gen.events import Records
+from components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
+from components.impression_gen.summary import NO_NEGATIVE
+from components.impression_gen.targets import Targets, find_targets
+from components.impression_gen.timeline import Timeline
+
+Int64Array = npt.NDArray[np.int64]
+
+_EVAL = SPLITS.index(EVAL_SPLIT)
+_IMPRESSIONS_OF_A_BATCH = 8192
+
+
+def proposal_width(ingest: IngestConfig) -> int:
+    """Proposals that an answer has room for."""
+    wanted = max(ingest.training_negatives.contemporaneous, ingest.evaluation_negatives)
+    return wanted + negatives.SPARE_PROPOSALS
+
+
+def make_requests(events: Records, targets: Targets, ingest: IngestConfig) -> Records:
+    """What a partition asks of the log around its impressions: REQUESTs in the order of the targets.
+
+    Without contemporaneous training negatives only eval impressions ask.
+    """
+    positives = events[targets.event]
+    is_eval = targets.split == _EVAL
+    requests = np.empty(len(positives), negatives.REQUEST)
+    requests["index"] = np.arange(len(positives))
+    requests["user"] = positives["user"]
+    requests["timestamp"] = positives["timestamp"]
+    requests["hash"] = np.where(
+        is_eval,
+        negatives.draw_hashes(positives, ingest.seed, negatives.EVALUATION_STREAM, CONTEMPORANEOUS),
+        negatives.draw_hashes(positives, ingest.seed, negatives.TRAINING_STREAM, CONTEMPORANEOUS),
+    )
+    needed = np.where(is_eval, ingest.evaluation_negatives, ingest.training_negatives.contemporaneous)
+    requests["wanted"] = needed + negatives.SPARE_PROPOSALS
+    return requests[needed > 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Impressions:
+    """The impressions of one partition and split, sorted by user, time, item, behaviour, category, set.
+
+    Histories are ranges of the partition's events, so that they are in memory once.
+    """
+
+    events: Records
+    """[m] EVENT of the partition."""
+    positive: Int64Array
+    """[n] index into events."""
+    history_start: Int64Array
+    """[n]"""
+    history_end: Int64Array
+    """[n]"""
+    negative_set: npt.NDArray[np.bytes_]
+    """[n]"""
+    items: Int64Array
+    """[n, 1 + negatives], the positive first."""
+    categories: Int64Array
+    """[n, 1 + negatives]"""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Features as ``components.impression`` defines them, ragged lists, some thousand rows at a time."""
+        for start in range(0, len(self.positive), _IMPRESSIONS_OF_A_BATCH):
+            yield self._batch(slice(start, start + _IMPRESSIONS_OF_A_BATCH))
+
+    def _batch(self, rows: slice) -> pa.RecordBatch:
+        positive = self.events[self.positive[rows]]
+        lengths = self.history_end[rows] - self.history_start[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        place = np.arange(offsets[-1]) + np.repeat(self.history_start[rows] - offsets[:-1], lengths)
+        history = self.events[place]
+        age = np.repeat(positive["timestamp"], lengths) - history["timestamp"]
+        items = self.items[rows]
+        label = np.zeros(items.shape, dtype=np.int64)
+        label[:, 0] = 1
+        n, width = items.shape
+        one_each = np.arange(n + 1)
+        candidates = np.arange(n + 1) * width
+        columns = {
+            names.USER_ID: _lists(one_each, positive["user"]),
+            names.TIMESTAMP: _lists(one_each, positive["timestamp"]),
+            names.NEGATIVE_SET: _lists(one_each, self.negative_set[rows]),
+            names.HISTORY_ITEM_ID: _lists(offsets, history["item"]),
+            names.HISTORY_CATEGORY_ID: _lists(offsets, history["category"]),
+            names.HISTORY_BEHAVIOR: _lists(offsets, history["behavior"].astype(np.int64)),
+            names.HISTORY_AGE: _lists(offsets, age),
+            names.CANDIDATE_ITEM_ID: _lists(candidates, items.ravel()),
+            names.CANDIDATE_CATEGORY_ID: _lists(candidates, self.categories[rows].ravel()),
+            names.LABEL: _lists(candidates, label.ravel()),
+        }
+        return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+
+
+def _lists(offsets: Int64Array, values: npt.NDArray[np.generic]) -> pa.ListArray:
+    kind = pa.binary() if values.dtype.kind == "S" else pa.int64()
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.ascontiguousarray(values), kind))
+
+
+def build_impressions(
+    events: Records, proposals: Records, timeline: Timeline, ingest: IngestConfig, catalogue: Catalogue
+) -> tuple[dict[str, Impressions], dict[tuple[str, str], int]]:
+    """Builds all impressions of a partition.
+
+    Args:
+      events: [m] EVENT as ``sort_partition`` orders them.
+      proposals: the answers to :func:`make_requests`, in any order.
+      timeline: when the splits begin.
+      ingest: the settings.
+      catalogue: of the train split.
+
+    Returns:
+      impressions by split, and (split, reason) -> events that became none; in eval a ``no_negative`` reason
+      counts the missing impression of that set.
+    """
+    targets = find_targets(events, timeline, ingest)
+    answers = np.zeros(len(targets.event), negatives.proposal(proposal_width(ingest)))
+    answers[proposals["index"]] = proposals
+    draws = _Draws(events, ingest, catalogue)
+    impressions = {}
+    dropped = dict(targets.dropped)
+    for index, split in enumerate(SPLITS):
+        rows = np.flatnonzero(targets.split == index)
+        if split == EVAL_SPLIT:
+            sets, lost = draws.evaluation_sets(targets.event[rows], answers[rows])
+        else:
+            sets, lost = draws.mixed(targets.event[rows], answers[rows])
+        dropped.update({(split, NO_NEGATIVE[kind]): count for kind, count in lost.items()})
+        impressions[split] = _assemble(events, targets, rows, sets)
+    return impressions, dropped
+
+
+_Drawn = dict[str, tuple[Candidates, npt.NDArray[np.bool_]]]
+"""Negative set -> candidates of n impressions, and which [n] of them are complete."""
+
+
+class _Draws:
+    def __init__(self, events: Records, ingest: IngestConfig, catalogue: Catalogue) -> None:
+        self._events = events
+        self._ingest = ingest
+        self._catalogue = catalogue
+        self._index = CatalogueIndex(catalogue)
+        self._own_log = OwnLog(events)
+
+    def mixed(self, rows: Int64Array, answers: Records) -> tuple[_Drawn, dict[str, int]]:
+        wanted = self._ingest.training_negatives
+        counts = {
+            UNIFORM: wanted.uniform,
+            SAME_CATEGORY: wanted.same_category,
+            CONTEMPORANEOUS: wanted.contemporaneous,
+        }
+        positives = self._events[rows]
+        candidates = Candidates(positives["item"], positives["category"], 1 + wanted.total)
+        complete = np.ones(len(rows), dtype=bool)
+        lost = {}
+        goal = 1
+        for kind, count in counts.items():
+            goal += count
+            self._add(kind, count, candidates, positives, negatives.TRAINING_STREAM, answers)
+            lost[kind] = int((complete & (candidates.filled < goal)).sum())
+            complete &= candidates.filled == goal
+        return {MIXED: (candidates, complete)}, lost
+
+    def evaluation_sets(self, rows: Int64Array, answers: Records) -> tuple[_Drawn, dict[str, int]]:
+        positives = self._events[rows]
+        count = self._ingest.evaluation_negatives
+        drawn: _Drawn = {}
+        for kind in NEGATIVE_SETS:
+            candidates = Candidates(positives["item"], positives["category"], 1 + count)
+            self._add(kind, count, candidates, positives, negatives.EVALUATION_STREAM, answers)
+            drawn[kind] = (candidates, candidates.filled == 1 + count)
+        return drawn, {kind: int((~complete).sum()) for kind, (_, complete) in drawn.items()}
+
+    def _add(
+        self, kind: str, count: int, candidates: Candidates, positives: Records, stream: int, answers: Records
+    ) -> None:
+        users = positives["user"]
+        if kind == CONTEMPORANEOUS:
+            negatives.admit(candidates, count, answers, users, self._own_log)
+            return
+        hashes = negatives.draw_hashes(positives, self._ingest.seed, stream, kind)
+        pool = self._index.whole(len(positives)) if kind == UNIFORM else self._index.of_category(positives["category"])
+        negatives.draw_from_catalogue(candidates, count, hashes, self._catalogue, pool, users, self._own_log)
+
+
+def _assemble(events: Records, targets: Targets, rows: Int64Array, sets: _Drawn) -> Impressions:
+    """Joins the sets, positive by positive, without the incomplete impressions."""
+    complete = np.stack([done for _, done in sets.values()], axis=1).ravel()
+    set_names = np.array([kind.encode() for kind in sets])
+    repeated = np.repeat(rows, len(sets))[complete]
+
+    def interleaved(values: list[Int64Array]) -> Int64Array:
+        return np.stack(values, axis=1).reshape(-1, values[0].shape[1])[complete]
+
+    return Impressions(
+        events=events,
+        positive=targets.event[repeated],
+        history_start=targets.history_start[repeated],
+        history_end=targets.history_end[repeated],
+        negative_set=np.tile(set_names, len(rows))[complete],
+        items=interleaved([candidates.items for candidates, _ in sets.values()]),
+        categories=interleaved([candidates.categories for candidates, _ in sets.values()]),
+    )

@@ -1,0 +1,130 @@
+"""What ingest did, in numbers that add up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import closing
+
+from apache_beam.io.filesystems import FileSystems
+from pydantic import BaseModel, ConfigDict
+
+from components.impression import EVAL_SPLIT, MIXED, NEGATIVE_SETS, SPLITS
+from components.impression_gen.quarantine import REASONS
+
+SUMMARY_FILE = "summary.json"
+
+SHORT_HISTORY = "short_history"
+NOT_A_TARGET_BEHAVIOR = "not_a_target_behavior"
+OVER_TARGETS_PER_USER = "over_targets_per_user"
+NO_NEGATIVE = {kind: f"no_negative:{kind}" for kind in NEGATIVE_SETS}
+DROP_REASONS = (NOT_A_TARGET_BEHAVIOR, SHORT_HISTORY, OVER_TARGETS_PER_USER, *NO_NEGATIVE.values())
+"""Why an event became no impression; an event has the first that fits."""
+
+
+class IngestSummary(BaseModel):
+    """Counts of one ingest.
+
+    ``rows_read == rows_kept + sum(quarantined)`` and ``rows_kept == sum(events)``. In train and validation
+    ``events == impressions + sum(dropped)``. In eval an event becomes one impression for each negative set:
+    ``events == eval_impressions[set] + dropped[no_negative:set] + the other drops`` for each set.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    files: list[str]
+    """Logs in the order read; ``archive.zip:member`` for a member."""
+    rows_read: int
+    rows_kept: int
+    quarantined: dict[str, int]
+    """Every reason of ``quarantine.REASONS``."""
+    users: int
+    validation_start: int
+    """Unix second; train is before it."""
+    eval_start: int
+    events: dict[str, int]
+    """Kept events of each split."""
+    impressions: dict[str, int]
+    """Impressions of each split; eval counts one for each negative set."""
+    eval_impressions: dict[str, int]
+    """Impressions of the eval split with each negative set."""
+    dropped: dict[str, dict[str, int]]
+    """Split -> reason of ``DROP_REASONS`` -> events."""
+    catalogue_items: int
+    """Items of the train split."""
+    catalogue_categories: int
+    items_with_several_categories: int
+    """Among all kept events."""
+
+    @classmethod
+    def read(cls, uri: str) -> IngestSummary:
+        """Reads ``summary.json`` of a catalogue artifact."""
+        with closing(FileSystems.open(os.path.join(uri, SUMMARY_FILE))) as file:
+            return cls.model_validate_json(file.read())
+
+    def write(self, uri: str) -> None:
+        """Writes ``summary.json`` into a catalogue artifact's folder."""
+        with closing(FileSystems.create(os.path.join(uri, SUMMARY_FILE))) as file:
+            file.write(self.model_dump_json(indent=2).encode() + b"\n")
+
+
+ROWS_READ = "rows_read"
+USERS = "users"
+ITEMS_WITH_SEVERAL_CATEGORIES = "items_with_several_categories"
+
+
+def quarantined_key(reason: str) -> str:
+    """Name of a worker's count of quarantined rows."""
+    return f"quarantined/{reason}"
+
+
+def events_key(split: str) -> str:
+    """Name of a worker's count of kept events."""
+    return f"events/{split}"
+
+
+def impressions_key(split: str, negative_set: str) -> str:
+    """Name of a worker's count of impressions."""
+    return f"impressions/{split}/{negative_set}"
+
+
+def dropped_key(split: str, reason: str) -> str:
+    """Name of a worker's count of events that became no impression."""
+    return f"dropped/{split}/{reason}"
+
+
+def summarise(
+    files: list[str],
+    totals: Mapping[str, int],
+    boundaries: tuple[int, int],
+    catalogue_sizes: tuple[int, int],
+) -> IngestSummary:
+    """Makes the summary of the workers' summed counts, a missing one being 0.
+
+    Args:
+      files: labels of the logs.
+      totals: by the names above.
+      boundaries: validation_start and eval_start.
+      catalogue_sizes: items and categories.
+    """
+    events = {split: totals.get(events_key(split), 0) for split in SPLITS}
+    eval_impressions = {kind: totals.get(impressions_key(EVAL_SPLIT, kind), 0) for kind in NEGATIVE_SETS}
+    impressions = {split: totals.get(impressions_key(split, MIXED), 0) for split in SPLITS if split != EVAL_SPLIT}
+    return IngestSummary(
+        files=files,
+        rows_read=totals.get(ROWS_READ, 0),
+        rows_kept=sum(events.values()),
+        quarantined={reason: totals.get(quarantined_key(reason), 0) for reason in REASONS},
+        users=totals.get(USERS, 0),
+        validation_start=boundaries[0],
+        eval_start=boundaries[1],
+        events=events,
+        impressions={**impressions, EVAL_SPLIT: sum(eval_impressions.values())},
+        eval_impressions=eval_impressions,
+        dropped={
+            split: {reason: totals.get(dropped_key(split, reason), 0) for reason in DROP_REASONS} for split in SPLITS
+        },
+        catalogue_items=catalogue_sizes[0],
+        catalogue_categories=catalogue_sizes[1],
+        items_with_several_categories=totals.get(ITEMS_WITH_SEVERAL_CATEGORIES, 0),
+    )

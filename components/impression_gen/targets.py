@@ -1,0 +1,85 @@
+"""Which events become impressions, and which events each may look back on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from components.config import IngestConfig
+from components.impression import BEHAVIORS, SPLITS
+from components.impression_gen.events import Records
+from components.impression_gen.summary import NOT_A_TARGET_BEHAVIOR, OVER_TARGETS_PER_USER, SHORT_HISTORY
+from components.impression_gen.timeline import Timeline
+
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The positives of one partition, sorted by user, time, item, behaviour, category."""
+
+    event: Int64Array
+    """[n] index of the positive among the partition's events."""
+    split: Int64Array
+    """[n] index into ``SPLITS``."""
+    history_start: Int64Array
+    """[n] index of the first event of the history."""
+    history_end: Int64Array
+    """[n] index after its last one; all of them are strictly earlier than the positive."""
+    dropped: dict[tuple[str, str], int]
+    """(split, reason) -> events that are no target."""
+
+
+def find_targets(events: Records, timeline: Timeline, ingest: IngestConfig) -> Targets:
+    """Picks the positives of a partition.
+
+    An event is a target if its behaviour is one of ``behaviors_as_targets``, at least ``min_history`` events of
+    its user are strictly earlier, and it is among the user's latest ``targets_per_user`` such events of its
+    split. The history is the user's latest ``history_length`` events strictly earlier, of any behaviour.
+
+    Args:
+      events: [m] EVENT as ``sort_partition`` orders them.
+      timeline: when the splits begin.
+      ingest: the settings named above.
+    """
+    index = np.arange(len(events))
+    users, times = events["user"], events["timestamp"]
+    new_user = np.ones(len(events), dtype=bool)
+    new_user[1:] = users[1:] != users[:-1]
+    new_second = new_user.copy()
+    new_second[1:] |= times[1:] != times[:-1]
+    user_start = np.maximum.accumulate(np.where(new_user, index, 0))
+    second_start = np.maximum.accumulate(np.where(new_second, index, 0))
+    splits = timeline.splits(times)
+
+    right_behavior = np.isin(events["behavior"], [BEHAVIORS[name] for name in ingest.behaviors_as_targets])
+    enough_history = second_start - user_start >= ingest.min_history
+    chosen = np.flatnonzero(right_behavior & enough_history)
+    over = chosen[:0]
+    if ingest.targets_per_user is not None and len(chosen):
+        group_ends = (users[chosen][1:] != users[chosen][:-1]) | (splits[chosen][1:] != splits[chosen][:-1])
+        last_of_group = np.append(np.flatnonzero(group_ends), len(chosen) - 1)
+        group = np.concatenate([[0], np.cumsum(group_ends)])
+        latest = last_of_group[group] - np.arange(len(chosen)) < ingest.targets_per_user
+        chosen, over = chosen[latest], chosen[~latest]
+
+    dropped = {}
+    for reason, lost in (
+        (NOT_A_TARGET_BEHAVIOR, splits[~right_behavior]),
+        (SHORT_HISTORY, splits[right_behavior & ~enough_history]),
+        (OVER_TARGETS_PER_USER, splits[over]),
+    ):
+        for split, count in zip(SPLITS, np.bincount(lost, minlength=len(SPLITS)), strict=True):
+            dropped[split, reason] = int(count)
+
+    picked = events[chosen]
+    chosen = chosen[np.lexsort(tuple(picked[name] for name in ("category", "behavior", "item", "timestamp", "user")))]
+    return Targets(
+        event=chosen,
+        split=splits[chosen],
+        history_start=np.maximum(user_start[chosen], second_start[chosen] - ingest.history_length),
+        history_end=second_start[chosen],
+        dropped=dropped,
+    )

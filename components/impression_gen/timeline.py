@@ -1,0 +1,102 @@
+"""When the splits begin, and which stretch of time a worker draws contemporaneous negatives from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from components.config import IngestConfig
+from components.impression import EVAL_SPLIT, SPLITS, VALIDATION_SPLIT
+from components.impression_gen.events import Records
+
+AFTER_ALL = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Times in Unix seconds, derived from the number of events in each second alone.
+
+    A split is train before ``validation_start``, validation before ``eval_start``, and eval from there on.
+    Bucket i answers for impressions from ``bucket_starts[i]`` to before ``bucket_starts[i + 1]`` and sees
+    the events before ``bucket_ends[i]``, which reaches into the next buckets.
+    """
+
+    validation_start: int
+    eval_start: int
+    bucket_starts: tuple[int, ...]
+    bucket_ends: tuple[int, ...]
+
+    def splits(self, timestamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The index into ``SPLITS`` of each timestamp [n]."""
+        return np.searchsorted([self.validation_start, self.eval_start], timestamps, side="right")
+
+    def split_ends(self, timestamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The first second [n] after the split of each timestamp [n]."""
+        return np.array([self.validation_start, self.eval_start, AFTER_ALL])[self.splits(timestamps)]
+
+    def buckets(self, timestamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The bucket [n] that answers for each timestamp [n]."""
+        return np.searchsorted(self.bucket_starts, timestamps, side="right") - 1
+
+    def to_json(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Timeline:
+        """Inverse of :meth:`to_json`."""
+        values = json.loads(text)
+        return cls(**{**values, **{key: tuple(values[key]) for key in ("bucket_starts", "bucket_ends")}})
+
+
+def make_timeline(seconds: Records, ingest: IngestConfig) -> Timeline:
+    """Places the boundaries.
+
+    eval_start is the earliest second with events such that at most ``eval_share`` of all events are at or
+    after it; validation_start likewise with ``eval_share + validation_share``.
+
+    Args:
+      seconds: [n] SECOND_COUNT, sorted, the events kept.
+      ingest: the shares, the number of buckets (``user_partitions``) and how far a draw reaches.
+
+    Raises:
+      ValueError: if a split would have no event.
+    """
+    times, events = seconds["second"], seconds["events"]
+    total = int(events.sum())
+    before = np.cumsum(events) - events
+    starts = []
+    for share in (ingest.eval_share + ingest.validation_share, ingest.eval_share):
+        candidates = np.flatnonzero(total - before <= share * total)
+        starts.append(int(times[candidates[0]]) if len(candidates) else AFTER_ALL)
+    validation_start, eval_start = starts
+    empty = [
+        name
+        for name, has_events in zip(
+            SPLITS,
+            (total and times[0] < validation_start, validation_start < eval_start, eval_start < AFTER_ALL),
+            strict=True,
+        )
+        if not has_events
+    ]
+    if empty:
+        raise ValueError(
+            f"ingest: {total} events in {len(times)} distinct seconds leave nothing for {' and '.join(empty)}; give a "
+            f"longer log, or larger shares (ingest.{VALIDATION_SPLIT}_share, ingest.{EVAL_SPLIT}_share)"
+        )
+    quantiles = np.arange(ingest.user_partitions) * total // ingest.user_partitions
+    first_rows = np.unique(np.searchsorted(before, quantiles, side="right") - 1)
+    # Whole seconds go into a bucket, so the reach counts from the next bucket's first second.
+    next_rows = np.append(first_rows[1:], len(times))
+    reached = np.append(before, total)[next_rows] + ingest.contemporaneous_events
+    end_rows = np.searchsorted(before, reached, side="left")
+    ends = np.append(times, AFTER_ALL)[end_rows]
+    return Timeline(
+        validation_start,
+        eval_start,
+        tuple(int(t) for t in times[first_rows]),
+        tuple(int(t) for t in ends),
+    )

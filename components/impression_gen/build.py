@@ -200,6 +200,8 @@ class ReadAndParse(beam.DoFn):
         for reason in quarantine.REASONS:
             count = sum(row[1] == reason for row in parsed.bad_rows)
             yield beam.pvalue.TaggedOutput(_COUNTS, (summary.quarantined_key(reason), count))
+        if not len(parsed.events):
+            return
         partition = partition_of(parsed.events["user"], self._ingest.user_partitions)
         order = np.argsort(partition, kind="stable")
         present, starts = np.unique(partition[order], return_index=True)

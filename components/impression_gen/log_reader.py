@@ -247,7 +247,7 @@ def _parse_fast(data: bytes, count: int) -> Records | None:
         return None
     try:
         table = pyarrow.csv.read_csv(
-            io.BytesIO(data),
+            pa.BufferReader(data),
             read_options=pyarrow.csv.ReadOptions(
                 use_threads=False, column_names=list(FIELDS), block_size=len(data) + 1
             ),

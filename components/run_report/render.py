@@ -123,7 +123,10 @@ def _auc(report: Report) -> _Table:
         f"of another user, among the {ingest.contemporaneous_events} events after it. The regression is fitted on "
         f"{report.baselines.fitted_impressions:,} train impressions, seed {report.baselines.seed}."
     )
-    return _Table("AUC by negative set, on the same pairs of the eval split", ("scorer", *sets), rows, [protocol])
+    reading = "A scorer below 0.5 tells the label as well, upside down: 0.1 says as much as 0.9."
+    return _Table(
+        "AUC by negative set, on the same pairs of the eval split", ("scorer", *sets), rows, [protocol, reading]
+    )
 
 
 def _unknown(shares: Iterable[UnknownShare]) -> _Table:

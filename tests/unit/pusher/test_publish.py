@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from components.pusher.publish import publish
 
@@ -80,7 +81,7 @@ def test_a_failing_copy_leaves_nothing(tmp_path: Path, model_dir: Path) -> None:
     base = tmp_path / "serving"
     first = publish(str(model_dir), str(base))
     (model_dir / "assets" / "gone").symlink_to(tmp_path / "missing")
-    with pytest.raises(OSError, match="not pushed to .* the copy failed"):
+    with pytest.raises(OSError, match=r"not pushed to .* the copy failed"):
         publish(str(model_dir), str(base))
     assert os.listdir(base) == [str(first)]
 
@@ -90,3 +91,20 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no saved_model\.pb"):
         publish(str(tmp_path / "empty"), str(tmp_path / "serving"))
     assert not (tmp_path / "serving").exists()
+
+
+def test_on_a_remote_store_the_graph_comes_last(model_dir: Path) -> None:
+    base = "ram://publish/ctr"
+    version = publish(str(model_dir), base)
+    files = [os.path.join(folder, name) for folder, _, names in tf.io.gfile.walk(f"{base}/{version}") for name in names]
+    assert len(files) == len(tree(model_dir))
+    assert max(files, key=lambda path: tf.io.gfile.stat(path).mtime_nsec) == f"{base}/{version}/saved_model.pb"
+    assert publish(str(model_dir), base) > version
+
+
+def test_on_a_remote_store_a_failing_copy_leaves_nothing(tmp_path: Path, model_dir: Path) -> None:
+    base = "ram://publish/broken"
+    (model_dir / "assets" / "gone").symlink_to(tmp_path / "missing")
+    with pytest.raises(OSError, match="the copy failed"):
+        publish(str(model_dir), base)
+    assert tf.io.gfile.listdir(base) == []

@@ -1,0 +1,56 @@
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/requirements.lock
+TEST_WORKERS ?= 2
+# For each of the parallel test processes; more threads than cores slows all of them down.
+ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help env demo test lint types check lock clean distclean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# What is installed is known by a copy of its lock, compared by content: times change with checkouts and copies.
+env:  ## Make .venv from requirements.lock (3 minutes the first time)
+	@if cmp -s requirements.lock $(INSTALLED); then exit 0; fi; \
+	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null; then \
+	    python=$$(.ci/find-python) || exit 1; \
+	    echo "Using $$python"; \
+	    "$$python" -m venv --clear $(VENV) || exit 1; \
+	fi; \
+	echo "Installing requirements.lock into $(VENV); the first time takes some minutes"; \
+	[ -t 1 ] && quiet= || quiet=--quiet; \
+	$(BIN)/python -m pip install $$quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
+	    -r requirements.lock && \
+	$(BIN)/python -m pip --disable-pip-version-check check && \
+	cp requirements.lock $(INSTALLED)
+
+demo: env  ## Generate a log, train, evaluate, serve and ask for one ranking
+	$(BIN)/python -m pipeline demo
+
+test: env  ## Run unit, integration and end-to-end tests
+	$(ONE_THREAD) $(BIN)/python -m pytest tests/unit tests/integration -n $(TEST_WORKERS) --dist loadfile --durations=10
+	$(BIN)/python -m pytest tests/e2e --durations=10
+
+lint: env  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: env  ## Check types
+	$(BIN)/mypy
+
+check: lint types test  ## Run lint, types and test
+
+lock: env  ## Resolve requirements.in again (newer versions: make lock LOCK_FLAGS=--upgrade)
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.10 \
+	    $(LOCK_FLAGS) requirements.in -o requirements.lock
+
+clean:  ## Remove caches and the demo's output; keeps .venv and other output
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis output/demo
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+distclean: clean  ## clean, and remove .venv
+	rm -rf $(VENV)

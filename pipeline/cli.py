@@ -1,0 +1,449 @@
+"""The command line: ``python -m pipeline run|serve|predict|generate|show-config|demo``.
+
+Only what argument parsing and configuration need is imported here; TensorFlow and TFX come with the command
+that uses them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from generator.config import DIRT_KINDS
+from pipeline.config import ConfigError, PipelineConfig, load_preset, preset_names
+from pipeline.layout import Layout, absolute
+
+if TYPE_CHECKING:
+    from pipeline.local_runner import RunResult
+    from serving.impressions import Ranking
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_BLESSED: Final = 3
+INTERRUPTED: Final = 130
+
+_EXIT_CODES: Final = """\
+exit codes:
+  0  done            2  wrong usage or configuration
+  1  a step failed   3  trained, but not blessed: nothing was pushed, the old version stays
+"""
+
+
+class CommandError(Exception):
+    """What a person asked for cannot be done; the message says why."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+      arguments: without the program's name; None takes those of the process.
+
+    Returns:
+      The exit code; see ``--help``.
+    """
+    options = _parser().parse_args(arguments)
+    # Read when TensorFlow's library is loaded; its start-up notes say nothing to a user of the command line.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with warnings.catch_warnings():
+            # Libraries warn of the Python they run on at each import.
+            warnings.simplefilter("ignore", FutureWarning)
+            return int(options.command(options))
+    except ConfigError as error:
+        return _complain("configuration", error, USAGE)
+    except CommandError as error:
+        return _complain("error", error, FAILED)
+    except KeyboardInterrupt:
+        return _complain("interrupted", "stopped before the end", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has gone: nothing is left to say, nor to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _complain(kind: str, error: object, code: int) -> int:
+    text = str(error)
+    print(f"{kind}:\n{textwrap.indent(text, '  ')}" if "\n" in text else f"{kind}: {text}", file=sys.stderr)
+    return code
+
+
+# --- run ---------------------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = _with_paths(load_preset(options.preset, options.set), options)
+    return _train(config)
+
+
+def _train(config: PipelineConfig) -> int:
+    """Trains the configured model, then its challengers; the first one's verdict is the exit code."""
+    _check_data(config.data)
+    blessed = _train_one(config.with_overrides({"also_train": ()})).blessed
+    for challenger in config.also_train:
+        # A challenger takes the served model's place only if it is at least as good.
+        _train_one(config.with_overrides({"also_train": (), "model.name": challenger, "evaluation.max_auc_drop": 0.0}))
+    return OK if blessed else NOT_BLESSED
+
+
+def _train_one(config: PipelineConfig) -> RunResult:
+    from components.run_report.render import render
+    from pipeline.local_runner import RunFailed, run
+
+    print(f"{config.model.name.upper()}: {config.data} -> {config.output}", file=sys.stderr)
+    try:
+        result = run(config)
+    except RunFailed as error:
+        raise CommandError(error) from error
+    print(f"\n{render(result.report, result.times)}\n", flush=True)
+    if "Pusher" in result.cached and result.pushed_version is not None:
+        print(f"An earlier run had pushed this model: version {result.pushed_version}.", file=sys.stderr)
+    print(f"The log of this run: {result.log}", file=sys.stderr)
+    return result
+
+
+def _check_data(data: str) -> None:
+    if not data:
+        raise ConfigError("data: give a behaviour log with --data PATH, or make one with 'generate'")
+    if "://" not in data and not os.path.exists(data):
+        raise ConfigError(f"data: {data} does not exist")
+
+
+# --- serve, predict ----------------------------------------------------------------------------------------
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from serving.server import serve_forever
+
+    model = options.model or _served_model(options.output)
+    base = Layout(absolute(options.output)).model_base(model)
+    if not os.path.isdir(base):
+        raise CommandError(f"{base}: no such folder; 'run' pushes blessed models there")
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    logging.getLogger("serving").setLevel(logging.INFO)
+    try:
+        serve_forever(base, model, host=options.host, port=options.port)
+    except OSError as error:
+        raise CommandError(error) from error
+    return OK
+
+
+def _served_model(output: str) -> str:
+    folder = Layout(absolute(output)).serving
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if os.path.isdir(folder) else []
+    if not names:
+        raise CommandError(f"{folder}: no pushed model; run the pipeline with this --output first")
+    if len(names) > 1:
+        raise CommandError(f"{folder}: several models ({', '.join(names)}); choose one with --model")
+    return names[0]
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from pipeline.runs import NoSuchRun
+    from serving.client import RankingClient, ServingError
+    from serving.impressions import ImpressionError, load_impression
+
+    chosen = None
+    try:
+        if options.impression:
+            impression = load_impression(options.impression)
+        else:
+            from pipeline.eval_impressions import eval_impression
+
+            impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
+        model = options.model or (_served_model(options.output) if options.output else "ctr")
+        with RankingClient(f"{options.host}:{options.port}", model) as client:
+            ranking = client.rank(impression)
+    except (ImpressionError, NoSuchRun, ServingError) as error:
+        raise CommandError(error) from error
+    print(ranking_table(ranking, len(impression.history), chosen))
+    return OK
+
+
+def ranking_table(ranking: Ranking, history_length: int, chosen_item: int | None = None) -> str:
+    """A ranked answer as text.
+
+    Args:
+      ranking: the answer of the server.
+      history_length: events of the request's history.
+      chosen_item: the item that the user really chose, where that is known.
+    """
+    lines = [
+        f"{ranking.model_name} version {ranking.model_version}, history of {history_length} events",
+        f"{'rank':>4}  {'item':>12}  {'category':>12}  {'probability':>11}  {'logit':>8}",
+    ]
+    for rank, candidate in enumerate(ranking.candidates, start=1):
+        mark = "  <- chosen" if candidate.item_id == chosen_item else ""
+        lines.append(
+            f"{rank:>4}  {candidate.item_id:>12}  {candidate.category_id:>12}  "
+            f"{candidate.probability:>11.4f}  {candidate.logit:>8.3f}{mark}"
+        )
+    return "\n".join(lines)
+
+
+# --- generate, show-config, demo ---------------------------------------------------------------------------
+
+
+def _generate(options: argparse.Namespace) -> int:
+    amounts: dict[str, Any] = {"crlf": options.crlf}
+    for assignment in options.dirt:
+        kind, equals, amount = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--dirt {assignment!r}: expected KIND=AMOUNT, e.g. duplicate=49")
+        amounts[kind] = yaml.safe_load(amount)
+    _generate_log(options.output, options.users, options.seed, amounts)
+    return OK
+
+
+def _generate_log(path: str, users: int, seed: int, dirt: dict[str, Any]) -> None:
+    from pydantic import ValidationError
+
+    from generator.behavior_log import GeneratorConfig, generate
+
+    try:
+        config = GeneratorConfig.model_validate({"users": users, "seed": seed, "dirt": dirt})
+        os.makedirs(os.path.dirname(absolute(path)), exist_ok=True)
+        summary = generate(config, Path(path))
+    except ValidationError as error:
+        # A union such as "count or share" gives a problem for each of its types, below the field's own name.
+        lines = [f"{'.'.join(map(str, p['loc'][:2]))}: {p['msg']} (got {p['input']!r})" for p in error.errors()]
+        raise ConfigError("\n".join(lines)) from error
+    except (ValueError, OSError) as error:
+        raise CommandError(error) from error
+    print(f"{summary.path}: {summary.rows:,} rows of {summary.users:,} users", file=sys.stderr)
+
+
+def _show_config(options: argparse.Namespace) -> int:
+    config = _with_paths(load_preset(options.preset, options.set), options)
+    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+    return OK
+
+
+def _with_paths(config: PipelineConfig, options: argparse.Namespace) -> PipelineConfig:
+    given = {name: getattr(options, name) for name in ("data", "output") if getattr(options, name) is not None}
+    return config.with_overrides(given)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from pipeline.eval_impressions import eval_impression
+    from serving.client import RankingClient
+    from serving.server import ModelServer
+
+    log = os.path.join(options.output, "log", f"{options.users}-users-seed-{options.seed}.csv")
+    # The same log again would be a new file to the cache, and the whole pipeline would run again.
+    if not os.path.exists(log):
+        _generate_log(log, options.users, options.seed, {})
+    config = load_preset("demo").with_overrides({"data": log, "output": absolute(options.output)})
+    code = _train(config)
+    if code != OK:
+        return code
+    name = config.served_model_name
+    impression, chosen = eval_impression(config.output, config.pipeline_name)
+    with ModelServer(Layout(config.output).model_base(name), name) as server:
+        server.wait_until_ready(timeout=60)
+        with RankingClient(f"127.0.0.1:{server.port}", name) as client:
+            ranking = client.rank(impression)
+    print("One impression of the eval split, answered over gRPC:\n")
+    print(ranking_table(ranking, len(impression.history), chosen))
+    print(f"\nTo serve it again: python -m pipeline serve --output {options.output}", file=sys.stderr)
+    return OK
+
+
+# --- the parser --------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="Click-through-rate prediction from behaviour logs: train, judge, serve and ask a ranking model.",
+        epilog=f"""\
+examples:
+  python -m pipeline generate --users 3000 --output log.csv
+  python -m pipeline run --data log.csv --preset demo --output output/mine
+  python -m pipeline serve --output output/mine
+  python -m pipeline predict --output output/mine
+
+{_EXIT_CODES}""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_serve(commands)
+    _add_predict(commands)
+    _add_generate(commands)
+    _add_show_config(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _command(
+    commands: Any, name: str, function: Callable[..., int], short: str, epilog: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=short,
+        description=f"{short[0].upper()}{short[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _add_config_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="PATH", help="a UserBehavior.csv, .csv.gz or .csv.zip, or a folder of them")
+    parser.add_argument(
+        "--preset", metavar="NAME", default="full", help=f"{', '.join(preset_names())}; default: %(default)s"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="change one setting, e.g. training.epochs=2; may be repeated; 'show-config' lists the names",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for artifacts, metadata, logs and pushed models; default: output"
+    )
+
+
+def _add_run(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "run",
+        _run,
+        "train a model on a behaviour log, judge it, and push it if it is good enough",
+        f"""\
+Steps whose inputs and settings have not changed since an earlier run with the same --output are not
+repeated. Models of 'also_train' follow in runs of their own, as challengers: one is pushed only if it
+is at least as good as the blessed model.
+
+examples:
+  python -m pipeline run --data UserBehavior.csv.zip
+  python -m pipeline run --data logs/ --preset sample --set training.epochs=2 --set model.name=dnn
+  python -m pipeline run --data log.csv --preset demo --set evaluation.min_auc=0.7 --output output/strict
+
+{_EXIT_CODES}  With 'also_train' the exit code is that of the first model.
+""",
+    )
+    _add_config_options(parser)
+
+
+def _add_serve(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "serve",
+        _serve,
+        "answer TF Serving's gRPC requests from the newest pushed version, until interrupted",
+        """\
+A version pushed while the server runs is loaded and takes over without a restart.
+
+example:
+  python -m pipeline serve --output output --port 8500
+""",
+    )
+    parser.add_argument("--output", metavar="DIR", default="output", help="of the run; default: %(default)s")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: %(default)s")
+    parser.add_argument("--port", type=_port, default=8500, help="0 for any free one; default: %(default)s")
+    parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving")
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "predict",
+        _predict,
+        "ask a running server to rank the candidates of one impression",
+        """\
+An impression file:
+  {"history": [{"item_id": 12, "category_id": 3, "behavior": "pv", "age_seconds": 3600}],
+   "candidates": [{"item_id": 7, "category_id": 3}, {"item_id": 9, "category_id": 4}]}
+
+examples:
+  python -m pipeline predict --impression impression.json
+  python -m pipeline predict --output output          # an impression of that run's eval split
+""",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--impression", metavar="FILE.json", help="history (oldest first) and candidates")
+    source.add_argument("--output", metavar="DIR", help="take an impression of the eval split of the run in DIR")
+    parser.add_argument("--host", default="127.0.0.1", help="of the server; default: %(default)s")
+    parser.add_argument("--port", type=_port, default=8500, help="default: %(default)s")
+    parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving, or ctr")
+    parser.add_argument(
+        "--pipeline-name", metavar="NAME", default="ctr", help="of the run in DIR; default: %(default)s"
+    )
+
+
+def _add_generate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "generate",
+        _generate,
+        "write a behaviour log of the public data's shape, the same bytes for the same seed",
+        """\
+example:
+  python -m pipeline generate --users 3000 --seed 7 --output log.csv.gz
+  python -m pipeline generate --output dirty.csv --dirt duplicate=49 --dirt unknown_behavior=0.001 --crlf
+""",
+    )
+    parser.add_argument("--users", type=int, default=3000, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=7, help="default: %(default)s")
+    parser.add_argument("--output", metavar="FILE", required=True, help="a .csv or .csv.gz")
+    parser.add_argument(
+        "--dirt",
+        metavar="KIND=AMOUNT",
+        action="append",
+        default=[],
+        help=f"add bad rows, a whole number of them or a share of the clean rows; kinds: {', '.join(DIRT_KINDS)}",
+    )
+    parser.add_argument("--crlf", action="store_true", help="end lines with CR LF")
+
+
+def _add_show_config(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "show-config",
+        _show_config,
+        "print the settings of a run as YAML, defaults and changes resolved",
+        """\
+example:
+  python -m pipeline show-config --preset sample --set training.epochs=2
+""",
+    )
+    _add_config_options(parser)
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "demo",
+        _demo,
+        "generate a log, run preset 'demo' on it, serve the model and rank one impression over gRPC",
+        """\
+example:
+  python -m pipeline demo --users 1000 --output output/small-demo
+""",
+    )
+    parser.add_argument("--users", type=int, default=3000, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=7, help="default: %(default)s")
+    parser.add_argument("--output", metavar="DIR", default="output/demo", help="default: %(default)s")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not a port; choose 0 to 65535")
+    return port

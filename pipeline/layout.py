@@ -1,0 +1,46 @@
+"""Where a run's output folder keeps what: one place for the names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+def absolute(path: str) -> str:
+    """The path that means the same from any working directory; addresses (``gs://``) and nothing stay as they are."""
+    return os.path.abspath(os.path.expanduser(path)) if path and "://" not in path else path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names under the output folder of a run.
+
+    Attributes:
+      output: the folder, as in ``PipelineConfig.output``.
+    """
+
+    output: str
+
+    @property
+    def artifacts(self) -> str:
+        """Pipeline root: every artifact of every node."""
+        return os.path.join(self.output, "artifacts")
+
+    @property
+    def metadata_db(self) -> str:
+        """SQLite file of ML Metadata."""
+        return os.path.join(self.output, "metadata", "metadata.sqlite")
+
+    @property
+    def logs(self) -> str:
+        """One log file a run."""
+        return os.path.join(self.output, "logs")
+
+    @property
+    def serving(self) -> str:
+        """One folder a served model name, with its integer versions below."""
+        return os.path.join(self.output, "serving")
+
+    def model_base(self, served_model_name: str) -> str:
+        """The folder that a server watches for versions of this model."""
+        return os.path.join(self.serving, served_model_name)

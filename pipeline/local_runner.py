@@ -1,0 +1,135 @@
+"""Runs the DAG on this machine, with BeamDagRunner or LocalDagRunner, and says what came of it.
+
+TFX is imported while the run's output already goes to its log: the import takes 20 s and is not silent.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+from pipeline.config import ConfigError, PipelineConfig
+from pipeline.errors import reason
+from pipeline.layout import Layout, absolute
+from pipeline.progress import ComponentProgress
+from pipeline.terminal import output_to_log
+
+if TYPE_CHECKING:
+    from components.run_report.report import Report
+
+
+class RunFailed(RuntimeError):
+    """A run that did not come to its end.
+
+    Attributes:
+      component: the node that failed; "pipeline" where it was none of them.
+      reason: what was wrong, in the words of the error.
+      log: the file with everything that was logged.
+    """
+
+    def __init__(self, component: str, reason: str, log: str) -> None:
+        super().__init__(f"{component} failed: {reason}\nThe whole log: {log}")
+        self.component = component
+        self.reason = reason
+        self.log = log
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run that came to its end.
+
+    Attributes:
+      run_id: names the run in ML Metadata, and its log.
+      report: the numbers of the run.
+      times: seconds by component, in the order they ran; near 0 for what was cached.
+      cached: components whose results came from an earlier run.
+      blessed: whether the model passed the gate.
+      pushed_version: the version that this run pushed, or an earlier one where the Pusher was cached; None where
+        nothing was pushed.
+      log: the log file.
+    """
+
+    run_id: str
+    report: Report
+    times: dict[str, float]
+    cached: frozenset[str]
+    blessed: bool
+    pushed_version: int | None
+    log: str
+
+
+def run(config: PipelineConfig) -> RunResult:
+    """Runs the pipeline once, for one model, and shows each component on standard error.
+
+    Args:
+      config: the run; relative paths are read from the working directory.
+
+    Raises:
+      ConfigError: if there is no pipeline for the configuration, e.g. because the data is missing.
+      RunFailed: if a component fails, or cannot run because an input is missing.
+    """
+    config = config.with_overrides({"data": absolute(config.data), "output": absolute(config.output)})
+    run_id = f"{dt.datetime.now():%Y%m%d-%H%M%S-%f}-{config.model.name}"
+    log = os.path.join(Layout(config.output).logs, f"{run_id}.log")
+    with output_to_log(log) as terminal:
+        return _run(config, run_id, log, terminal)
+
+
+def _run(config: PipelineConfig, run_id: str, log: str, terminal: TextIO) -> RunResult:
+    import absl.logging
+    from tfx import v1 as tfx
+    from tfx.dsl.compiler.compiler import Compiler
+    from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
+    from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
+    from tfx.orchestration.portable.runtime_parameter_utils import substitute_runtime_parameter
+
+    from components.run_report.report import read_report
+    from components.trainer.strategy import training_strategy
+    from pipeline.pipeline import create_pipeline
+    from pipeline.runs import node_runs
+
+    layout = Layout(config.output)
+    try:
+        dag = Compiler().compile(create_pipeline(config))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    # The runners would name the run themselves and tell nobody.
+    substitute_runtime_parameter(dag, {PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
+    runner = BeamDagRunner() if config.runner == "beam" else tfx.orchestration.LocalDagRunner()
+
+    # Other components start TensorFlow in this process before the trainer can ask for logical devices.
+    training_strategy(config.training.cpu_replicas)
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.INFO)
+    progress = ComponentProgress(terminal, total=len(dag.nodes))
+    absl_logger = logging.getLogger("absl")
+    absl_logger.addHandler(progress)
+    try:
+        runner.run_with_ir(dag)
+    except Exception as error:
+        logging.error("The run failed.\n%s", traceback.format_exc())
+        progress.fail()
+        raise RunFailed(progress.running or "pipeline", reason(error), log) from error
+    finally:
+        absl_logger.removeHandler(progress)
+        absl.logging.set_verbosity(verbosity)
+
+    nodes = {node.node: node for node in node_runs(layout.metadata_db, config.pipeline_name, run_id)}
+    for name in (node.pipeline_node.node_info.id for node in dag.nodes):
+        # TFX's launcher logs an input that cannot be resolved and goes on without the node.
+        if name not in nodes or not nodes[name].succeeded:
+            raise RunFailed(name, "it did not run: an input could not be resolved", log)
+    report = read_report(nodes["RunReport"].outputs["report"])
+    return RunResult(
+        run_id=run_id,
+        report=report,
+        times={name: node.seconds for name, node in nodes.items()},
+        cached=frozenset(name for name, node in nodes.items() if node.state == "CACHED"),
+        blessed=report.blessed,
+        pushed_version=report.pushed_version,
+        log=log,
+    )

@@ -1,0 +1,131 @@
+"""The DAG. It knows no runner: ``local_runner.py`` and others run what :func:`create_pipeline` returns.
+
+What re-runs a node is what TFX puts into its cache key: the node's inputs, its parameters, its executor and
+the pipeline's name and root. So every node gets the sections of the configuration that it depends on and
+nothing else: another number of epochs re-runs the trainer and what follows it, never the ingest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.types.standard_artifacts import Model, ModelBlessing
+
+from components.anomaly_gate.component import AnomalyGate
+from components.baselines.component import Baselines
+from components.evaluator.config import evaluator_config
+from components.impression import EVAL_SPLIT
+from components.impression_gen.component import ImpressionGen
+from components.pusher.component import Pusher
+from components.run_report.component import RunReport
+from components.trainer.component import trainer
+from components.transform.component import ImpressionTransform
+from pipeline.config import PipelineConfig
+from pipeline.layout import Layout
+
+
+def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
+    """Builds the DAG of one training run.
+
+    Args:
+      config: the run; ``data`` and ``output`` must mean the same in every process that runs a node, so
+        they are absolute paths or addresses of a file system that Beam knows.
+
+    Returns:
+      A pipeline whose artifacts lie under ``<output>/artifacts``, whose metadata is SQLite under
+      ``<output>/metadata`` and which pushes to ``<output>/serving/<served_model_name>/<version>``.
+
+    Raises:
+      ValueError: if ``config.data`` names nothing that can be ingested.
+    """
+    layout = Layout(config.output)
+    impressions = ImpressionGen(data=config.data, ingest=config.ingest)
+    examples = impressions.outputs["examples"]
+    catalogue = impressions.outputs["catalogue"]
+
+    statistics = tfx.components.StatisticsGen(examples=examples)
+    schema_gen = _committed_schema()
+    schema = schema_gen.outputs["schema"]
+    validator = tfx.components.ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema)
+    gate = AnomalyGate(anomalies=validator.outputs["anomalies"], statistics=statistics.outputs["statistics"])
+
+    transform = ImpressionTransform(examples=examples, schema=schema, catalogue=catalogue, transform=config.transform)
+    transform.add_upstream_node(gate)
+    transform_graph = transform.outputs["transform_graph"]
+    transformed = transform.outputs["transformed_examples"]
+
+    training = trainer(
+        examples=transformed,
+        transform_graph=transform_graph,
+        model=config.model,
+        training=config.training,
+        history_length=config.ingest.history_length,
+    )
+    model = training.outputs["model"]
+    baselines = Baselines(
+        transformed_examples=transformed,
+        catalogue=catalogue,
+        training_impressions=config.evaluation.baseline_training_impressions,
+        # Not the training's seed: the same baselines stand beside every seed of the model.
+        seed=config.ingest.seed,
+    )
+    nodes: list[BaseNode] = [impressions, statistics, schema_gen, validator, gate, transform, training, baselines]
+
+    blessed = None
+    if config.evaluation.compare_with_blessed:
+        resolver = tfx.dsl.Resolver(
+            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
+            model=tfx.dsl.Channel(type=Model),
+            model_blessing=tfx.dsl.Channel(type=ModelBlessing),
+        ).with_id("LatestBlessedModel")
+        nodes.append(resolver)
+        blessed = resolver.outputs["model"]
+    evaluator = tfx.components.Evaluator(
+        examples=examples,
+        model=model,
+        baseline_model=blessed,
+        eval_config=evaluator_config(config.evaluation),
+        example_splits=[EVAL_SPLIT],
+    )
+    pusher = Pusher(
+        model=model,
+        model_blessing=evaluator.outputs["blessing"],
+        base_directory=layout.model_base(config.served_model_name),
+    )
+    report = RunReport(
+        config_json=config.to_json(),
+        catalogue=catalogue,
+        transform_graph=transform_graph,
+        baselines=baselines.outputs["report"],
+        evaluation=evaluator.outputs["evaluation"],
+        blessing=evaluator.outputs["blessing"],
+        pushed_model=pusher.outputs["pushed_model"],
+    )
+    nodes += [evaluator, pusher, report]
+
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.pipeline_name,
+        pipeline_root=layout.artifacts,
+        components=nodes,
+        enable_cache=config.enable_cache,
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(layout.metadata_db),
+        beam_pipeline_args=list(config.beam_pipeline_args),
+    )
+
+
+def committed_schema_file() -> Path:
+    """The schema of the raw impression."""
+    return Path(str(resources.files("components.schema").joinpath("impression.pbtxt")))
+
+
+def _committed_schema() -> BaseNode:
+    file = committed_schema_file()
+    node = tfx.components.ImportSchemaGen(schema_file=str(file))
+    # ImportSchemaGen's only parameter is the path, so an edited schema would be taken from the cache. The
+    # executor's flags are part of the cache key, and this executor reads none.
+    node.executor_spec.add_extra_flags([f"schema_sha256={hashlib.sha256(file.read_bytes()).hexdigest()}"])
+    return node

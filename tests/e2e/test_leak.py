@@ -1,0 +1,80 @@
+"""With labels dealt out at random there is nothing to learn, and a model that scores above chance has seen them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trained_run import Trained
+
+from components.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET, SPLITS
+
+pytestmark = pytest.mark.slow
+
+
+def _with_dealt_labels(source: Path, target: Path, rng: np.random.Generator, negative_set: str | None) -> int:
+    """Copies a split with the labels of each impression in random order; gives the number of impressions."""
+    import tensorflow as tf
+
+    written = 0
+    with tf.io.TFRecordWriter(str(target), "GZIP") as writer:
+        for record in tf.data.TFRecordDataset(sorted(map(str, source.glob("*.gz"))), compression_type="GZIP"):
+            example = tf.train.Example.FromString(record.numpy())
+            features = example.features.feature
+            if negative_set and features[NEGATIVE_SET].bytes_list.value[0].decode() != negative_set:
+                continue
+            labels = features[LABEL].int64_list.value
+            labels[:] = rng.permutation(labels).tolist()
+            writer.write(example.SerializeToString())
+            written += 1
+    return written
+
+
+def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> None:
+    import keras
+    import tensorflow_transform as tft
+
+    from components.impression import FIRST_KNOWN_INDEX
+    from components.trainer.fit import Trainer, fit
+    from components.trainer.input_pipeline import read_batches
+    from components.trainer.strategy import training_strategy
+    from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+    from models.registry import build_model
+
+    rng = np.random.default_rng(5)
+    transformed = trained.artifact("ImpressionTransform", "transformed_examples")
+    counts = {
+        split: _with_dealt_labels(
+            transformed / f"Split-{split}", tmp_path / split, rng, CONTEMPORANEOUS if split == "eval" else None
+        )
+        for split in SPLITS
+    }
+    config = trained.config.training
+    train, validation, evaluation = (
+        read_batches(
+            [str(tmp_path / split)],
+            batch_size=config.batch_size,
+            history_length=trained.config.ingest.history_length,
+            shuffle_buffer=config.shuffle_buffer if split == "train" else None,
+            seed=config.seed,
+        )
+        for split in SPLITS
+    )
+    graph = tft.TFTransformOutput(str(trained.artifact("ImpressionTransform", "transform_graph")))
+    strategy = training_strategy()
+    keras.utils.set_random_seed(config.seed)
+    with strategy.scope():
+        model = build_model(
+            trained.config.model,
+            item_indices=FIRST_KNOWN_INDEX + graph.vocabulary_size_by_name(ITEM_VOCABULARY),
+            category_indices=FIRST_KNOWN_INDEX + graph.vocabulary_size_by_name(CATEGORY_VOCABULARY),
+        )
+    trainer = Trainer(model, strategy, config.learning_rate)
+    fit(trainer, train, validation, config)
+    _, auc = trainer.evaluate(strategy.experimental_distribute_dataset(evaluation))
+    # Standard deviation of a coin's AUC with as many positives as negatives.
+    deviation = math.sqrt((2 * counts["eval"] + 1) / (12 * counts["eval"] ** 2))
+    assert counts["eval"] > 1000
+    assert auc == pytest.approx(0.5, abs=4 * deviation)

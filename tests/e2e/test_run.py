@@ -1,0 +1,177 @@
+"""Runs of the whole DAG: what they report, what they repeat, what stops them."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+from trained_run import Trained
+
+from components.baselines.results import CATEGORY_RECENCY, COLDNESS, LOGISTIC_REGRESSION, POPULARITY
+from components.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
+from components.run_report.render import render
+from pipeline import cli
+from pipeline.local_runner import RunFailed, run
+from serving.client import RankingClient
+from serving.server import ModelServer
+
+pytestmark = pytest.mark.slow
+
+NODES = [
+    "ImpressionGen",
+    "StatisticsGen",
+    "ImportSchemaGen",
+    "ExampleValidator",
+    "AnomalyGate",
+    "ImpressionTransform",
+    "Trainer",
+    "Baselines",
+    "LatestBlessedModel",
+    "Evaluator",
+    "Pusher",
+    "RunReport",
+]
+DATA_NODES = frozenset(NODES[:6])
+
+
+def test_the_rows_of_the_log_add_up(trained: Trained) -> None:
+    report = trained.result.report
+    assert report.rows_read == trained.rows
+    assert report.rows_read == report.rows_kept + sum(report.quarantined.values())
+    for reason in ("negative_timestamp", "outside_window", "duplicate", "wrong_field_count", "unknown_behavior"):
+        assert report.quarantined[reason] == 3
+
+
+def test_the_report_is_complete(trained: Trained) -> None:
+    report = trained.result.report
+    assert set(report.impressions) == set(SPLITS)
+    assert min(report.impressions.values()) > 0
+    assert min(report.vocabulary.values()) > 0
+    assert set(report.baselines.sets) == set(NEGATIVE_SETS)
+    assert sum(s.impressions for s in report.baselines.sets.values()) == report.impressions["eval"]
+    for name, result in report.baselines.sets.items():
+        assert set(result.auc) == {POPULARITY, COLDNESS, CATEGORY_RECENCY, LOGISTIC_REGRESSION}
+        assert result.pairs == result.impressions * 2
+        assert result.positives == result.impressions
+        assert 0.3 < (report.verdict.metrics[f"negative_set={name}"]["auc"] or 0) < 1
+    assert {(s.split, s.label) for s in report.baselines.unknown} == {
+        (split, label) for split in SPLITS for label in ("positive", "negative")
+    }
+    assert report.config == trained.config.model_dump(mode="json")
+
+
+def test_the_table_shows_every_number(trained: Trained) -> None:
+    table = render(trained.result.report, trained.result.times)
+    assert max(len(line) for line in table.splitlines() if str(trained.output) not in line) <= 100
+    assert table.startswith("din, preset demo: BLESSED, version")
+    for node in NODES:
+        assert node in table
+    for text in (*trained.result.report.quarantined, *NEGATIVE_SETS, "logistic regression", f"{trained.rows:,}"):
+        assert text in table
+
+
+def test_the_model_has_learnt_what_the_log_teaches(trained: Trained) -> None:
+    report = trained.result.report
+    auc = report.verdict.metrics[f"negative_set={CONTEMPORANEOUS}"]["auc"]
+    assert auc is not None
+    assert auc > (report.baselines.sets[CONTEMPORANEOUS].auc[POPULARITY] or 1) + 0.1
+
+
+def test_every_component_ran_and_took_time(trained: Trained) -> None:
+    assert set(trained.result.times) == set(NODES)
+    assert not trained.result.cached
+    assert trained.result.times["Trainer"] > 1
+
+
+def test_the_noise_is_in_the_log(trained: Trained) -> None:
+    text = Path(trained.result.log).read_text()
+    assert "node Trainer is finished." in text
+
+
+def test_another_runner_takes_the_data_from_the_cache(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:
+    config = trained.config.with_overrides(
+        {"runner": "local", "training.epochs": 1, "model.name": "dnn", "evaluation.compare_with_blessed": True}
+    )
+    result = run(config)
+    assert result.cached == DATA_NODES | {"Baselines"}
+    assert result.report.config["training"]["epochs"] == 1
+    assert set(result.report.verdict.blessed_metrics) == set(result.report.verdict.metrics)
+    shown = [line.split("]")[1].split() for line in capfd.readouterr().err.splitlines() if line.startswith("[")]
+    assert sorted(line[0] for line in shown) == sorted(NODES)
+    assert {line[0] for line in shown if line[1] == "cached"} == result.cached
+
+
+def test_a_run_that_changes_nothing_takes_everything_from_the_cache(
+    trained: Trained, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = trained.arguments("--set", "evaluation.compare_with_blessed=false")
+    assert cli.main(arguments) == 0
+    versions = sorted(trained.serving.iterdir())
+    capfd.readouterr()
+    assert cli.main(arguments) == 0
+    shown = capfd.readouterr()
+    assert shown.err.count("cached") == len(NODES) - 1
+    assert "An earlier run had pushed this model" in shown.err
+    assert sorted(trained.serving.iterdir()) == versions
+
+
+def test_a_bound_that_is_missed_blocks_the_push(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.serving.rglob("*")}
+    latest = max(int(path.name) for path in trained.serving.iterdir())
+    with ModelServer(trained.serving, "ctr", poll_seconds=0.1) as server:
+        server.wait_until_ready(60)
+        assert cli.main(trained.arguments("--set", "evaluation.min_auc=0.999")) == 3
+        assert server.version == latest
+        with RankingClient(f"127.0.0.1:{server.port}", "ctr") as client:
+            assert [s.version for s in client.status() if s.state == "AVAILABLE"] == [latest]
+    assert {path: path.stat().st_mtime_ns for path in trained.serving.rglob("*")} == before
+
+    auc = trained.result.report.verdict.metrics[f"negative_set={CONTEMPORANEOUS}"]["auc"]
+    assert auc is not None
+    table = " ".join(capfd.readouterr().out.split())
+    assert "NOT BLESSED, nothing pushed" in table
+    assert f"is {auc:.4f}; the lower bound is 0.9990, missed by {0.999 - auc:.4f}" in table
+
+
+def test_data_that_do_not_match_the_schema_stop_the_run(
+    log: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shifted = tmp_path / "shifted.csv"
+    month = 30 * 24 * 3600
+    with log.open(newline="") as source, shifted.open("w", newline="") as target:
+        writer = csv.writer(target)
+        for row in list(csv.reader(source))[:20_000]:
+            if len(row) == 5 and row[4].isdigit():
+                writer.writerow([*row[:4], int(row[4]) + month])
+    output = tmp_path / "output"
+    window = ("--set", "ingest.window_start=2017-12-25T00:00:00", "--set", "ingest.window_end=2018-01-02T23:59:59")
+    code = cli.main(["run", "--data", str(shifted), "--preset", "demo", "--output", str(output), *window])
+    shown = capfd.readouterr()
+    assert code == 1
+    assert "AnomalyGate failed" in shown.err
+    assert "feature timestamp" in shown.err
+    assert "1511539200 to 1512316799" in shown.err
+    assert "Traceback" not in shown.err
+    assert str(output / "logs") in shown.err
+    assert "Traceback" in "".join(file.read_text() for file in (output / "logs").iterdir())
+    assert not (output / "serving").exists()
+    assert sorted(os.listdir(output / "artifacts")) == [
+        "AnomalyGate",
+        "ExampleValidator",
+        "ImportSchemaGen",
+        "ImpressionGen",
+        "StatisticsGen",
+    ]
+
+
+def test_a_failing_component_is_named(trained: Trained, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "empty.csv"
+    empty.write_text("")
+    config = trained.config.with_overrides({"data": str(empty), "output": str(tmp_path / "output")})
+    with pytest.raises(RunFailed) as failed:
+        run(config)
+    assert failed.value.component == "ImpressionGen"
+    assert failed.value.log in str(failed.value)
+    assert "failed after" in capfd.readouterr().err

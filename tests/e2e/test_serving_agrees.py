@@ -1,0 +1,259 @@
+"""What was trained is what is served: the same ids, the same scores, from the pushed version alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from trained_run import Trained
+
+from components import impression as names
+from pipeline import cli
+from serving.client import RankingClient
+from serving.impressions import Impression
+from serving.server import ModelServer
+
+pytestmark = pytest.mark.slow
+
+COUNT = 64
+
+
+def _key(example: Any) -> tuple[int, ...]:
+    features = example.features.feature
+    return tuple(
+        value
+        for name in (names.USER_ID, names.TIMESTAMP, names.CANDIDATE_ITEM_ID)
+        for value in features[name].int64_list.value
+    )
+
+
+def _examples(folder: Path) -> dict[tuple[int, ...], Any]:
+    import tensorflow as tf
+
+    records = tf.data.TFRecordDataset(sorted(map(str, folder.glob("*.gz"))), compression_type="GZIP")
+    parsed = (tf.train.Example.FromString(record) for record in records.as_numpy_iterator())
+    return {_key(example): example for example in parsed}
+
+
+@pytest.fixture(scope="module")
+def pairs(trained: Trained) -> list[tuple[Any, Any]]:
+    """The same eval impressions, raw and transformed."""
+    raw = _examples(trained.artifact("ImpressionGen", "examples") / "Split-eval")
+    transformed = _examples(trained.artifact("ImpressionTransform", "transformed_examples") / "Split-eval")
+    assert raw.keys() == transformed.keys()
+    return [(raw[key], transformed[key]) for key in sorted(raw)[:: len(raw) // COUNT]][:COUNT]
+
+
+@pytest.fixture(scope="module")
+def raw(pairs: list[tuple[Any, Any]]) -> Any:
+    import tensorflow as tf
+
+    return tf.constant([raw.SerializeToString() for raw, _ in pairs])
+
+
+@pytest.fixture(scope="module")
+def served(trained: Trained) -> Any:
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(trained.version_dir))
+
+
+@pytest.fixture(scope="module")
+def training_batch(
+    trained: Trained, pairs: list[tuple[Any, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Any]:
+    import tensorflow as tf
+
+    from components.trainer.input_pipeline import read_batches
+
+    file = str(tmp_path_factory.mktemp("transformed") / "data.gz")
+    with tf.io.TFRecordWriter(file, "GZIP") as writer:
+        for _, transformed in pairs:
+            writer.write(transformed.SerializeToString())
+    [batch] = read_batches([file], batch_size=COUNT, history_length=trained.config.ingest.history_length)
+    return batch
+
+
+def test_training_and_serving_see_the_same_ids(
+    raw: Any, served: Any, training_batch: tuple[dict[str, Any], Any]
+) -> None:
+    trained_on, labels = training_batch
+    computed = served.signatures["transform_features"](examples=raw)
+    assert set(computed) == set(trained_on)
+    for name, values in trained_on.items():
+        np.testing.assert_array_equal(computed[name].numpy(), values.numpy(), err_msg=name)
+    # The comparison would mean little if every id were unknown.
+    assert len(np.unique(trained_on[names.CANDIDATE_CATEGORY_INDEX])) > 10
+    assert labels.numpy().sum() == COUNT
+
+
+def _restore(model: Any, checkpoint: str) -> None:
+    """Sets each weight of the model from the variable of the same attribute path."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(checkpoint)
+    suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
+    keys = [key for key in reader.get_variable_to_shape_map() if key.startswith("model/") and key.endswith(suffix)]
+    assert len(keys) == len(model.variables)
+    for key in keys:
+        weight = model
+        for part in key.removesuffix(suffix).split("/")[1:]:
+            weight = weight[int(part)] if part.isdigit() else getattr(weight, part)
+        weight.assign(reader.get_tensor(key))
+
+
+def test_training_and_serving_give_the_same_scores(
+    trained: Trained, raw: Any, served: Any, training_batch: tuple[dict[str, Any], Any]
+) -> None:
+    import tensorflow_transform as tft
+
+    from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+    from models.registry import build_model
+
+    graph = tft.TFTransformOutput(str(trained.artifact("ImpressionTransform", "transform_graph")))
+    sizes = [graph.vocabulary_size_by_name(name) for name in (ITEM_VOCABULARY, CATEGORY_VOCABULARY)]
+    model = build_model(
+        trained.config.model,
+        item_indices=names.FIRST_KNOWN_INDEX + sizes[0],
+        category_indices=names.FIRST_KNOWN_INDEX + sizes[1],
+    )
+    _restore(model, str(trained.version_dir / "variables" / "variables"))
+    inputs, _ = training_batch
+    expected = model(inputs, training=False).logits.numpy()
+    scored = served.signatures["serving_default"](examples=raw)["logit"].numpy()
+    np.testing.assert_allclose(scored, expected, atol=1e-5)
+    assert np.ptp(expected) > 0.1
+
+
+@pytest.fixture(scope="module")
+def impressions(pairs: list[tuple[Any, Any]]) -> list[Impression]:
+    return [
+        Impression.from_features({n: f.int64_list.value for n, f in raw.features.feature.items()}) for raw, _ in pairs
+    ]
+
+
+def test_every_way_to_ask_gives_the_same_scores(
+    trained: Trained, raw: Any, served: Any, impressions: list[Impression], tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    from serving.requests import rank_request
+
+    expected = {n: v.numpy() for n, v in served.signatures["serving_default"](examples=raw).items()}
+    request = rank_request(impressions, "ctr")
+    tensors = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+    ranked = served.signatures["rank"](**tensors)
+    for output in ("probability", "logit"):
+        np.testing.assert_allclose(ranked[output].numpy(), expected[output], atol=1e-5)
+
+    # Other tests push to the shared folder.
+    shutil.copytree(trained.version_dir, tmp_path / trained.version_dir.name)
+    with ModelServer(tmp_path, "ctr") as server, RankingClient(f"127.0.0.1:{server.port}", "ctr") as client:
+        server.wait_until_ready(60)
+        for index, impression in enumerate(impressions[:8]):
+            ranking = client.rank(impression)
+            assert ranking.model_version == trained.result.pushed_version
+            for candidate in ranking.candidates:
+                place = index, candidate.position
+                assert candidate.logit == pytest.approx(expected["logit"][place], abs=1e-5)
+                assert candidate.probability == pytest.approx(expected["probability"][place], abs=1e-5)
+
+
+_FRESH = """
+import json, sys
+import tensorflow as tf
+served = tf.saved_model.load(sys.argv[1])
+records = [r for r in tf.data.TFRecordDataset(sys.argv[2])]
+print(json.dumps(served.signatures["serving_default"](examples=tf.stack(records))["logit"].numpy().tolist()))
+"""
+
+
+def test_the_version_stands_alone(trained: Trained, raw: Any, served: Any, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    expected = served.signatures["serving_default"](examples=raw)["logit"].numpy()
+    records = tmp_path / "examples"
+    with tf.io.TFRecordWriter(str(records)) as writer:
+        for example in raw.numpy():
+            writer.write(example)
+    alone = tmp_path / "alone" / trained.version_dir.name
+    shutil.copytree(trained.version_dir, alone)
+    away = trained.output.with_name("away")
+    trained.output.rename(away)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", _FRESH, str(alone), str(records)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+    finally:
+        away.rename(trained.output)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(json.loads(done.stdout), expected, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def port(trained: Trained) -> Iterator[int]:
+    """A ``serve`` command in a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "pipeline", "serve", "--output", str(trained.output), "--port", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ}) as process:
+        try:
+            yield port
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
+
+
+def _predict(*arguments: str, deadline: float = 60) -> int:
+    end = time.monotonic() + deadline
+    while (code := cli.main(["predict", *arguments])) and time.monotonic() < end:
+        time.sleep(1)
+    return code
+
+
+def test_serve_and_predict_rank_an_eval_impression(
+    trained: Trained, port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _predict("--output", str(trained.output), "--port", str(port)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    latest = max(int(path.name) for path in trained.serving.iterdir())
+    assert lines[0].startswith(f"ctr version {latest}, history of ")
+    rows = [line.split() for line in lines[2:]]
+    assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
+    assert len(rows) == 1 + len(names.NEGATIVE_SETS)
+    probabilities = [float(row[3]) for row in rows]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum("chosen" in line for line in lines) == 1
+
+
+def test_predict_reads_an_impression_file(port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "impression.json"
+    event = {"item_id": 12, "category_id": 3, "behavior": "pv", "age_seconds": 3600}
+    candidates = [{"item_id": 7, "category_id": 3}, {"item_id": 9, "category_id": 4}]
+    file.write_text(json.dumps({"history": [event], "candidates": candidates}))
+    assert _predict("--impression", str(file), "--port", str(port)) == 0
+    assert {line.split()[1] for line in capsys.readouterr().out.splitlines()[2:]} == {"7", "9"}
+
+
+def test_predict_says_when_the_model_is_not_there(
+    port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "impression.json"
+    file.write_text(json.dumps({"history": [], "candidates": [{"item_id": 7, "category_id": 3}]}))
+    assert cli.main(["predict", "--impression", str(file), "--port", str(port), "--model", "other"]) == 1
+    assert "other" in capsys.readouterr().err

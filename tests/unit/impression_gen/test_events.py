@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.impression_gen.events import LOGGED_EVENT, pack_chunk, sort_partition
+
+ROW = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.integers(0, 4))
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(ROW, min_size=1, max_size=12), max_size=5), st.randoms())
+def test_order_and_duplicates(blocks: list[list[tuple[int, ...]]], random: object) -> None:
+    chunks = []
+    placed = []
+    for number, rows in enumerate(blocks):
+        source, block = divmod(number, 2)
+        logged = np.array([(*row, 10 + line) for line, row in enumerate(rows)], LOGGED_EVENT)
+        chunks.append(pack_chunk(source, block, logged))
+        placed += [((source, block, 10 + line), row) for line, row in enumerate(rows)]
+    random.shuffle(chunks)  # type: ignore[attr-defined]
+
+    first: dict[tuple[int, ...], tuple[int, int, int]] = {}
+    kept, repeated = [], []
+    for place, row in placed:
+        if row in first:
+            repeated.append((place, first[row], row))
+        else:
+            first[row] = place
+            kept.append(row)
+    kept.sort(key=lambda row: (row[0], row[4]))
+
+    events, duplicates = sort_partition(chunks)
+    assert events.tolist() == kept
+    assert sorted(duplicates.tolist()) == repeated

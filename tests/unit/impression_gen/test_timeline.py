@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.config import IngestConfig
+from components.impression_gen.counts import SECOND_COUNT, merge_counts
+from components.impression_gen.timeline import AFTER_ALL, Timeline, make_timeline
+
+
+def seconds_of(times: list[int]) -> np.ndarray:
+    records = np.ones(len(times), SECOND_COUNT)
+    records["second"] = times
+    return merge_counts(records)
+
+
+@settings(deadline=None)
+@given(
+    times=st.lists(st.integers(0, 60), min_size=30, max_size=200),
+    buckets=st.integers(1, 9),
+    reach=st.integers(1, 40),
+)
+def test_boundaries_and_buckets(times: list[int], buckets: int, reach: int) -> None:
+    ingest = IngestConfig(user_partitions=buckets, contemporaneous_events=reach)
+    try:
+        timeline = make_timeline(seconds_of(times), ingest)
+    except ValueError:
+        assert len(set(times)) < 25
+        return
+    n = len(times)
+    for start, share in ((timeline.eval_start, 0.2), (timeline.validation_start, 0.2 + 0.1)):
+        earliest = min(s for s in set(times) if sum(t >= s for t in times) <= share * n)
+        assert start == earliest
+    assert timeline.buckets(np.array(times)).min() >= 0
+    for t in set(times):
+        bucket = int(timeline.buckets(np.array([t]))[0])
+        assert timeline.bucket_starts[bucket] <= t
+        seen = [u for u in times if timeline.bucket_starts[bucket] <= u < timeline.bucket_ends[bucket]]
+        wanted = sorted(u for u in times if u > t)[:reach]
+        # All events of the last second needed, so that the order within it can be decided.
+        needed = [u for u in times if wanted and t < u <= wanted[-1]]
+        assert sorted(u for u in seen if t < u <= (wanted[-1] if wanted else t)) == sorted(needed)
+
+
+def test_splits() -> None:
+    timeline = Timeline(10, 20, (0, 15), (12, AFTER_ALL))
+    times = np.array([9, 10, 19, 20, 99])
+    assert timeline.splits(times).tolist() == [0, 1, 1, 2, 2]
+    assert timeline.split_ends(times).tolist() == [10, 20, 20, AFTER_ALL, AFTER_ALL]
+    assert timeline.buckets(np.array([0, 14, 15])).tolist() == [0, 0, 1]
+    assert Timeline.from_json(timeline.to_json()) == timeline
+
+
+def test_an_empty_split_is_named() -> None:
+    with pytest.raises(ValueError, match="8 events in 2 distinct seconds leave nothing for validation and eval"):
+        make_timeline(seconds_of([1] * 4 + [2] * 4), IngestConfig())

@@ -1,0 +1,125 @@
+"""What of the configuration reaches which node: it decides what a changed setting re-runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import load_preset
+
+pytestmark = pytest.mark.slow
+
+INGEST = "ImpressionGen"
+DATA_STEPS = {"StatisticsGen", "ImportSchemaGen", "ExampleValidator", "AnomalyGate", "LatestBlessedModel"}
+ALL = DATA_STEPS | {INGEST, "ImpressionTransform", "Trainer", "Baselines", "Evaluator", "Pusher", "RunReport"}
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("log") / "log.csv"
+    file.write_text("1,2,3,pv,1511544070\n")
+    return file
+
+
+def _ir(log: Path, **overrides: Any) -> Any:
+    from tfx.dsl.compiler.compiler import Compiler
+
+    from pipeline.pipeline import create_pipeline
+
+    names = {name.replace("__", "."): value for name, value in overrides.items()}
+    config = load_preset("demo").with_overrides({"data": str(log), "output": str(log.parent / "output"), **names})
+    return Compiler().compile(create_pipeline(config))
+
+
+def _keys(ir: Any) -> dict[str, Any]:
+    """What TFX hashes into a node's cache key, apart from its inputs."""
+    executors = {
+        name: spec.SerializeToString(deterministic=True) for name, spec in _deployment(ir).executor_specs.items()
+    }
+    return {
+        node.pipeline_node.node_info.id: (
+            node.pipeline_node.parameters.SerializeToString(deterministic=True),
+            executors.get(node.pipeline_node.node_info.id),
+        )
+        for node in ir.nodes
+    }
+
+
+def _deployment(ir: Any) -> Any:
+    from tfx.proto.orchestration import pipeline_pb2
+
+    deployment = pipeline_pb2.IntermediateDeploymentConfig()
+    ir.deployment_config.Unpack(deployment)
+    return deployment
+
+
+def _changed(log: Path, **overrides: Any) -> set[str]:
+    before, after = _keys(_ir(log)), _keys(_ir(log, **overrides))
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_the_nodes(log: Path) -> None:
+    assert set(_keys(_ir(log))) == ALL
+    assert set(_keys(_ir(log, evaluation__compare_with_blessed=False))) == ALL - {"LatestBlessedModel"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "nodes"),
+    [
+        ({"training__epochs": 9}, {"Trainer"}),
+        ({"training__seed": 9}, {"Trainer"}),
+        ({"model__name": "dnn"}, {"Trainer"}),
+        ({"transform__min_item_count": 9}, {"ImpressionTransform"}),
+        ({"ingest__eval_share": 0.3}, {INGEST}),
+        ({"ingest__history_length": 30}, {INGEST, "Trainer"}),
+        ({"evaluation__min_auc": 0.9}, {"Evaluator"}),
+        ({"evaluation__baseline_training_impressions": 500}, {"Baselines"}),
+        ({"served_model_name": "other"}, {"Pusher"}),
+        ({"preset": "other"}, set()),
+    ],
+)
+def test_a_setting_reaches_only_the_nodes_that_depend_on_it(
+    log: Path, overrides: dict[str, Any], nodes: set[str]
+) -> None:
+    # The report holds the whole configuration.
+    assert _changed(log, **overrides) == nodes | {"RunReport"}
+
+
+def test_an_edited_schema_is_not_taken_from_the_cache(
+    log: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from pipeline import pipeline
+
+    before = _keys(_ir(log))
+    edited = tmp_path / "impression.pbtxt"
+    edited.write_bytes(pipeline.committed_schema_file().read_bytes() + b"# edited\n")
+    monkeypatch.setattr(pipeline, "committed_schema_file", lambda: edited)
+    after = _keys(_ir(log))
+    assert before["ImportSchemaGen"][1] != after["ImportSchemaGen"][1]
+
+
+def test_nothing_uses_the_data_before_the_gate(log: Path) -> None:
+    upstream = {n.pipeline_node.node_info.id: set(n.pipeline_node.upstream_nodes) for n in _ir(log).nodes}
+
+    def above(name: str) -> set[str]:
+        return upstream[name].union(*(above(n) for n in upstream[name]))
+
+    for name in ("ImpressionTransform", "Trainer", "Baselines", "Evaluator", "Pusher", "RunReport"):
+        assert "AnomalyGate" in above(name)
+
+
+def test_outputs_lie_under_the_output_folder(log: Path) -> None:
+    ir = _ir(log)
+    output = str(log.parent / "output")
+    root = ir.runtime_spec.pipeline_root.runtime_parameter.default_value.string_value
+    assert root == f"{output}/artifacts"
+    pusher = next(n for n in ir.nodes if n.pipeline_node.node_info.id == "Pusher").pipeline_node
+    assert f"{output}/serving/ctr" in pusher.parameters.parameters["push_destination"].field_value.string_value
+
+
+def test_missing_data_is_refused(log: Path) -> None:
+    with pytest.raises(ValueError, match="missing"):
+        _ir(log, data=str(log.parent / "missing.csv"))

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [shutil.which("make") or pytest.skip("no make here"), "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The build files, beside an environment that claims to hold what the lock says."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    (tmp_path / ".venv").mkdir()
+    for name in ("requirements.lock", ".venv/requirements.lock"):
+        (tmp_path / name).write_text("installed==1\n")
+    return tmp_path
+
+
+def test_make_alone_lists_every_target() -> None:
+    declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert declared is not None
+
+    result = make(ROOT)
+
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[1] for line in result.stdout.splitlines()] == declared[1].split()
+    assert all(len(line.split()) > 2 for line in result.stdout.splitlines())
+
+
+def test_environment_that_holds_the_lock_is_left_alone(copy: Path) -> None:
+    # Newer by its time, equal by its content: as after a checkout.
+    (copy / "requirements.lock").touch()
+
+    result = make(copy, "env")
+
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_other_lock_is_installed_and_a_missing_python_stops_it(copy: Path) -> None:
+    (copy / "requirements.lock").write_text("other==1\n")
+
+    result = make(copy, "env", "PYTHON=/no/such/python")
+
+    assert result.returncode != 0
+    assert "/no/such/python" in result.stderr
+    assert (copy / ".venv/requirements.lock").read_text() == "installed==1\n"
+
+
+def test_clean_keeps_the_environment_and_trained_models(copy: Path) -> None:
+    kept = [copy / "output/serving/ctr/1/saved_model.pb", copy / ".venv/lib/__pycache__/module.pyc"]
+    removed = [copy / "output/demo/log.csv", copy / "models/__pycache__/din.pyc", copy / ".mypy_cache/x"]
+    for file in kept + removed:
+        file.parent.mkdir(parents=True)
+        file.touch()
+
+    assert make(copy, "clean").returncode == 0
+
+    assert all(file.exists() for file in kept)
+    assert not any(file.exists() for file in removed)

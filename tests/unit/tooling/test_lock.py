@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -38,9 +39,10 @@ def test_lock_names_no_address_and_no_path() -> None:
 
 
 def test_this_environment_is_the_lock() -> None:
+    # Tests that ran before may have put setuptools' vendored packages on the path; they are not installed ones.
     installed = {
         re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower(): distribution.version
-        for distribution in metadata.distributions()
+        for distribution in metadata.distributions(path=[sysconfig.get_path("purelib")])
     }
 
     versions = {name: (version, installed.get(name)) for name, version in locked().items()}

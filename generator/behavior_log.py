@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from components.impression import BEHAVIORS
 from generator.config import DIRT_KINDS, DirtConfig, GeneratorConfig
 from generator.dirt import DirtyBlock, add_dirt
 from generator.events import draw_events
 from generator.world import World
+from models.impression import BEHAVIORS
 
 __all__ = ["DirtConfig", "GeneratorConfig", "GeneratorSummary", "generate"]
 

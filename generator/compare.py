@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from components.config import IngestConfig
-from components.impression import BEHAVIORS
+from models.impression import BEHAVIORS
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -46,7 +46,7 @@ QUANTILE_NAMES: Final = "5 / 25 / 50 / 75 / 95 %"
 class BehaviorLog:
     """The readable rows of a log inside the window, by user and then by time (ties in file order).
 
-    All arrays are int64 [rows]; ``behavior`` holds the codes of ``components.impression.BEHAVIORS``.
+    All arrays are int64 [rows]; ``behavior`` holds the codes of ``models.impression.BEHAVIORS``.
     """
 
     user: IntArray

@@ -7,10 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from components.impression import BEHAVIORS
 from generator.config import DIRT_KINDS, GeneratorConfig
 from generator.events import Events, IntArray
 from generator.world import DAY, FIRST_SECOND, LAST_SECOND, World
+from models.impression import BEHAVIORS
 
 FIELDS: Final = 5
 SMALLEST_TIMESTAMP: Final = -2_134_949_234

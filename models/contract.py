@@ -1,6 +1,6 @@
 """What every model takes and gives.
 
-A model is called with a transformed impression: the features of ``components/impression.py`` as dense
+A model is called with a transformed impression: the features of ``models/impression.py`` as dense
 tensors, right-padded with 0, [B, T] for histories and [B, N] for candidates, any T >= 0 and N >= 1. It
 gives a :class:`ModelOutput`. A model knows no sampler, no loss over labels, and nothing of TFX.
 """
@@ -14,8 +14,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from components.impression import REQUEST_FEATURES
 from models.config import ModelConfig
+from models.impression import REQUEST_FEATURES
 from models.layers.embedding import EmbeddedImpression, ImpressionEmbedding
 from models.layers.match import MATCH_FEATURE_NAMES, match_features
 from models.layers.mlp import MLP
@@ -40,11 +40,13 @@ class Ranker(keras.Model, abc.ABC):
       config: the model's configuration.
       item_indices: size of the item index space, padding and unknown included.
       category_indices: likewise.
+      history_length: L, the longest history in training. A longer one must work, too.
     """
 
-    def __init__(self, config: ModelConfig, item_indices: int, category_indices: int) -> None:
+    def __init__(self, config: ModelConfig, item_indices: int, category_indices: int, history_length: int) -> None:
         super().__init__(name=config.name)
         self.config = config
+        self.history_length = history_length
         self.embedding = ImpressionEmbedding(config, item_indices, category_indices, name="embedding")
         self.head = MLP(config.hidden_units, config.activation, config.dropout, name="head")
         self.logit = keras.layers.Dense(1, name="logit")

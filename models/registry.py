@@ -13,12 +13,13 @@ MODELS: dict[str, type[Ranker]] = {
 }
 
 
-def build_model(config: ModelConfig, item_indices: int, category_indices: int) -> Ranker:
+def build_model(config: ModelConfig, item_indices: int, category_indices: int, history_length: int) -> Ranker:
     """A new, initialised model.
 
     Args:
       config: its configuration.
       item_indices: size of the item index space, padding and unknown included.
       category_indices: likewise.
+      history_length: L, the longest history in training.
     """
-    return MODELS[config.name](config, item_indices, category_indices)
+    return MODELS[config.name](config, item_indices, category_indices, history_length)

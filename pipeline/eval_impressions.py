@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from components import impression as names
+from models import impression as names
 from pipeline.layout import Layout
 from pipeline.runs import NoSuchRun, latest_output
 from serving.impressions import Impression

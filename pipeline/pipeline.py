@@ -18,12 +18,12 @@ from tfx.types.standard_artifacts import Model, ModelBlessing
 from components.anomaly_gate.component import AnomalyGate
 from components.baselines.component import Baselines
 from components.evaluator.config import evaluator_config
-from components.impression import EVAL_SPLIT
 from components.impression_gen.component import ImpressionGen
 from components.pusher.component import Pusher
 from components.run_report.component import RunReport
 from components.trainer.component import trainer
 from components.transform.component import ImpressionTransform
+from models.impression import EVAL_SPLIT
 from pipeline.config import PipelineConfig
 from pipeline.layout import Layout
 

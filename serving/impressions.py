@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from components.impression import (
+from models.impression import (
     BEHAVIORS,
     CANDIDATE_CATEGORY_ID,
     CANDIDATE_FEATURES,
@@ -94,7 +94,7 @@ class Impression(_Frozen):
 
     @classmethod
     def from_features(cls, values: Mapping[str, Iterable[int]]) -> Impression:
-        """From the raw features of ``components/impression.py``, for instance of a stored example.
+        """From the raw features of ``models/impression.py``, for instance of a stored example.
 
         Args:
           values: feature name -> integers; at least the features of ``REQUEST_FEATURES``, others are ignored.
@@ -131,7 +131,7 @@ class Impression(_Frozen):
             raise ImpressionError(_described(error)) from error
 
     def features(self) -> dict[str, list[int]]:
-        """The raw features of ``components/impression.py``: name -> unpadded integers, in request order."""
+        """The raw features of ``models/impression.py``: name -> unpadded integers, in request order."""
         return {
             HISTORY_ITEM_ID: [event.item_id for event in self.history],
             HISTORY_CATEGORY_ID: [event.category_id for event in self.history],

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from components.impression import PADDING_ID, REQUEST_FEATURES
+from models.impression import PADDING_ID, REQUEST_FEATURES
 from serving.impressions import Impression
 
 RANK_SIGNATURE: Final = "rank"

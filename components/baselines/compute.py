@@ -22,7 +22,7 @@ from components.baselines.reservoir import Reservoir
 from components.baselines.results import BaselineResults, SetResult
 from components.baselines.unknown import UnknownCounter
 from components.evaluator.auc import auc
-from components.impression import (
+from models.impression import (
     CANDIDATE_ITEM_ID,
     EVAL_SPLIT,
     LABEL,

@@ -13,8 +13,8 @@ from tfx.utils import io_utils
 
 from components.baselines.compute import ItemCounts, compute
 from components.baselines.results import FILE_NAME
-from components.impression import SPLITS
 from components.impression_gen.catalogue import Catalogue
+from models.impression import SPLITS
 
 EXAMPLES_KEY: Final = "transformed_examples"
 CATALOGUE_KEY: Final = "catalogue"

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import tensorflow as tf
 
-from components.impression import (
+from models.impression import (
     CANDIDATE_CATEGORY_INDEX,
     CANDIDATE_ITEM_INDEX,
     LABEL,

@@ -12,7 +12,7 @@ import numpy as np
 
 from components.baselines.impressions import Batch
 from components.baselines.results import UnknownShare
-from components.impression import (
+from models.impression import (
     CANDIDATE_CATEGORY_INDEX,
     CANDIDATE_ITEM_INDEX,
     LABEL,

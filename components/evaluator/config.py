@@ -9,7 +9,7 @@ import tensorflow_model_analysis as tfma
 
 from components.config import EvaluationConfig
 from components.evaluator import pair_metrics
-from components.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET, USER_ID
+from models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET, USER_ID
 
 SIGNATURE: Final = "serving_default"
 PREDICTION_KEY: Final = "probability"

@@ -26,7 +26,6 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from components.config import IngestConfig
-from components.impression import BEHAVIORS, SPLITS
 from components.impression_gen import quarantine, summary
 from components.impression_gen.catalogue import Catalogue
 from components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, MergeCounts, merge_counts
@@ -39,6 +38,7 @@ from components.impression_gen.summary import IngestSummary, summarise
 from components.impression_gen.targets import find_targets
 from components.impression_gen.timeline import Timeline, make_timeline
 from components.impression_gen.writer import remove_temporary_files, shard_path, write_shard
+from models.impression import BEHAVIORS, SPLITS
 
 _COUNTS: Final = "counts"
 _BAD_ROWS: Final = "bad_rows"

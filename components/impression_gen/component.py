@@ -13,9 +13,9 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter
 
 from components.config import IngestConfig
-from components.impression import SPLITS
 from components.impression_gen import executor
 from components.impression_gen.log_reader import SUFFIXES, find_files
+from models.impression import SPLITS
 
 _ANY_LOG = "*.csv*"
 

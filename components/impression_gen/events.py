@@ -11,7 +11,7 @@ import numpy.typing as npt
 EVENT: Final = np.dtype(
     [("user", "<i8"), ("item", "<i8"), ("category", "<i8"), ("behavior", "u1"), ("timestamp", "<i8")]
 )
-"""One row of the log; behavior is a code of ``components.impression.BEHAVIORS``."""
+"""One row of the log; behavior is a code of ``models.impression.BEHAVIORS``."""
 
 LOGGED_EVENT: Final = np.dtype([*EVENT.descr, ("line", "<u4")])
 """An event and its line in its block, counted from 0."""

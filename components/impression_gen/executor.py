@@ -17,10 +17,10 @@ from tfx.types import standard_component_specs as specs
 from tfx.utils import proto_utils
 
 from components.config import IngestConfig
-from components.impression import SPLITS
 from components.impression_gen.build import run_ingest
 from components.impression_gen.log_reader import find_files
 from components.impression_gen.summary import IngestSummary
+from models.impression import SPLITS
 
 CATALOGUE_KEY: Final = "catalogue"
 QUARANTINE_KEY: Final = "quarantine"

@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from components import impression as names
 from components.config import IngestConfig
-from components.impression import CONTEMPORANEOUS, EVAL_SPLIT, MIXED, NEGATIVE_SETS, SAME_CATEGORY, SPLITS, UNIFORM
 from components.impression_gen import negatives
 from components.impression_gen.catalogue import Catalogue
 from components.impression_gen.events import Records
@@ -19,6 +17,8 @@ from components.impression_gen.negatives import Candidates, CatalogueIndex, OwnL
 from components.impression_gen.summary import NO_NEGATIVE
 from components.impression_gen.targets import Targets, find_targets
 from components.impression_gen.timeline import Timeline
+from models import impression as names
+from models.impression import CONTEMPORANEOUS, EVAL_SPLIT, MIXED, NEGATIVE_SETS, SAME_CATEGORY, SPLITS, UNIFORM
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -76,7 +76,7 @@ class Impressions:
     """[n, 1 + negatives]"""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Features as ``components.impression`` defines them, ragged lists, some thousand rows at a time."""
+        """Features as ``models.impression`` defines them, ragged lists, some thousand rows at a time."""
         for start in range(0, len(self.positive), _IMPRESSIONS_OF_A_BATCH):
             yield self._batch(slice(start, start + _IMPRESSIONS_OF_A_BATCH))
 

@@ -25,9 +25,9 @@ import pyarrow.csv
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from components.impression import BEHAVIORS
 from components.impression_gen import quarantine
 from components.impression_gen.events import LOGGED_EVENT, Records
+from models.impression import BEHAVIORS
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".csv.zip")
 FIELDS: Final = ("user_id", "item_id", "category_id", "behavior", "timestamp")

@@ -9,8 +9,8 @@ from contextlib import closing
 from apache_beam.io.filesystems import FileSystems
 from pydantic import BaseModel, ConfigDict
 
-from components.impression import EVAL_SPLIT, MIXED, NEGATIVE_SETS, SPLITS
 from components.impression_gen.quarantine import REASONS
+from models.impression import EVAL_SPLIT, MIXED, NEGATIVE_SETS, SPLITS
 
 SUMMARY_FILE = "summary.json"
 

@@ -14,8 +14,8 @@ from components.baselines.results import (
     UnknownShare,
 )
 from components.config import EvaluationConfig, IngestConfig
-from components.impression import CONTEMPORANEOUS, EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
 from components.run_report.report import Report
+from models.impression import CONTEMPORANEOUS, EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
 
 WIDTH: Final = 100
 

@@ -7,9 +7,9 @@ from tfx.components import Trainer
 from tfx.proto import trainer_pb2
 
 from components.config import TrainingConfig
-from components.impression import TRAIN_SPLIT, VALIDATION_SPLIT
 from components.trainer.run_fn import HISTORY_LENGTH_KEY, MODEL_KEY, TRAINING_KEY
 from models.config import ModelConfig
+from models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
 
 
 def trainer(

@@ -7,7 +7,9 @@ from typing import Final
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.impression import (
+from components.trainer.input_pipeline import Ragged, to_model_inputs
+from models.contract import Ranker
+from models.impression import (
     CANDIDATE_FEATURES,
     CANDIDATE_ITEM_ID,
     HISTORY_FEATURES,
@@ -15,8 +17,6 @@ from components.impression import (
     PADDING_ID,
     REQUEST_FEATURES,
 )
-from components.trainer.input_pipeline import Ragged, to_model_inputs
-from models.contract import Ranker
 
 SERVING_DEFAULT: Final = "serving_default"
 RANK: Final = "rank"

@@ -17,9 +17,9 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from components.config import TrainingConfig
-from components.impression import CANDIDATE_ITEM_ID, PADDING_ID
 from components.trainer.metrics import auc_of_histogram, score_histogram
 from models.contract import Ranker
+from models.impression import CANDIDATE_ITEM_ID, PADDING_ID
 from models.losses import pointwise_cross_entropy
 from models.optimizers import LazyAdam
 

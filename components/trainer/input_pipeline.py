@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 import tensorflow as tf
 
-from components.impression import (
+from models.impression import (
     CANDIDATE_CATEGORY_INDEX,
     CANDIDATE_FEATURES,
     CANDIDATE_ITEM_INDEX,

@@ -13,13 +13,13 @@ import tensorflow_transform as tft
 from tfx.dsl.io import fileio
 
 from components.config import TrainingConfig
-from components.impression import FIRST_KNOWN_INDEX
 from components.trainer.export import export
 from components.trainer.fit import Epoch, Trainer, fit
 from components.trainer.input_pipeline import read_batches
 from components.trainer.strategy import training_strategy
 from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 from models.config import ModelConfig
+from models.impression import FIRST_KNOWN_INDEX
 from models.registry import build_model
 
 MODEL_KEY: Final = "model"
@@ -62,6 +62,7 @@ def run_fn(fn_args: Any) -> None:
             model_config,
             item_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(ITEM_VOCABULARY),
             category_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(CATEGORY_VOCABULARY),
+            history_length=history_length,
         )
     writer = tf.summary.create_file_writer(fn_args.model_run_dir)
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.impression import (
+from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+from models.impression import (
     CANDIDATE_CATEGORY_ID,
     CANDIDATE_ITEM_ID,
     FIRST_KNOWN_INDEX,
@@ -17,7 +18,6 @@ from components.impression import (
     INDEX_OF,
     UNKNOWN_INDEX,
 )
-from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 
 VOCABULARY_FILES: Final = "vocabulary_files"
 """Key of ``custom_config``: vocabulary name -> path of its file."""

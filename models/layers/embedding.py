@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 import keras
 import tensorflow as tf
 
-from components.impression import (
+from models.config import ModelConfig
+from models.impression import (
     BEHAVIORS,
     CANDIDATE_CATEGORY_INDEX,
     CANDIDATE_ITEM_ID,
@@ -23,7 +24,6 @@ from components.impression import (
     PADDING_ID,
     UNKNOWN_INDEX,
 )
-from models.config import ModelConfig
 
 AGE_BUCKETS: Final = 22
 """Ages are bucketed by powers of two of a second; the last one holds all above 24 days."""
@@ -35,18 +35,22 @@ class EmbeddedImpression(NamedTuple):
     events: tf.Tensor
     """[B, T, D] float: item and category of each event; zero where ``event_mask`` is false."""
     event_context: tf.Tensor
-    """[B, T, C] float: behaviour and age of each event."""
+    """[B, T, C] float: behaviour and age of each event, C = 0 where neither is in use; zero likewise."""
     event_mask: tf.Tensor
     """[B, T] bool."""
     candidates: tf.Tensor
     """[B, N, D] float, in the same space as ``events``."""
     candidate_mask: tf.Tensor
     """[B, N] bool."""
+    event_item_ids: tf.Tensor
+    """[B, T] int64: raw ids, ``PADDING_ID`` where ``event_mask`` is false."""
+    event_item_indices: tf.Tensor
+    """[B, T] int64: rows of the item table that the events were embedded with."""
 
 
 @keras.saving.register_keras_serializable("ctr")
 class ImpressionEmbedding(keras.layers.Layer):
-    """One item table and one category table, shared by history and candidates.
+    """One item table and one category table, shared by history and candidates unless configured otherwise.
 
     In training a share of item ids, drawn anew at each step and the same for every occurrence of an id in
     the batch, is treated as unknown. At evaluation most items are new, so the unknown vector must mean
@@ -68,12 +72,23 @@ class ImpressionEmbedding(keras.layers.Layer):
         """Creates the tables."""
         dim = self.config.embedding_dim
         init = keras.initializers.RandomNormal(stddev=0.05)
+
+        def table(rows: int, name: str, columns: int = dim) -> tf.Variable:
+            return self.add_weight(shape=(rows, columns), initializer=init, name=name)
+
+        self.categories = table(self.category_indices, "categories")
+        self.event_categories = self.categories
         if self.config.item_embedding:
-            self.items = self.add_weight(shape=(self.item_indices, dim), initializer=init, name="items")
-        self.categories = self.add_weight(shape=(self.category_indices, dim), initializer=init, name="categories")
-        width = self.context_width // 2
-        self.behaviors = self.add_weight(shape=(len(BEHAVIORS) + 1, width), initializer=init, name="behaviors")
-        self.ages = self.add_weight(shape=(AGE_BUCKETS, width), initializer=init, name="ages")
+            self.items = table(self.item_indices, "items")
+            self.event_items = self.items
+        if self.config.separate_history_embedding:
+            self.event_categories = table(self.category_indices, "event_categories")
+            if self.config.item_embedding:
+                self.event_items = table(self.item_indices, "event_items")
+        if self.config.behavior_embedding:
+            self.behaviors = table(len(BEHAVIORS) + 1, "behaviors", self._context_part)
+        if self.config.age_embedding:
+            self.ages = table(AGE_BUCKETS, "ages", self._context_part)
         self.built = True
 
     @property
@@ -84,35 +99,39 @@ class ImpressionEmbedding(keras.layers.Layer):
     @property
     def context_width(self) -> int:
         """C of :class:`EmbeddedImpression`."""
-        return 2 * max(2, self.config.embedding_dim // 2)
+        return self._context_part * (self.config.behavior_embedding + self.config.age_embedding)
+
+    @property
+    def _context_part(self) -> int:
+        return max(2, self.config.embedding_dim // 2)
 
     def call(self, impression: Mapping[str, tf.Tensor], training: bool = False) -> EmbeddedImpression:
         """Looks up a transformed impression (dense tensors, right-padded with 0)."""
         event_mask = impression[HISTORY_ITEM_ID] != PADDING_ID
         candidate_mask = impression[CANDIDATE_ITEM_ID] != PADDING_ID
-        events = [tf.gather(self.categories, impression[HISTORY_CATEGORY_INDEX])]
+        event_item, candidate_item = impression[HISTORY_ITEM_INDEX], impression[CANDIDATE_ITEM_INDEX]
+        if training and self.config.item_unknown_rate:
+            salt = tf.random.uniform([], maxval=2**31, dtype=tf.int64)
+            event_item, candidate_item = self._forget(event_item, salt), self._forget(candidate_item, salt)
+        events = [tf.gather(self.event_categories, impression[HISTORY_CATEGORY_INDEX])]
         candidates = [tf.gather(self.categories, impression[CANDIDATE_CATEGORY_INDEX])]
         if self.config.item_embedding:
-            history, candidate = impression[HISTORY_ITEM_INDEX], impression[CANDIDATE_ITEM_INDEX]
-            if training and self.config.item_unknown_rate:
-                salt = tf.random.uniform([], maxval=2**31, dtype=tf.int64)
-                history, candidate = self._forget(history, salt), self._forget(candidate, salt)
-            events.insert(0, tf.gather(self.items, history))
-            candidates.insert(0, tf.gather(self.items, candidate))
-        context = tf.concat(
-            [
-                tf.gather(self.behaviors, impression[HISTORY_BEHAVIOR]),
-                tf.gather(self.ages, age_bucket(impression[HISTORY_AGE])),
-            ],
-            axis=-1,
-        )
+            events.insert(0, tf.gather(self.event_items, event_item))
+            candidates.insert(0, tf.gather(self.items, candidate_item))
+        context = [tf.zeros([*tf.unstack(tf.shape(event_mask)), 0], self.variable_dtype)]
+        if self.config.behavior_embedding:
+            context.append(tf.gather(self.behaviors, impression[HISTORY_BEHAVIOR]))
+        if self.config.age_embedding:
+            context.append(tf.gather(self.ages, age_bucket(impression[HISTORY_AGE])))
         event_weight = tf.cast(event_mask, self.compute_dtype)[..., None]
         return EmbeddedImpression(
             events=tf.cast(tf.concat(events, axis=-1), self.compute_dtype) * event_weight,
-            event_context=tf.cast(context, self.compute_dtype) * event_weight,
+            event_context=tf.cast(tf.concat(context, axis=-1), self.compute_dtype) * event_weight,
             event_mask=event_mask,
             candidates=tf.cast(tf.concat(candidates, axis=-1), self.compute_dtype),
             candidate_mask=candidate_mask,
+            event_item_ids=impression[HISTORY_ITEM_ID],
+            event_item_indices=event_item,
         )
 
     def _forget(self, index: tf.Tensor, salt: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ from typing import Final
 
 import tensorflow as tf
 
-from components.impression import BEHAVIORS, PADDING_ID
+from models.impression import BEHAVIORS, PADDING_ID
 
 _LOG_HORIZON: Final = 14.0
 """ln(14 days in seconds), rounded: a recency of 0 means two weeks ago or never."""
@@ -51,7 +51,7 @@ def match_features(
     Args:
       history_item_id: [B, T] int64, oldest first, right-padded with 0.
       history_category_id: [B, T] int64.
-      history_behavior: [B, T] int64, codes of ``components.impression.BEHAVIORS``.
+      history_behavior: [B, T] int64, codes of ``models.impression.BEHAVIORS``.
       history_age: [B, T] int64, seconds before the impression.
       candidate_item_id: [B, N] int64, padded with 0.
       candidate_category_id: [B, N] int64.

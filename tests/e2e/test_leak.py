@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from trained_run import Trained
 
-from components.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET, SPLITS
+from models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET, SPLITS
 
 pytestmark = pytest.mark.slow
 
@@ -36,11 +36,11 @@ def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> 
     import keras
     import tensorflow_transform as tft
 
-    from components.impression import FIRST_KNOWN_INDEX
     from components.trainer.fit import Trainer, fit
     from components.trainer.input_pipeline import read_batches
     from components.trainer.strategy import training_strategy
     from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+    from models.impression import FIRST_KNOWN_INDEX
     from models.registry import build_model
 
     rng = np.random.default_rng(5)
@@ -70,6 +70,7 @@ def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> 
             trained.config.model,
             item_indices=FIRST_KNOWN_INDEX + graph.vocabulary_size_by_name(ITEM_VOCABULARY),
             category_indices=FIRST_KNOWN_INDEX + graph.vocabulary_size_by_name(CATEGORY_VOCABULARY),
+            history_length=trained.config.ingest.history_length,
         )
     trainer = Trainer(model, strategy, config.learning_rate)
     fit(trainer, train, validation, config)

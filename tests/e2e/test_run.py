@@ -10,8 +10,8 @@ import pytest
 from trained_run import Trained
 
 from components.baselines.results import CATEGORY_RECENCY, COLDNESS, LOGISTIC_REGRESSION, POPULARITY
-from components.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 from components.run_report.render import render
+from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 from pipeline import cli
 from pipeline.local_runner import RunFailed, run
 from serving.client import RankingClient

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from trained_run import Trained
 
-from components import impression as names
+from models import impression as names
 from pipeline import cli
 from serving.client import RankingClient
 from serving.impressions import Impression
@@ -126,6 +126,7 @@ def test_training_and_serving_give_the_same_scores(
         trained.config.model,
         item_indices=names.FIRST_KNOWN_INDEX + sizes[0],
         category_indices=names.FIRST_KNOWN_INDEX + sizes[1],
+        history_length=trained.config.ingest.history_length,
     )
     _restore(model, str(trained.version_dir / "variables" / "variables"))
     inputs, _ = training_batch

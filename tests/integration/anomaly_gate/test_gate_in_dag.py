@@ -13,7 +13,7 @@ from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
 import components.schema
 from components.anomaly_gate.component import AnomalyGate
 from components.anomaly_gate.findings import AnomaliesFoundError
-from components.impression import SPLITS
+from models.impression import SPLITS
 
 IMPRESSION: dict[str, list[Any]] = {
     "user_id": [7],

@@ -18,7 +18,7 @@ from components.evaluator.auc import auc, grouped_auc
 from components.evaluator.blessing import read_verdict
 from components.evaluator.config import evaluator_config
 from components.evaluator.verdict import Verdict
-from components.impression import CONTEMPORANEOUS, NEGATIVE_SETS
+from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
 
 GATE = f"negative_set={CONTEMPORANEOUS}"
 

@@ -9,8 +9,8 @@ import pytest
 from ingest_runs import Ingested, as_csv, random_rows
 
 from components.config import IngestConfig
-from components.impression import SPLITS
 from components.impression_gen.summary import IngestSummary
+from models.impression import SPLITS
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,6 @@ from impression_oracle import Row, ingest_by_hand
 from ingest_runs import as_csv, ingest_files, random_rows
 
 from components.config import IngestConfig, TrainingNegatives
-from components.impression import BEHAVIORS
 from components.impression_gen.catalogue import Catalogue
 from components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, merge_counts
 from components.impression_gen.events import EVENT, LOGGED_EVENT, pack_chunk, sort_partition
@@ -24,6 +23,7 @@ from components.impression_gen.negatives import propose
 from components.impression_gen.targets import find_targets
 from components.impression_gen.timeline import Timeline, make_timeline
 from components.impression_gen.writer import encode
+from models.impression import BEHAVIORS
 
 ROWS = st.lists(
     st.tuples(

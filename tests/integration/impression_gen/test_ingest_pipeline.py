@@ -13,8 +13,8 @@ from ingest_runs import WINDOW_START, Ingested, as_csv, ingest_files, random_row
 from sklearn.metrics import roc_auc_score
 
 from components.config import IngestConfig, TrainingNegatives
-from components.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 from components.impression_gen.log_reader import find_files
+from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 
 SAMPLE = Path(__file__).parents[4] / "shared/data/UserBehavior_sample.csv.gz"
 START, END = IngestConfig().window

@@ -20,7 +20,6 @@ from tfx_bsl.public import tfxio
 from components.baselines.component import BaselineReport
 from components.baselines.results import FILE_NAME, BaselineResults, SetResult
 from components.evaluator.config import evaluator_config
-from components.impression import NEGATIVE_SETS, SPLITS
 from components.impression_gen.catalogue import Catalogue
 from components.impression_gen.component import Catalogue as CatalogueArtifact
 from components.impression_gen.summary import IngestSummary
@@ -29,6 +28,7 @@ from components.run_report.render import render
 from components.run_report.report import Report, read_report
 from components.transform.preprocessing import VOCABULARY_FILES, preprocessing_fn
 from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+from models.impression import NEGATIVE_SETS, SPLITS
 from pipeline.config import PipelineConfig, load_preset
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import pytest
 import tensorflow as tf
 
-from components.impression import CANDIDATE_FEATURES, HISTORY_FEATURES, REQUEST_FEATURES
+from models.impression import CANDIDATE_FEATURES, HISTORY_FEATURES, REQUEST_FEATURES
 from serving.client import Candidate, Event, Impression, RankingClient
 from serving.server import ModelServer
 

@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from components.impression import REQUEST_FEATURES
+from models.impression import REQUEST_FEATURES
 from serving.client import Impression, RankingClient, ServingError, VersionStatus
 from serving.requests import rank_request
 from serving.server import ModelServer

@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from components.config import TrainingConfig
-from components.impression import INDEX_OF
 from components.trainer.fit import Trainer, fit
 from components.trainer.input_pipeline import MODEL_FEATURES
 from components.trainer.strategy import training_strategy
 from models.config import ModelConfig
+from models.impression import INDEX_OF
 from models.registry import build_model
 
 
@@ -45,7 +45,7 @@ def main(cpu_replicas: int) -> None:
     keras.utils.set_random_seed(1)
     with strategy.scope():
         # Each replica would draw its own unknown items, so equality needs none.
-        model = build_model(ModelConfig(name="din", embedding_dim=4, item_unknown_rate=0.0), 10, 10)
+        model = build_model(ModelConfig(name="din", embedding_dim=4, item_unknown_rate=0.0), 10, 10, history_length=4)
     trainer = Trainer(model, strategy, learning_rate=1e-2, row_decay=1e-3)
     data = batches(rows=150, batch_size=32)
     epochs = fit(trainer, data, data, TrainingConfig(epochs=3, early_stopping_patience=3))

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from components.baselines.compute import ItemCounts, compute
 from components.baselines.results import BaselineResults
-from components.impression import NEGATIVE_SETS
+from models.impression import NEGATIVE_SETS
 
 RNG = np.random.default_rng(9)
 ITEMS = RNG.permutation(np.arange(10, 600))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.impression import (
+from models.impression import (
     BEHAVIORS,
     CANDIDATE_CATEGORY_ID,
     CANDIDATE_ITEM_ID,

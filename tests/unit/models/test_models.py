@@ -7,38 +7,19 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tensorflow as tf
+from model_oracles import build, mean, mlp_oracle, model_oracle, scores
 
-from components.impression import (
-    CANDIDATE_CATEGORY_INDEX,
-    CANDIDATE_ITEM_INDEX,
-    HISTORY_AGE,
-    HISTORY_BEHAVIOR,
-    HISTORY_CATEGORY_INDEX,
+from models.contract import Ranker
+from models.impression import (
     HISTORY_FEATURES,
-    HISTORY_ITEM_ID,
-    HISTORY_ITEM_INDEX,
     INDEX_OF,
-    REQUEST_FEATURES,
     UNKNOWN_INDEX,
 )
-from models.config import ModelConfig
-from models.contract import Ranker
 from models.layers.embedding import age_bucket
-from models.layers.match import match_features
-from models.layers.mlp import MLP
-from models.registry import MODELS, build_model
+from models.registry import MODELS
 
 Inputs = dict[str, tf.Tensor]
 ACTIVATIONS = ["relu", "prelu", "dice", "mish"]
-
-
-def build(name: str, **settings: object) -> Ranker:
-    defaults: dict[str, object] = {"embedding_dim": 4, "hidden_units": (6, 5), "attention_units": (5, 3)}
-    return build_model(ModelConfig(name=name, **{**defaults, **settings}), item_indices=50, category_indices=12)
-
-
-def scores(model: Ranker, inputs: Inputs) -> np.ndarray:
-    return model(inputs, training=False).logits.numpy()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -88,8 +69,9 @@ class TestEveryModel:
         # Dice's slope starts at 0 and PReLU's at 0.25: both get a gradient wherever a pre-activation is negative.
         model = build(name, activation=activation, item_unknown_rate=0.0)
         with tf.GradientTape() as tape:
-            logits = model(inputs, training=True).logits
-            loss = tf.reduce_mean(tf.square(logits - 1.0))
+            output = model(inputs, training=True)
+            loss = tf.reduce_mean(tf.square(output.logits - 1.0))
+            loss += tf.add_n([tf.reduce_mean(auxiliary) for auxiliary in output.auxiliary_losses.values()] or [0.0])
         for weight, gradient in zip(
             model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True
         ):
@@ -126,54 +108,6 @@ class TestEveryModel:
             for k, v in inputs.items()
         }
         assert np.abs(scores(model, inputs) - scores(model, unknown)).max() > 1e-4
-
-
-def mlp_oracle(mlp: MLP, x: np.ndarray) -> np.ndarray:
-    """ReLU MLP from its matrices."""
-    for dense in mlp.dense:
-        x = np.maximum(x @ dense.kernel.numpy() + dense.bias.numpy(), 0)
-    return x
-
-
-def head_oracle(model: Ranker, encoded: np.ndarray, target: np.ndarray, match: np.ndarray) -> float:
-    hidden = mlp_oracle(model.head, np.concatenate([encoded, target, match]))
-    return float((hidden @ model.logit.kernel.numpy() + model.logit.bias.numpy())[0])
-
-
-def embedding_oracle(model: Ranker, inputs: Inputs, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Real events [t, D], their context [t, C], candidates [N, D]."""
-    table = model.embedding
-    length = int((inputs[HISTORY_ITEM_ID][row].numpy() > 0).sum())
-    value = {name: tensor[row].numpy() for name, tensor in inputs.items()}
-    items, categories = table.items.numpy(), table.categories.numpy()
-    ages = np.floor(np.log2(value[HISTORY_AGE][:length])).astype(int).clip(0, 21)
-    events = np.concatenate(
-        [items[value[HISTORY_ITEM_INDEX][:length]], categories[value[HISTORY_CATEGORY_INDEX][:length]]], axis=1
-    )
-    context = np.concatenate(
-        [table.behaviors.numpy()[value[HISTORY_BEHAVIOR][:length]], table.ages.numpy()[ages]], axis=1
-    )
-    candidates = np.concatenate(
-        [items[value[CANDIDATE_ITEM_INDEX]], categories[value[CANDIDATE_CATEGORY_INDEX]]], axis=1
-    )
-    return events, context, candidates
-
-
-def model_oracle(
-    model: Ranker, inputs: Inputs, encode: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-) -> np.ndarray:
-    match = match_features(*(inputs[name] for name in REQUEST_FEATURES)).numpy()
-    rows = []
-    for row in range(match.shape[0]):
-        events, context, candidates = embedding_oracle(model, inputs, row)
-        rows.append(
-            [head_oracle(model, encode(events, context, v), v, match[row, n]) for n, v in enumerate(candidates)]
-        )
-    return np.array(rows)
-
-
-def mean(x: np.ndarray) -> np.ndarray:
-    return x.mean(axis=0) if len(x) else np.zeros(x.shape[1])
 
 
 def test_dnn_against_numpy(make_inputs: Callable[..., Inputs]) -> None:

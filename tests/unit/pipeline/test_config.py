@@ -120,7 +120,7 @@ _OVERRIDES = st.fixed_dictionaries(
         "ingest.targets_per_user": st.none() | st.integers(1, 10**9),
         "ingest.seed": st.integers(0, 2**32 - 1),
         "transform.max_items": st.none() | st.integers(1, 10**9),
-        "model.hidden_units": st.lists(st.integers(1, 8192), max_size=4),
+        "model.hidden_units": st.lists(st.integers(1, 8192), min_size=1, max_size=4),
         "model.embedding_l2": st.floats(0, 1e6),
         "training.learning_rate": st.floats(0, 1, exclude_min=True),
         "evaluation.min_auc": st.floats(0, 1, exclude_min=True, exclude_max=True),

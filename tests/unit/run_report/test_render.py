@@ -8,9 +8,9 @@ import pytest
 
 from components.baselines.results import BaselineResults, SetResult, UnknownShare
 from components.evaluator.verdict import Failure, Verdict
-from components.impression import NEGATIVE_SETS
 from components.run_report.render import WIDTH, render, render_markdown
 from components.run_report.report import Report
+from models.impression import NEGATIVE_SETS
 from pipeline.config import load_preset
 
 

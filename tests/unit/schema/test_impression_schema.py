@@ -14,9 +14,9 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from tfx_bsl.coders import example_coder
 
 import components.schema
-from components import impression
 from components.anomaly_gate.findings import AnomaliesFoundError, findings, stop_on_anomalies
 from components.config import IngestConfig
+from models import impression
 
 IMPRESSION: dict[str, list[Any]] = {
     "user_id": [7],

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.impression import BEHAVIORS, REQUEST_FEATURES
+from models.impression import BEHAVIORS, REQUEST_FEATURES
 from serving.impressions import MAX_CANDIDATES, MAX_HISTORY, Impression, ImpressionError, load_impression
 
 EVENT = {"item_id": 12, "category_id": 3, "behavior": "cart", "age_seconds": 60}

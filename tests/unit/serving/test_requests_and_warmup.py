@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, prediction_log_pb2
 
-from components.impression import REQUEST_FEATURES
+from models.impression import REQUEST_FEATURES
 from serving.impressions import Impression
 from serving.requests import rank_request
 from serving.warmup import MAX_WARMUP_REQUESTS, WARMUP_FILE, read_warmup, write_warmup

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.impression import CANDIDATE_ITEM_ID, HISTORY_AGE, HISTORY_ITEM_ID, LABEL
 from components.trainer.input_pipeline import MODEL_FEATURES, read_batches, to_model_inputs
+from models.impression import CANDIDATE_ITEM_ID, HISTORY_AGE, HISTORY_ITEM_ID, LABEL
 
 
 def ragged_features(lengths: list[int], candidates: list[int]) -> dict[str, tf.RaggedTensor]:

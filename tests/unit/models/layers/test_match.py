@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.impression import BEHAVIORS, REQUEST_FEATURES
+from models.impression import BEHAVIORS, REQUEST_FEATURES
 from models.layers.match import MATCH_FEATURE_NAMES, match_features
 
 Event = tuple[int, int, int, int]

@@ -1,0 +1,83 @@
+"""Models of a small shop, and the parts that all models share written out in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from models.config import ModelConfig
+from models.contract import Ranker
+from models.impression import (
+    CANDIDATE_CATEGORY_INDEX,
+    CANDIDATE_ITEM_INDEX,
+    HISTORY_AGE,
+    HISTORY_BEHAVIOR,
+    HISTORY_CATEGORY_INDEX,
+    HISTORY_ITEM_ID,
+    HISTORY_ITEM_INDEX,
+    REQUEST_FEATURES,
+)
+from models.layers.match import match_features
+from models.layers.mlp import MLP
+from models.registry import build_model
+
+Inputs = dict[str, tf.Tensor]
+
+
+def build(name: str, **settings: object) -> Ranker:
+    defaults: dict[str, object] = {"embedding_dim": 4, "hidden_units": (6, 5), "attention_units": (5, 3)}
+    return build_model(ModelConfig(name=name, **{**defaults, **settings}), 50, 12, history_length=6)
+
+
+def scores(model: Ranker, inputs: Inputs) -> np.ndarray:
+    return model(inputs, training=False).logits.numpy()
+
+
+def mlp_oracle(mlp: MLP, x: np.ndarray) -> np.ndarray:
+    """ReLU MLP from its matrices."""
+    for dense in mlp.dense:
+        x = np.maximum(x @ dense.kernel.numpy() + dense.bias.numpy(), 0)
+    return x
+
+
+def head_oracle(model: Ranker, encoded: np.ndarray, target: np.ndarray, match: np.ndarray) -> float:
+    hidden = mlp_oracle(model.head, np.concatenate([encoded, target, match]))
+    return float((hidden @ model.logit.kernel.numpy() + model.logit.bias.numpy())[0])
+
+
+def embedding_oracle(model: Ranker, inputs: Inputs, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Real events [t, D], their context [t, C], candidates [N, D]."""
+    table = model.embedding
+    length = int((inputs[HISTORY_ITEM_ID][row].numpy() > 0).sum())
+    value = {name: tensor[row].numpy() for name, tensor in inputs.items()}
+    items, categories = table.items.numpy(), table.categories.numpy()
+    ages = np.floor(np.log2(value[HISTORY_AGE][:length])).astype(int).clip(0, 21)
+    events = np.concatenate(
+        [items[value[HISTORY_ITEM_INDEX][:length]], categories[value[HISTORY_CATEGORY_INDEX][:length]]], axis=1
+    )
+    context = np.concatenate(
+        [table.behaviors.numpy()[value[HISTORY_BEHAVIOR][:length]], table.ages.numpy()[ages]], axis=1
+    )
+    candidates = np.concatenate(
+        [items[value[CANDIDATE_ITEM_INDEX]], categories[value[CANDIDATE_CATEGORY_INDEX]]], axis=1
+    )
+    return events, context, candidates
+
+
+def model_oracle(
+    model: Ranker, inputs: Inputs, encode: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    match = match_features(*(inputs[name] for name in REQUEST_FEATURES)).numpy()
+    rows = []
+    for row in range(match.shape[0]):
+        events, context, candidates = embedding_oracle(model, inputs, row)
+        rows.append(
+            [head_oracle(model, encode(events, context, v), v, match[row, n]) for n, v in enumerate(candidates)]
+        )
+    return np.array(rows)
+
+
+def mean(x: np.ndarray) -> np.ndarray:
+    return x.mean(axis=0) if len(x) else np.zeros(x.shape[1])

@@ -1,4 +1,4 @@
-"""The command line: ``python -m pipeline run|serve|predict|generate|show-config|demo``.
+"""The command line: ``python -m pipeline run|sweep|serve|predict|generate|show-config|demo``.
 
 Only what argument parsing and configuration need is imported here; TensorFlow and TFX come with the command
 that uses them.
@@ -117,6 +117,33 @@ def _check_data(data: str) -> None:
         raise ConfigError("data: give a behaviour log with --data PATH, or make one with 'generate'")
     if "://" not in data and not os.path.exists(data):
         raise ConfigError(f"data: {data} does not exist")
+
+
+# --- sweep -------------------------------------------------------------------------------------------------
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from pipeline.local_runner import RunFailed
+    from pipeline.sweep.render import render_markdown
+    from pipeline.sweep.run import sweep
+    from pipeline.sweep.trials import grid
+
+    config = _with_paths(load_preset(options.preset, options.set), options)
+    _check_data(config.data)
+    trials = grid(
+        config,
+        models=options.models.split(","),
+        activations=(options.activations or config.model.activation).split(","),
+        match_features={"both": (True, False), "with": (True,), "without": (False,)}[options.match_features],
+        seeds=options.seeds,
+    )
+    try:
+        report = sweep(config, trials)
+    except (RunFailed, ValueError) as error:
+        raise CommandError(error) from error
+    print(render_markdown(report))
+    print(f"Table, CSV and plot: {Layout(absolute(config.output)).sweep}", file=sys.stderr)
+    return FAILED if report.failures else OK
 
 
 # --- serve, predict ----------------------------------------------------------------------------------------
@@ -270,6 +297,7 @@ def _parser() -> argparse.ArgumentParser:
 examples:
   python -m pipeline generate --users 3000 --output log.csv
   python -m pipeline run --data log.csv --preset demo --output output/mine
+  python -m pipeline sweep --data log.csv --preset demo --output output/mine --models dnn,din --seeds 3
   python -m pipeline serve --output output/mine
   python -m pipeline predict --output output/mine
 
@@ -279,6 +307,7 @@ examples:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
+    _add_sweep(commands)
     _add_serve(commands)
     _add_predict(commands)
     _add_generate(commands)
@@ -339,6 +368,34 @@ examples:
 """,
     )
     _add_config_options(parser)
+
+
+def _add_sweep(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "sweep",
+        _sweep,
+        "train many models on one ingested and transformed data set, and compare them",
+        """\
+Writes DIR/sweep/table.md, trials.csv and plot.png. What has been measured before with the same settings on
+the same data is not trained again, so a sweep that was stopped goes on where it was.
+
+examples:
+  python -m pipeline sweep --data log.csv --preset sample --models all --activations dice,prelu --seeds 3
+  python -m pipeline sweep --data log.csv --preset sample --models dnn,din --match-features with
+""",
+    )
+    _add_config_options(parser)
+    parser.add_argument("--models", metavar="NAMES", default="all", help="comma-separated, or all; default: all")
+    parser.add_argument(
+        "--activations", metavar="NAMES", help="comma-separated, or all; default: the configured one alone"
+    )
+    parser.add_argument(
+        "--match-features", choices=("both", "with", "without"), default="both", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="trainings of each, from training.seed; default: %(default)s"
+    )
 
 
 def _add_serve(commands: Any) -> None:

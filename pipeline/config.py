@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from components.config import EvaluationConfig, IngestConfig, TrainingConfig, TransformConfig
 from models.config import ModelConfig, ModelName, Section
+from pipeline.layout import absolute
 
 
 class ConfigError(ValueError):
@@ -47,6 +48,10 @@ class PipelineConfig(Section):
     def to_json(self) -> str:
         """Canonical JSON: equal configurations give equal strings."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+    def with_absolute_paths(self) -> PipelineConfig:
+        """A copy whose ``data`` and ``output`` mean the same from any working directory."""
+        return self.with_overrides({"data": absolute(self.data), "output": absolute(self.output)})
 
     @classmethod
     def from_json(cls, text: str) -> PipelineConfig:

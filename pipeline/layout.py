@@ -41,6 +41,11 @@ class Layout:
         """One folder a served model name, with its integer versions below."""
         return os.path.join(self.output, "serving")
 
+    @property
+    def sweep(self) -> str:
+        """Results, table and plot of sweeps."""
+        return os.path.join(self.output, "sweep")
+
     def model_base(self, served_model_name: str) -> str:
         """The folder that a server watches for versions of this model."""
         return os.path.join(self.serving, served_model_name)

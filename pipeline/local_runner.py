@@ -9,17 +9,24 @@ import datetime as dt
 import logging
 import os
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.errors import reason
-from pipeline.layout import Layout, absolute
+from pipeline.layout import Layout
 from pipeline.progress import ComponentProgress
 from pipeline.terminal import output_to_log
 
 if TYPE_CHECKING:
+    from tfx import v1 as tfx
+
     from components.run_report.report import Report
+    from pipeline.runs import NodeRun
+
+
+Factory: TypeAlias = "Callable[[PipelineConfig], tfx.dsl.Pipeline]"
 
 
 class RunFailed(RuntimeError):
@@ -72,14 +79,60 @@ def run(config: PipelineConfig) -> RunResult:
       ConfigError: if there is no pipeline for the configuration, e.g. because the data is missing.
       RunFailed: if a component fails, or cannot run because an input is missing.
     """
-    config = config.with_overrides({"data": absolute(config.data), "output": absolute(config.output)})
-    run_id = f"{dt.datetime.now():%Y%m%d-%H%M%S-%f}-{config.model.name}"
+    config = config.with_absolute_paths()
+    run_id, log, nodes = _run_nodes(config, config.model.name, _whole_pipeline)
+
+    from components.run_report.report import read_report
+
+    report = read_report(nodes["RunReport"].outputs["report"])
+    return RunResult(
+        run_id=run_id,
+        report=report,
+        times={name: node.seconds for name, node in nodes.items()},
+        cached=frozenset(name for name, node in nodes.items() if node.state == "CACHED"),
+        blessed=report.blessed,
+        pushed_version=report.pushed_version,
+        log=log,
+    )
+
+
+def prepare_data(config: PipelineConfig) -> dict[str, dict[str, str]]:
+    """Runs the steps before training, from the cache where their settings have not changed.
+
+    Args:
+      config: as for :func:`run`.
+
+    Returns:
+      Component -> output -> address of its artifact.
+
+    Raises:
+      ConfigError: as for :func:`run`.
+      RunFailed: likewise.
+    """
+    _, _, nodes = _run_nodes(config.with_absolute_paths(), "data", _data_pipeline)
+    return {name: node.outputs for name, node in nodes.items()}
+
+
+def _whole_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
+    from pipeline.pipeline import create_pipeline
+
+    return create_pipeline(config)
+
+
+def _data_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
+    from pipeline.pipeline import create_data_pipeline
+
+    return create_data_pipeline(config)
+
+
+def _run_nodes(config: PipelineConfig, label: str, factory: Factory) -> tuple[str, str, dict[str, NodeRun]]:
+    run_id = f"{dt.datetime.now():%Y%m%d-%H%M%S-%f}-{label}"
     log = os.path.join(Layout(config.output).logs, f"{run_id}.log")
     with output_to_log(log) as terminal:
-        return _run(config, run_id, log, terminal)
+        return run_id, log, _run_dag(config, factory, run_id, log, terminal)
 
 
-def _run(config: PipelineConfig, run_id: str, log: str, terminal: TextIO) -> RunResult:
+def _run_dag(config: PipelineConfig, factory: Factory, run_id: str, log: str, terminal: TextIO) -> dict[str, NodeRun]:
     import absl.logging
     from tfx import v1 as tfx
     from tfx.dsl.compiler.compiler import Compiler
@@ -87,14 +140,11 @@ def _run(config: PipelineConfig, run_id: str, log: str, terminal: TextIO) -> Run
     from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
     from tfx.orchestration.portable.runtime_parameter_utils import substitute_runtime_parameter
 
-    from components.run_report.report import read_report
     from components.trainer.strategy import training_strategy
-    from pipeline.pipeline import create_pipeline
     from pipeline.runs import node_runs
 
-    layout = Layout(config.output)
     try:
-        dag = Compiler().compile(create_pipeline(config))
+        dag = Compiler().compile(factory(config))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     # The runners would name the run themselves and tell nobody.
@@ -118,18 +168,9 @@ def _run(config: PipelineConfig, run_id: str, log: str, terminal: TextIO) -> Run
         absl_logger.removeHandler(progress)
         absl.logging.set_verbosity(verbosity)
 
-    nodes = {node.node: node for node in node_runs(layout.metadata_db, config.pipeline_name, run_id)}
+    nodes = {node.node: node for node in node_runs(Layout(config.output).metadata_db, config.pipeline_name, run_id)}
     for name in (node.pipeline_node.node_info.id for node in dag.nodes):
         # TFX's launcher logs an input that cannot be resolved and goes on without the node.
         if name not in nodes or not nodes[name].succeeded:
             raise RunFailed(name, "it did not run: an input could not be resolved", log)
-    report = read_report(nodes["RunReport"].outputs["report"])
-    return RunResult(
-        run_id=run_id,
-        report=report,
-        times={name: node.seconds for name, node in nodes.items()},
-        cached=frozenset(name for name, node in nodes.items() if node.state == "CACHED"),
-        blessed=report.blessed,
-        pushed_version=report.pushed_version,
-        log=log,
-    )
+    return nodes

@@ -8,11 +8,14 @@ nothing else: another number of epochs re-runs the trainer and what follows it, 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.types import BaseChannel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from components.anomaly_gate.component import AnomalyGate
@@ -42,7 +45,74 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     Raises:
       ValueError: if ``config.data`` names nothing that can be ingested.
     """
-    layout = Layout(config.output)
+    data = _data_part(config)
+    training = trainer(
+        examples=data.transformed,
+        transform_graph=data.transform_graph,
+        model=config.model,
+        training=config.training,
+        history_length=config.ingest.history_length,
+    )
+    model = training.outputs["model"]
+    nodes: list[BaseNode] = [*data.nodes, training]
+
+    blessed = None
+    if config.evaluation.compare_with_blessed:
+        resolver = tfx.dsl.Resolver(
+            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
+            model=tfx.dsl.Channel(type=Model),
+            model_blessing=tfx.dsl.Channel(type=ModelBlessing),
+        ).with_id("LatestBlessedModel")
+        nodes.append(resolver)
+        blessed = resolver.outputs["model"]
+    evaluator = tfx.components.Evaluator(
+        examples=data.examples,
+        model=model,
+        baseline_model=blessed,
+        eval_config=evaluator_config(config.evaluation),
+        example_splits=[EVAL_SPLIT],
+    )
+    pusher = Pusher(
+        model=model,
+        model_blessing=evaluator.outputs["blessing"],
+        base_directory=Layout(config.output).model_base(config.served_model_name),
+    )
+    report = RunReport(
+        config_json=config.to_json(),
+        catalogue=data.catalogue,
+        transform_graph=data.transform_graph,
+        baselines=data.baselines,
+        evaluation=evaluator.outputs["evaluation"],
+        blessing=evaluator.outputs["blessing"],
+        pushed_model=pusher.outputs["pushed_model"],
+    )
+    return _pipeline(config, [*nodes, evaluator, pusher, report])
+
+
+def create_data_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
+    """The DAG of :func:`create_pipeline` up to where training begins, baselines included.
+
+    Its nodes are those of the whole DAG, so what one has done the other takes from the cache.
+
+    Args:
+      config: as for :func:`create_pipeline`.
+
+    Raises:
+      ValueError: if ``config.data`` names nothing that can be ingested.
+    """
+    return _pipeline(config, list(_data_part(config).nodes))
+
+
+class _Data(NamedTuple):
+    nodes: Sequence[BaseNode]
+    examples: BaseChannel
+    catalogue: BaseChannel
+    transform_graph: BaseChannel
+    transformed: BaseChannel
+    baselines: BaseChannel
+
+
+def _data_part(config: PipelineConfig) -> _Data:
     impressions = ImpressionGen(data=config.data, ingest=config.ingest)
     examples = impressions.outputs["examples"]
     catalogue = impressions.outputs["catalogue"]
@@ -55,17 +125,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
 
     transform = ImpressionTransform(examples=examples, schema=schema, catalogue=catalogue, transform=config.transform)
     transform.add_upstream_node(gate)
-    transform_graph = transform.outputs["transform_graph"]
     transformed = transform.outputs["transformed_examples"]
-
-    training = trainer(
-        examples=transformed,
-        transform_graph=transform_graph,
-        model=config.model,
-        training=config.training,
-        history_length=config.ingest.history_length,
-    )
-    model = training.outputs["model"]
     baselines = Baselines(
         transformed_examples=transformed,
         catalogue=catalogue,
@@ -73,40 +133,18 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         # Not the training's seed: the same baselines stand beside every seed of the model.
         seed=config.ingest.seed,
     )
-    nodes: list[BaseNode] = [impressions, statistics, schema_gen, validator, gate, transform, training, baselines]
-
-    blessed = None
-    if config.evaluation.compare_with_blessed:
-        resolver = tfx.dsl.Resolver(
-            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
-            model=tfx.dsl.Channel(type=Model),
-            model_blessing=tfx.dsl.Channel(type=ModelBlessing),
-        ).with_id("LatestBlessedModel")
-        nodes.append(resolver)
-        blessed = resolver.outputs["model"]
-    evaluator = tfx.components.Evaluator(
+    return _Data(
+        nodes=[impressions, statistics, schema_gen, validator, gate, transform, baselines],
         examples=examples,
-        model=model,
-        baseline_model=blessed,
-        eval_config=evaluator_config(config.evaluation),
-        example_splits=[EVAL_SPLIT],
-    )
-    pusher = Pusher(
-        model=model,
-        model_blessing=evaluator.outputs["blessing"],
-        base_directory=layout.model_base(config.served_model_name),
-    )
-    report = RunReport(
-        config_json=config.to_json(),
         catalogue=catalogue,
-        transform_graph=transform_graph,
+        transform_graph=transform.outputs["transform_graph"],
+        transformed=transformed,
         baselines=baselines.outputs["report"],
-        evaluation=evaluator.outputs["evaluation"],
-        blessing=evaluator.outputs["blessing"],
-        pushed_model=pusher.outputs["pushed_model"],
     )
-    nodes += [evaluator, pusher, report]
 
+
+def _pipeline(config: PipelineConfig, nodes: list[BaseNode]) -> tfx.dsl.Pipeline:
+    layout = Layout(config.output)
     return tfx.dsl.Pipeline(
         pipeline_name=config.pipeline_name,
         pipeline_root=layout.artifacts,

@@ -1,0 +1,119 @@
+"""Trains one model of a sweep and measures it."""
+
+from __future__ import annotations
+
+import gc
+import glob
+import os
+import tempfile
+import time
+from typing import Final
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.trainer.export import RANK, export
+from components.trainer.fit import TrainingDiverged
+from components.trainer.train import Trained, train
+from models.contract import Ranker
+from models.impression import (
+    CANDIDATE_FEATURES,
+    CONTEMPORANEOUS,
+    EVAL_SPLIT,
+    HISTORY_BEHAVIOR,
+    REQUEST_FEATURES,
+    TRAIN_SPLIT,
+    VALIDATION_SPLIT,
+)
+from pipeline.config import PipelineConfig
+from pipeline.sweep.results import TrialResult
+from pipeline.sweep.scoring import metrics, score, score_with_shuffled_histories
+from pipeline.sweep.trials import Trial
+
+SCORED_CANDIDATES: Final = 100
+_SCORING_CALLS: Final = 60
+
+
+def measure(trial: Trial, key: str, config: PipelineConfig, transform_graph: str, examples: str) -> TrialResult:
+    """Trains, evaluates, exports and times one model; a failed training is a result, too.
+
+    Args:
+      trial: what is trained.
+      key: of the result.
+      config: what all trials share.
+      transform_graph: address of the Transform step's output.
+      examples: address of the transformed examples.
+    """
+    start = time.perf_counter()
+    settled = trial.configure(config)
+    transform = tft.TFTransformOutput(transform_graph)
+    history_length = settled.ingest.history_length
+    try:
+        trained = train(
+            settled.model,
+            settled.training,
+            transform=transform,
+            train_files=_files(examples, TRAIN_SPLIT),
+            validation_files=_files(examples, VALIDATION_SPLIT),
+            history_length=history_length,
+        )
+    except TrainingDiverged as error:
+        return TrialResult(key=key, trial=trial, failure=str(error), seconds=time.perf_counter() - start)
+    eval_files = _files(examples, EVAL_SPLIT)
+    sets = metrics(score(trained.model, eval_files, history_length))
+    shuffled = metrics(score_with_shuffled_histories(trained.model, eval_files, history_length, CONTEMPORANEOUS))
+    export_bytes, p50_ms = _export_and_time(trained.model, transform, history_length)
+    result = TrialResult(
+        key=key,
+        trial=trial,
+        sets=sets,
+        shuffled_auc=shuffled[CONTEMPORANEOUS].auc,
+        epochs=len(trained.epochs),
+        impressions_per_second=_rate(trained),
+        parameters=trained.model.count_params(),
+        embedding_parameters=trained.model.embedding.count_params(),
+        export_bytes=export_bytes,
+        p50_ms=p50_ms,
+        seconds=time.perf_counter() - start,
+    )
+    # The graphs of one trial would stay in memory for all that follow.
+    del trained
+    keras.backend.clear_session()
+    gc.collect()
+    return result
+
+
+def _files(examples: str, split: str) -> list[str]:
+    return sorted(glob.glob(os.path.join(examples, f"Split-{split}", "*.gz")))
+
+
+def _rate(trained: Trained) -> float:
+    rates = [epoch.impressions_per_second for epoch in trained.epochs]
+    return float(np.median(rates[1:] or rates))
+
+
+def _export_and_time(model: Ranker, transform: tft.TFTransformOutput, history_length: int) -> tuple[int, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        export(model, transform, history_length, folder)
+        size = sum(os.path.getsize(os.path.join(root, name)) for root, _, names in os.walk(folder) for name in names)
+        rank = tf.saved_model.load(folder).signatures[RANK]
+        request = _request(history_length)
+        times = []
+        for _ in range(_SCORING_CALLS):
+            start = time.perf_counter()
+            rank(**request)["logit"].numpy()
+            times.append(time.perf_counter() - start)
+    # The first calls trace and allocate.
+    return size, 1000 * float(np.median(times[_SCORING_CALLS // 6 :]))
+
+
+def _request(history_length: int) -> dict[str, tf.Tensor]:
+    rng = np.random.default_rng(0)
+    request = {}
+    for name in REQUEST_FEATURES:
+        width = SCORED_CANDIDATES if name in CANDIDATE_FEATURES else history_length
+        highest = 5 if name == HISTORY_BEHAVIOR else 1_000_000
+        request[name] = tf.constant(rng.integers(1, highest, (1, width)), tf.int64)
+    return request

@@ -1,0 +1,136 @@
+"""The table of a sweep: CSV with everything, Markdown to read."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Final
+
+from components.baselines.results import BaselineResults
+from models.config import Section
+from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
+from pipeline.sweep.results import Spread, TrialResult, VariantSummary
+
+SMALLEST_DROP: Final = 0.01
+"""A model whose AUC falls by less when histories are exchanged has not read them."""
+
+
+class SweepReport(Section):
+    """What a sweep gave."""
+
+    protocol: str
+    """How the AUCs were measured, in words."""
+    baselines: BaselineResults
+    variants: tuple[VariantSummary, ...]
+    failures: tuple[TrialResult, ...]
+
+
+def suspicious(variant: VariantSummary) -> bool:
+    """Whether the contemporaneous AUC holds without the user's own history."""
+    return variant.auc[CONTEMPORANEOUS].mean - variant.shuffled_auc.mean < SMALLEST_DROP
+
+
+def render_markdown(report: SweepReport) -> str:
+    """The table and what is to be said about it."""
+    sets = [name for name in NEGATIVE_SETS if name in report.baselines.sets]
+    header = [
+        "model", "activation", "match features", *(f"AUC {name.replace('_', ' ')}" for name in sets),
+        "AUC with another user's history", "GAUC", "log loss", "training impressions/s", "parameters",
+        "of them outside embeddings", "export, MB", "p50, ms",
+    ]  # fmt: skip
+    rows = [
+        [f"*{name.replace('_', ' ')}*", "", "", *(_plain(report.baselines.sets[s].auc[name]) for s in sets)]
+        for name in report.baselines.sets[CONTEMPORANEOUS].auc
+    ]
+    rows += [_row(variant, sets) for variant in report.variants]
+    width = len(header)
+    lines = [
+        report.protocol,
+        "",
+        f"| {' | '.join(header)} |",
+        f"|{' --- |' * width}",
+        *(f"| {' | '.join(row + [''] * (width - len(row)))} |" for row in rows),
+        "",
+        *_findings(report),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def render_csv(results: Sequence[TrialResult]) -> str:
+    """A line a trial."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    sets = [name for name in NEGATIVE_SETS if any(name in result.sets for result in results)]
+    plain = (
+        "shuffled_auc", "epochs", "impressions_per_second", "parameters", "embedding_parameters", "export_bytes",
+        "p50_ms", "seconds", "failure",
+    )  # fmt: skip
+    measures = ("auc", "gauc", "log_loss", "pairs")
+    writer.writerow(
+        ["model", "activation", "match_features", "seed", *(f"{m}_{name}" for name in sets for m in measures), *plain]
+    )
+    for result in results:
+        variant = result.trial.variant
+        of_sets = [getattr(result.sets.get(name), measure, None) for name in sets for measure in measures]
+        writer.writerow(
+            [variant.model, variant.activation, variant.match_features, result.trial.seed, *of_sets]
+            + [getattr(result, name) for name in plain]
+        )
+    return out.getvalue()
+
+
+def _row(variant: VariantSummary, sets: Sequence[str]) -> list[str]:
+    parameters, embedded, size = variant.parameters, variant.embedding_parameters, variant.export_bytes
+    return [
+        variant.variant.model,
+        variant.variant.activation,
+        "yes" if variant.variant.match_features else "no",
+        *(_spread(variant.auc[name]) for name in sets),
+        _spread(variant.shuffled_auc) + (" suspicious" if suspicious(variant) else ""),
+        _spread(variant.gauc) if variant.gauc else "-",
+        _spread(variant.log_loss),
+        f"{variant.impressions_per_second.mean:,.0f}" if variant.impressions_per_second else "-",
+        f"{parameters:,}" if parameters is not None else "-",
+        f"{parameters - embedded:,}" if parameters is not None and embedded is not None else "-",
+        f"{size / 1e6:.1f}" if size is not None else "-",
+        f"{variant.p50_ms:.1f}" if variant.p50_ms is not None else "-",
+    ]
+
+
+def _findings(report: SweepReport) -> list[str]:
+    lines = [
+        f"- **Suspicious**: {variant.variant} loses less than {SMALLEST_DROP} of AUC with another user's history, so "
+        "it does not read histories."
+        for variant in report.variants
+        if suspicious(variant)
+    ]
+    references = {
+        (v.variant.activation, v.variant.match_features): v for v in report.variants if v.variant.model == "dnn"
+    }
+    for variant in report.variants:
+        dnn = references.get((variant.variant.activation, variant.variant.match_features))
+        if dnn is not None and dnn is not variant:
+            lines.append(_against(variant, dnn))
+    lines += [
+        f"- Failed: {result.trial.variant}, seed {result.trial.seed}: {result.failure}" for result in report.failures
+    ]
+    return lines
+
+
+def _against(variant: VariantSummary, dnn: VariantSummary) -> str:
+    ours, theirs = variant.auc[CONTEMPORANEOUS], dnn.auc[CONTEMPORANEOUS]
+    difference = ours.mean - theirs.mean
+    deviations = [spread.deviation for spread in (ours, theirs) if spread.deviation is not None]
+    text = f"- {variant.variant}: {difference:+.4f} AUC against dnn"
+    if deviations and max(deviations) > 0:
+        text += f", {difference / max(deviations):+.1f} deviations (the larger of the two)"
+    return text + "."
+
+
+def _spread(value: Spread) -> str:
+    return _plain(value.mean) + (f" ± {value.deviation:.4f}" if value.deviation is not None else "")
+
+
+def _plain(value: float | None) -> str:
+    return f"{value:.4f}" if value is not None else "-"

@@ -1,0 +1,110 @@
+"""The sweep itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from components.baselines.results import FILE_NAME, BaselineResults
+from models.impression import CONTEMPORANEOUS
+from pipeline.config import PipelineConfig
+from pipeline.layout import Layout
+from pipeline.local_runner import prepare_data
+from pipeline.sweep.render import SweepReport, render_csv, render_markdown
+from pipeline.sweep.results import Journal, TrialResult, summarize, trial_key
+from pipeline.sweep.trials import Trial
+
+
+def sweep(config: PipelineConfig, trials: Sequence[Trial]) -> SweepReport:
+    """Ingests and transforms once, trains every trial that has no result yet, and writes table and plot.
+
+    Written to ``<output>/sweep``: ``trials.jsonl`` (every result ever measured there), and of these trials
+    ``trials.csv``, ``table.md`` and ``plot.png``, anew after each trial.
+
+    Args:
+      config: what all trials share.
+      trials: what is trained, in this order.
+
+    Raises:
+      ConfigError: if the data cannot be ingested with this configuration.
+      RunFailed: if a step before training fails.
+    """
+    config = config.with_absolute_paths()
+    outputs = prepare_data(config)
+    examples = outputs["ImpressionTransform"]["transformed_examples"]
+    transform_graph = outputs["ImpressionTransform"]["transform_graph"]
+    with open(os.path.join(outputs["Baselines"]["report"], FILE_NAME), encoding="utf-8") as file:
+        baselines = BaselineResults.model_validate_json(file.read())
+
+    # TensorFlow is loaded by now; before prepare_data its import would have written to the terminal.
+    from pipeline.sweep.measure import measure
+
+    folder = Layout(config.output).sweep
+    journal = Journal(os.path.join(folder, "trials.jsonl"))
+    known = journal.read()
+    keys = [trial_key(trial, config, examples) for trial in trials]
+    missing = sum(key not in known for key in keys)
+    print(f"{len(trials)} trials, {len(trials) - missing} of them measured before", file=sys.stderr)
+    results: list[TrialResult] = []
+    done, start = 0, time.monotonic()
+    for trial, key in zip(trials, keys, strict=True):
+        if key not in known:
+            known[key] = measure(trial, key, config, transform_graph, examples)
+            journal.append(known[key])
+            done += 1
+            left = (time.monotonic() - start) / done * (missing - done)
+            print(
+                f"[{done:>3}/{missing}] {_line(known[key])}, about {left / 60:.0f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
+            _write(folder, config, baselines, [*results, known[key]])
+        results.append(known[key])
+    return _write(folder, config, baselines, results)
+
+
+def _line(result: TrialResult) -> str:
+    head = f"{result.trial.variant}, seed {result.trial.seed}"
+    if result.failure is not None:
+        return f"{head}: {result.failure}"
+    return f"{head}: AUC {result.sets[CONTEMPORANEOUS].auc:.4f}, {result.seconds:.0f} s"
+
+
+def _write(
+    folder: str, config: PipelineConfig, baselines: BaselineResults, results: Sequence[TrialResult]
+) -> SweepReport:
+    from pipeline.sweep.plot import plot
+
+    order = list(dict.fromkeys(result.trial.variant for result in results))
+    by_variant = sorted(results, key=lambda result: order.index(result.trial.variant))
+    report = SweepReport(
+        protocol=_protocol(config, baselines),
+        baselines=baselines,
+        variants=tuple(summarize(by_variant, CONTEMPORANEOUS)),
+        failures=tuple(result for result in results if result.failure is not None),
+    )
+    os.makedirs(folder, exist_ok=True)
+    for name, text in (("trials.csv", render_csv(by_variant)), ("table.md", render_markdown(report))):
+        with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+            file.write(text)
+    if report.variants:
+        plot(report, os.path.join(folder, "plot.png"))
+    return report
+
+
+def _protocol(config: PipelineConfig, baselines: BaselineResults) -> str:
+    ingest, training = config.ingest, config.training
+    pairs = ", ".join(f"{result.pairs:,} pairs {name.replace('_', ' ')}" for name, result in baselines.sets.items())
+    targets = "all events" if ingest.targets_per_user is None else f"the latest {ingest.targets_per_user} events"
+    negatives = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in ingest.training_negatives if count)
+    return (
+        f"Protocol: {os.path.basename(config.data)}; train, validation and eval follow one another in time, eval is "
+        f"the last {ingest.eval_share:.0%} of the events; in each split a user's targets are {targets}, the history of "
+        f"each the last {ingest.history_length} events before it; training negatives: {negatives}; evaluation negatives: "
+        f"{ingest.evaluation_negatives} a positive in each set, seed {ingest.seed} ({pairs}). At most "
+        f"{training.epochs} epochs, batch {training.batch_size}, learning rate {training.learning_rate:g}, the epoch "
+        "chosen on the validation split. Mean ± sample deviation over seeds. GAUC, log loss and the exchange of "
+        "histories: contemporaneous negatives. Speed: this machine, as busy as it was."
+    )

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import absl.logging
 import yaml
 
 from generator.config import DIRT_KINDS
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       The exit code; see ``--help``.
     """
     options = _parser().parse_args(arguments)
+    absl.logging.set_verbosity(absl.logging.WARNING)
     # Read when TensorFlow's library is loaded; its start-up notes say nothing to a user of the command line.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:

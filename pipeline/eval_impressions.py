@@ -20,7 +20,8 @@ _EVENT = (names.USER_ID, names.TIMESTAMP)
 def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     """The eval impression with the longest history among the first thousand of the newest run.
 
-    Its candidates are those of the event's impressions in all negative sets, the real one first.
+    Its candidates are those of the event's impressions in all negative sets, by id: a ranking that keeps the order
+    of equal scores must not find the real one first.
 
     Args:
       output: the output folder of the run.
@@ -46,7 +47,7 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     )
     categories = dict(reversed(list(pairs)))
     positive = chosen[0][names.CANDIDATE_ITEM_ID][0]
-    items = [positive, *sorted(categories.keys() - {positive})]
+    items = sorted(categories)
     features = chosen[0] | dict(
         zip(names.CANDIDATE_FEATURES, (items, [categories[item] for item in items]), strict=True)
     )

@@ -101,8 +101,8 @@ def _protocol(config: PipelineConfig, baselines: BaselineResults) -> str:
     negatives = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in ingest.training_negatives if count)
     return (
         f"Protocol: {os.path.basename(config.data)}; train, validation and eval follow one another in time, eval is "
-        f"the last {ingest.eval_share:.0%} of the events; in each split a user's targets are {targets}, the history of "
-        f"each the last {ingest.history_length} events before it; training negatives: {negatives}; evaluation negatives: "
+        f"the last {ingest.eval_share:.0%} of the events; in each split a user's targets are {targets}, the history "
+        f"of each the last {ingest.history_length} events before it; training negatives: {negatives}; evaluation: "
         f"{ingest.evaluation_negatives} a positive in each set, seed {ingest.seed} ({pairs}). At most "
         f"{training.epochs} epochs, batch {training.batch_size}, learning rate {training.learning_rate:g}, the epoch "
         "chosen on the validation split. Mean ± sample deviation over seeds. GAUC, log loss and the exchange of "

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trained_run import Trained
+from trained_run import Trained, restored_model
 
 from models import impression as names
 from pipeline import cli
@@ -97,38 +97,10 @@ def test_training_and_serving_see_the_same_ids(
     assert labels.numpy().sum() == COUNT
 
 
-def _restore(model: Any, checkpoint: str) -> None:
-    """Sets each weight of the model from the variable of the same attribute path."""
-    import tensorflow as tf
-
-    reader = tf.train.load_checkpoint(checkpoint)
-    suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
-    keys = [key for key in reader.get_variable_to_shape_map() if key.startswith("model/") and key.endswith(suffix)]
-    assert len(keys) == len(model.variables)
-    for key in keys:
-        weight = model
-        for part in key.removesuffix(suffix).split("/")[1:]:
-            weight = weight[int(part)] if part.isdigit() else getattr(weight, part)
-        weight.assign(reader.get_tensor(key))
-
-
 def test_training_and_serving_give_the_same_scores(
     trained: Trained, raw: Any, served: Any, training_batch: tuple[dict[str, Any], Any]
 ) -> None:
-    import tensorflow_transform as tft
-
-    from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-    from models.registry import build_model
-
-    graph = tft.TFTransformOutput(str(trained.artifact("ImpressionTransform", "transform_graph")))
-    sizes = [graph.vocabulary_size_by_name(name) for name in (ITEM_VOCABULARY, CATEGORY_VOCABULARY)]
-    model = build_model(
-        trained.config.model,
-        item_indices=names.FIRST_KNOWN_INDEX + sizes[0],
-        category_indices=names.FIRST_KNOWN_INDEX + sizes[1],
-        history_length=trained.config.ingest.history_length,
-    )
-    _restore(model, str(trained.version_dir / "variables" / "variables"))
+    model = restored_model(trained)
     inputs, _ = training_batch
     expected = model(inputs, training=False).logits.numpy()
     scored = served.signatures["serving_default"](examples=raw)["logit"].numpy()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import PipelineConfig
 from pipeline.layout import Layout
 from pipeline.local_runner import RunResult
 from pipeline.runs import node_runs
+
+if TYPE_CHECKING:
+    from models.contract import Ranker
 
 SETTINGS = ("--set", "training.epochs=2", "--set", "evaluation.min_auc=0.55")
 
@@ -47,3 +51,31 @@ class Trained:
         """Of a ``run`` with the same settings, but for ``extra``."""
         common = ["run", "--data", self.config.data, "--preset", "demo", "--output", self.config.output]
         return [*common, *SETTINGS, *extra]
+
+
+def restored_model(trained: Trained) -> Ranker:
+    """The pushed model as an object of this project: each weight set from the variable of the same attribute path."""
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+    from models.impression import FIRST_KNOWN_INDEX
+    from models.registry import build_model
+
+    graph = tft.TFTransformOutput(str(trained.artifact("ImpressionTransform", "transform_graph")))
+    model = build_model(
+        trained.config.model,
+        item_indices=FIRST_KNOWN_INDEX + graph.vocabulary_size_by_name(ITEM_VOCABULARY),
+        category_indices=FIRST_KNOWN_INDEX + graph.vocabulary_size_by_name(CATEGORY_VOCABULARY),
+        history_length=trained.config.ingest.history_length,
+    )
+    reader = tf.train.load_checkpoint(str(trained.version_dir / "variables" / "variables"))
+    suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
+    keys = [key for key in reader.get_variable_to_shape_map() if key.startswith("model/") and key.endswith(suffix)]
+    assert len(keys) == len(model.variables)
+    for key in keys:
+        weight: Any = model
+        for part in key.removesuffix(suffix).split("/")[1:]:
+            weight = weight[int(part)] if part.isdigit() else getattr(weight, part)
+        weight.assign(reader.get_tensor(key))
+    return model

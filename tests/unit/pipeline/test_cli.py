@@ -13,7 +13,7 @@ from pipeline import cli
 from pipeline.config import PipelineConfig, load_preset
 from serving.impressions import RankedCandidate, Ranking
 
-COMMANDS = ("run", "serve", "predict", "generate", "show-config", "demo")
+COMMANDS = ("run", "sweep", "serve", "predict", "generate", "show-config", "demo")
 _HEAVY = ("tensorflow", "tfx", "apache_beam", "ml_metadata", "grpc", "numpy")
 
 

@@ -1,0 +1,70 @@
+"""The sweep on the data of the shared run."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+
+import pytest
+from trained_run import Trained, restored_model
+
+from models.impression import NEGATIVE_SETS
+from pipeline import cli
+from pipeline.layout import Layout
+from pipeline.runs import node_runs
+
+
+def _sweep(trained: Trained) -> int:
+    where = ("--data", trained.config.data, "--preset", "demo", "--output", trained.config.output)
+    what = ("--set", "training.epochs=1", "--models", "dnn,gru4rec", "--match-features", "with")
+    return cli.main(["sweep", *where, *what])
+
+
+def test_a_sweep_trains_on_the_data_of_the_run_and_goes_on_where_it_was(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _sweep(trained) == 0
+    table = capsys.readouterr().out
+    folder = Path(Layout(trained.config.output).sweep)
+    assert (folder / "table.md").read_text() in table
+    assert (folder / "plot.png").stat().st_size > 10_000
+
+    log = max(Path(Layout(trained.config.output).logs).glob("*-data.log"))
+    nodes = node_runs(Layout(trained.config.output).metadata_db, trained.config.pipeline_name, log.stem)
+    assert {node.node: node.state for node in nodes if node.node != "ImportSchemaGen"} == dict.fromkeys(
+        ("ImpressionGen", "StatisticsGen", "ExampleValidator", "AnomalyGate", "ImpressionTransform", "Baselines"),
+        "CACHED",
+    )
+
+    rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
+    assert [row["model"] for row in rows] == ["dnn", "gru4rec"]
+    for row in rows:
+        # One epoch on a log of 700 users: what is left to learn is little, but far above a coin.
+        assert float(row["auc_contemporaneous"]) > 0.7
+        assert abs(float(row["shuffled_auc"]) - 0.5) < 0.05
+        assert float(row["export_bytes"]) > 100_000
+        assert float(row["p50_ms"]) > 0
+    assert "suspicious" not in table.lower()
+
+    start = time.monotonic()
+    assert _sweep(trained) == 0
+    again = capsys.readouterr()
+    assert "2 trials, 2 of them measured before" in again.err
+    assert again.out == table
+    assert time.monotonic() - start < 20
+
+
+def test_the_sweep_measures_what_the_evaluator_measures(trained: Trained) -> None:
+    from pipeline.sweep.scoring import metrics, score
+
+    files = sorted(map(str, trained.artifact("ImpressionTransform", "transformed_examples").glob("Split-eval/*.gz")))
+    ours = metrics(score(restored_model(trained), files, trained.config.ingest.history_length))
+    slices = trained.result.report.verdict.metrics
+    theirs = {name.removeprefix("negative_set="): m for name, m in slices.items() if name.startswith("negative_set=")}
+    assert set(theirs) == set(ours) == set(NEGATIVE_SETS)
+    for name, measured in theirs.items():
+        assert ours[name].pairs == measured["pairs"], name
+        assert ours[name].auc == pytest.approx(measured["auc"], abs=1e-6)
+        assert ours[name].gauc == pytest.approx(measured["gauc"], abs=1e-6)
+        assert ours[name].log_loss == pytest.approx(measured["log_loss"], abs=1e-5)

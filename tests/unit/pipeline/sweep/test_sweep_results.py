@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.baselines.results import BaselineResults, SetResult
+from models.impression import CONTEMPORANEOUS, UNIFORM
+from pipeline.config import load_preset
+from pipeline.sweep.plot import plot
+from pipeline.sweep.render import SweepReport, render_csv, render_markdown
+from pipeline.sweep.results import Journal, SetMetrics, TrialResult, spread, summarize, trial_key
+from pipeline.sweep.trials import Trial, Variant
+
+DNN = Variant(model="dnn", activation="dice", match_features=True)
+DIN = Variant(model="din", activation="dice", match_features=True)
+
+
+def result(variant: Variant, seed: int, auc: float, shuffled: float = 0.5, **more: object) -> TrialResult:
+    metrics = {name: SetMetrics(pairs=10, auc=auc, gauc=auc, log_loss=0.5) for name in (CONTEMPORANEOUS, UNIFORM)}
+    values = {"impressions_per_second": 1000.0 * seed, "parameters": 30, "embedding_parameters": 20, "p50_ms": 1.0}
+    return TrialResult(
+        key=f"{variant}{seed}",
+        trial=Trial(variant=variant, seed=seed),
+        sets=metrics,
+        shuffled_auc=shuffled,
+        **{**values, "export_bytes": 2_000_000, **more},
+    )
+
+
+def report(results: list[TrialResult]) -> SweepReport:
+    auc = {"category_recency": 0.85, "logistic_regression": 0.86}
+    baseline = SetResult(impressions=5, pairs=10, positives=5, auc=auc)
+    return SweepReport(
+        protocol="Protocol: a test.",
+        baselines=BaselineResults(
+            sets={CONTEMPORANEOUS: baseline, UNIFORM: baseline},
+            unknown=(),
+            fitted_impressions=1,
+            fitted_pairs=2,
+            coefficients={},
+            seed=1,
+        ),
+        variants=tuple(summarize(results, CONTEMPORANEOUS)),
+        failures=tuple(r for r in results if r.failure),
+    )
+
+
+def test_mean_and_deviation_are_over_the_seeds_of_a_variant() -> None:
+    dnn, din = summarize([result(DNN, 1, 0.8), result(DIN, 1, 0.9), result(DNN, 2, 0.82)], CONTEMPORANEOUS)
+    assert dnn.auc[CONTEMPORANEOUS].mean == pytest.approx(0.81)
+    assert dnn.auc[CONTEMPORANEOUS].deviation == pytest.approx(np.std([0.8, 0.82], ddof=1))
+    assert dnn.impressions_per_second == spread([1000.0, 2000.0])
+    assert din.auc[CONTEMPORANEOUS].deviation is None
+
+
+def test_the_journal_keeps_what_was_written_and_drops_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "sweep" / "trials.jsonl"))
+    assert journal.read() == {}
+    results = [result(DNN, 1, 0.8), result(DIN, 1, 0.9), result(DNN, 1, 0.7)]
+    for each in results:
+        journal.append(each)
+    # The newest result of a key counts.
+    assert journal.read() == {r.key: r for r in results[1:]}
+    whole = Path(journal.path).read_text()
+    Path(journal.path).write_text(whole[:-20])
+    assert journal.read() == {r.key: r for r in results[:2]}
+
+
+def test_a_line_of_something_else_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    path.write_text('{"nothing": 1}\n' + result(DNN, 1, 0.8).model_dump_json() + "\n")
+    with pytest.raises(ValueError, match=r"trials\.jsonl, line 1"):
+        Journal(str(path)).read()
+
+
+def test_a_key_changes_with_what_the_result_depends_on_alone() -> None:
+    config = load_preset("sample")
+    trial = Trial(variant=DNN, seed=1)
+    key = trial_key(trial, config, "examples/1")
+    assert key == trial_key(trial, config.with_overrides({"evaluation.min_auc": 0.5}), "examples/1")
+    others = [
+        trial_key(trial, config, "examples/2"),
+        trial_key(Trial(variant=DNN, seed=2), config, "examples/1"),
+        trial_key(Trial(variant=DIN, seed=1), config, "examples/1"),
+        trial_key(trial, config.with_overrides({"training.epochs": 1}), "examples/1"),
+        trial_key(trial, config.with_overrides({"model.embedding_dim": 8}), "examples/1"),
+        trial_key(trial, config.with_overrides({"ingest.history_length": 10}), "examples/1"),
+    ]
+    assert len({key, *others}) == 1 + len(others)
+
+
+def test_the_table_puts_baselines_first_and_marks_what_does_not_read_histories() -> None:
+    text = render_markdown(report([result(DNN, 1, 0.8), result(DNN, 2, 0.82), result(DIN, 1, 0.9, shuffled=0.895)]))
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in table}) == 1
+    assert table[2].startswith("| *category recency* |")
+    assert "| 0.8600 | 0.8600 |" in table[3]
+    assert table[4].startswith("| dnn | dice | yes | 0.8100 ± 0.0141 | 0.8100 ± 0.0141 | 0.5000 ± 0.0000 |")
+    assert "1,500 | 30 | 10 | 2.0 | 1.0 |" in table[4]
+    assert "0.8950 suspicious" in table[5]
+    assert "**Suspicious**: din dice" in text
+    assert "din dice, match features on: +0.0900 AUC against dnn, +6.4 deviations" in text
+
+
+def test_a_failed_trial_is_told_and_counts_for_no_mean() -> None:
+    failed = TrialResult(key="x", trial=Trial(variant=DNN, seed=3), failure="the training loss is nan")
+    text = render_markdown(report([result(DNN, 1, 0.8), failed]))
+    assert "Failed: dnn dice, match features on, seed 3: the training loss is nan" in text
+    assert "| dnn | dice | yes | 0.8000 |" in text
+
+
+def test_the_csv_has_a_line_a_trial() -> None:
+    failed = TrialResult(key="x", trial=Trial(variant=DNN, seed=3), failure="nan, alas")
+    rows = list(csv.DictReader(render_csv([result(DNN, 1, 0.8), failed]).splitlines()))
+    assert rows[0]["auc_contemporaneous"] == "0.8"
+    assert rows[0]["failure"] == ""
+    assert (rows[1]["auc_contemporaneous"], rows[1]["failure"]) == ("", "nan, alas")
+
+
+def test_the_plot_is_a_picture_that_shows_every_variant(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    prelu = DNN.model_copy(update={"activation": "prelu", "match_features": False})
+    few = report([result(DNN, 1, 0.8)])
+    many = report([result(DNN, 1, 0.8), result(prelu, 1, 0.7), result(DIN, 1, 0.9), result(DIN, 2, 0.91)])
+    for name, each in (("few", few), ("many", many)):
+        plot(each, str(tmp_path / f"{name}.png"))
+    pictures = [imread(tmp_path / f"{name}.png") for name in ("few", "many")]
+    assert pictures[1].shape[0] > pictures[0].shape[0]
+    # The second activation has a colour of its own.
+    orange = np.array([0xD5, 0x5E, 0x00]) / 255
+    found = [(np.abs(picture[..., :3] - orange).max(axis=-1) < 0.02).any() for picture in pictures]
+    assert found == [False, True]

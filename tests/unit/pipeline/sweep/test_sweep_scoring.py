@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.config import ModelConfig
+from models.contract import Ranker
+from models.impression import (
+    CANDIDATE_ITEM_ID,
+    CONTEMPORANEOUS,
+    HISTORY_ITEM_ID,
+    INDEX_OF,
+    LABEL,
+    NEGATIVE_SET,
+    REQUEST_FEATURES,
+    UNIFORM,
+    USER_ID,
+)
+from models.registry import build_model
+from pipeline.sweep.scoring import Pairs, metrics, score, score_with_shuffled_histories
+
+LENGTH = 4
+
+
+def _example(user: int, negative_set: str, history: list[int], candidates: list[int]) -> tf.train.Example:
+    example = tf.train.Example()
+    feature = example.features.feature
+    feature[USER_ID].int64_list.value.append(user)
+    feature[NEGATIVE_SET].bytes_list.value.append(negative_set.encode())
+    feature[LABEL].int64_list.value.extend([1] + [0] * (len(candidates) - 1))
+    for name in REQUEST_FEATURES:
+        values = history if name.startswith("history") else candidates
+        values = [1 + value % 4 for value in values] if "behavior" in name or "category" in name else values
+        feature[name].int64_list.value.extend(values)
+        if name in INDEX_OF:
+            feature[INDEX_OF[name]].int64_list.value.extend(values)
+    return example
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Users 1..20, two impressions each, the item of a user's history being its id."""
+    paths = []
+    for number in range(2):
+        paths.append(str(tmp_path / f"part-{number}.gz"))
+        with tf.io.TFRecordWriter(paths[-1], options="GZIP") as writer:
+            for user in range(1 + number, 21, 2):
+                writer.write(_example(user, UNIFORM, [user] * 3, [5, 6]).SerializeToString())
+                writer.write(_example(user, CONTEMPORANEOUS, [user] * 6, [7, 8, 9]).SerializeToString())
+    return paths
+
+
+@pytest.fixture
+def model() -> Ranker:
+    return build_model(ModelConfig(name="dnn", embedding_dim=4), 30, 10, history_length=LENGTH)
+
+
+def test_every_pair_is_scored_once(files: list[str], model: Ranker) -> None:
+    pairs = score(model, files, LENGTH)
+    assert len(pairs.logit) == 20 * (2 + 3)
+    assert sorted(set(pairs.user.tolist())) == list(range(1, 21))
+    assert pairs.label.sum() == 40
+    result = metrics(pairs)
+    assert {name: m.pairs for name, m in result.items()} == {UNIFORM: 40, CONTEMPORANEOUS: 60}
+
+
+def test_a_pairs_score_is_the_models_own(files: list[str], model: Ranker) -> None:
+    pairs = score(model, files, LENGTH)
+    row = np.flatnonzero((pairs.user == 3) & (pairs.negative_set == UNIFORM.encode()))
+    example = _example(3, UNIFORM, [3] * 3, [5, 6]).features.feature
+    inputs = {
+        name: tf.constant([list(example[name].int64_list.value)], tf.int64)
+        for name in (*REQUEST_FEATURES, *INDEX_OF.values())
+    }
+    np.testing.assert_allclose(pairs.logit[row], model(inputs).logits[0].numpy(), atol=1e-6)
+
+
+def test_shuffled_histories_are_those_of_other_users(files: list[str]) -> None:
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    class Spy(tf.Module):
+        def __call__(self, inputs: dict[str, tf.Tensor], training: bool) -> object:
+            def note(history: np.ndarray, candidates: np.ndarray) -> np.float32:
+                seen.append((history, candidates))
+                return np.float32(0)
+
+            zero = tf.numpy_function(note, [inputs[HISTORY_ITEM_ID], inputs[CANDIDATE_ITEM_ID]], tf.float32)
+            scores = tf.cast(inputs[CANDIDATE_ITEM_ID], tf.float32) + zero
+            return type("Output", (), {"logits": tf.ensure_shape(scores, [None, None])})
+
+    pairs = score_with_shuffled_histories(Spy(), files, LENGTH, CONTEMPORANEOUS)  # type: ignore[arg-type]
+    owners = np.concatenate([history[:, 0] for history, _ in seen])
+    users = pairs.user.reshape(-1, 3)[:, 0]
+    assert len(users) == 20
+    assert (owners != users).all()
+    assert sorted(owners) == sorted(users)
+    assert set(pairs.negative_set.tolist()) == {CONTEMPORANEOUS.encode()}
+
+
+def test_log_loss_is_that_of_the_probability() -> None:
+    logit = np.array([0.3, -2.0, 40.0, -40.0], np.float32)
+    label = np.array([1, 0, 1, 0])
+    pairs = Pairs(np.array([b"uniform"] * 4), np.array([1, 1, 2, 2]), label, logit)
+    probability = 1 / (1 + np.exp(-logit.astype(np.float64)))
+    expected = -np.log(np.where(label > 0, probability, 1 - probability)).mean()
+    assert metrics(pairs)["uniform"].log_loss == pytest.approx(expected, abs=1e-9)
+    assert metrics(pairs)["uniform"].gauc == 1.0

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from models.bert4rec import BERT4Rec
+from models.caser import Caser
 from models.config import ModelConfig
 from models.contract import Ranker
+from models.dien import DIEN
 from models.din import DIN
 from models.dnn import DNN
+from models.gru4rec import GRU4Rec
+from models.lstm import LSTM
+from models.rnn import RNN
+from models.transformer4rec import Transformer4Rec
 
 MODELS: dict[str, type[Ranker]] = {
     "dnn": DNN,
+    "rnn": RNN,
+    "lstm": LSTM,
+    "gru4rec": GRU4Rec,
+    "transformer4rec": Transformer4Rec,
+    "caser": Caser,
     "din": DIN,
+    "dien": DIEN,
+    "bert4rec": BERT4Rec,
 }
 
 

@@ -1,0 +1,120 @@
+"""BERT4Rec: a bidirectional encoder trained to fill in masked events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import keras
+import tensorflow as tf
+
+from models.contract import Ranker
+from models.impression import FIRST_KNOWN_INDEX
+from models.layers.embedding import EmbeddedImpression
+from models.layers.interaction import StateAndProduct
+from models.layers.transformer import events_from_the_end, transformer_blocks
+
+CLOZE_LOSS: Final = "cloze"
+
+
+class BERT4Rec(Ranker):
+    """Cloze over the history, and a score from the state at [mask] (Sun et al., CIKM 2019, arXiv 1904.06690).
+
+    Tokens are [item; category; behaviour; age] projected to W channels plus a learned position, counted from the end.
+    [mask] is a vector of its own, outside the item table. To score, [mask] stands behind the last event; its state
+    sees no candidate, so it is encoded once for all of them, and the head gets it and the candidate.
+
+    Cloze (section 3.6), in training, in a pass of its own: a share rho of the events is replaced by [mask], at
+    least one, or only the last one; the true item is predicted from the state there by softmax over
+    GELU(h W + b) E^T plus a bias of each item (eq. 7), E being the item table. Items without an index of their own
+    cannot be predicted and do not count. The softmax is over the true item and ``bert4rec.cloze_negatives`` items
+    drawn uniformly from the vocabulary, the true one among them left out; log Q of a uniform draw is the same for
+    all, so it cancels.
+    """
+
+    def build_encoder(self, width: int, context_width: int) -> int:
+        """Creates tokens' projection, positions, [mask], blocks and the cloze's output layer."""
+        tokens = self.config.transformer.width
+        init = keras.initializers.RandomNormal(stddev=0.05)
+        self.event_token = keras.layers.Dense(tokens, name="event_token")
+        self.event_token.build((None, width + context_width))
+        self.positions = self.add_weight(shape=(self.history_length + 1, tokens), initializer=init, name="positions")
+        self.mask_token = self.add_weight(shape=(tokens,), initializer=init, name="mask_token")
+        self.blocks = transformer_blocks(self.config)
+        self.interaction = StateAndProduct(name="interaction")
+        self.interaction.build(tokens, width)
+        if self.config.bert4rec.cloze_weight:
+            self.cloze_output = keras.layers.Dense(self.config.embedding_dim, name="cloze_output")
+            self.cloze_output.build((None, tokens))
+            self.item_bias = self.add_weight(
+                shape=(self.embedding.item_indices,), initializer="zeros", name="item_bias"
+            )
+        return self.interaction.width
+
+    def encode(self, embedded: EmbeddedImpression, training: bool) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+        """[B, N, W + D]."""
+        # One more step, so that there is a place behind the last event of the longest history.
+        mask = tf.pad(embedded.event_mask, [[0, 0], [0, 1]])
+        position = events_from_the_end(mask)
+        tokens = self.event_token(tf.concat([embedded.events, embedded.event_context], axis=-1))
+        tokens = tf.pad(tokens, [[0, 0], [0, 1], [0, 0]])
+        behind_the_last = position == 0
+        states = self.states(tokens, position, behind_the_last, mask | behind_the_last, training)
+        state = tf.reduce_sum(states * tf.cast(behind_the_last, states.dtype)[..., None], axis=1)
+        encoded = self.interaction(state, embedded.candidates)
+        weight = self.config.bert4rec.cloze_weight
+        if not training or not weight:
+            return encoded, {}
+        masked = self.draw_masked(mask, position)
+        states = self.states(tokens, position, masked, mask, training)
+        items = tf.pad(embedded.event_item_indices, [[0, 0], [0, 1]])
+        return encoded, {CLOZE_LOSS: weight * self.cloze_loss(states, masked, items)}
+
+    def states(
+        self, tokens: tf.Tensor, position: tf.Tensor, masked: tf.Tensor, real: tf.Tensor, training: bool
+    ) -> tf.Tensor:
+        """The encoder: tokens [B, T, W], [mask] put where ``masked`` [B, T] holds -> states [B, T, W]."""
+        x = tf.where(masked[..., None], tf.cast(self.mask_token, tokens.dtype), tokens)
+        place = tf.clip_by_value(position, 0, self.history_length)
+        x += tf.cast(tf.gather(tf.convert_to_tensor(self.positions), place), tokens.dtype)
+        for block in self.blocks:
+            x = block(x, real, training=training)
+        return x
+
+    def draw_masked(self, mask: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        """Which real events are masked: mask and position [B, T] -> [B, T] bool, at least one a history."""
+        settings = self.config.bert4rec
+        draw = tf.where(mask, tf.random.uniform(tf.shape(mask)), 2.0)
+        lowest = tf.reduce_min(draw, axis=1, keepdims=True)
+        masked = (draw < settings.mask_share) | (draw == lowest)
+        last_only = tf.random.uniform([tf.shape(mask)[0], 1]) < settings.last_only_share
+        return tf.where(last_only, position == 1, masked) & mask
+
+    def cloze_loss(self, states: tf.Tensor, masked: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """Mean cross-entropy of each impression over its masked events of known items.
+
+        Args:
+          states: [B, T, W].
+          masked: [B, T] bool.
+          items: [B, T] int64, rows of the item table.
+
+        Returns:
+          [B] float32; 0 where nothing counts.
+        """
+        counts = masked & (items >= FIRST_KNOWN_INDEX)
+        row = tf.where(counts)[:, 0]
+        true = tf.boolean_mask(items, counts)
+        output = tf.cast(tf.nn.gelu(self.cloze_output(tf.boolean_mask(states, counts))), tf.float32)
+        known = self.embedding.item_indices - FIRST_KNOWN_INDEX
+        drawn = tf.random.uniform(
+            [min(self.config.bert4rec.cloze_negatives, known)], FIRST_KNOWN_INDEX, FIRST_KNOWN_INDEX + known, tf.int64
+        )
+        table, bias = tf.convert_to_tensor(self.embedding.event_items), tf.convert_to_tensor(self.item_bias)
+        of_true = tf.reduce_sum(output * tf.cast(tf.gather(table, true), tf.float32), axis=1) + tf.gather(bias, true)
+        of_drawn = tf.matmul(output, tf.cast(tf.gather(table, drawn), tf.float32), transpose_b=True)
+        of_drawn = tf.where(drawn == true[:, None], tf.float32.min, of_drawn + tf.gather(bias, drawn))
+        loss = tf.reduce_logsumexp(tf.concat([of_true[:, None], of_drawn], axis=1), axis=1) - of_true
+        batch = tf.shape(masked)[0]
+        total = tf.math.unsorted_segment_sum(loss, row, batch)
+        number = tf.math.unsorted_segment_sum(tf.ones_like(loss), row, batch)
+        return total / tf.maximum(number, 1.0)

@@ -1,0 +1,102 @@
+"""DIEN: Deep Interest Evolution Network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import keras
+import tensorflow as tf
+
+from models.contract import Ranker
+from models.impression import PADDING_ID
+from models.layers.embedding import EmbeddedImpression
+from models.layers.numeric import masked_softmax
+from models.layers.pooling import for_each_candidate, masked_mean
+from models.layers.recurrent import AttentionalGRU, cut, longest
+
+AUXILIARY_LOSS: Final = "next_event"
+
+
+class DIEN(Ranker):
+    """Interests extracted by a GRU and evolved towards each candidate (Zhou et al., AAAI 2019, arXiv 1809.03672).
+
+    Extractor: h_t = GRU(e_t), with H = D so that <h_t, e_{t+1}> is defined. Evolution: a_t = softmax_t(h_t W v) over
+    the real steps (eq. 9) and an AUGRU (:class:`AttentionalGRU`) over h_t, read after the last step. The extractor
+    and the AUGRU's input projection are computed once for all candidates; the evolution itself depends on the
+    candidate and runs once for each. E holds h'_T, h'_T projected times v (see ``StateAndProduct``), and the mean of
+    the history's context.
+
+    Auxiliary loss (eq. 6): -(1/n) sum_t [log sigma(<h_t, e_{t+1}>) + log(1 - sigma(<h_t, n_{t+1}>))], in training,
+    over real t+1. n is another event of the batch whose item is not in the user's history; where the draw gives
+    none, the step does not count.
+    """
+
+    def build_encoder(self, width: int, context_width: int) -> int:
+        """Creates extractor, attention and evolution."""
+        units = self.config.recurrent.units
+        self.extractor = keras.layers.GRU(width, return_sequences=True, reset_after=True)
+        self.extractor.build((None, None, width + context_width))
+        self.attention = keras.layers.Dense(width, use_bias=False, name="attention")
+        self.attention.build((None, width))
+        self.evolution = AttentionalGRU(units, name="evolution")
+        self.evolution.build(width)
+        self.projection = keras.layers.Dense(width, use_bias=False, name="projection")
+        self.projection.build((None, units))
+        return units + width + context_width
+
+    def encode(self, embedded: EmbeddedImpression, training: bool) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+        """[B, N, H + D + C]."""
+        steps = longest(embedded.event_mask)
+        events = tf.concat([embedded.events, embedded.event_context], axis=-1)
+        interests = self.extractor(cut(events, steps), training=training)
+        mask = cut(embedded.event_mask[..., None], steps)[..., 0]
+        weights = self.attention_of(interests, mask, embedded.candidates)
+        evolved = self.evolution(interests, weights)
+        context = for_each_candidate(masked_mean(embedded.event_context, embedded.event_mask), embedded.candidates)
+        encoded = tf.concat([evolved, self.projection(evolved) * embedded.candidates, context], axis=-1)
+        weight = self.config.dien.auxiliary_weight
+        if not training or not weight:
+            return encoded, {}
+        loss = next_event_loss(interests, cut(embedded.events, steps), mask, cut_ids(embedded.event_item_ids, steps))
+        return encoded, {AUXILIARY_LOSS: weight * loss}
+
+    def attention_of(self, interests: tf.Tensor, mask: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        """a_t of each candidate: interests [B, T, H], mask [B, T], candidates [B, N, D] -> [B, N, T]; 0 at padding."""
+        scores = tf.einsum("btd,bnd->bnt", self.attention(interests), candidates)
+        return masked_softmax(scores, mask[:, None, :])
+
+
+def cut_ids(ids: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+    """[B, T] ids to [B, steps], padded with ``PADDING_ID``."""
+    return cut(ids[..., None], steps)[..., 0]
+
+
+def next_event_loss(states: tf.Tensor, events: tf.Tensor, mask: tf.Tensor, item_ids: tf.Tensor) -> tf.Tensor:
+    """DIEN's auxiliary loss of each impression.
+
+    Args:
+      states: [B, T, D], h_t.
+      events: [B, T, D], e_t; zero at padding.
+      mask: [B, T] bool.
+      item_ids: [B, T] int64, ``PADDING_ID`` at padding.
+
+    Returns:
+      [B] float32; 0 where no step counts.
+    """
+    real_events = tf.concat([tf.boolean_mask(events, mask), tf.zeros_like(events[0, :1])], axis=0)
+    real_ids = tf.concat([tf.boolean_mask(item_ids, mask), [PADDING_ID]], axis=0)
+    count = tf.maximum(tf.shape(real_ids)[0] - 1, 1)
+    # One random shift along the real events of the batch: a draw that padding has no part in.
+    shift = tf.random.uniform([], 1, tf.maximum(count, 2), tf.int32)
+    rank = tf.reshape(tf.cumsum(tf.reshape(tf.cast(mask, tf.int32), [-1])), tf.shape(mask)) - 1
+    drawn = tf.math.floormod(rank + shift, count)
+    negatives, negative_ids = tf.gather(real_events, drawn), tf.gather(real_ids, drawn)
+    of_the_user = tf.reduce_any(negative_ids[:, :, None] == item_ids[:, None, :], axis=2)
+    counts = (mask & ~of_the_user & (negative_ids != PADDING_ID))[:, 1:]
+
+    states, positives, negatives = (tf.cast(x, tf.float32) for x in (states[:, :-1], events[:, 1:], negatives[:, 1:]))
+    loss = tf.nn.softplus(-tf.reduce_sum(states * positives, axis=2))
+    loss += tf.nn.softplus(tf.reduce_sum(states * negatives, axis=2))
+    steps = tf.reduce_sum(tf.cast(counts, tf.float32), axis=1)
+    return tf.reduce_sum(tf.where(counts, loss, 0.0), axis=1) / tf.maximum(steps, 1.0)

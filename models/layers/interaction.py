@@ -1,0 +1,29 @@
+"""How one state of the history, the same for all candidates, meets each of them."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from models.layers.pooling import for_each_candidate
+
+
+@keras.saving.register_keras_serializable("ctr")
+class StateAndProduct(keras.layers.Layer):
+    """[s; (W s) * v]: the state, and its projection into the candidates' space times the candidate.
+
+    The product is not in the papers of the models that use it. They end in a dot product of state and candidate,
+    whose terms it hands to the head one by one.
+    """
+
+    def build(self, state_width: int, candidate_width: int) -> None:
+        """Creates W [state_width, candidate_width]."""
+        self.projection = keras.layers.Dense(candidate_width, use_bias=False)
+        self.projection.build((None, state_width))
+        self.width = state_width + candidate_width
+        self.built = True
+
+    def call(self, state: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        """State [B, S] and candidates [B, N, D] -> [B, N, S + D]."""
+        product = self.projection(state)[:, None, :] * candidates
+        return tf.concat([for_each_candidate(state, candidates), product], axis=-1)

@@ -230,21 +230,21 @@ def _generate(options: argparse.Namespace) -> int:
         if not equals:
             raise ConfigError(f"--dirt {assignment!r}: expected KIND=AMOUNT, e.g. duplicate=49")
         amounts[kind] = yaml.safe_load(amount)
-    _generate_log(options.output, options.users, options.seed, amounts)
+    shop = {name: getattr(options, name) for name in ("items", "categories") if getattr(options, name) is not None}
+    _generate_log(options.output, users=options.users, seed=options.seed, dirt=amounts, **shop)
     return OK
 
 
-def _generate_log(path: str, users: int, seed: int, dirt: dict[str, Any]) -> None:
+def _generate_log(path: str, **settings: Any) -> None:
     from pydantic import ValidationError
 
     from generator.behavior_log import GeneratorConfig, generate
 
     try:
-        config = GeneratorConfig.model_validate({"users": users, "seed": seed, "dirt": dirt})
+        config = GeneratorConfig.model_validate(settings)
         os.makedirs(os.path.dirname(absolute(path)), exist_ok=True)
         summary = generate(config, Path(path))
     except ValidationError as error:
-        # A union such as "count or share" gives a problem for each of its types, below the field's own name.
         lines = [f"{'.'.join(map(str, p['loc'][:2]))}: {p['msg']} (got {p['input']!r})" for p in error.errors()]
         raise ConfigError("\n".join(lines)) from error
     except (ValueError, OSError) as error:
@@ -271,7 +271,7 @@ def _demo(options: argparse.Namespace) -> int:
     log = os.path.join(options.output, "log", f"{options.users}-users-seed-{options.seed}.csv")
     # The same log again would be a new file to the cache, and the whole pipeline would run again.
     if not os.path.exists(log):
-        _generate_log(log, options.users, options.seed, {})
+        _generate_log(log, users=options.users, seed=options.seed)
     config = load_preset("demo").with_overrides({"data": log, "output": absolute(options.output)})
     code = _train(config)
     if code != OK:
@@ -455,11 +455,16 @@ def _add_generate(commands: Any) -> None:
         """\
 example:
   python -m pipeline generate --users 3000 --seed 7 --output log.csv.gz
+  python -m pipeline generate --users 20000 --categories 300 --output small-shop.csv
   python -m pipeline generate --output dirty.csv --dirt duplicate=49 --dirt unknown_behavior=0.001 --crlf
 """,
     )
     parser.add_argument("--users", type=int, default=3000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="default: %(default)s")
+    parser.add_argument("--items", type=int, help="catalogue size; default: 4.2 a user, at least 1,500,000")
+    parser.add_argument(
+        "--categories", type=int, help="default: 9439; with fewer, which category follows which can be learnt from less"
+    )
     parser.add_argument("--output", metavar="FILE", required=True, help="a .csv or .csv.gz")
     parser.add_argument(
         "--dirt",

@@ -47,7 +47,7 @@ class BERT4Rec(Ranker):
             self.cloze_output = keras.layers.Dense(self.config.embedding_dim, name="cloze_output")
             self.cloze_output.build((None, tokens))
             self.item_bias = self.add_weight(
-                shape=(self.embedding.item_indices,), initializer="zeros", name="item_bias"
+                shape=(self.embedding.item_indices,), initializer="zeros", autocast=False, name="item_bias"
             )
         return self.interaction.width
 

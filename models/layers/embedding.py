@@ -74,7 +74,8 @@ class ImpressionEmbedding(keras.layers.Layer):
         init = keras.initializers.RandomNormal(stddev=0.05)
 
         def table(rows: int, name: str, columns: int = dim) -> tf.Variable:
-            return self.add_weight(shape=(rows, columns), initializer=init, name=name)
+            # Under mixed precision Keras would cast the whole table at each step: the rows are cast after the lookup.
+            return self.add_weight(shape=(rows, columns), initializer=init, autocast=False, name=name)
 
         self.categories = table(self.category_indices, "categories")
         self.event_categories = self.categories

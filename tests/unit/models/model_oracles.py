@@ -52,17 +52,21 @@ def embedding_oracle(model: Ranker, inputs: Inputs, row: int) -> tuple[np.ndarra
     table = model.embedding
     length = int((inputs[HISTORY_ITEM_ID][row].numpy() > 0).sum())
     value = {name: tensor[row].numpy() for name, tensor in inputs.items()}
-    items, categories = table.items.numpy(), table.categories.numpy()
-    ages = np.floor(np.log2(value[HISTORY_AGE][:length])).astype(int).clip(0, 21)
-    events = np.concatenate(
-        [items[value[HISTORY_ITEM_INDEX][:length]], categories[value[HISTORY_CATEGORY_INDEX][:length]]], axis=1
-    )
-    context = np.concatenate(
-        [table.behaviors.numpy()[value[HISTORY_BEHAVIOR][:length]], table.ages.numpy()[ages]], axis=1
-    )
-    candidates = np.concatenate(
-        [items[value[CANDIDATE_ITEM_INDEX]], categories[value[CANDIDATE_CATEGORY_INDEX]]], axis=1
-    )
+    config, real = model.config, slice(length)
+
+    def ids(item_table: str, category_table: str, item: str, category: str) -> np.ndarray:
+        parts = [getattr(table, item_table).numpy()[value[item]]] if config.item_embedding else []
+        return np.concatenate([*parts, getattr(table, category_table).numpy()[value[category]]], axis=1)
+
+    prefix = "event_" if config.separate_history_embedding else ""
+    events = ids(f"{prefix}items", f"{prefix}categories", HISTORY_ITEM_INDEX, HISTORY_CATEGORY_INDEX)[real]
+    candidates = ids("items", "categories", CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGORY_INDEX)
+    parts = [np.zeros((length, 0))]
+    if config.behavior_embedding:
+        parts.append(table.behaviors.numpy()[value[HISTORY_BEHAVIOR][real]])
+    if config.age_embedding:
+        parts.append(table.ages.numpy()[np.floor(np.log2(value[HISTORY_AGE][real])).astype(int).clip(0, 21)])
+    context = np.concatenate(parts, axis=1)
     return events, context, candidates
 
 
@@ -81,3 +85,11 @@ def model_oracle(
 
 def mean(x: np.ndarray) -> np.ndarray:
     return x.mean(axis=0) if len(x) else np.zeros(x.shape[1])
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    """Over the last axis; nothing for no values."""
+    if not x.shape[-1]:
+        return x
+    exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from model_oracles import build, mean, mlp_oracle, model_oracle, scores
 
+from models.config import ModelConfig
 from models.contract import Ranker
 from models.impression import (
     HISTORY_FEATURES,
@@ -16,7 +18,7 @@ from models.impression import (
     UNKNOWN_INDEX,
 )
 from models.layers.embedding import age_bucket
-from models.registry import MODELS
+from models.registry import MODELS, build_model
 
 Inputs = dict[str, tf.Tensor]
 ACTIVATIONS = ["relu", "prelu", "dice", "mish"]
@@ -88,16 +90,68 @@ class TestEveryModel:
         @tf.function
         def step() -> tf.Tensor:
             with tf.GradientTape() as tape:
-                logits = model(inputs, training=True).logits
-                loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
+                output = model(inputs, training=True)
+                loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=output.logits))
+                auxiliary = [tf.reduce_mean(each) for each in output.auxiliary_losses.values()]
+                total = tf.add_n([loss, *auxiliary])
             optimizer.apply_gradients(
-                zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
+                zip(tape.gradient(total, model.trainable_variables), model.trainable_variables, strict=True)
             )
             return loss
 
         optimizer.build(model.trainable_variables)
         losses = [float(step()) for _ in range(40)]
         assert losses[-1] < 0.8 * losses[0]
+
+    @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+    def test_half_precision_stays_finite(self, name: str, policy: str, make_inputs: Callable[..., Inputs]) -> None:
+        inputs = make_inputs([0, 1, 6, 6], width=6)
+        keras.config.set_dtype_policy(policy)
+        try:
+            model = build(name)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        assert model.embedding(inputs).events.dtype == policy.removeprefix("mixed_")
+        for weight in model.embedding.trainable_variables:
+            # Embeddings of a size that products and sums of half precision have to bear.
+            weight.assign(weight * 100.0)
+        with tf.GradientTape() as tape:
+            output = model(inputs, training=True)
+            losses = [output.logits, *output.auxiliary_losses.values()]
+            total = tf.add_n([tf.reduce_sum(each) for each in losses])
+        assert {each.dtype for each in losses} == {tf.float32}
+        assert np.isfinite(total.numpy())
+        for weight, gradient in zip(
+            model.trainable_variables, tape.gradient(total, model.trainable_variables), strict=True
+        ):
+            assert np.isfinite(tf.convert_to_tensor(gradient).numpy()).all(), weight.path
+        assert np.isfinite(scores(model, inputs)).all()
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"behavior_embedding": False, "age_embedding": False, "separate_history_embedding": True},
+            {"dropout": 0.3, "match_features": False, "transformer": {"layers": 2}},
+        ],
+        ids=str,
+    )
+    def test_settings_build_and_train(
+        self, name: str, settings: dict[str, object], make_inputs: Callable[..., Inputs]
+    ) -> None:
+        inputs = make_inputs([0, 3, 6], width=6)
+        model = build(name, **settings)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(inputs, training=True).logits)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        assert np.isfinite(loss.numpy())
+        assert sum(gradient is not None for gradient in gradients) > len(gradients) // 2
+
+    def test_the_configuration_makes_the_same_model_again(self, name: str) -> None:
+        model = build(name, embedding_dim=6, activation="prelu")
+        config = ModelConfig.model_validate_json(model.config.model_dump_json())
+        assert config == model.config
+        again = build_model(config, 50, 12, history_length=6)
+        assert [(w.name, w.shape) for w in again.variables] == [(w.name, w.shape) for w in model.variables]
 
     def test_unknown_items_are_drawn_in_training_only(self, name: str, make_inputs: Callable[..., Inputs]) -> None:
         inputs = make_inputs([4, 4], width=4)
@@ -110,9 +164,22 @@ class TestEveryModel:
         assert np.abs(scores(model, inputs) - scores(model, unknown)).max() > 1e-4
 
 
-def test_dnn_against_numpy(make_inputs: Callable[..., Inputs]) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"item_embedding": False},
+        {"separate_history_embedding": True},
+        {"separate_history_embedding": True, "item_embedding": False},
+        {"behavior_embedding": False},
+        {"age_embedding": False},
+        {"behavior_embedding": False, "age_embedding": False},
+    ],
+    ids=str,
+)
+def test_dnn_against_numpy(settings: dict[str, bool], make_inputs: Callable[..., Inputs]) -> None:
     inputs = make_inputs([0, 1, 4, 6], width=6)
-    model = build("dnn", activation="relu")
+    model = build("dnn", activation="relu", **settings)
 
     def encode(events: np.ndarray, context: np.ndarray, _: np.ndarray) -> np.ndarray:
         return np.concatenate([mean(events), mean(context)])

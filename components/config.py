@@ -113,6 +113,8 @@ class TrainingConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] = 256
     """Impressions of one step over all replicas together."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    """Of the computation; weights, moments and logits are float32 always."""
     early_stopping_patience: Annotated[int, Field(ge=1)] = 2
     """Epochs without a better validation AUC before training stops; the best epoch's weights are kept."""
     max_validation_impressions: Annotated[int, Field(ge=1)] = 200_000

@@ -20,6 +20,7 @@ from components.config import TrainingConfig
 from components.trainer.metrics import auc_of_histogram, score_histogram
 from models.contract import Ranker
 from models.impression import CANDIDATE_ITEM_ID, PADDING_ID
+from models.loss_scale import DynamicLossScale
 from models.losses import pointwise_cross_entropy
 from models.optimizers import LazyAdam
 
@@ -61,6 +62,7 @@ class Trainer:
         with strategy.scope():
             self.optimizer = LazyAdam(learning_rate, row_decay)
             self.optimizer.build(model.trainable_variables)
+            self.loss_scale = DynamicLossScale() if model.compute_dtype == "float16" else None
         self._train_steps = tf.function(self._train_steps_eagerly)
         self._validation_step = tf.function(self._validation_step_eagerly, reduce_retracing=True)
 
@@ -126,7 +128,11 @@ class Trainer:
             objective = loss / tf.maximum(global_pairs, 1.0)
             for auxiliary in output.auxiliary_losses.values():
                 objective += tf.reduce_sum(auxiliary) / tf.maximum(global_impressions, 1.0)
+            if self.loss_scale is not None:
+                objective = self.loss_scale.scaled(objective)
         gradients = tape.gradient(objective, self.model.trainable_variables)
+        if self.loss_scale is not None:
+            gradients = self.loss_scale.unscale(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
         return tf.stack([loss, pairs, impressions])
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -17,6 +18,16 @@ from models.config import ModelConfig
 from models.contract import Ranker
 from models.impression import FIRST_KNOWN_INDEX
 from models.registry import build_model
+
+
+@contextlib.contextmanager
+def _policy(name: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 class Trained(NamedTuple):
@@ -66,7 +77,7 @@ def train(
         history_length=history_length,
         limit=training.max_validation_impressions,
     )
-    with strategy.scope():
+    with strategy.scope(), _policy(training.precision):
         model = build_model(
             model_config,
             item_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(ITEM_VOCABULARY),

@@ -1,0 +1,21 @@
+"""Loads exported models in a process that knows nothing of this project, and prints their scores as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    with np.load(folder / "inputs.npz", allow_pickle=False) as stored:
+        inputs = {name: tf.constant(stored[name]) for name in stored.files}
+    scores = {
+        export.name: tf.saved_model.load(str(export)).score(inputs).numpy().tolist()
+        for export in sorted(path for path in folder.iterdir() if path.is_dir())
+    }
+    assert not any(name.partition(".")[0] in ("models", "components") for name in sys.modules)
+    print(json.dumps(scores))

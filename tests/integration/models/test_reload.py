@@ -1,0 +1,70 @@
+"""Every model with every activation scores the same after save and reload in a fresh process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.config import ActivationName, ModelConfig
+from models.contract import Ranker
+from models.impression import INDEX_OF, REQUEST_FEATURES
+from models.registry import MODELS, build_model
+
+LENGTHS = (0, 1, 4, 6)
+
+
+def _inputs() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    real = np.arange(6)[None, :] < np.array(LENGTHS)[:, None]
+    inputs = {
+        name: rng.integers(1, 5, real.shape) * real if name.startswith("history") else rng.integers(1, 5, (4, 3))
+        for name in REQUEST_FEATURES
+    }
+    return inputs | {index: np.where(inputs[name] > 0, inputs[name] + 1, 0) for name, index in INDEX_OF.items()}
+
+
+class Scorer(tf.Module):
+    def __init__(self, model: Ranker) -> None:
+        super().__init__()
+        self.model = model
+        names = (*REQUEST_FEATURES, *INDEX_OF.values())
+        self.score = tf.function(
+            lambda inputs: self.model(inputs, training=False).logits,
+            input_signature=[{name: tf.TensorSpec([None, None], tf.int64, name) for name in names}],
+        )
+
+
+@pytest.mark.slow
+def test_scores_survive_in_a_fresh_process(tmp_path: Path) -> None:
+    arrays = _inputs()
+    inputs = {name: tf.constant(value, tf.int64) for name, value in arrays.items()}
+    expected = {}
+    for name in MODELS:
+        for activation in get_args(ActivationName):
+            model = build_model(
+                ModelConfig(name=name, activation=activation, embedding_dim=4, hidden_units=(6,)), 10, 10, 6
+            )
+            # Moves Dice's statistics and slopes off what a model that has lost them would start with.
+            model(inputs, training=True)
+            for weight in model.trainable_variables:
+                weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.1))
+            key = f"{name}-{activation}"
+            tf.saved_model.save(Scorer(model), str(tmp_path / key))
+            expected[key] = model(inputs).logits.numpy()
+    np.savez(tmp_path / "inputs.npz", **{name: value.astype("int64") for name, value in arrays.items()})
+    script = Path(__file__).with_name("reload_process.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    scores = json.loads(done.stdout.splitlines()[-1])
+    assert set(scores) == set(expected)
+    for key, value in expected.items():
+        np.testing.assert_allclose(scores[key], value, atol=1e-6, err_msg=key)
+        assert np.ptp(value) > 1e-4, key

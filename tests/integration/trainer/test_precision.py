@@ -1,0 +1,63 @@
+"""Training in half precision, through the loop that the pipeline uses."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from training_process import batches
+
+from components.config import TrainingConfig
+from components.trainer.fit import Trainer, fit
+from models.config import ModelConfig
+from models.contract import Ranker
+from models.loss_scale import FIRST_SCALE
+from models.registry import MODELS, build_model
+
+
+def model_of(name: str, policy: str) -> Ranker:
+    keras.utils.set_random_seed(1)
+    keras.config.set_dtype_policy(policy)
+    try:
+        return build_model(ModelConfig(name=name, embedding_dim=4), 10, 10, history_length=4)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_learns(name: str, policy: str) -> None:
+    model = model_of(name, policy)
+    data = batches(rows=128, batch_size=32)
+    trainer = Trainer(model, tf.distribute.get_strategy(), learning_rate=1e-2, row_decay=1e-3)
+    epochs = fit(trainer, data, data, TrainingConfig(epochs=4, early_stopping_patience=4))
+    losses = [epoch.train_loss for epoch in epochs]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    assert all(np.isfinite(weight).all() and weight.dtype == np.float32 for weight in model.get_weights())
+
+
+def test_an_overflow_is_survived_and_answered_by_a_smaller_scale() -> None:
+    data = batches(rows=64, batch_size=32)
+    trainer = Trainer(model_of("dnn", "mixed_float16"), tf.distribute.get_strategy(), learning_rate=1e-2)
+    assert trainer.loss_scale is not None
+    # A scale that no gradient of this model can bear in float16.
+    trainer.loss_scale.scale.assign(2.0**40)
+    first, _ = trainer.train_epoch(tf.distribute.get_strategy().experimental_distribute_dataset(data))
+    assert trainer.loss_scale.scale.numpy() == 2.0**38
+    for _ in range(15):
+        last, _ = trainer.train_epoch(tf.distribute.get_strategy().experimental_distribute_dataset(data))
+    assert trainer.loss_scale.scale.numpy() < 2.0**34
+    assert last < first
+    assert all(np.isfinite(weight).all() for weight in trainer.model.get_weights())
+
+
+def test_only_float16_needs_a_scale() -> None:
+    for policy, needed in (("float32", False), ("mixed_bfloat16", False), ("mixed_float16", True)):
+        trainer = Trainer(model_of("dnn", policy), tf.distribute.get_strategy(), learning_rate=1e-2)
+        assert (trainer.loss_scale is not None) is needed
+        if needed:
+            assert trainer.loss_scale is not None
+            assert trainer.loss_scale.scale.numpy() == FIRST_SCALE

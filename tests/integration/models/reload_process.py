@@ -13,9 +13,7 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     with np.load(folder / "inputs.npz", allow_pickle=False) as stored:
         inputs = {name: tf.constant(stored[name]) for name in stored.files}
-    scores = {
-        export.name: tf.saved_model.load(str(export)).score(inputs).numpy().tolist()
-        for export in sorted(path for path in folder.iterdir() if path.is_dir())
-    }
+    loaded = {path.name: tf.saved_model.load(str(path)) for path in sorted(folder.iterdir()) if path.is_dir()}
+    scores = {name: model.score(inputs).numpy().tolist() for name, model in loaded.items()}
     assert not any(name.partition(".")[0] in ("models", "components") for name in sys.modules)
     print(json.dumps(scores))

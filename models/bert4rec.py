@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from models.contract import Ranker
 from models.impression import FIRST_KNOWN_INDEX
+from models.layers.dense import Dense
 from models.layers.embedding import EmbeddedImpression
 from models.layers.interaction import StateAndProduct
 from models.layers.transformer import events_from_the_end, transformer_blocks
@@ -36,7 +37,7 @@ class BERT4Rec(Ranker):
         """Creates tokens' projection, positions, [mask], blocks and the cloze's output layer."""
         tokens = self.config.transformer.width
         init = keras.initializers.RandomNormal(stddev=0.05)
-        self.event_token = keras.layers.Dense(tokens, name="event_token")
+        self.event_token = Dense(tokens, name="event_token")
         self.event_token.build((None, width + context_width))
         self.positions = self.add_weight(shape=(self.history_length + 1, tokens), initializer=init, name="positions")
         self.mask_token = self.add_weight(shape=(tokens,), initializer=init, name="mask_token")
@@ -44,7 +45,7 @@ class BERT4Rec(Ranker):
         self.interaction = StateAndProduct(name="interaction")
         self.interaction.build(tokens, width)
         if self.config.bert4rec.cloze_weight:
-            self.cloze_output = keras.layers.Dense(self.config.embedding_dim, name="cloze_output")
+            self.cloze_output = Dense(self.config.embedding_dim, name="cloze_output")
             self.cloze_output.build((None, tokens))
             self.item_bias = self.add_weight(
                 shape=(self.embedding.item_indices,), initializer="zeros", autocast=False, name="item_bias"

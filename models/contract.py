@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from models.config import ModelConfig
 from models.impression import REQUEST_FEATURES
+from models.layers.dense import Dense
 from models.layers.embedding import EmbeddedImpression, ImpressionEmbedding
 from models.layers.match import MATCH_FEATURE_NAMES, match_features
 from models.layers.mlp import MLP
@@ -49,7 +50,7 @@ class Ranker(keras.Model, abc.ABC):
         self.history_length = history_length
         self.embedding = ImpressionEmbedding(config, item_indices, category_indices, name="embedding")
         self.head = MLP(config.hidden_units, config.activation, config.dropout, name="head")
-        self.logit = keras.layers.Dense(1, name="logit")
+        self.logit = Dense(1, name="logit")
         self.embedding.build()
         encoded_width = self.build_encoder(self.embedding.width, self.embedding.context_width)
         head_width = encoded_width + self.embedding.width + len(MATCH_FEATURE_NAMES) * config.match_features

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from models.contract import Ranker
 from models.impression import PADDING_ID
+from models.layers.dense import Dense
 from models.layers.embedding import EmbeddedImpression
 from models.layers.numeric import masked_softmax
 from models.layers.pooling import for_each_candidate, masked_mean
@@ -37,11 +38,11 @@ class DIEN(Ranker):
         units = self.config.recurrent.units
         self.extractor = keras.layers.GRU(width, return_sequences=True, reset_after=True)
         self.extractor.build((None, None, width + context_width))
-        self.attention = keras.layers.Dense(width, use_bias=False, name="attention")
+        self.attention = Dense(width, use_bias=False, name="attention")
         self.attention.build((None, width))
         self.evolution = AttentionalGRU(units, name="evolution")
         self.evolution.build(width)
-        self.projection = keras.layers.Dense(width, use_bias=False, name="projection")
+        self.projection = Dense(width, use_bias=False, name="projection")
         self.projection.build((None, units))
         return units + width + context_width
 

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from models.contract import Ranker
+from models.layers.dense import Dense
 from models.layers.embedding import EmbeddedImpression
 from models.layers.numeric import masked_softmax
 from models.layers.pooling import for_each_candidate, masked_mean
@@ -19,40 +20,44 @@ class Transformer4Rec(Ranker):
 
     The tokens are the history and the target, each [item; category; behaviour; position] projected to W channels. A
     position is the time from the event to the target, bucketed: the age embedding; without it, the number of events
-    from the end. All tokens attend to all. E is the target's token after the last block and the mean of the history's
-    tokens: BST flattens all tokens, which needs histories of one length.
+    from the end. All tokens attend to all. E is the target's token after the last block, and the mean of the history's
+    context. (BST flattens the tokens of all steps, which needs histories of one length.)
 
-    In full the attention runs once for each candidate, since the history's tokens see the target. Of the first block
-    the history's attention to itself is the same for all candidates and computed once: with logits s_t of the history
-    and s_v of the target, softmax over both is (1 - g) softmax(s_t) and g, g = sigmoid(s_v - logsumexp(s_t)), exactly.
-    Later blocks (``transformer.layers`` above 1) are computed for each candidate.
+    Of the last block only the target's row is read, so only that is computed. In the blocks before it the history's
+    tokens see the target, so these run once for each candidate (``transformer.layers`` above 1), but for what the
+    first of them has in common: with logits s_t to the history and s_v to the target, softmax over both is
+    (1 - g) softmax(s_t) and g, g = sigmoid(s_v - logsumexp(s_t)), exactly. With one block the history's keys and
+    values are computed once for all candidates.
     """
 
     def build_encoder(self, width: int, context_width: int) -> int:
         """Creates tokens' projection, positions and blocks."""
         tokens = self.config.transformer.width
-        self.event_token = keras.layers.Dense(tokens, name="event_token")
+        self.event_token = Dense(tokens, name="event_token")
         self.event_token.build((None, width + context_width))
-        self.target_token = keras.layers.Dense(tokens, name="target_token")
+        self.target_token = Dense(tokens, name="target_token")
         self.target_token.build((None, width))
         if not self.config.age_embedding:
             self.positions = self.add_weight(
                 shape=(self.history_length, tokens), initializer=keras.initializers.RandomNormal(0.05), name="positions"
             )
         self.blocks = transformer_blocks(self.config)
-        return 2 * tokens + context_width
+        return tokens + context_width
 
     def encode(self, embedded: EmbeddedImpression, training: bool) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
-        """[B, N, 2 W + C]."""
+        """[B, N, W + C]."""
         history, target = self.tokens(embedded)
-        history, target = attend_with_targets(self.blocks[0], history, target, embedded.event_mask, training)
-        real = tf.repeat(embedded.event_mask[:, None, :], tf.shape(target)[1], axis=1)
-        if len(self.blocks) > 1:
-            history, target = self._later_blocks(history, target, real, training)
-        weight = tf.cast(real, history.dtype)[..., None]
-        mean = tf.reduce_sum(history * weight, axis=2) / tf.maximum(tf.reduce_sum(weight, axis=2), 1)
+        # From here on [B, 1 or N, T, W]: what all candidates share stands once.
+        history = history[:, None]
+        for number, block in enumerate(self.blocks):
+            last = number == len(self.blocks) - 1
+            attended = attend_from_target(block, history, target, embedded.event_mask)
+            if not last:
+                next_history = attend_from_history(block, history, target, embedded.event_mask)
+                history = block.finish(history, next_history, training)
+            target = block.finish(target, attended, training)
         context = for_each_candidate(masked_mean(embedded.event_context, embedded.event_mask), embedded.candidates)
-        return tf.concat([target, mean, context], axis=-1), {}
+        return tf.concat([target, context], axis=-1), {}
 
     def tokens(self, embedded: EmbeddedImpression) -> tuple[tf.Tensor, tf.Tensor]:
         """The history's [B, T, W] and the targets' [B, N, W]."""
@@ -62,55 +67,59 @@ class Transformer4Rec(Ranker):
             history += tf.cast(tf.gather(tf.convert_to_tensor(self.positions), position), history.dtype)
         return history, self.target_token(embedded.candidates)
 
-    def _later_blocks(
-        self, history: tf.Tensor, target: tf.Tensor, real: tf.Tensor, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        batch, candidates, steps = tf.unstack(tf.shape(real))
-        flat = [batch * candidates, steps + 1]
-        x = tf.reshape(tf.concat([history, target[:, :, None, :]], axis=2), [*flat, self.config.transformer.width])
-        real = tf.reshape(tf.pad(real, [[0, 0], [0, 0], [0, 1]], constant_values=True), flat)
-        for block in self.blocks[1:]:
-            x = block(x, real, training=training)
-        x = tf.reshape(x, [batch, candidates, steps + 1, self.config.transformer.width])
-        return x[:, :, :-1], x[:, :, -1]
 
-
-def attend_with_targets(
-    block: TransformerBlock, history: tf.Tensor, target: tf.Tensor, mask: tf.Tensor, training: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """A block over [history; target] for each target, the history's part computed once.
+def attend_from_target(block: TransformerBlock, history: tf.Tensor, target: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """What each target takes from [history; itself].
 
     Args:
-      block: the block.
-      history: [B, T, W], the same for all targets.
+      block: whose attention it is.
+      history: [B, 1 or N, T, W].
       target: [B, N, W].
       mask: [B, T] bool.
-      training: whether dropout is on.
 
     Returns:
-      The tokens after the block: of the history [B, N, T, W], of the target [B, N, W].
+      [B, N, heads, W / heads].
+    """
+    query, own_key, own_value = block.project(target)
+    _, key, value = block.project(history)
+    scale = (block.width // block.heads) ** -0.5
+    own_score = tf.reduce_sum(query * own_key, axis=-1, keepdims=True)
+    if history.shape[1] == 1:
+        scores = tf.einsum("bnhd,bthd->bnht", query, key[:, 0])
+    else:
+        scores = tf.einsum("bnhd,bnthd->bnht", query, key)
+    real = mask[:, None, None, :]
+    own = tf.ones([tf.shape(mask)[0], 1, 1, 1], tf.bool)
+    weights = masked_softmax(tf.concat([scores, own_score], -1) * scale, tf.concat([real, own], -1))
+    if history.shape[1] == 1:
+        taken = tf.einsum("bnht,bthd->bnhd", weights[..., :-1], value[:, 0])
+    else:
+        taken = tf.einsum("bnht,bnthd->bnhd", weights[..., :-1], value)
+    return taken + weights[..., -1:] * own_value
+
+
+def attend_from_history(block: TransformerBlock, history: tf.Tensor, target: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """What each event takes from [history; target], the part without the target computed once where it is shared.
+
+    Args:
+      block: whose attention it is.
+      history: [B, 1 or N, T, W].
+      target: [B, N, W].
+      mask: [B, T] bool.
+
+    Returns:
+      [B, N, T, heads, W / heads].
     """
     query, key, value = block.project(history)
-    target_query, target_key, target_value = block.project(target)
-    real = mask[:, None, None, :]
-
-    scores = tf.cast(block.scores(query, key), tf.float32)
-    attended = tf.einsum("bhqk,bkhd->bqhd", masked_softmax(tf.cast(scores, value.dtype), real), value)
-    scores = tf.where(real, scores, tf.float32.min)
-    # Without a maximum below, a history of no steps would give -inf, and its gradient NaN.
-    total = tf.reduce_logsumexp(tf.pad(scores, [[0, 0]] * 3 + [[0, 1]], constant_values=tf.float32.min), axis=-1)
-    to_target = tf.cast(block.scores(query, target_key), tf.float32)
-    gate = tf.cast(tf.sigmoid(to_target - total[..., None]), value.dtype)
-    gate = tf.transpose(gate, [0, 3, 2, 1])[..., None]
-    # [B, N, T, heads, d]: from what the history gives towards the target's value.
-    history_attended = attended[:, None] + gate * (target_value[:, :, None] - attended[:, None])
-
-    of_history = block.scores(target_query, key)
-    of_itself = tf.einsum("bnhd,bnhd->bhn", target_query, target_key) * (block.width // block.heads) ** -0.5
-    own = tf.ones([tf.shape(mask)[0], 1, 1, 1], tf.bool)
-    weights = masked_softmax(tf.concat([of_history, of_itself[..., None]], -1), tf.concat([real, own], -1))
-    target_attended = tf.einsum("bhnk,bkhd->bnhd", weights[..., :-1], value)
-    target_attended += tf.transpose(weights[..., -1], [0, 2, 1])[..., None] * target_value
-
-    history_out = block.finish(history[:, None], history_attended, training)
-    return history_out, block.finish(target, target_attended, training)
+    _, target_key, target_value = block.project(target)
+    scale = (block.width // block.heads) ** -0.5
+    scores = tf.einsum("bnqhd,bnkhd->bnhqk", query, key) * scale
+    real = mask[:, None, None, None, :]
+    taken = tf.einsum("bnhqk,bnkhd->bnqhd", masked_softmax(scores, real), value)
+    scores = tf.where(real, tf.cast(scores, tf.float32), tf.float32.min)
+    # Without a value beside them, the scores of a history of no steps would give -inf, and NaN as its gradient.
+    total = tf.reduce_logsumexp(tf.pad(scores, [[0, 0]] * 4 + [[0, 1]], constant_values=tf.float32.min), axis=-1)
+    # [B, N, T, heads]: from what the history gives towards the target's value.
+    to_target = tf.cast(tf.reduce_sum(query * target_key[:, :, None], axis=-1) * scale, tf.float32)
+    gate = tf.cast(tf.sigmoid(to_target - tf.transpose(total, [0, 1, 3, 2])), value.dtype)[..., None]
+    return taken + gate * (target_value[:, :, None] - taken)

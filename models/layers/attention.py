@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from models.config import ModelConfig
 from models.layers.activations import make_activation
+from models.layers.dense import Dense, rows_matmul
 from models.layers.embedding import EmbeddedImpression
 from models.layers.mlp import MLP
 
@@ -29,7 +30,7 @@ class LocalActivationUnit(keras.layers.Layer):
         self.config = config
         self.first_activation = make_activation(config.activation)
         self.rest = MLP(config.attention_units[1:], config.activation)
-        self.output_weight = keras.layers.Dense(1)
+        self.output_weight = Dense(1)
 
     def build(self, width: int, context_width: int) -> None:
         """Creates the weights for events of ``width`` and contexts of ``context_width`` channels."""
@@ -51,9 +52,9 @@ class LocalActivationUnit(keras.layers.Layer):
         of_event, of_target, of_difference, of_product, of_context = tf.split(
             kernel, [self.width] * 4 + [self.context_width], axis=0
         )
-        history_part = events @ (of_event + of_difference) + embedded.event_context @ of_context
-        target_part = candidates @ (of_target - of_difference) + tf.cast(self.bias, events.dtype)
-        product_part = (events[:, None] * candidates[:, :, None]) @ of_product
+        history_part = rows_matmul(events, of_event + of_difference) + rows_matmul(embedded.event_context, of_context)
+        target_part = rows_matmul(candidates, of_target - of_difference) + tf.cast(self.bias, events.dtype)
+        product_part = rows_matmul(events[:, None] * candidates[:, :, None], of_product)
         hidden = product_part + history_part[:, None] + target_part[:, :, None]
         mask = embedded.event_mask[:, None, :] & embedded.candidate_mask[:, :, None]
         hidden = self.first_activation(hidden, training=training, valid=mask)

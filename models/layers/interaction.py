@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from models.layers.dense import Dense
 from models.layers.pooling import for_each_candidate
 
 
@@ -18,7 +19,7 @@ class StateAndProduct(keras.layers.Layer):
 
     def build(self, state_width: int, candidate_width: int) -> None:
         """Creates W [state_width, candidate_width]."""
-        self.projection = keras.layers.Dense(candidate_width, use_bias=False)
+        self.projection = Dense(candidate_width, use_bias=False)
         self.projection.build((None, state_width))
         self.width = state_width + candidate_width
         self.built = True

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from models.config import ActivationName
 from models.layers.activations import make_activation
+from models.layers.dense import Dense
 
 
 @keras.saving.register_keras_serializable("ctr")
@@ -28,7 +29,7 @@ class MLP(keras.layers.Layer):
         self.units = tuple(units)
         self.activation = activation
         self.rate = dropout
-        self.dense = [keras.layers.Dense(width, kernel_initializer="glorot_normal") for width in self.units]
+        self.dense = [Dense(width, kernel_initializer="glorot_normal") for width in self.units]
         self.activations = [make_activation(activation) for _ in self.units]
         self.dropout = keras.layers.Dropout(dropout)
 

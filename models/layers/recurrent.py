@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from models.layers.dense import rows_matmul
+
 
 def state_at_last_event(states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """The state after the last real step.
@@ -67,13 +69,13 @@ class AttentionalGRU(keras.layers.Layer):
         Returns:
           [B, N, H].
         """
-        projected = x @ tf.cast(self.kernel, x.dtype) + tf.cast(self.bias, x.dtype)
+        projected = rows_matmul(x, tf.cast(self.kernel, x.dtype)) + tf.cast(self.bias, x.dtype)
         recurrent = tf.cast(self.recurrent_kernel, x.dtype)
         batch, candidates = tf.unstack(tf.shape(attention)[:2])
 
         def step(state: tf.Tensor, at: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             inputs, weight = at
-            hidden = tf.reshape(tf.reshape(state, [-1, self.units]) @ recurrent, [batch, candidates, 3 * self.units])
+            hidden = rows_matmul(state, recurrent)
             inputs = inputs[:, None, :]
             gates = tf.sigmoid(inputs[..., : 2 * self.units] + hidden[..., : 2 * self.units])
             update, reset = tf.split(gates, 2, axis=-1)

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from models.config import ModelConfig
+from models.layers.dense import Dense
 from models.layers.numeric import masked_softmax
 
 
@@ -25,10 +26,10 @@ class TransformerBlock(keras.layers.Layer):
         self.heads, self.width, self.feed_forward, self.rate = heads, width, feed_forward, dropout
         self.dropout = keras.layers.Dropout(dropout)
         self.query, self.key, self.value, self.output_weight = (
-            keras.layers.Dense(width, name=name) for name in ("query", "key", "value", "output")
+            Dense(width, name=name) for name in ("query", "key", "value", "output")
         )
-        self.inner = keras.layers.Dense(feed_forward, activation="relu", name="inner")
-        self.outer = keras.layers.Dense(width, name="outer")
+        self.inner = Dense(feed_forward, activation="relu", name="inner")
+        self.outer = Dense(width, name="outer")
         self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="attention_norm")
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
 

@@ -1,0 +1,235 @@
+"""Training speed and size against DeepCTR's DIN, DIEN and BST: same data, shapes and batch, in the same run.
+
+Both sides train on the same random pairs: items and categories of one vocabulary, histories of 1 to 50 events,
+embedding dimension 16, batches of 256 pairs (here 128 impressions of 2 candidates), DeepCTR's default widths
+(MLP 256-128-64, DIN's attention 80-40, BST with 8 heads and an inner width of 4 x 32), Adam. Each side is a process
+of its own that has compiled and warmed up; then they take turns, and the median of their rounds counts.
+
+Rows: "same inputs" has item and category alone on both sides and, as DeepCTR's DIEN without negatives, no auxiliary
+loss. "as shipped" is this project's default: behaviour and age of each event, match features, unknown items, and
+DIEN's auxiliary loss, which the peer's numbers do not have.
+
+DeepCTR needs environments of its own, one a TensorFlow version (its DIEN fails on 2.15):
+
+    python3.10 -m venv peer-2.15 && peer-2.15/bin/pip install -r benchmarks/deepctr_2.15.txt
+    python3.10 -m venv peer-2.10 && peer-2.10/bin/pip install -r benchmarks/deepctr_2.10.txt
+    .venv/bin/python benchmarks/deepctr_training.py --peer-2.15 peer-2.15/bin/python --peer-2.10 peer-2.10/bin/python
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+ITEMS, CATEGORIES, LENGTH, DIM, PAIRS_A_BATCH = 20_000, 1_000, 50, 16, 256
+PAIRS = 128 * PAIRS_A_BATCH
+THREADS = 2
+MODELS = {"din": "2.15", "dien": "2.10", "transformer4rec": "2.10"}
+"""Ours -> the TensorFlow that DeepCTR's counterpart runs on."""
+
+
+def make_data() -> dict[str, np.ndarray]:
+    """[n] targets and [n, 50] histories of items and categories from 1, lengths, and labels; pairs 2k and 2k + 1
+    share their history."""
+    rng = np.random.default_rng(0)
+    length = np.repeat(rng.integers(1, LENGTH + 1, PAIRS // 2), 2)
+    real = np.arange(LENGTH)[None, :] < length[:, None]
+    history = np.repeat(rng.integers(1, ITEMS, (PAIRS // 2, LENGTH)), 2, axis=0) * real
+    item = rng.integers(1, ITEMS, PAIRS)
+    return {
+        "item": item,
+        "category": 1 + item % (CATEGORIES - 1),
+        "history_item": history,
+        "history_category": np.where(real, 1 + history % (CATEGORIES - 1), 0),
+        "length": length,
+        "label": (np.arange(PAIRS) % 2 == 0).astype("float32"),
+    }
+
+
+def peer(name: str) -> tuple[Callable[[], None], int, int]:
+    """DeepCTR's model: a function that trains on all pairs once, all parameters, and those outside embeddings."""
+    from deepctr.feature_column import SparseFeat, VarLenSparseFeat
+    from deepctr.models import BST, DIEN, DIN
+
+    data = make_data()
+    target = [SparseFeat("item", ITEMS, DIM), SparseFeat("category", CATEGORIES, DIM)]
+    history = [
+        VarLenSparseFeat(
+            SparseFeat(f"hist_{name}", size, DIM, embedding_name=name), maxlen=LENGTH, length_name="seq_length"
+        )
+        for name, size in (("item", ITEMS), ("category", CATEGORIES))
+    ]
+    columns, behaviours = target + history, ["item", "category"]
+    if name == "din":
+        model = DIN(columns, behaviours)
+    elif name == "dien":
+        model = DIEN(columns, behaviours, gru_type="AUGRU", use_negsampling=False)
+    else:
+        model = BST(columns, behaviours)
+    inputs = {
+        "item": data["item"],
+        "category": data["category"],
+        "hist_item": data["history_item"],
+        "hist_category": data["history_category"],
+        "seq_length": data["length"],
+    }
+    model.compile("adam", "binary_crossentropy")
+    embeddings = sum(int(np.prod(w.shape)) for w in model.weights if "embedding" in w.name and "/" in w.name)
+
+    def epoch() -> None:
+        model.fit(inputs, data["label"], batch_size=PAIRS_A_BATCH, epochs=1, verbose=0, shuffle=False)
+
+    return epoch, model.count_params(), model.count_params() - embeddings
+
+
+def ours(name: str, as_shipped: bool) -> tuple[Callable[[], None], int, int]:
+    """This project's model through its own training loop; returns as :func:`peer` does."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import tensorflow as tf
+
+    from components.trainer.fit import Trainer
+    from models import impression as names
+    from models.config import ModelConfig
+    from models.registry import build_model
+
+    settings: dict[str, Any] = {"transformer": {"heads": 8, "width": 2 * DIM, "feed_forward": 8 * DIM}}
+    if not as_shipped:
+        settings |= dict.fromkeys(("match_features", "behavior_embedding", "age_embedding"), False)
+        settings |= {"item_unknown_rate": 0.0, "embedding_l2": 0.0, "dien": {"auxiliary_weight": 0.0}}
+    config = ModelConfig(
+        name=name,  # type: ignore[arg-type]
+        embedding_dim=DIM,
+        hidden_units=(256, 128, 64),
+        attention_units=(80, 40),
+        recurrent={"units": 2 * DIM},  # type: ignore[arg-type]
+        **settings,
+    )
+    data = make_data()
+    rows = slice(None, None, 2)
+    real = data["history_item"][rows] > 0
+    inputs = {
+        names.HISTORY_ITEM_ID: data["history_item"][rows],
+        names.HISTORY_CATEGORY_ID: data["history_category"][rows],
+        names.HISTORY_BEHAVIOR: real.astype("int64"),
+        names.HISTORY_AGE: np.where(real, (LENGTH - np.arange(LENGTH))[None, :] * 600, 0),
+        names.CANDIDATE_ITEM_ID: data["item"].reshape(-1, 2),
+        names.CANDIDATE_CATEGORY_ID: data["category"].reshape(-1, 2),
+    }
+    inputs |= {index: inputs[raw] for raw, index in names.INDEX_OF.items()}
+    model = build_model(config, ITEMS, CATEGORIES, LENGTH)
+    trainer = Trainer(model, tf.distribute.get_strategy(), 1e-3, config.embedding_l2)
+    batches = tf.data.Dataset.from_tensor_slices((inputs, data["label"].reshape(-1, 2)))
+    batches = batches.batch(PAIRS_A_BATCH // 2, drop_remainder=True).cache().prefetch(tf.data.AUTOTUNE)
+    parameters = model.count_params()
+
+    def epoch() -> None:
+        trainer.train_epoch(batches)
+
+    return epoch, parameters, parameters - model.embedding.count_params()
+
+
+def child(side: str, name: str, seconds: float) -> None:
+    """Answers each line on standard input with the pairs a second of a round of at least ``seconds``."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    epoch, parameters, dense = peer(name) if side == "peer" else ours(name, as_shipped=side == "shipped")
+    epoch()
+    print(f"READY {parameters} {dense}", flush=True)
+    for _ in sys.stdin:
+        start, pairs = time.perf_counter(), 0
+        while (passed := time.perf_counter() - start) < seconds:
+            epoch()
+            pairs += PAIRS
+        print(f"RATE {pairs / passed}", flush=True)
+
+
+class Side:
+    """A child process and what it said."""
+
+    def __init__(self, python: str, side: str, name: str, seconds: float) -> None:
+        command = [python, __file__, "--child", side, name, "--seconds", str(seconds)]
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+        self.rates: list[float] = []
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        self._questions = cast(IO[str], self._process.stdin)
+        self._answers = cast(IO[str], self._process.stdout)
+        self.parameters, self.dense = (int(word) for word in self._answer("READY"))
+
+    def round(self) -> None:
+        """Trains for a round and keeps its rate."""
+        self._questions.write("go\n")
+        self._questions.flush()
+        self.rates.append(float(self._answer("RATE")[0]))
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._questions.close()
+        self._process.wait()
+
+    def _answer(self, word: str) -> list[str]:
+        for line in self._answers:
+            if line.startswith(word):
+                return line.split()[1:]
+        raise RuntimeError(f"the process ended before it said {word}: {' '.join(map(str, self._process.args))}")
+
+
+def compare(name: str, peer_python: str, rounds: int, seconds: float) -> list[str]:
+    """Rows of the table for one model."""
+    theirs = Side(peer_python, "peer", name, seconds)
+    sides = {kind: Side(sys.executable, kind, name, seconds) for kind in ("same", "shipped")}
+    for _ in range(rounds):
+        for side in (theirs, *sides.values()):
+            side.round()
+    rows = []
+    for kind, side in sides.items():
+        ratio = statistics.median(a / b for a, b in zip(side.rates, theirs.rates, strict=True))
+        rows.append(
+            f"| {name} | {'same inputs' if kind == 'same' else 'as shipped'} | {statistics.median(side.rates):,.0f} "
+            f"| {statistics.median(theirs.rates):,.0f} | {ratio:.2f} | {side.parameters:,} ({side.dense:,}) "
+            f"| {theirs.parameters:,} ({theirs.dense:,}) |"
+        )
+    for side in (theirs, *sides.values()):
+        side.close()
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-2.15", dest="peer_215", help="Python of the environment with TensorFlow 2.15")
+    parser.add_argument("--peer-2.10", dest="peer_210", help="Python of the environment with TensorFlow 2.10")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a round; default: %(default)s")
+    parser.add_argument("--child", nargs=2, metavar=("SIDE", "MODEL"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.child:
+        child(*options.child, options.seconds)
+        return
+    pythons = {"2.15": options.peer_215, "2.10": options.peer_210}
+    print("| model | | pairs/s | DeepCTR, pairs/s | ratio | parameters (outside embeddings) | DeepCTR, likewise |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, version in MODELS.items():
+        if pythons[version]:
+            print("\n".join(compare(name, pythons[version], options.rounds, options.seconds)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -57,6 +57,7 @@ def make_data() -> dict[str, np.ndarray]:
 
 def peer(name: str) -> tuple[Callable[[], None], int, int]:
     """DeepCTR's model: a function that trains on all pairs once, all parameters, and those outside embeddings."""
+    import tensorflow as tf
     from deepctr.feature_column import SparseFeat, VarLenSparseFeat
     from deepctr.models import BST, DIEN, DIN
 
@@ -72,6 +73,8 @@ def peer(name: str) -> tuple[Callable[[], None], int, int]:
     if name == "din":
         model = DIN(columns, behaviours)
     elif name == "dien":
+        # Its recurrence cannot be built eagerly; DeepCTR's own example does the same.
+        tf.compat.v1.disable_eager_execution()
         model = DIEN(columns, behaviours, gru_type="AUGRU", use_negsampling=False)
     else:
         model = BST(columns, behaviours)
@@ -216,6 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-2.15", dest="peer_215", help="Python of the environment with TensorFlow 2.15")
     parser.add_argument("--peer-2.10", dest="peer_210", help="Python of the environment with TensorFlow 2.10")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of a round; default: %(default)s")
     parser.add_argument("--child", nargs=2, metavar=("SIDE", "MODEL"), help=argparse.SUPPRESS)
@@ -226,7 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pythons = {"2.15": options.peer_215, "2.10": options.peer_210}
     print("| model | | pairs/s | DeepCTR, pairs/s | ratio | parameters (outside embeddings) | DeepCTR, likewise |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name, version in MODELS.items():
+    for name in options.models:
+        version = MODELS[name]
         if pythons[version]:
             print("\n".join(compare(name, pythons[version], options.rounds, options.seconds)), flush=True)
 

@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator, model_validator
 
 from models.config import Section
+from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
 
+NegativeSet = Literal["uniform", "same_category", "contemporaneous"]
 BehaviorName = Literal["pv", "cart", "fav", "buy"]
 
 LOG_TIMEZONE = ZoneInfo("Asia/Shanghai")
@@ -52,11 +54,22 @@ class IngestConfig(Section):
     """An event with fewer earlier events of its user becomes no impression."""
     behaviors_as_targets: tuple[BehaviorName, ...] = ("pv", "cart", "fav", "buy")
     """Kinds of event that become positives; histories hold all kinds."""
+    targets: Literal["each", "last"] = "each"
+    """``last``: only each user's last event of all, and the shares of validation and eval are of users, by the time of
+    that event."""
     targets_per_user: Annotated[int, Field(ge=1)] | None = None
     """At most so many impressions of a user in each split, its latest; null keeps all."""
     training_negatives: TrainingNegatives = TrainingNegatives()
     evaluation_negatives: Annotated[int, Field(ge=1, le=100)] = 1
-    """Negatives of an evaluation impression, in each of the three sets."""
+    """Negatives of an evaluation impression, in each of the sets."""
+    evaluation_sets: tuple[NegativeSet, ...] = NEGATIVE_SETS
+    """The gate judges on contemporaneous negatives; without that set, on the first one named here."""
+    flip_labels: bool = False
+    """An impression has one candidate: its positive or, with probability 1/2, its negative."""
+    candidate_in_history: bool = False
+    """A leak of MIMN's protocol, for comparison alone: the candidate stands as the last event of its own history."""
+    catalogue_from: Literal["train", "all"] = "train"
+    """``all`` is a leak of MIMN's protocol: items known from the whole log, as vocabulary and to draw negatives."""
     contemporaneous_events: Annotated[int, Field(ge=1, le=100_000)] = 600
     """A contemporaneous negative is drawn among so many events after the impression."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 2017
@@ -85,9 +98,24 @@ class IngestConfig(Section):
             raise ValueError("window_end must be after window_start")
         if self.validation_share + self.eval_share >= 1:
             raise ValueError("validation_share + eval_share must leave a part to train on (be below 1)")
+        if not self.evaluation_sets or len(set(self.evaluation_sets)) != len(self.evaluation_sets):
+            raise ValueError("evaluation_sets must name at least one set, each once")
+        if self.flip_labels and (self.training_negatives.total != 1 or self.evaluation_negatives != 1):
+            raise ValueError("flip_labels needs 1 negative: training_negatives of 1 in all, evaluation_negatives of 1")
         if self.min_history > self.history_length:
             raise ValueError("min_history cannot exceed history_length")
         return self
+
+    @property
+    def judged_set(self) -> NegativeSet:
+        """The negative set that a model is judged on."""
+        return CONTEMPORANEOUS if CONTEMPORANEOUS in self.evaluation_sets else self.evaluation_sets[0]
+
+    @property
+    def leaks(self) -> tuple[str, ...]:
+        """Settings under which the model is told what it will not know in production."""
+        leaks = {"candidate_in_history": self.candidate_in_history, "catalogue_from": self.catalogue_from == "all"}
+        return tuple(f"ingest.{name}" for name, present in leaks.items() if present)
 
     @property
     def window(self) -> tuple[int, int]:
@@ -115,6 +143,8 @@ class TrainingConfig(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     """Of the computation; weights, moments and logits are float32 always."""
+    choose_epoch_on: Literal["validation", "eval"] = "validation"
+    """``eval`` is a leak of MIMN's protocol: the epoch is chosen on what the model is then judged on."""
     early_stopping_patience: Annotated[int, Field(ge=1)] = 2
     """Epochs without a better validation AUC before training stops; the best epoch's weights are kept."""
     max_validation_impressions: Annotated[int, Field(ge=1)] = 200_000

@@ -69,7 +69,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         examples=data.examples,
         model=model,
         baseline_model=blessed,
-        eval_config=evaluator_config(config.evaluation),
+        eval_config=evaluator_config(config.evaluation, config.ingest.judged_set),
         example_splits=[EVAL_SPLIT],
     )
     pusher = Pusher(

@@ -17,13 +17,14 @@ PREDICTION_KEY: Final = "probability"
 IMPRESSIONS: Final = "example_count"
 
 
-def evaluator_config(evaluation: EvaluationConfig) -> tfma.EvalConfig:
-    """Metrics overall and by negative set; the gate is the AUC on contemporaneous negatives.
+def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORANEOUS) -> tfma.EvalConfig:
+    """Metrics overall and by negative set; the gate is the AUC on one negative set.
 
     Labels and probabilities are [N] in an impression, and make N pairs. For the metrics see
     :class:`components.evaluator.pair_metrics.PairMetrics`; ``example_count`` counts impressions.
 
     Args:
+      judged_set: whose AUC the bounds are for.
       evaluation: the bounds. Without ``compare_with_blessed`` the lower bound of AUC decides alone, as it does
         on a first run, when there is no blessed model.
     """
@@ -37,7 +38,7 @@ def evaluator_config(evaluation: EvaluationConfig) -> tfma.EvalConfig:
             )
         )
     gate = tfma.PerSliceMetricThreshold(
-        slicing_specs=[tfma.SlicingSpec(feature_values={NEGATIVE_SET: CONTEMPORANEOUS})], threshold=threshold
+        slicing_specs=[tfma.SlicingSpec(feature_values={NEGATIVE_SET: judged_set})], threshold=threshold
     )
     metrics = [
         tfma.MetricConfig(

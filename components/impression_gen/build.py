@@ -35,7 +35,7 @@ from components.impression_gen.impressions import build_impressions, make_reques
 from components.impression_gen.log_reader import Source, Task, list_sources, list_tasks, parse_block, read_blocks
 from components.impression_gen.negatives import REQUEST, proposal, propose
 from components.impression_gen.summary import IngestSummary, summarise
-from components.impression_gen.targets import find_targets
+from components.impression_gen.targets import find_targets, last_of_user
 from components.impression_gen.timeline import Timeline, make_timeline
 from components.impression_gen.writer import remove_temporary_files, shard_path, write_shard
 from models.impression import BEHAVIORS, SPLITS
@@ -107,7 +107,8 @@ def run_ingest(
         (_keyed(read[_EVENTS], "Chunks"), _keyed(partitions, "EmptyChunks"))
         | "AllPartitions" >> beam.Flatten()
         | "GroupByPartition" >> beam.GroupByKey()
-        | "SortPartition" >> beam.ParDo(SortPartition()).with_outputs(_DUPLICATES, _SECONDS, _COUNTS, main=_EVENTS)
+        | "SortPartition"
+        >> beam.ParDo(SortPartition(ingest)).with_outputs(_DUPLICATES, _SECONDS, _COUNTS, main=_EVENTS)
     )
     events = _keyed(sorted_partitions[_EVENTS], "Events")
 
@@ -133,7 +134,7 @@ def run_ingest(
     timeline = beam.pvalue.AsSingleton(timeline_json)
     item_counts = (
         events
-        | "CountItems" >> beam.Map(_count_items, timeline)
+        | "CountItems" >> beam.Map(_count_items, ingest, timeline)
         | "MergeItems" >> beam.CombineGlobally(MergeCounts(ITEM_COUNT))
     )
     catalogue = beam.pvalue.AsSingleton(item_counts | "Catalogue" >> beam.Map(_pack_catalogue))
@@ -212,6 +213,9 @@ class ReadAndParse(beam.DoFn):
 class SortPartition(beam.DoFn):
     """(partition, chunks) -> (partition, events in order); duplicates and counts aside."""
 
+    def __init__(self, ingest: IngestConfig) -> None:
+        self._ingest = ingest
+
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Packed | beam.pvalue.TaggedOutput]:
         """Sorts one partition."""
         partition, chunks = element
@@ -219,8 +223,10 @@ class SortPartition(beam.DoFn):
         yield partition, events.tobytes()
         if len(duplicates):
             yield beam.pvalue.TaggedOutput(_DUPLICATES, duplicates.tobytes())
-        seconds = np.ones(len(events), SECOND_COUNT)
-        seconds["second"] = events["timestamp"]
+        # The shares of the splits are of these.
+        counted = events[last_of_user(events)] if self._ingest.targets == "last" else events
+        seconds = np.ones(len(counted), SECOND_COUNT)
+        seconds["second"] = counted["timestamp"]
         yield beam.pvalue.TaggedOutput(_SECONDS, merge_counts(seconds).tobytes())
         yield beam.pvalue.TaggedOutput(_COUNTS, (summary.quarantined_key(quarantine.DUPLICATE), len(duplicates)))
         yield beam.pvalue.TaggedOutput(_COUNTS, (summary.USERS, len(np.unique(events["user"]))))
@@ -360,12 +366,13 @@ def _timeline(packed_seconds: bytes, ingest: IngestConfig, totals: dict[str, int
     return make_timeline(seconds, ingest).to_json()
 
 
-def _count_items(element: Packed, timeline_json: str) -> bytes:
+def _count_items(element: Packed, ingest: IngestConfig, timeline_json: str) -> bytes:
     events = np.frombuffer(element[1], EVENT)
     counts = np.ones(len(events), ITEM_COUNT)
     counts["item"] = events["item"]
     counts["category"] = events["category"]
-    counts["train_events"] = events["timestamp"] < Timeline.from_json(timeline_json).validation_start
+    in_train = events["timestamp"] < Timeline.from_json(timeline_json).validation_start
+    counts["train_events"] = in_train | (ingest.catalogue_from == "all")
     return merge_counts(counts).tobytes()
 
 

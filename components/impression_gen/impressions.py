@@ -18,7 +18,7 @@ from components.impression_gen.summary import NO_NEGATIVE
 from components.impression_gen.targets import Targets, find_targets
 from components.impression_gen.timeline import Timeline
 from models import impression as names
-from models.impression import CONTEMPORANEOUS, EVAL_SPLIT, MIXED, NEGATIVE_SETS, SAME_CATEGORY, SPLITS, UNIFORM
+from models.impression import BEHAVIORS, CONTEMPORANEOUS, EVAL_SPLIT, MIXED, SAME_CATEGORY, SPLITS, UNIFORM
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -48,7 +48,8 @@ def make_requests(events: Records, targets: Targets, ingest: IngestConfig) -> Re
         negatives.draw_hashes(positives, ingest.seed, negatives.EVALUATION_STREAM, CONTEMPORANEOUS),
         negatives.draw_hashes(positives, ingest.seed, negatives.TRAINING_STREAM, CONTEMPORANEOUS),
     )
-    needed = np.where(is_eval, ingest.evaluation_negatives, ingest.training_negatives.contemporaneous)
+    evaluation = ingest.evaluation_negatives if CONTEMPORANEOUS in ingest.evaluation_sets else 0
+    needed = np.where(is_eval, evaluation, ingest.training_negatives.contemporaneous)
     requests["wanted"] = needed + negatives.SPARE_PROPOSALS
     return requests[needed > 0]
 
@@ -74,6 +75,9 @@ class Impressions:
     """[n, 1 + negatives], the positive first."""
     categories: Int64Array
     """[n, 1 + negatives]"""
+    labels: Int64Array
+    """[n, 1 + negatives]"""
+    candidate_in_history: bool = False
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Features as ``models.impression`` defines them, ragged lists, some thousand rows at a time."""
@@ -87,23 +91,32 @@ class Impressions:
         place = np.arange(offsets[-1]) + np.repeat(self.history_start[rows] - offsets[:-1], lengths)
         history = self.events[place]
         age = np.repeat(positive["timestamp"], lengths) - history["timestamp"]
-        items = self.items[rows]
-        label = np.zeros(items.shape, dtype=np.int64)
-        label[:, 0] = 1
+        items, categories = self.items[rows], self.categories[rows]
         n, width = items.shape
         one_each = np.arange(n + 1)
         candidates = np.arange(n + 1) * width
+        events = {
+            names.HISTORY_ITEM_ID: history["item"],
+            names.HISTORY_CATEGORY_ID: history["category"],
+            names.HISTORY_BEHAVIOR: history["behavior"].astype(np.int64),
+            names.HISTORY_AGE: age,
+        }
+        if self.candidate_in_history:
+            alike = np.ones(n, dtype=np.int64)
+            last = (items[:, 0], categories[:, 0], alike * BEHAVIORS["pv"], alike)
+            events = {
+                name: np.insert(values, offsets[1:], value)
+                for (name, values), value in zip(events.items(), last, strict=True)
+            }
+            offsets = offsets + one_each
         columns = {
             names.USER_ID: _lists(one_each, positive["user"]),
             names.TIMESTAMP: _lists(one_each, positive["timestamp"]),
             names.NEGATIVE_SET: _lists(one_each, self.negative_set[rows]),
-            names.HISTORY_ITEM_ID: _lists(offsets, history["item"]),
-            names.HISTORY_CATEGORY_ID: _lists(offsets, history["category"]),
-            names.HISTORY_BEHAVIOR: _lists(offsets, history["behavior"].astype(np.int64)),
-            names.HISTORY_AGE: _lists(offsets, age),
+            **{name: _lists(offsets, values) for name, values in events.items()},
             names.CANDIDATE_ITEM_ID: _lists(candidates, items.ravel()),
-            names.CANDIDATE_CATEGORY_ID: _lists(candidates, self.categories[rows].ravel()),
-            names.LABEL: _lists(candidates, label.ravel()),
+            names.CANDIDATE_CATEGORY_ID: _lists(candidates, categories.ravel()),
+            names.LABEL: _lists(candidates, self.labels[rows].ravel()),
         }
         return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
 
@@ -142,7 +155,7 @@ def build_impressions(
         else:
             sets, lost = draws.mixed(targets.event[rows], answers[rows])
         dropped.update({(split, NO_NEGATIVE[kind]): count for kind, count in lost.items()})
-        impressions[split] = _assemble(events, targets, rows, sets)
+        impressions[split] = _assemble(events, targets, rows, sets, ingest)
     return impressions, dropped
 
 
@@ -181,7 +194,7 @@ class _Draws:
         positives = self._events[rows]
         count = self._ingest.evaluation_negatives
         drawn: _Drawn = {}
-        for kind in NEGATIVE_SETS:
+        for kind in self._ingest.evaluation_sets:
             candidates = Candidates(positives["item"], positives["category"], 1 + count)
             self._add(kind, count, candidates, positives, negatives.EVALUATION_STREAM, answers)
             drawn[kind] = (candidates, candidates.filled == 1 + count)
@@ -199,7 +212,7 @@ class _Draws:
         negatives.draw_from_catalogue(candidates, count, hashes, self._catalogue, pool, users, self._own_log)
 
 
-def _assemble(events: Records, targets: Targets, rows: Int64Array, sets: _Drawn) -> Impressions:
+def _assemble(events: Records, targets: Targets, rows: Int64Array, sets: _Drawn, ingest: IngestConfig) -> Impressions:
     """Joins the sets, positive by positive, without the incomplete impressions."""
     complete = np.stack([done for _, done in sets.values()], axis=1).ravel()
     set_names = np.array([kind.encode() for kind in sets])
@@ -208,12 +221,24 @@ def _assemble(events: Records, targets: Targets, rows: Int64Array, sets: _Drawn)
     def interleaved(values: list[Int64Array]) -> Int64Array:
         return np.stack(values, axis=1).reshape(-1, values[0].shape[1])[complete]
 
+    items = interleaved([candidates.items for candidates, _ in sets.values()])
+    categories = interleaved([candidates.categories for candidates, _ in sets.values()])
+    labels = np.zeros(items.shape, dtype=np.int64)
+    labels[:, :1] = 1
+    if ingest.flip_labels:
+        # One of the two candidates, by a hash that no draw of negatives uses.
+        positives = events[targets.event[repeated]]
+        flipped = negatives.flip_hashes(positives, ingest.seed) % 2 == 1
+        place = np.arange(len(items)), flipped.astype(np.int64)
+        items, categories, labels = (values[place][:, None] for values in (items, categories, labels))
     return Impressions(
         events=events,
         positive=targets.event[repeated],
         history_start=targets.history_start[repeated],
         history_end=targets.history_end[repeated],
         negative_set=np.tile(set_names, len(rows))[complete],
-        items=interleaved([candidates.items for candidates, _ in sets.values()]),
-        categories=interleaved([candidates.categories for candidates, _ in sets.values()]),
+        items=items,
+        categories=categories,
+        labels=labels,
+        candidate_in_history=ingest.candidate_in_history,
     )

@@ -31,6 +31,7 @@ SPARE_PROPOSALS: Final = 5
 TRAINING_STREAM: Final = 0
 EVALUATION_STREAM: Final = 1
 """Hash streams: what training draws says nothing about what evaluation draws."""
+_FLIP_STREAM: Final = 2
 
 REQUEST: Final = np.dtype([("index", "<u4"), ("user", "<i8"), ("timestamp", "<i8"), ("hash", "<u8"), ("wanted", "<u2")])
 """An impression, known by its index among its partition's targets, that wants so many proposals."""
@@ -55,6 +56,11 @@ def draw_hashes(events: Records, seed: int, stream: int, kind: str) -> UInt64Arr
         stream,
         NEGATIVE_SETS.index(kind),
     )
+
+
+def flip_hashes(events: Records, seed: int) -> UInt64Array:
+    """The hash [n] that decides whether an impression [n] shows its positive or its negative."""
+    return hash_columns(seed, events["user"], events["timestamp"], events["item"], events["behavior"], _FLIP_STREAM, 0)
 
 
 class OwnLog:

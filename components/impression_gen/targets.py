@@ -32,12 +32,20 @@ class Targets:
     """(split, reason) -> events that are no target."""
 
 
+def last_of_user(events: Records) -> npt.NDArray[np.bool_]:
+    """Which of a partition's events [m], in order of user and time, are the last of their user."""
+    last = np.ones(len(events), dtype=bool)
+    last[:-1] = events["user"][1:] != events["user"][:-1]
+    return last
+
+
 def find_targets(events: Records, timeline: Timeline, ingest: IngestConfig) -> Targets:
     """Picks the positives of a partition.
 
     An event is a target if its behaviour is one of ``behaviors_as_targets``, at least ``min_history`` events of
     its user are strictly earlier, and it is among the user's latest ``targets_per_user`` such events of its
-    split. The history is the user's latest ``history_length`` events strictly earlier, of any behaviour.
+    split; with ``targets`` "last", if it is the user's last event of all. The history is the user's latest
+    ``history_length`` events strictly earlier, of any behaviour.
 
     Args:
       events: [m] EVENT as ``sort_partition`` orders them.
@@ -58,7 +66,10 @@ def find_targets(events: Records, timeline: Timeline, ingest: IngestConfig) -> T
     enough_history = second_start - user_start >= ingest.min_history
     chosen = np.flatnonzero(right_behavior & enough_history)
     over = chosen[:0]
-    if ingest.targets_per_user is not None and len(chosen):
+    if ingest.targets == "last":
+        last = last_of_user(events)[chosen]
+        chosen, over = chosen[last], chosen[~last]
+    elif ingest.targets_per_user is not None and len(chosen):
         group_ends = (users[chosen][1:] != users[chosen][:-1]) | (splits[chosen][1:] != splits[chosen][:-1])
         last_of_group = np.append(np.flatnonzero(group_ends), len(chosen) - 1)
         group = np.concatenate([[0], np.cumsum(group_ends)])

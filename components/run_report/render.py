@@ -15,7 +15,7 @@ from components.baselines.results import (
 )
 from components.config import EvaluationConfig, IngestConfig
 from components.run_report.report import Report
-from models.impression import CONTEMPORANEOUS, EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
+from models.impression import EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
 
 WIDTH: Final = 100
 
@@ -150,7 +150,8 @@ def _unknown(shares: Iterable[UnknownShare]) -> _Table:
 
 def _gate(report: Report) -> _Table:
     evaluation = EvaluationConfig.model_validate(report.config["evaluation"])
-    bound = f"AUC on {CONTEMPORANEOUS} negatives at least {evaluation.min_auc:.4f}"
+    judged = IngestConfig.model_validate(report.config["ingest"]).judged_set
+    bound = f"AUC on {judged} negatives at least {evaluation.min_auc:.4f}"
     if report.verdict.blessed_metrics:
         bound += f", and at most {evaluation.max_auc_drop:.4f} below the latest blessed model"
     elif evaluation.compare_with_blessed:

@@ -8,8 +8,9 @@ from tfx.proto import trainer_pb2
 
 from components.config import TrainingConfig
 from components.trainer.run_fn import HISTORY_LENGTH_KEY, MODEL_KEY, TRAINING_KEY
+from components.trainer.train import epoch_split
 from models.config import ModelConfig
-from models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
+from models.impression import TRAIN_SPLIT
 
 
 def trainer(
@@ -33,7 +34,7 @@ def trainer(
         examples=examples,
         transform_graph=transform_graph,
         train_args=trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
-        eval_args=trainer_pb2.EvalArgs(splits=[VALIDATION_SPLIT]),
+        eval_args=trainer_pb2.EvalArgs(splits=[epoch_split(training)]),
         custom_config={
             MODEL_KEY: model.model_dump_json(),
             TRAINING_KEY: training.model_dump_json(),

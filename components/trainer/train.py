@@ -16,7 +16,7 @@ from components.trainer.strategy import training_strategy
 from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 from models.config import ModelConfig
 from models.contract import Ranker
-from models.impression import FIRST_KNOWN_INDEX
+from models.impression import EVAL_SPLIT, FIRST_KNOWN_INDEX, VALIDATION_SPLIT
 from models.registry import build_model
 
 
@@ -37,6 +37,11 @@ class Trained(NamedTuple):
     epochs: list[Epoch]
 
 
+def epoch_split(training: TrainingConfig) -> str:
+    """The split that the epoch is chosen on."""
+    return {"validation": VALIDATION_SPLIT, "eval": EVAL_SPLIT}[training.choose_epoch_on]
+
+
 def train(
     model_config: ModelConfig,
     training: TrainingConfig,
@@ -47,7 +52,7 @@ def train(
     history_length: int,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
-    """Trains on the train split and chooses the epoch on the validation split.
+    """Trains on the train split and chooses the epoch on the validation split (or :func:`epoch_split`).
 
     Args:
       model_config: what is trained.

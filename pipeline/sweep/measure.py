@@ -16,16 +16,14 @@ import tensorflow_transform as tft
 
 from components.trainer.export import RANK, export
 from components.trainer.fit import TrainingDiverged
-from components.trainer.train import Trained, train
+from components.trainer.train import Trained, epoch_split, train
 from models.contract import Ranker
 from models.impression import (
     CANDIDATE_FEATURES,
-    CONTEMPORANEOUS,
     EVAL_SPLIT,
     HISTORY_BEHAVIOR,
     REQUEST_FEATURES,
     TRAIN_SPLIT,
-    VALIDATION_SPLIT,
 )
 from pipeline.config import PipelineConfig
 from pipeline.sweep.results import TrialResult
@@ -56,20 +54,21 @@ def measure(trial: Trial, key: str, config: PipelineConfig, transform_graph: str
             settled.training,
             transform=transform,
             train_files=_files(examples, TRAIN_SPLIT),
-            validation_files=_files(examples, VALIDATION_SPLIT),
+            validation_files=_files(examples, epoch_split(settled.training)),
             history_length=history_length,
         )
     except TrainingDiverged as error:
         return TrialResult(key=key, trial=trial, failure=str(error), seconds=time.perf_counter() - start)
+    judged = settled.ingest.judged_set
     eval_files = _files(examples, EVAL_SPLIT)
     sets = metrics(score(trained.model, eval_files, history_length))
-    shuffled = metrics(score_with_shuffled_histories(trained.model, eval_files, history_length, CONTEMPORANEOUS))
+    shuffled = metrics(score_with_shuffled_histories(trained.model, eval_files, history_length, judged))
     export_bytes, p50_ms = _export_and_time(trained.model, transform, history_length)
     result = TrialResult(
         key=key,
         trial=trial,
         sets=sets,
-        shuffled_auc=shuffled[CONTEMPORANEOUS].auc,
+        shuffled_auc=shuffled[judged].auc,
         epochs=len(trained.epochs),
         impressions_per_second=_rate(trained),
         parameters=trained.model.count_params(),

@@ -7,7 +7,7 @@ from typing import Final
 from matplotlib.figure import Figure
 
 from components.baselines.results import CATEGORY_RECENCY, LOGISTIC_REGRESSION
-from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
+from models.impression import NEGATIVE_SETS
 from pipeline.sweep.render import SweepReport
 
 _REFERENCES: Final = {LOGISTIC_REGRESSION: "--", CATEGORY_RECENCY: ":"}
@@ -25,7 +25,7 @@ def plot(report: SweepReport, path: str) -> None:
     sets = [name for name in NEGATIVE_SETS if name in report.baselines.sets]
     models = sorted(
         {v.variant.model for v in report.variants},
-        key=lambda name: max(v.auc[CONTEMPORANEOUS].mean for v in report.variants if v.variant.model == name),
+        key=lambda name: max(v.auc[report.judged_set].mean for v in report.variants if v.variant.model == name),
     )
     activations = list(dict.fromkeys(v.variant.activation for v in report.variants))
     figure = Figure(figsize=(4.2 * len(sets), 1.6 + 0.5 * len(models)), layout="constrained")

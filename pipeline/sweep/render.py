@@ -9,7 +9,7 @@ from typing import Final
 
 from components.baselines.results import BaselineResults
 from models.config import Section
-from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
+from models.impression import NEGATIVE_SETS
 from pipeline.sweep.results import Spread, TrialResult, VariantSummary
 
 SMALLEST_DROP: Final = 0.01
@@ -21,14 +21,16 @@ class SweepReport(Section):
 
     protocol: str
     """How the AUCs were measured, in words."""
+    judged_set: str
+    """The negative set of GAUC, log loss, the exchange of histories and all comparisons."""
     baselines: BaselineResults
     variants: tuple[VariantSummary, ...]
     failures: tuple[TrialResult, ...]
 
 
-def suspicious(variant: VariantSummary) -> bool:
-    """Whether the contemporaneous AUC holds without the user's own history."""
-    return variant.auc[CONTEMPORANEOUS].mean - variant.shuffled_auc.mean < SMALLEST_DROP
+def suspicious(variant: VariantSummary, judged_set: str) -> bool:
+    """Whether the AUC holds without the user's own history."""
+    return variant.auc[judged_set].mean - variant.shuffled_auc.mean < SMALLEST_DROP
 
 
 def render_markdown(report: SweepReport) -> str:
@@ -41,9 +43,9 @@ def render_markdown(report: SweepReport) -> str:
     ]  # fmt: skip
     rows = [
         [f"*{name.replace('_', ' ')}*", "", "", *(_plain(report.baselines.sets[s].auc[name]) for s in sets)]
-        for name in report.baselines.sets[CONTEMPORANEOUS].auc
+        for name in report.baselines.sets[report.judged_set].auc
     ]
-    rows += [_row(variant, sets) for variant in report.variants]
+    rows += [_row(variant, sets, report.judged_set) for variant in report.variants]
     width = len(header)
     lines = [
         report.protocol,
@@ -80,14 +82,14 @@ def render_csv(results: Sequence[TrialResult]) -> str:
     return out.getvalue()
 
 
-def _row(variant: VariantSummary, sets: Sequence[str]) -> list[str]:
+def _row(variant: VariantSummary, sets: Sequence[str], judged_set: str) -> list[str]:
     parameters, embedded, size = variant.parameters, variant.embedding_parameters, variant.export_bytes
     return [
         variant.variant.model,
         variant.variant.activation,
         "yes" if variant.variant.match_features else "no",
         *(_spread(variant.auc[name]) for name in sets),
-        _spread(variant.shuffled_auc) + (" suspicious" if suspicious(variant) else ""),
+        _spread(variant.shuffled_auc) + (" suspicious" if suspicious(variant, judged_set) else ""),
         _spread(variant.gauc) if variant.gauc else "-",
         _spread(variant.log_loss),
         f"{variant.impressions_per_second.mean:,.0f}" if variant.impressions_per_second else "-",
@@ -103,7 +105,7 @@ def _findings(report: SweepReport) -> list[str]:
         f"- **Suspicious**: {variant.variant} loses less than {SMALLEST_DROP} of AUC with another user's history, so "
         "it does not read histories."
         for variant in report.variants
-        if suspicious(variant)
+        if suspicious(variant, report.judged_set)
     ]
     references = {
         (v.variant.activation, v.variant.match_features): v for v in report.variants if v.variant.model == "dnn"
@@ -111,15 +113,15 @@ def _findings(report: SweepReport) -> list[str]:
     for variant in report.variants:
         dnn = references.get((variant.variant.activation, variant.variant.match_features))
         if dnn is not None and dnn is not variant:
-            lines.append(_against(variant, dnn))
+            lines.append(_against(variant, dnn, report.judged_set))
     lines += [
         f"- Failed: {result.trial.variant}, seed {result.trial.seed}: {result.failure}" for result in report.failures
     ]
     return lines
 
 
-def _against(variant: VariantSummary, dnn: VariantSummary) -> str:
-    ours, theirs = variant.auc[CONTEMPORANEOUS], dnn.auc[CONTEMPORANEOUS]
+def _against(variant: VariantSummary, dnn: VariantSummary, judged_set: str) -> str:
+    ours, theirs = variant.auc[judged_set], dnn.auc[judged_set]
     difference = ours.mean - theirs.mean
     deviations = [spread.deviation for spread in (ours, theirs) if spread.deviation is not None]
     text = f"- {variant.variant}: {difference:+.4f} AUC against dnn"

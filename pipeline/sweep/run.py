@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 
 from components.baselines.results import FILE_NAME, BaselineResults
-from models.impression import CONTEMPORANEOUS
 from pipeline.config import PipelineConfig
 from pipeline.layout import Layout
 from pipeline.local_runner import prepare_data
@@ -56,7 +55,7 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial]) -> SweepReport:
             done += 1
             left = (time.monotonic() - start) / done * (missing - done)
             print(
-                f"[{done:>3}/{missing}] {_line(known[key])}, about {left / 60:.0f} min left",
+                f"[{done:>3}/{missing}] {_line(known[key], config.ingest.judged_set)}, about {left / 60:.0f} min left",
                 file=sys.stderr,
                 flush=True,
             )
@@ -65,11 +64,11 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial]) -> SweepReport:
     return _write(folder, config, baselines, results)
 
 
-def _line(result: TrialResult) -> str:
+def _line(result: TrialResult, judged: str) -> str:
     head = f"{result.trial.variant}, seed {result.trial.seed}"
     if result.failure is not None:
         return f"{head}: {result.failure}"
-    return f"{head}: AUC {result.sets[CONTEMPORANEOUS].auc:.4f}, {result.seconds:.0f} s"
+    return f"{head}: AUC {result.sets[judged].auc:.4f}, {result.seconds:.0f} s"
 
 
 def _write(
@@ -81,8 +80,9 @@ def _write(
     by_variant = sorted(results, key=lambda result: order.index(result.trial.variant))
     report = SweepReport(
         protocol=_protocol(config, baselines),
+        judged_set=config.ingest.judged_set,
         baselines=baselines,
-        variants=tuple(summarize(by_variant, CONTEMPORANEOUS)),
+        variants=tuple(summarize(by_variant, config.ingest.judged_set)),
         failures=tuple(result for result in results if result.failure is not None),
     )
     os.makedirs(folder, exist_ok=True)
@@ -98,13 +98,19 @@ def _protocol(config: PipelineConfig, baselines: BaselineResults) -> str:
     ingest, training = config.ingest, config.training
     pairs = ", ".join(f"{result.pairs:,} pairs {name.replace('_', ' ')}" for name, result in baselines.sets.items())
     targets = "all events" if ingest.targets_per_user is None else f"the latest {ingest.targets_per_user} events"
+    if ingest.targets == "last":
+        targets = "the last event of all"
+    shares = "users by their last event" if ingest.targets == "last" else "events"
+    leaks = [*ingest.leaks, *(["training.choose_epoch_on"] if training.choose_epoch_on == "eval" else [])]
+    warning = f" **Leaks on purpose: {', '.join(leaks)}; no AUC here compares with those without.**" if leaks else ""
+    flipped = " (labels flipped: one candidate an impression)" if ingest.flip_labels else ""
     negatives = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in ingest.training_negatives if count)
     return (
         f"Protocol: {os.path.basename(config.data)}; train, validation and eval follow one another in time, eval is "
-        f"the last {ingest.eval_share:.0%} of the events; in each split a user's targets are {targets}, the history "
+        f"the last {ingest.eval_share:.0%} of the {shares}; in each split a user's targets are {targets}, the history "
         f"of each the last {ingest.history_length} events before it; training negatives: {negatives}; evaluation: "
-        f"{ingest.evaluation_negatives} a positive in each set, seed {ingest.seed} ({pairs}). At most "
+        f"{ingest.evaluation_negatives} a positive in each set, seed {ingest.seed} ({pairs}){flipped}. At most "
         f"{training.epochs} epochs, batch {training.batch_size}, learning rate {training.learning_rate:g}, the epoch "
-        "chosen on the validation split. Mean ± sample deviation over seeds. GAUC, log loss and the exchange of "
-        "histories: contemporaneous negatives. Speed: this machine, as busy as it was."
+        f"chosen on the {training.choose_epoch_on} split. Mean ± sample deviation over seeds. GAUC, log loss and the "
+        f"exchange of histories: {ingest.judged_set} negatives. Speed: this machine, as busy as it was.{warning}"
     )

@@ -35,6 +35,7 @@ def report(results: list[TrialResult]) -> SweepReport:
     baseline = SetResult(impressions=5, pairs=10, positives=5, auc=auc)
     return SweepReport(
         protocol="Protocol: a test.",
+        judged_set=CONTEMPORANEOUS,
         baselines=BaselineResults(
             sets={CONTEMPORANEOUS: baseline, UNIFORM: baseline},
             unknown=(),

@@ -121,7 +121,7 @@ def _exchange_histories(
 
 
 def _score(model: Ranker, batches: tf.data.Dataset) -> Pairs:
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=[{name: tf.TensorSpec([None, None], tf.int64, name) for name in MODEL_FEATURES}])
     def logits_of(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         return model(inputs, training=False).logits
 

@@ -101,7 +101,7 @@ def test_a_request_needs_no_label_but_training_does(schema: schema_pb2.Schema) -
         ("user_id", [0], "small value: 0", "INT, 1 or more"),
         ("user_id", [1, 2], "more values than expected", "1 values"),
         ("candidate_item_id", [0, 4], "small value: 0", "1 or more"),
-        ("candidate_item_id", [4], "fewer values than expected", "2 to 301 values"),
+        ("candidate_item_id", list(range(1, 303)), "more values than expected", "1 to 301 values"),
         ("candidate_category_id", [-1, 4], "small value: -1", "1 or more"),
         ("history_item_id", [0, 6], "small value: 0", "0 to 1000 values"),
         ("history_item_id", [5] * 1001, "more values than expected", "0 to 1000 values"),

@@ -1,4 +1,4 @@
-"""One device, two mirrored ones and two workers train the same model from the same global batches."""
+"""One device, two mirrored ones and two workers train the same models from the same global batches."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 
+from models.registry import MODELS
+
 SCRIPT = Path(__file__).with_name("training_process.py")
 REPOSITORY = Path(__file__).parents[3]
 
 
-def start(cpu_replicas: int, tf_config: dict[str, Any] | None = None) -> subprocess.Popen[str]:
+def start(cpu_replicas: int, models: list[str], tf_config: dict[str, Any] | None = None) -> subprocess.Popen[str]:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(REPOSITORY)}
     if tf_config:
         environment["TF_CONFIG"] = json.dumps(tf_config)
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(cpu_replicas)],
+        [sys.executable, str(SCRIPT), str(cpu_replicas), *models],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -47,27 +49,31 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, Any]:
-    return result(start(1))
+    return result(start(1, list(MODELS)))
 
 
 def assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
-    assert a["train_loss"] == pytest.approx(b["train_loss"], abs=1e-5)
-    assert a["validation_auc"] == pytest.approx(b["validation_auc"], abs=1e-3)
-    assert a["weights"] == pytest.approx(b["weights"], rel=1e-3, abs=1e-4)
+    for name in a["models"].keys() & b["models"].keys():
+        one, other = a["models"][name], b["models"][name]
+        assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-5), name
+        assert one["validation_auc"] == pytest.approx(other["validation_auc"], abs=1e-3), name
+        assert one["weights"] == pytest.approx(other["weights"], rel=1e-3, abs=1e-4), name
 
 
 @pytest.mark.slow
 def test_two_mirrored_devices_equal_one(alone: dict[str, Any]) -> None:
-    mirrored = result(start(2))
+    mirrored = result(start(2, list(MODELS)))
     assert (alone["replicas"], mirrored["replicas"]) == (1, 2)
-    assert alone["train_loss"][-1] < alone["train_loss"][0]
+    for name in MODELS:
+        losses = alone["models"][name]["train_loss"]
+        assert losses[-1] < losses[0], name
     assert_same(mirrored, alone)
 
 
 @pytest.mark.slow
 def test_two_workers_equal_one(alone: dict[str, Any]) -> None:
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    workers = [start(1, {"cluster": cluster, "task": {"type": "worker", "index": k}}) for k in range(2)]
+    workers = [start(1, ["din"], {"cluster": cluster, "task": {"type": "worker", "index": k}}) for k in range(2)]
     first, second = (result(worker) for worker in workers)
     assert first["replicas"] == 2
     assert_same(first, second)

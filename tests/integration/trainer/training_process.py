@@ -1,4 +1,4 @@
-"""Trains a small DIN in a process of its own and prints what came out as JSON; run by the tests.
+"""Trains small models in a process of its own and prints what came out as JSON; run by the tests.
 
 Logical devices and the cluster have to be set before TensorFlow starts, hence a process.
 """
@@ -40,26 +40,35 @@ def batches(rows: int, batch_size: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((inputs, padded)).batch(batch_size, True).with_options(options)
 
 
-def main(cpu_replicas: int) -> None:
-    strategy = training_strategy(cpu_replicas)
+def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
     keras.utils.set_random_seed(1)
+    # Each replica draws its own unknown items and its own negatives of auxiliary losses, so equality needs none.
+    config = ModelConfig.model_validate(
+        {
+            "name": name,
+            "embedding_dim": 4,
+            "item_unknown_rate": 0.0,
+            "dien": {"auxiliary_weight": 0.0},
+            "bert4rec": {"cloze_weight": 0.0},
+        }
+    )
     with strategy.scope():
-        # Each replica would draw its own unknown items, so equality needs none.
-        model = build_model(ModelConfig(name="din", embedding_dim=4, item_unknown_rate=0.0), 10, 10, history_length=4)
+        model = build_model(config, 10, 10, history_length=4)
     trainer = Trainer(model, strategy, learning_rate=1e-2, row_decay=1e-3)
     data = batches(rows=150, batch_size=32)
     epochs = fit(trainer, data, data, TrainingConfig(epochs=3, early_stopping_patience=3))
-    print(
-        json.dumps(
-            {
-                "replicas": strategy.num_replicas_in_sync,
-                "train_loss": [epoch.train_loss for epoch in epochs],
-                "validation_auc": [epoch.validation_auc for epoch in epochs],
-                "weights": [float(np.abs(weight).sum()) for weight in model.get_weights()],
-            }
-        )
-    )
+    return {
+        "train_loss": [epoch.train_loss for epoch in epochs],
+        "validation_auc": [epoch.validation_auc for epoch in epochs],
+        "weights": [float(np.abs(weight).sum()) for weight in model.get_weights()],
+    }
+
+
+def main(cpu_replicas: int, names: list[str]) -> None:
+    strategy = training_strategy(cpu_replicas)
+    trained = {name: train(name, strategy) for name in names}
+    print(json.dumps({"replicas": strategy.num_replicas_in_sync, "models": trained}))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2:])

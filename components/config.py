@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from models.config import Section
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
+from models.samplers.config import LossConfig
 
 NegativeSet = Literal["uniform", "same_category", "contemporaneous"]
 BehaviorName = Literal["pv", "cart", "fav", "buy"]
@@ -112,6 +113,11 @@ class IngestConfig(Section):
         return CONTEMPORANEOUS if CONTEMPORANEOUS in self.evaluation_sets else self.evaluation_sets[0]
 
     @property
+    def stored(self) -> StoredImpressions:
+        """The part that training depends on."""
+        return StoredImpressions(**{name: getattr(self, name) for name in StoredImpressions.model_fields})
+
+    @property
     def leaks(self) -> tuple[str, ...]:
         """Settings under which the model is told what it will not know in production."""
         leaks = {"candidate_in_history": self.candidate_in_history, "catalogue_from": self.catalogue_from == "all"}
@@ -122,6 +128,21 @@ class IngestConfig(Section):
         """First and last Unix second kept."""
         start, end = (t.replace(tzinfo=LOG_TIMEZONE).timestamp() for t in (self.window_start, self.window_end))
         return int(start), int(end)
+
+
+class StoredImpressions(Section):
+    """What training has to know of the impressions that ingest stored."""
+
+    history_length: int
+    """L."""
+    training_negatives: TrainingNegatives
+    """Columns behind the positive: uniform ones first, then those of its category, then contemporaneous ones."""
+    judged_set: NegativeSet
+    """What a model is judged on."""
+    evaluation_negatives: int
+    """Negatives a positive in evaluation."""
+    flip_labels: bool
+    """An impression has one candidate, and it may be a negative."""
 
 
 class TransformConfig(Section):
@@ -143,6 +164,10 @@ class TrainingConfig(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     """Of the computation; weights, moments and logits are float32 always."""
+    loss: LossConfig = LossConfig()
+    calibration: Literal["platt", "intercept", "none"] = "platt"
+    """Fitted on the validation split after training, at the base rate of evaluation: scale and offset of the logit, the
+    offset alone, or nothing."""
     choose_epoch_on: Literal["validation", "eval"] = "validation"
     """``eval`` is a leak of MIMN's protocol: the epoch is chosen on what the model is then judged on."""
     early_stopping_patience: Annotated[int, Field(ge=1)] = 2

@@ -66,6 +66,17 @@ class Ranker(keras.Model, abc.ABC):
     def encode(self, embedded: EmbeddedImpression, training: bool) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
         """The history as each candidate sees it: [B, N, E], and auxiliary losses by name."""
 
+    def rescale_logits(self, scale: float, offset: float) -> None:
+        """Makes scale * logit + offset the logit, by changing the weights that give it.
+
+        Raises:
+          ValueError: if scale is not above 0, which would turn the order around.
+        """
+        if not scale > 0:
+            raise ValueError(f"scale must be above 0 (got {scale})")
+        self.logit.kernel.assign(self.logit.kernel * scale)
+        self.logit.bias.assign(self.logit.bias * scale + offset)
+
     def call(self, impression: Mapping[str, tf.Tensor], training: bool = False) -> ModelOutput:
         """Scores a transformed impression; see the module's docstring."""
         embedded = self.embedding(impression, training=training)

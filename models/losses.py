@@ -4,6 +4,34 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from models.samplers.base import Candidates
+from models.samplers.config import LossConfig
+
+
+def training_loss(config: LossConfig, logits: tf.Tensor, candidates: Candidates) -> tuple[tf.Tensor, tf.Tensor]:
+    """The configured loss.
+
+    Args:
+      config: which one.
+      logits: [B, 1 + K] float32 of the candidates.
+      candidates: what a sampler drew.
+
+    Returns:
+      Its sum and what a mean is to be taken over, pairs or impressions: float32 scalars, so that a mean over several
+      replicas can be taken exactly.
+
+    Raises:
+      ValueError: for a softmax over candidates whose log Q is not known.
+    """
+    if config.name == "pointwise":
+        return pointwise_cross_entropy(logits, candidates.labels, candidates.mask)
+    if candidates.log_q is None:
+        raise ValueError("sampled_softmax needs a sampler that knows log Q; see models.samplers.config.require_pair")
+    log_q = candidates.log_q if config.correction else tf.zeros_like(candidates.log_q)
+    if config.positive == "certain":
+        log_q = tf.concat([tf.zeros_like(log_q[:, :1]), log_q[:, 1:]], axis=1)
+    return sampled_softmax(logits / config.temperature - log_q, candidates.mask)
+
 
 def pointwise_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, real: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Binary cross-entropy of every pair.
@@ -11,13 +39,35 @@ def pointwise_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, real: tf.Tenso
     Args:
       logits: [B, N] float32.
       labels: [B, N] float32, 0 or 1.
-      real: [B, N] bool, false for padding candidates.
+      real: [B, N] bool, false for padding candidates and masked columns.
 
     Returns:
-      The sum over real pairs and their number, float32 scalars, so that a mean over several replicas can be
-      taken exactly.
+      The sum over real pairs and their number, float32 scalars.
     """
     weight = tf.cast(real, tf.float32)
     losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
     # A padding candidate's logit has no meaning and may not be finite.
     return tf.reduce_sum(tf.where(real, losses, 0.0)), tf.reduce_sum(weight)
+
+
+def sampled_softmax(corrected: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Cross-entropy of a softmax over each row, whose positive stands first (Bengio and Senecal 2008).
+
+    With the correction s / tau - log Q on every column (Yi et al., RecSys 2019, equation 3), Q the expected number of
+    times that the item is in the row, the row's denominator estimates that over the whole catalogue. The positive is in
+    its row with certainty: with log Q = 0 there, the gradient is that of arXiv 2507.09331, which weighs a row by the
+    model's probability of an error: 1 - P times the gradient of log(sum over negatives of exp(s - log Q)) - s of the
+    positive.
+
+    Args:
+      corrected: [B, 1 + K] float32 logits, corrected.
+      mask: [B, 1 + K] bool; a masked column has no part in the softmax, a row without a positive none in the loss.
+
+    Returns:
+      The sum over rows and their number, float32 scalars.
+    """
+    real = mask[:, 0]
+    # Finite: a row of padding would give NaN gradients with infinities.
+    logits = tf.where(mask, corrected, corrected.dtype.min / 2)
+    losses = tf.reduce_logsumexp(logits, axis=1) - logits[:, 0]
+    return tf.reduce_sum(tf.where(real, losses, 0.0)), tf.reduce_sum(tf.cast(real, tf.float32))

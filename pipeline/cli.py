@@ -138,6 +138,10 @@ def _sweep(options: argparse.Namespace) -> int:
         activations=(options.activations or config.model.activation).split(","),
         match_features={"both": (True, False), "with": (True,), "without": (False,)}[options.match_features],
         seeds=options.seeds,
+        samplers=options.samplers.split(",") if options.samplers else None,
+        stored=options.stored.split(",") if options.stored else None,
+        alphas=options.alphas,
+        losses=options.losses.split(",") if options.losses else None,
     )
     try:
         report = sweep(config, trials)
@@ -385,6 +389,7 @@ the same data is not trained again, so a sweep that was stopped goes on where it
 examples:
   python -m pipeline sweep --data log.csv --preset sample --models all --activations dice,prelu --seeds 3
   python -m pipeline sweep --data log.csv --preset sample --models dnn,din --match-features with
+  python -m pipeline sweep --data log.csv --preset samplers --models din --samplers all --alphas 0,0.5,1 --losses all
 """,
     )
     _add_config_options(parser)
@@ -395,6 +400,21 @@ examples:
     parser.add_argument(
         "--match-features", choices=("both", "with", "without"), default="both", help="default: %(default)s"
     )
+    parser.add_argument(
+        "--samplers", metavar="NAMES", help="comma-separated, or all; default: the configured one alone"
+    )
+    parser.add_argument(
+        "--stored",
+        metavar="KINDS",
+        help="of the random sampler: kinds of stored negatives; default: the configured one",
+    )
+    parser.add_argument(
+        "--alphas",
+        type=_shares,
+        metavar="SHARES",
+        help="of the mixed sampler, e.g. 0,0.5,1; default: the configured one",
+    )
+    parser.add_argument("--losses", metavar="NAMES", help="comma-separated, or all; default: the configured one alone")
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="trainings of each, from training.seed; default: %(default)s"
     )
@@ -504,6 +524,10 @@ example:
     parser.add_argument("--users", type=int, default=3000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="default: %(default)s")
     parser.add_argument("--output", metavar="DIR", default="output/demo", help="default: %(default)s")
+
+
+def _shares(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
 
 
 def _port(text: str) -> int:

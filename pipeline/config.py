@@ -13,10 +13,11 @@ from importlib import resources
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from components.config import EvaluationConfig, IngestConfig, TrainingConfig, TransformConfig
 from models.config import ModelConfig, ModelName, Section
+from models.samplers.config import BATCH_SAMPLERS, SamplerConfig, require_pair
 from pipeline.layout import absolute
 
 
@@ -42,8 +43,23 @@ class PipelineConfig(Section):
     ingest: IngestConfig = IngestConfig()
     transform: TransformConfig = TransformConfig()
     model: ModelConfig = ModelConfig()
+    sampler: SamplerConfig = SamplerConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig
+
+    @model_validator(mode="after")
+    def _negatives_fit(self) -> PipelineConfig:
+        if self.ingest.flip_labels and (self.sampler.name in BATCH_SAMPLERS or self.training.loss.name != "pointwise"):
+            raise ValueError(
+                "ingest.flip_labels leaves impressions without a positive: use sampler random and loss pointwise"
+            )
+        require_pair(
+            self.sampler,
+            self.training.loss,
+            **self.ingest.training_negatives.model_dump(),
+            batch_size=self.training.batch_size,
+        )
+        return self
 
     def to_json(self) -> str:
         """Canonical JSON: equal configurations give equal strings."""

@@ -24,7 +24,7 @@ from components.evaluator.config import evaluator_config
 from components.impression_gen.component import ImpressionGen
 from components.pusher.component import Pusher
 from components.run_report.component import RunReport
-from components.trainer.component import trainer
+from components.trainer.component import Trainer
 from components.transform.component import ImpressionTransform
 from models.impression import EVAL_SPLIT
 from pipeline.config import PipelineConfig
@@ -46,12 +46,14 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
       ValueError: if ``config.data`` names nothing that can be ingested.
     """
     data = _data_part(config)
-    training = trainer(
+    training = Trainer(
         examples=data.transformed,
         transform_graph=data.transform_graph,
+        catalogue=data.catalogue,
         model=config.model,
+        sampler=config.sampler,
         training=config.training,
-        history_length=config.ingest.history_length,
+        stored=config.ingest.stored,
     )
     model = training.outputs["model"]
     nodes: list[BaseNode] = [*data.nodes, training]

@@ -1,43 +1,91 @@
-"""The Trainer step."""
+"""The Trainer step: TFX's own, with the catalogue as a further input."""
 
 from __future__ import annotations
 
-from tfx import types
-from tfx.components import Trainer
-from tfx.proto import trainer_pb2
+from typing import Any
 
-from components.config import TrainingConfig
-from components.trainer.run_fn import HISTORY_LENGTH_KEY, MODEL_KEY, TRAINING_KEY
+from tfx import types
+from tfx.components.trainer import executor as tfx_executor
+from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.proto import trainer_pb2
+from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
+from tfx.types.component_spec import ChannelParameter
+from tfx.utils import json_utils
+
+from components.config import StoredImpressions, TrainingConfig
+from components.impression_gen.component import Catalogue
+from components.trainer.run_fn import CATALOGUE_KEY, MODEL_KEY, SAMPLER_KEY, STORED_KEY, TRAINING_KEY
 from components.trainer.train import epoch_split
 from models.config import ModelConfig
 from models.impression import TRAIN_SPLIT
+from models.samplers.config import SamplerConfig
 
 
-def trainer(
-    examples: types.BaseChannel,
-    transform_graph: types.BaseChannel,
-    model: ModelConfig,
-    training: TrainingConfig,
-    history_length: int,
-) -> Trainer:
-    """TFX's Trainer with this project's ``run_fn``.
+class TrainerExecutor(tfx_executor.GenericExecutor):
+    """TFX's, which also tells ``run_fn`` where the catalogue lies."""
+
+    def _GetFnArgs(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> FnArgs:
+        arguments = super()._GetFnArgs(input_dict, output_dict, exec_properties)
+        arguments.custom_config[CATALOGUE_KEY] = artifact_utils.get_single_uri(input_dict[CATALOGUE_KEY])
+        return arguments
+
+
+class TrainerSpec(types.ComponentSpec):
+    """TFX's Trainer plus ``catalogue``."""
+
+    PARAMETERS = standard_component_specs.TrainerSpec.PARAMETERS
+    INPUTS = {
+        **standard_component_specs.TrainerSpec.INPUTS,
+        CATALOGUE_KEY: ChannelParameter(type=Catalogue),
+    }
+    OUTPUTS = standard_component_specs.TrainerSpec.OUTPUTS
+
+
+class Trainer(base_component.BaseComponent):
+    """Runs :func:`components.trainer.run_fn.run_fn`.
 
     Args:
       examples: transformed, splits train and validation are read.
       transform_graph: of the Transform step.
+      catalogue: of the train split.
       model: what is trained.
+      sampler: on which negatives.
       training: how.
-      history_length: L.
+      stored: how the impressions were made.
+
+    Outputs: ``model`` and ``model_run``, as of TFX's Trainer.
     """
-    return Trainer(
-        run_fn="components.trainer.run_fn.run_fn",
-        examples=examples,
-        transform_graph=transform_graph,
-        train_args=trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
-        eval_args=trainer_pb2.EvalArgs(splits=[epoch_split(training)]),
-        custom_config={
-            MODEL_KEY: model.model_dump_json(),
-            TRAINING_KEY: training.model_dump_json(),
-            HISTORY_LENGTH_KEY: history_length,
-        },
-    )
+
+    SPEC_CLASS = TrainerSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(TrainerExecutor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        transform_graph: types.BaseChannel,
+        catalogue: types.BaseChannel,
+        model: ModelConfig,
+        sampler: SamplerConfig,
+        training: TrainingConfig,
+        stored: StoredImpressions,
+    ) -> None:
+        sections = {MODEL_KEY: model, SAMPLER_KEY: sampler, TRAINING_KEY: training, STORED_KEY: stored}
+        super().__init__(
+            spec=TrainerSpec(
+                examples=examples,
+                transform_graph=transform_graph,
+                catalogue=catalogue,
+                run_fn="components.trainer.run_fn.run_fn",
+                train_args=trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
+                eval_args=trainer_pb2.EvalArgs(splits=[epoch_split(training)]),
+                custom_config=json_utils.dumps({key: section.model_dump_json() for key, section in sections.items()}),
+                model=types.Channel(type=standard_artifacts.Model),
+                model_run=types.Channel(type=standard_artifacts.ModelRun),
+            )
+        )

@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -19,10 +19,12 @@ from tqdm import tqdm
 from components.config import TrainingConfig
 from components.trainer.metrics import auc_of_histogram, score_histogram
 from models.contract import Ranker
-from models.impression import CANDIDATE_ITEM_ID, PADDING_ID
+from models.impression import CANDIDATE_ITEM_ID, PADDING_ID, USER_ID
 from models.loss_scale import DynamicLossScale
-from models.losses import pointwise_cross_entropy
+from models.losses import pointwise_cross_entropy, training_loss
 from models.optimizers import LazyAdam
+from models.samplers.base import Sampler
+from models.samplers.config import LossConfig
 
 _STEPS_PER_CALL: Final = 16
 """Steps run inside one graph call; more amortises the call, fewer moves the progress bar more often."""
@@ -30,11 +32,13 @@ _STEPS_PER_CALL: Final = 16
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """What an epoch gave; losses are means over pairs, in nats."""
+    """What an epoch gave; losses are in nats."""
 
     number: int
     train_loss: float
+    """Mean over pairs (pointwise) or impressions (softmax)."""
     validation_loss: float
+    """Mean over pairs of the pointwise loss, whatever is trained on."""
     validation_auc: float
     seconds: float
     impressions_per_second: float
@@ -50,15 +54,25 @@ class Trainer:
     Args:
       model: the model.
       strategy: over its replicas.
+      sampler: created in the scope, too; draws what each training step scores, and nothing that validation does.
+      loss: what is minimised.
       learning_rate: of the optimizer.
       row_decay: see :class:`models.optimizers.LazyAdam`.
     """
 
     def __init__(
-        self, model: Ranker, strategy: tf.distribute.Strategy, learning_rate: float, row_decay: float = 0.0
+        self,
+        model: Ranker,
+        strategy: tf.distribute.Strategy,
+        sampler: Sampler,
+        loss: LossConfig,
+        learning_rate: float,
+        row_decay: float = 0.0,
     ) -> None:
         self.model = model
         self.strategy = strategy
+        self.sampler = sampler
+        self.loss = loss
         with strategy.scope():
             self.optimizer = LazyAdam(learning_rate, row_decay)
             self.optimizer.build(model.trainable_variables)
@@ -67,27 +81,27 @@ class Trainer:
         self._validation_step = tf.function(self._validation_step_eagerly, reduce_retracing=True)
 
     def train_epoch(self, batches: tf.distribute.DistributedDataset, bar: tqdm | None = None) -> tuple[float, int]:
-        """One pass over the data; gives the mean loss of its pairs and the number of impressions.
+        """One pass over the data; gives its mean loss and the number of impressions.
 
         Raises:
           TrainingDiverged: as soon as the loss is not finite.
         """
         iterator = iter(batches)
-        loss_sum, pairs, impressions = 0.0, 0.0, 0
+        loss_sum, count, impressions = 0.0, 0.0, 0
         more = True
         while more:
             sums, more_tensor = self._train_steps(iterator)
             more = bool(more_tensor)
-            loss, pair_count, impression_count = (float(value) for value in sums)
-            loss_sum, pairs, impressions = loss_sum + loss, pairs + pair_count, impressions + int(impression_count)
+            loss, counted, impression_count = (float(value) for value in sums)
+            loss_sum, count, impressions = loss_sum + loss, count + counted, impressions + int(impression_count)
             if not math.isfinite(loss):
                 raise TrainingDiverged(
                     f"the training loss is {loss} after {impressions} impressions; lower training.learning_rate"
                 )
             if bar is not None:
                 bar.update(int(impression_count))
-                bar.set_postfix(loss=f"{loss_sum / max(pairs, 1):.4f}", refresh=False)
-        return loss_sum / max(pairs, 1), impressions
+                bar.set_postfix(loss=f"{loss_sum / max(count, 1):.4f}", refresh=False)
+        return loss_sum / max(count, 1), impressions
 
     def evaluate(self, batches: tf.distribute.DistributedDataset) -> tuple[float, float]:
         """Mean loss and AUC over all pairs of the batches."""
@@ -115,17 +129,22 @@ class Trainer:
 
     def _replica_step(self, batch: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tf.Tensor:
         inputs, labels = batch
-        real = inputs[CANDIDATE_ITEM_ID] != PADDING_ID
-        impressions = tf.reduce_sum(tf.cast(tf.reduce_any(real, axis=1), tf.float32))
+        real = inputs[CANDIDATE_ITEM_ID][:, 0] != PADDING_ID
+        impressions = tf.reduce_sum(tf.cast(real, tf.float32))
+
+        def score(candidates: Mapping[str, tf.Tensor]) -> tf.Tensor:
+            return self.model({**inputs, **candidates}, training=False).logits
+
+        candidates = self.sampler.sample(inputs, labels, inputs[USER_ID][:, 0], score)
         with tf.GradientTape() as tape:
-            output = self.model(inputs, training=True)
-            loss, pairs = pointwise_cross_entropy(output.logits, labels, real)
-            # The mean is over the real pairs of the global batch: the last batch of an epoch is partly padding.
+            output = self.model({**inputs, **candidates.features}, training=True)
+            loss, count = training_loss(self.loss, output.logits, candidates)
+            # The mean is over what is real in the global batch: the last batch of an epoch is partly padding.
             context = tf.distribute.get_replica_context()
-            global_pairs, global_impressions = tf.unstack(
-                context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([pairs, impressions]))
+            global_count, global_impressions = tf.unstack(
+                context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([count, impressions]))
             )
-            objective = loss / tf.maximum(global_pairs, 1.0)
+            objective = loss / tf.maximum(global_count, 1.0)
             for auxiliary in output.auxiliary_losses.values():
                 objective += tf.reduce_sum(auxiliary) / tf.maximum(global_impressions, 1.0)
             if self.loss_scale is not None:
@@ -134,7 +153,7 @@ class Trainer:
         if self.loss_scale is not None:
             gradients = self.loss_scale.unscale(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
-        return tf.stack([loss, pairs, impressions])
+        return tf.stack([loss, count, impressions])
 
     def _validation_step_eagerly(
         self, batch: tuple[dict[str, tf.Tensor], tf.Tensor]
@@ -151,12 +170,26 @@ class Trainer:
         return counts, loss, pairs
 
 
+class Checkpoint(Protocol):
+    """Keeps the state of a training; see :class:`components.trainer.checkpoint.EpochCheckpoint`."""
+
+    def restore(self) -> list[Epoch]:
+        """Sets the state to that after the last epoch saved; gives the epochs done."""
+
+    def restore_best(self) -> None:
+        """Sets the model's weights to those of the best epoch."""
+
+    def save(self, epochs: Sequence[Epoch], is_best: bool) -> None:
+        """After the last of ``epochs``."""
+
+
 def fit(
     trainer: Trainer,
-    train: tf.data.Dataset,
+    train: Callable[[int], tf.data.Dataset],
     validation: tf.data.Dataset,
     config: TrainingConfig,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[Epoch]:
     """Trains until ``epochs`` or until the validation AUC has not risen for ``early_stopping_patience`` epochs.
 
@@ -164,34 +197,45 @@ def fit(
 
     Args:
       trainer: holds the model.
-      train: global batches of (inputs, [B, N] labels), shuffled anew at each pass.
+      train: number of an epoch, from 1, -> its global batches of (inputs, [B, N] labels).
       validation: likewise, in a fixed order; later than the train split and earlier than the eval split.
       config: the training section.
       on_epoch: called after each epoch.
+      checkpoint: where training goes on if it was stopped, and what it saves to.
+
+    Returns:
+      All epochs, those before a stop included.
 
     Raises:
       TrainingDiverged: if the loss is not finite.
       ValueError: if the validation AUC is not a number, since nothing could be chosen by it.
     """
-    distributed_train = trainer.strategy.experimental_distribute_dataset(train)
     distributed_validation = trainer.strategy.experimental_distribute_dataset(validation)
-    epochs: list[Epoch] = []
-    best_auc, best_number, best_weights = -1.0, 0, trainer.model.get_weights()
+    epochs = checkpoint.restore() if checkpoint is not None else []
+    best = max(epochs, key=lambda epoch: epoch.validation_auc, default=None)
+    best_weights = None
     impressions: int | None = None
-    for number in range(1, config.epochs + 1):
+    for number in range(len(epochs) + 1, config.epochs + 1):
+        if best is not None and len(epochs) - best.number >= config.early_stopping_patience:
+            break
+        batches = trainer.strategy.experimental_distribute_dataset(train(number))
         start = time.perf_counter()
         # disable=None: no bar without a terminal.
         with tqdm(total=impressions, desc=f"epoch {number}/{config.epochs}", unit=" imp", disable=None) as bar:
-            train_loss, impressions = trainer.train_epoch(distributed_train, bar)
+            train_loss, impressions = trainer.train_epoch(batches, bar)
         seconds = time.perf_counter() - start
         loss, auc = trainer.evaluate(distributed_validation)
         if math.isnan(auc):
             raise ValueError("the validation AUC is undefined: the validation split needs positives and negatives")
         epochs.append(Epoch(number, train_loss, loss, auc, seconds, impressions / seconds))
         on_epoch(epochs[-1])
-        if auc > best_auc:
-            best_auc, best_number, best_weights = auc, number, trainer.model.get_weights()
-        elif number - best_number >= config.early_stopping_patience:
-            break
-    trainer.model.set_weights(best_weights)
+        is_best = best is None or auc > best.validation_auc
+        if is_best:
+            best, best_weights = epochs[-1], trainer.model.get_weights()
+        if checkpoint is not None:
+            checkpoint.save(epochs, is_best)
+    if best_weights is not None:
+        trainer.model.set_weights(best_weights)
+    elif checkpoint is not None:
+        checkpoint.restore_best()
     return epochs

@@ -15,6 +15,7 @@ from models.impression import (
     HISTORY_FEATURES,
     HISTORY_ITEM_INDEX,
     LABEL,
+    USER_ID,
 )
 
 _HISTORY: Final = (*HISTORY_FEATURES, HISTORY_ITEM_INDEX, HISTORY_CATEGORY_INDEX)
@@ -74,7 +75,7 @@ def read_batches(
     seed: int | None = None,
     limit: int | None = None,
 ) -> tf.data.Dataset:
-    """Batches of (inputs of :func:`to_model_inputs`, [B, N] float32 labels) from TFRecord gzip files.
+    """Batches of (inputs of :func:`to_model_inputs` and user ids [B, 1], labels [B, N] float32) from TFRecord gzip.
 
     Args:
       files: transformed examples.
@@ -103,12 +104,16 @@ def read_batches(
         records = records.take(limit)
     if shuffle_buffer:
         records = records.shuffle(shuffle_buffer, seed=seed)
-    spec = {name: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64) for name in (*MODEL_FEATURES, LABEL)}
+    spec = {
+        name: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64) for name in (*MODEL_FEATURES, LABEL, USER_ID)
+    }
 
     def parse(serialized: tf.Tensor) -> Batch:
         features = tf.io.parse_example(serialized, spec)
         labels = tf.cast(features[LABEL].to_tensor(), tf.float32)
-        return tf.nest.map_structure(fill, (to_model_inputs(features, history_length), labels))
+        inputs = to_model_inputs(features, history_length)
+        inputs[USER_ID] = features[USER_ID].to_tensor(shape=[None, 1])
+        return tf.nest.map_structure(fill, (inputs, labels))
 
     def fill(tensor: tf.Tensor) -> tf.Tensor:
         missing = batch_size - tf.shape(tensor)[0]

@@ -11,16 +11,22 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.dsl.io import fileio
 
-from components.config import TrainingConfig
+from components.config import StoredImpressions, TrainingConfig
+from components.impression_gen.catalogue import Catalogue
 from components.trainer.export import export
 from components.trainer.fit import Epoch
 from components.trainer.train import train
 from models.config import ModelConfig
+from models.samplers.config import SamplerConfig
 
 MODEL_KEY: Final = "model"
 TRAINING_KEY: Final = "training"
-HISTORY_LENGTH_KEY: Final = "history_length"
+SAMPLER_KEY: Final = "sampler"
+STORED_KEY: Final = "stored"
+CATALOGUE_KEY: Final = "catalogue"
 HISTORY_FILE: Final = "epochs.json"
+CALIBRATION_FILE: Final = "calibration.json"
+CHECKPOINT_FOLDER: Final = "checkpoint"
 
 
 def run_fn(fn_args: Any) -> None:
@@ -28,13 +34,13 @@ def run_fn(fn_args: Any) -> None:
 
     Args:
       fn_args: ``tfx.components.FnArgs``; ``train_files`` and ``eval_files`` are patterns of the train and the
-        validation split (TFX calls any second split "eval"); ``custom_config`` holds the sections of the
-        model and of the training as JSON and the history length.
+        validation split (TFX calls any second split "eval"); ``custom_config`` holds sections of the
+        configuration as JSON and the address of the catalogue.
     """
     settings = fn_args.custom_config
     model_config = ModelConfig.model_validate_json(settings[MODEL_KEY])
     training = TrainingConfig.model_validate_json(settings[TRAINING_KEY])
-    history_length = int(settings[HISTORY_LENGTH_KEY])
+    stored = StoredImpressions.model_validate_json(settings[STORED_KEY])
     transform = tft.TFTransformOutput(fn_args.transform_output)
     writer = tf.summary.create_file_writer(fn_args.model_run_dir)
 
@@ -44,18 +50,23 @@ def run_fn(fn_args: Any) -> None:
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
-    model, epochs = train(
+    trained = train(
         model_config,
+        SamplerConfig.model_validate_json(settings[SAMPLER_KEY]),
         training,
+        stored=stored,
         transform=transform,
+        catalogue_size=len(Catalogue.read(settings[CATALOGUE_KEY]).item_ids),
         train_files=_files(fn_args.train_files),
         validation_files=_files(fn_args.eval_files),
-        history_length=history_length,
+        checkpoint_folder=os.path.join(fn_args.model_run_dir, CHECKPOINT_FOLDER),
         on_epoch=log,
     )
     with fileio.open(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as file:
-        file.write(json.dumps([dataclasses.asdict(epoch) for epoch in epochs], indent=1))
-    export(model, transform, history_length, fn_args.serving_model_dir)
+        file.write(json.dumps([dataclasses.asdict(epoch) for epoch in trained.epochs], indent=1))
+    with fileio.open(os.path.join(fn_args.model_run_dir, CALIBRATION_FILE), "w") as file:
+        file.write(json.dumps(trained.calibration._asdict()))
+    export(trained.model, transform, stored.history_length, fn_args.serving_model_dir)
 
 
 def _files(patterns: list[str]) -> list[str]:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
+import numpy as np
+import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.config import TrainingConfig
+from components.config import StoredImpressions, TrainingConfig
+from components.trainer.calibration import Calibration, fit_calibration, validation_scores
+from components.trainer.checkpoint import EpochCheckpoint
 from components.trainer.fit import Epoch, Trainer, fit
 from components.trainer.input_pipeline import read_batches
 from components.trainer.strategy import training_strategy
+from components.trainer.window import read_window
 from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 from models.config import ModelConfig
 from models.contract import Ranker
 from models.impression import EVAL_SPLIT, FIRST_KNOWN_INDEX, VALIDATION_SPLIT
 from models.registry import build_model
+from models.samplers.base import CANDIDATE_NAMES, POSITIVE, Sampler, StoredNegatives, TrainingWindow
+from models.samplers.config import BATCH_SAMPLERS, SamplerConfig
+from models.samplers.registry import build_sampler
 
 
 @contextlib.contextmanager
@@ -31,10 +40,14 @@ def _policy(name: str) -> Iterator[None]:
 
 
 class Trained(NamedTuple):
-    """A model with the weights of its best epoch."""
+    """A model with the weights of its best epoch, calibrated."""
 
     model: Ranker
     epochs: list[Epoch]
+    calibration: Calibration
+    """What the logits of the training went through; scale 1 and offset 0 if nothing was asked for."""
+    preparation_seconds: float
+    """The pass over the training split that a sampler needs; 0 where it needs none."""
 
 
 def epoch_split(training: TrainingConfig) -> str:
@@ -44,23 +57,30 @@ def epoch_split(training: TrainingConfig) -> str:
 
 def train(
     model_config: ModelConfig,
+    sampler_config: SamplerConfig,
     training: TrainingConfig,
     *,
+    stored: StoredImpressions,
     transform: tft.TFTransformOutput,
+    catalogue_size: int,
     train_files: Sequence[str],
     validation_files: Sequence[str],
-    history_length: int,
+    checkpoint_folder: str | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
     """Trains on the train split and chooses the epoch on the validation split (or :func:`epoch_split`).
 
     Args:
       model_config: what is trained.
+      sampler_config: on which negatives.
       training: how.
+      stored: how the impressions were made.
       transform: output of the Transform step, for the sizes of its vocabularies.
+      catalogue_size: items of the train split, which uniform negatives were drawn from.
       train_files: transformed examples, TFRecord gzip.
       validation_files: likewise, later in time than those of train.
-      history_length: L.
+      checkpoint_folder: to go on from, if a training was stopped, and to save to after each epoch. With several workers
+        nothing is saved.
       on_epoch: called after each epoch.
 
     Raises:
@@ -69,25 +89,96 @@ def train(
     """
     strategy = training_strategy(training.cpu_replicas)
     keras.utils.set_random_seed(training.seed)
-    train_batches = read_batches(
-        train_files,
+    start = time.perf_counter()
+    window = _window(sampler_config, train_files, catalogue_size)
+    preparation_seconds = time.perf_counter() - start if sampler_config.name in BATCH_SAMPLERS else 0.0
+
+    def epoch_batches(number: int) -> tf.data.Dataset:
+        return read_batches(
+            train_files,
+            batch_size=training.batch_size,
+            history_length=stored.history_length,
+            shuffle_buffer=training.shuffle_buffer,
+            # Of the number as well, so that a training that goes on sees the order that it would have seen.
+            seed=int(np.random.SeedSequence([training.seed, number]).generate_state(1)[0] >> 1),
+        )
+
+    validation_batches = judged_candidates(
+        read_batches(
+            validation_files,
+            batch_size=training.batch_size,
+            history_length=stored.history_length,
+            limit=training.max_validation_impressions,
+        ),
+        stored,
+    )
+    with strategy.scope():
+        with _policy(training.precision):
+            model = build_model(
+                model_config,
+                item_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(ITEM_VOCABULARY),
+                category_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(CATEGORY_VOCABULARY),
+                history_length=stored.history_length,
+            )
+        sampler = _sampler(sampler_config, training, stored, window)
+    trainer = Trainer(model, strategy, sampler, training.loss, training.learning_rate, model_config.embedding_l2)
+    several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    checkpoint = EpochCheckpoint(checkpoint_folder, trainer) if checkpoint_folder and not several_workers else None
+    epochs = fit(trainer, epoch_batches, validation_batches, training, on_epoch, checkpoint)
+    calibration = _calibrate(model, validation_batches, training, stored)
+    return Trained(model, epochs, calibration, preparation_seconds)
+
+
+def stored_negatives(stored: StoredImpressions) -> StoredNegatives:
+    """The columns of a stored training or validation impression."""
+    return StoredNegatives(**stored.training_negatives.model_dump())
+
+
+def judged_candidates(batches: tf.data.Dataset, stored: StoredImpressions) -> tf.data.Dataset:
+    """Validation impressions with those negatives alone that resemble what a model is judged on.
+
+    Where no negative of the judged kind is stored, all of them are kept.
+    """
+    columns = stored_negatives(stored).columns(stored.judged_set)
+    if stored.flip_labels or columns.start == columns.stop:
+        return batches
+
+    def select(inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        kept = {name: pick(inputs[name]) for name in CANDIDATE_NAMES}
+        return {**inputs, **kept}, pick(labels)
+
+    def pick(tensor: tf.Tensor) -> tf.Tensor:
+        return tf.concat([tensor[:, POSITIVE], tensor[:, columns]], axis=1)
+
+    return batches.map(select)
+
+
+def _window(config: SamplerConfig, train_files: Sequence[str], catalogue_size: int) -> TrainingWindow:
+    if config.name in BATCH_SAMPLERS:
+        return read_window(train_files, catalogue_size)
+    nothing = np.empty(0, np.int64)
+    return TrainingWindow(catalogue_size, nothing, nothing, nothing)
+
+
+def _sampler(
+    config: SamplerConfig, training: TrainingConfig, stored: StoredImpressions, window: TrainingWindow
+) -> Sampler:
+    return build_sampler(
+        config,
+        window=window,
+        stored=stored_negatives(stored),
         batch_size=training.batch_size,
-        history_length=history_length,
-        shuffle_buffer=training.shuffle_buffer,
         seed=training.seed,
     )
-    validation_batches = read_batches(
-        validation_files,
-        batch_size=training.batch_size,
-        history_length=history_length,
-        limit=training.max_validation_impressions,
-    )
-    with strategy.scope(), _policy(training.precision):
-        model = build_model(
-            model_config,
-            item_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(ITEM_VOCABULARY),
-            category_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(CATEGORY_VOCABULARY),
-            history_length=history_length,
-        )
-    trainer = Trainer(model, strategy, training.learning_rate, row_decay=model_config.embedding_l2)
-    return Trained(model, fit(trainer, train_batches, validation_batches, training, on_epoch))
+
+
+def _calibrate(
+    model: Ranker, batches: tf.data.Dataset, training: TrainingConfig, stored: StoredImpressions
+) -> Calibration:
+    if training.calibration == "none":
+        return Calibration(1.0, 0.0)
+    logits, labels = validation_scores(model, batches)
+    rate = 1.0 if stored.flip_labels else float(stored.evaluation_negatives)
+    calibration = fit_calibration(logits, labels, rate, with_scale=training.calibration == "platt")
+    model.rescale_logits(*calibration)
+    return calibration

@@ -34,7 +34,9 @@ SCORED_CANDIDATES: Final = 100
 _SCORING_CALLS: Final = 60
 
 
-def measure(trial: Trial, key: str, config: PipelineConfig, transform_graph: str, examples: str) -> TrialResult:
+def measure(
+    trial: Trial, key: str, config: PipelineConfig, transform_graph: str, examples: str, catalogue_size: int
+) -> TrialResult:
     """Trains, evaluates, exports and times one model; a failed training is a result, too.
 
     Args:
@@ -43,6 +45,7 @@ def measure(trial: Trial, key: str, config: PipelineConfig, transform_graph: str
       config: what all trials share.
       transform_graph: address of the Transform step's output.
       examples: address of the transformed examples.
+      catalogue_size: items of the train split.
     """
     start = time.perf_counter()
     settled = trial.configure(config)
@@ -51,17 +54,22 @@ def measure(trial: Trial, key: str, config: PipelineConfig, transform_graph: str
     try:
         trained = train(
             settled.model,
+            settled.sampler,
             settled.training,
+            stored=settled.ingest.stored,
             transform=transform,
+            catalogue_size=catalogue_size,
             train_files=_files(examples, TRAIN_SPLIT),
             validation_files=_files(examples, epoch_split(settled.training)),
-            history_length=history_length,
         )
     except TrainingDiverged as error:
         return TrialResult(key=key, trial=trial, failure=str(error), seconds=time.perf_counter() - start)
     judged = settled.ingest.judged_set
     eval_files = _files(examples, EVAL_SPLIT)
-    sets = metrics(score(trained.model, eval_files, history_length))
+    pairs = score(trained.model, eval_files, history_length)
+    sets = metrics(pairs)
+    scale, offset = trained.calibration
+    uncalibrated = metrics(pairs._replace(logit=(pairs.logit - offset) / scale))[judged].log_loss
     shuffled = metrics(score_with_shuffled_histories(trained.model, eval_files, history_length, judged))
     export_bytes, p50_ms = _export_and_time(trained.model, transform, history_length)
     result = TrialResult(
@@ -69,6 +77,8 @@ def measure(trial: Trial, key: str, config: PipelineConfig, transform_graph: str
         trial=trial,
         sets=sets,
         shuffled_auc=shuffled[judged].auc,
+        uncalibrated_log_loss=uncalibrated,
+        preparation_seconds=trained.preparation_seconds,
         epochs=len(trained.epochs),
         impressions_per_second=_rate(trained),
         parameters=trained.model.count_params(),

@@ -11,6 +11,7 @@ from components.baselines.results import BaselineResults
 from models.config import Section
 from models.impression import NEGATIVE_SETS
 from pipeline.sweep.results import Spread, TrialResult, VariantSummary
+from pipeline.sweep.trials import Variant
 
 SMALLEST_DROP: Final = 0.01
 """A model whose AUC falls by less when histories are exchanged has not read them."""
@@ -37,12 +38,13 @@ def render_markdown(report: SweepReport) -> str:
     """The table and what is to be said about it."""
     sets = [name for name in NEGATIVE_SETS if name in report.baselines.sets]
     header = [
-        "model", "activation", "match features", *(f"AUC {name.replace('_', ' ')}" for name in sets),
-        "AUC with another user's history", "GAUC", "log loss", "training impressions/s", "parameters",
-        "of them outside embeddings", "export, MB", "p50, ms",
+        "model", "activation", "match features", "negatives", "loss",
+        *(f"AUC {name.replace('_', ' ')}" for name in sets),
+        "AUC with another user's history", "GAUC", "log loss", "log loss before calibration",
+        "training impressions/s", "parameters", "of them outside embeddings", "export, MB", "p50, ms",
     ]  # fmt: skip
     rows = [
-        [f"*{name.replace('_', ' ')}*", "", "", *(_plain(report.baselines.sets[s].auc[name]) for s in sets)]
+        [f"*{name.replace('_', ' ')}*", "", "", "", "", *(_plain(report.baselines.sets[s].auc[name]) for s in sets)]
         for name in report.baselines.sets[report.judged_set].auc
     ]
     rows += [_row(variant, sets, report.judged_set) for variant in report.variants]
@@ -65,18 +67,18 @@ def render_csv(results: Sequence[TrialResult]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     sets = [name for name in NEGATIVE_SETS if any(name in result.sets for result in results)]
     plain = (
-        "shuffled_auc", "epochs", "impressions_per_second", "parameters", "embedding_parameters", "export_bytes",
-        "p50_ms", "seconds", "failure",
+        "shuffled_auc", "uncalibrated_log_loss", "epochs", "preparation_seconds", "impressions_per_second",
+        "parameters", "embedding_parameters", "export_bytes", "p50_ms", "seconds", "failure",
     )  # fmt: skip
     measures = ("auc", "gauc", "log_loss", "pairs")
-    writer.writerow(
-        ["model", "activation", "match_features", "seed", *(f"{m}_{name}" for name in sets for m in measures), *plain]
-    )
+    of_variant = ("model", "activation", "match_features", "negatives", "loss")
+    writer.writerow([*of_variant, "seed", *(f"{m}_{name}" for name in sets for m in measures), *plain])
     for result in results:
         variant = result.trial.variant
         of_sets = [getattr(result.sets.get(name), measure, None) for name in sets for measure in measures]
         writer.writerow(
-            [variant.model, variant.activation, variant.match_features, result.trial.seed, *of_sets]
+            [variant.model, variant.activation, variant.match_features, variant.negatives, variant.loss]
+            + [result.trial.seed, *of_sets]
             + [getattr(result, name) for name in plain]
         )
     return out.getvalue()
@@ -88,10 +90,13 @@ def _row(variant: VariantSummary, sets: Sequence[str], judged_set: str) -> list[
         variant.variant.model,
         variant.variant.activation,
         "yes" if variant.variant.match_features else "no",
+        variant.variant.negatives,
+        variant.variant.loss.replace("_", " "),
         *(_spread(variant.auc[name]) for name in sets),
         _spread(variant.shuffled_auc) + (" suspicious" if suspicious(variant, judged_set) else ""),
         _spread(variant.gauc) if variant.gauc else "-",
         _spread(variant.log_loss),
+        _spread(variant.uncalibrated_log_loss) if variant.uncalibrated_log_loss else "-",
         f"{variant.impressions_per_second.mean:,.0f}" if variant.impressions_per_second else "-",
         f"{parameters:,}" if parameters is not None else "-",
         f"{parameters - embedded:,}" if parameters is not None and embedded is not None else "-",
@@ -107,23 +112,31 @@ def _findings(report: SweepReport) -> list[str]:
         for variant in report.variants
         if suspicious(variant, report.judged_set)
     ]
-    references = {
-        (v.variant.activation, v.variant.match_features): v for v in report.variants if v.variant.model == "dnn"
-    }
+    references = [v for v in report.variants if v.variant.model == "dnn"]
+    if len({v.variant.negatives for v in report.variants}) > 1:
+        references = [v for v in report.variants if v.variant.sampler == "random"]
     for variant in report.variants:
-        dnn = references.get((variant.variant.activation, variant.variant.match_features))
-        if dnn is not None and dnn is not variant:
-            lines.append(_against(variant, dnn, report.judged_set))
+        reference = next((v for v in references if _differ_in_one(v.variant, variant.variant)), None)
+        if reference is not None and variant not in references:
+            lines.append(_against(variant, reference, report.judged_set))
     lines += [
         f"- Failed: {result.trial.variant}, seed {result.trial.seed}: {result.failure}" for result in report.failures
     ]
     return lines
 
 
-def _against(variant: VariantSummary, dnn: VariantSummary, judged_set: str) -> str:
-    ours, theirs = variant.auc[judged_set], dnn.auc[judged_set]
+def _differ_in_one(a: Variant, b: Variant) -> bool:
+    """In their model, or in their negatives, and in nothing else."""
+    alike = a.activation == b.activation and a.match_features == b.match_features and a.loss == b.loss
+    return alike and (a.model == b.model) != (a.negatives == b.negatives)
+
+
+def _against(variant: VariantSummary, reference: VariantSummary, judged_set: str) -> str:
+    ours, theirs = variant.auc[judged_set], reference.auc[judged_set]
     difference = ours.mean - theirs.mean
-    text = f"- {variant.variant}: {difference:+.4f} AUC against dnn"
+    same_model = variant.variant.model == reference.variant.model
+    name = reference.variant.negatives if same_model else reference.variant.model
+    text = f"- {variant.variant}: {difference:+.4f} AUC against {name}"
     if ours.deviation is not None and theirs.deviation is not None:
         # Of two small samples, and so itself uncertain; the larger one keeps it from flattering.
         text += f", {difference / max(ours.deviation, theirs.deviation, 1e-6):+.1f} deviations (the larger of the two)"

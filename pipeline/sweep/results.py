@@ -35,6 +35,10 @@ class TrialResult(Section):
     """By negative set."""
     shuffled_auc: float | None = None
     """Contemporaneous AUC where each impression has the history of another user."""
+    uncalibrated_log_loss: float | None = None
+    """On the judged set, of the probability as training left it."""
+    preparation_seconds: float = 0.0
+    """The pass over the training split that a sampler needs, before the first epoch."""
     epochs: int = 0
     """Trained; the weights kept are those of the best of them."""
     impressions_per_second: float | None = None
@@ -60,7 +64,7 @@ def trial_key(trial: Trial, config: PipelineConfig, examples: str) -> str:
       examples: address of the transformed examples.
     """
     settled = trial.configure(config)
-    sections = (settled.model, settled.training, settled.ingest)
+    sections = (settled.model, settled.sampler, settled.training, settled.ingest)
     text = "\n".join([examples, *(section.model_dump_json() for section in sections)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -126,6 +130,7 @@ class VariantSummary(Section):
     gauc: Spread | None
     """On contemporaneous negatives, as is the log loss."""
     log_loss: Spread
+    uncalibrated_log_loss: Spread | None
     impressions_per_second: Spread | None
     parameters: int | None
     embedding_parameters: int | None
@@ -152,6 +157,7 @@ def summarize(results: Iterable[TrialResult], gate_set: str) -> list[VariantSumm
             shuffled_auc=spread([r.shuffled_auc for r in group if r.shuffled_auc is not None]),
             gauc=_optional([r.sets[gate_set].gauc for r in group]),
             log_loss=spread([r.sets[gate_set].log_loss for r in group]),
+            uncalibrated_log_loss=_optional([r.uncalibrated_log_loss for r in group]),
             impressions_per_second=_optional([r.impressions_per_second for r in group]),
             parameters=group[0].parameters,
             embedding_parameters=group[0].embedding_parameters,

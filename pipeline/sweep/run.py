@@ -38,8 +38,10 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial]) -> SweepReport:
         baselines = BaselineResults.model_validate_json(file.read())
 
     # TensorFlow is loaded by now; before prepare_data its import would have written to the terminal.
+    from components.impression_gen.catalogue import Catalogue
     from pipeline.sweep.measure import measure
 
+    catalogue_size = len(Catalogue.read(outputs["ImpressionGen"]["catalogue"]).item_ids)
     folder = Layout(config.output).sweep
     journal = Journal(os.path.join(folder, "trials.jsonl"))
     known = journal.read()
@@ -50,7 +52,7 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial]) -> SweepReport:
     done, start = 0, time.monotonic()
     for trial, key in zip(trials, keys, strict=True):
         if key not in known:
-            known[key] = measure(trial, key, config, transform_graph, examples)
+            known[key] = measure(trial, key, config, transform_graph, examples, catalogue_size)
             journal.append(known[key])
             done += 1
             left = (time.monotonic() - start) / done * (missing - done)

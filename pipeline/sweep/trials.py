@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, Final, get_args
 
 from models.config import ActivationName, ModelName, Section
+from models.samplers.config import LossName, SamplerName, StoredKind
 from pipeline.config import ConfigError, PipelineConfig
 
-ALL = "all"
+ALL: Final = "all"
 
 
 class Variant(Section):
@@ -18,9 +19,26 @@ class Variant(Section):
     model: ModelName
     activation: ActivationName
     match_features: bool
+    sampler: SamplerName = "random"
+    stored: StoredKind | None = None
+    """Of the random sampler alone."""
+    alpha: float | None = None
+    """Of the mixed sampler alone."""
+    loss: LossName = "pointwise"
 
     def __str__(self) -> str:
-        return f"{self.model} {self.activation}, match features {'on' if self.match_features else 'off'}"
+        parts = [f"{self.model} {self.activation}", f"match features {'on' if self.match_features else 'off'}"]
+        if self.negatives != "random":
+            parts.append(self.negatives)
+        if self.loss != "pointwise":
+            parts.append(self.loss.replace("_", " "))
+        return ", ".join(parts)
+
+    @property
+    def negatives(self) -> str:
+        """The sampler as it is written in tables."""
+        detail = f"{self.alpha:g}" if self.alpha is not None else self.stored
+        return self.sampler.replace("_", "-") + (f" {detail}" if detail not in (None, ALL) else "")
 
 
 class Trial(Section):
@@ -40,9 +58,18 @@ class Trial(Section):
                 "model.name": self.variant.model,
                 "model.activation": self.variant.activation,
                 "model.match_features": self.variant.match_features,
+                "sampler.name": self.variant.sampler,
+                "sampler.stored": self.variant.stored or config.sampler.stored,
+                "sampler.alpha": config.sampler.alpha if self.variant.alpha is None else self.variant.alpha,
+                "training.loss": self._loss(config),
                 "training.seed": self.seed,
             }
         )
+
+    def _loss(self, config: PipelineConfig) -> dict[str, Any]:
+        if self.variant.loss == config.training.loss.name:
+            return config.training.loss.model_dump(mode="json")
+        return {"name": self.variant.loss}
 
 
 def grid(
@@ -51,6 +78,10 @@ def grid(
     activations: Sequence[str],
     match_features: Sequence[bool],
     seeds: int,
+    samplers: Sequence[str] | None = None,
+    stored: Sequence[str] | None = None,
+    alphas: Sequence[float] | None = None,
+    losses: Sequence[str] | None = None,
 ) -> list[Trial]:
     """All combinations; each one's configuration has been validated.
 
@@ -63,6 +94,10 @@ def grid(
       activations: names, or "all" alone.
       match_features: with, without, or both.
       seeds: how many, counted up from ``training.seed``.
+      samplers: names, or "all" alone; None is the configured one.
+      stored: kinds of stored negatives, of the random sampler; None is the configured one.
+      alphas: of the mixed sampler; None is the configured one.
+      losses: names, or "all" alone; None is the configured one.
 
     Raises:
       ConfigError: for an unknown name, or settings that a model cannot have.
@@ -71,9 +106,23 @@ def grid(
         raise ConfigError(f"seeds: at least 1 is needed (got {seeds})")
     names = _expand("models", models, get_args(ModelName))
     kinds = _expand("activations", activations, get_args(ActivationName))
+    loss_names = _expand("losses", losses or [config.training.loss.name], get_args(LossName))
+    sampler_names = _expand("samplers", samplers or [config.sampler.name], get_args(SamplerName))
+    settings: dict[str, list[dict[str, Any]]] = {
+        "random": [
+            {"stored": kind} for kind in _known("stored", stored or [config.sampler.stored], get_args(StoredKind))
+        ],
+        "mixed": [{"alpha": alpha} for alpha in dict.fromkeys(alphas or [config.sampler.alpha])],
+    }
+    negatives = [{"sampler": name, **chosen} for name in sampler_names for chosen in settings.get(name, [{}])]
     trials = [
-        Trial(variant=Variant(model=name, activation=kind, match_features=match), seed=config.training.seed + number)
-        for number, name, kind, match in itertools.product(range(seeds), names, kinds, match_features)
+        Trial(
+            variant=Variant(model=name, activation=kind, match_features=match, loss=loss, **chosen),
+            seed=config.training.seed + number,
+        )
+        for number, name, kind, match, chosen, loss in itertools.product(
+            range(seeds), names, kinds, match_features, negatives, loss_names
+        )
     ]
     for trial in trials:
         trial.configure(config)
@@ -81,10 +130,12 @@ def grid(
 
 
 def _expand(option: str, chosen: Sequence[str], known: Sequence[str]) -> Sequence[str]:
-    if list(chosen) == [ALL]:
-        return known
+    return known if list(chosen) == [ALL] else _known(option, chosen, known)
+
+
+def _known(option: str, chosen: Sequence[str], known: Sequence[str]) -> Sequence[str]:
     unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
         wrong = ", ".join(map(repr, unknown)) or "nothing"
-        raise ConfigError(f"{option}: {wrong} is not known; choose among {ALL}, {', '.join(known)}")
+        raise ConfigError(f"{option}: {wrong} is not known; choose among {', '.join(dict.fromkeys([ALL, *known]))}")
     return list(dict.fromkeys(chosen))

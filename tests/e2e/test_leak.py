@@ -39,9 +39,12 @@ def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> 
     from components.trainer.fit import Trainer, fit
     from components.trainer.input_pipeline import read_batches
     from components.trainer.strategy import training_strategy
+    from components.trainer.train import stored_negatives
     from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
     from models.impression import FIRST_KNOWN_INDEX
     from models.registry import build_model
+    from models.samplers.config import LossConfig
+    from models.samplers.random import Random
 
     rng = np.random.default_rng(5)
     transformed = trained.artifact("ImpressionTransform", "transformed_examples")
@@ -72,8 +75,10 @@ def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> 
             category_indices=FIRST_KNOWN_INDEX + graph.vocabulary_size_by_name(CATEGORY_VOCABULARY),
             history_length=trained.config.ingest.history_length,
         )
-    trainer = Trainer(model, strategy, config.learning_rate)
-    fit(trainer, train, validation, config)
+        stored = stored_negatives(trained.config.ingest.stored)
+        sampler = Random(config.seed, stored, "all", catalogue_size=1)
+    trainer = Trainer(model, strategy, sampler, LossConfig(), config.learning_rate)
+    fit(trainer, lambda number: train, validation, config)
     _, auc = trainer.evaluate(strategy.experimental_distribute_dataset(evaluation))
     # Standard deviation of a coin's AUC with as many positives as negatives.
     deviation = math.sqrt((2 * counts["eval"] + 1) / (12 * counts["eval"] ** 2))

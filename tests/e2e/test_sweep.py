@@ -17,8 +17,9 @@ from pipeline.runs import node_runs
 
 def _sweep(trained: Trained) -> int:
     where = ("--data", trained.config.data, "--preset", "demo", "--output", trained.config.output)
-    what = ("--set", "training.epochs=1", "--models", "dnn,gru4rec", "--match-features", "with")
-    return cli.main(["sweep", *where, *what])
+    what = ("--set", "training.epochs=1", "--models", "dnn", "--match-features", "with")
+    negatives = ("--samplers", "in_batch,mixed", "--alphas", "0", "--losses", "sampled_softmax")
+    return cli.main(["sweep", *where, *what, *negatives])
 
 
 def test_a_sweep_trains_on_the_data_of_the_run_and_goes_on_where_it_was(
@@ -38,7 +39,10 @@ def test_a_sweep_trains_on_the_data_of_the_run_and_goes_on_where_it_was(
     )
 
     rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
-    assert [row["model"] for row in rows] == ["dnn", "gru4rec"]
+    assert [row["negatives"] for row in rows] == ["in-batch", "mixed 0"]
+    # Which are one and the same.
+    for name in ("auc_contemporaneous", "log_loss_uniform", "shuffled_auc"):
+        assert float(rows[0][name]) == pytest.approx(float(rows[1][name]), abs=1e-6)
     for row in rows:
         # One epoch on a log of 700 users: what is left to learn is little, but far above a coin.
         assert float(row["auc_contemporaneous"]) > 0.7

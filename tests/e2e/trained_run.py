@@ -14,7 +14,8 @@ from pipeline.runs import node_runs
 if TYPE_CHECKING:
     from models.contract import Ranker
 
-SETTINGS = ("--set", "training.epochs=2", "--set", "evaluation.min_auc=0.55")
+SETTINGS = ("--set", "training.epochs=2", "--set", "evaluation.min_auc=0.55", "--set", "sampler.name=frequency")
+"""A sampler that keeps variables, so that all that follows shows that they stay in training."""
 
 
 @dataclass(frozen=True)

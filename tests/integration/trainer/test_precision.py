@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from training_process import batches
+from training_process import RANDOM, batches, sampler_of
 
 from components.config import TrainingConfig
 from components.trainer.fit import Trainer, fit
@@ -14,6 +14,7 @@ from models.config import ModelConfig
 from models.contract import Ranker
 from models.loss_scale import FIRST_SCALE
 from models.registry import MODELS, build_model
+from models.samplers.config import LossConfig
 
 
 def model_of(name: str, policy: str) -> Ranker:
@@ -25,14 +26,19 @@ def model_of(name: str, policy: str) -> Ranker:
         keras.config.set_dtype_policy("float32")
 
 
+def trainer_of(model: Ranker, learning_rate: float = 1e-2, row_decay: float = 0.0) -> Trainer:
+    strategy = tf.distribute.get_strategy()
+    return Trainer(model, strategy, sampler_of(RANDOM), LossConfig(), learning_rate, row_decay)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_learns(name: str, policy: str) -> None:
     model = model_of(name, policy)
     data = batches(rows=128, batch_size=32)
-    trainer = Trainer(model, tf.distribute.get_strategy(), learning_rate=1e-2, row_decay=1e-3)
-    epochs = fit(trainer, data, data, TrainingConfig(epochs=4, early_stopping_patience=4))
+    trainer = trainer_of(model, row_decay=1e-3)
+    epochs = fit(trainer, lambda number: data, data, TrainingConfig(epochs=4, early_stopping_patience=4))
     losses = [epoch.train_loss for epoch in epochs]
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
@@ -41,7 +47,7 @@ def test_every_model_learns(name: str, policy: str) -> None:
 
 def test_an_overflow_is_survived_and_answered_by_a_smaller_scale() -> None:
     data = batches(rows=64, batch_size=32)
-    trainer = Trainer(model_of("dnn", "mixed_float16"), tf.distribute.get_strategy(), learning_rate=1e-2)
+    trainer = trainer_of(model_of("dnn", "mixed_float16"))
     assert trainer.loss_scale is not None
     # A scale that no gradient of this model can bear in float16.
     trainer.loss_scale.scale.assign(2.0**40)
@@ -56,7 +62,7 @@ def test_an_overflow_is_survived_and_answered_by_a_smaller_scale() -> None:
 
 def test_only_float16_needs_a_scale() -> None:
     for policy, needed in (("float32", False), ("mixed_bfloat16", False), ("mixed_float16", True)):
-        trainer = Trainer(model_of("dnn", policy), tf.distribute.get_strategy(), learning_rate=1e-2)
+        trainer = trainer_of(model_of("dnn", policy))
         assert (trainer.loss_scale is not None) is needed
         if needed:
             assert trainer.loss_scale is not None

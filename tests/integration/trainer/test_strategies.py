@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-MODELS = ["din", "lstm", "transformer4rec", "caser", "dien"]
-"""Each way to compute: attention, Keras' recurrence, self-attention, many Dice layers, a recurrence of our own."""
+SAMPLED = ["dnn/in_batch", "dnn/frequency", "dnn/mixed", "dnn/hard"]
+MODELS = ["din", "lstm", "transformer4rec", "caser", "dien", *SAMPLED]
+"""Each way to compute: attention, Keras' recurrence, self-attention, many Dice layers, a recurrence of our own; and
+each sampler that draws from the batch."""
 SCRIPT = Path(__file__).with_name("training_process.py")
 REPOSITORY = Path(__file__).parents[3]
 
@@ -58,6 +60,8 @@ def assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
         assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-5), name
         assert one["validation_auc"] == pytest.approx(other["validation_auc"], abs=1e-3), name
         assert one["weights"] == pytest.approx(other["weights"], rel=1e-3, abs=1e-4), name
+        # What a sampler keeps is that of the global batches, whoever saw which part of them.
+        assert (one["gaps"], one["steps"]) == (other["gaps"], other["steps"]), name
 
 
 @pytest.mark.slow
@@ -73,8 +77,10 @@ def test_two_mirrored_devices_equal_one(alone: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_two_workers_equal_one(alone: dict[str, Any]) -> None:
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    workers = [start(1, ["din"], {"cluster": cluster, "task": {"type": "worker", "index": k}}) for k in range(2)]
+    names = ["din", "dnn/frequency"]
+    workers = [start(1, names, {"cluster": cluster, "task": {"type": "worker", "index": k}}) for k in range(2)]
     first, second = (result(worker) for worker in workers)
     assert first["replicas"] == 2
+    assert list(first["models"]) == names
     assert_same(first, second)
     assert_same(first, alone)

@@ -17,8 +17,27 @@ from components.trainer.fit import Trainer, fit
 from components.trainer.input_pipeline import MODEL_FEATURES
 from components.trainer.strategy import training_strategy
 from models.config import ModelConfig
-from models.impression import INDEX_OF
+from models.impression import CANDIDATE_ITEM_ID, INDEX_OF, USER_ID
 from models.registry import build_model
+from models.samplers.base import Sampler, StoredNegatives, TrainingWindow
+from models.samplers.config import LossConfig, SamplerConfig
+from models.samplers.frequency import StreamingFrequencies
+from models.samplers.registry import build_sampler
+
+ROWS, BATCH = 150, 32
+STORED = StoredNegatives(uniform=2, same_category=0, contemporaneous=0)
+RANDOM = SamplerConfig()
+SAMPLERS = {
+    "in_batch": SamplerConfig(name="in_batch", negatives=3),
+    "frequency": SamplerConfig.model_validate({"name": "frequency", "negatives": 3, "frequency": {"buckets": 64}}),
+    "mixed": SamplerConfig.model_validate(
+        {"name": "mixed", "negatives": 4, "frequencies": "streaming", "frequency": {"buckets": 64}}
+    ),
+    "hard": SamplerConfig.model_validate(
+        {"name": "hard", "negatives": 3, "hard": {"pool": 8, "share": 0.7, "curriculum_steps": 6}}
+    ),
+}
+"""A model trained with a sampler of the batch is named model/sampler."""
 
 
 def batches(rows: int, batch_size: int) -> tf.data.Dataset:
@@ -30,6 +49,7 @@ def batches(rows: int, batch_size: int) -> tf.data.Dataset:
     }
     for name, index in INDEX_OF.items():
         values[index] = np.where(values[name] > 0, values[name] + 1, 0)
+    values[USER_ID] = np.arange(1, rows + 1)[:, None]
     labels = np.zeros((rows, 3), "float32")
     labels[:, 0] = 1
     # The last batch is partly padding, as the input pipeline makes it.
@@ -40,7 +60,20 @@ def batches(rows: int, batch_size: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((inputs, padded)).batch(batch_size, True).with_options(options)
 
 
+def window(rows: int) -> TrainingWindow:
+    """Of :func:`batches`; nothing is masked."""
+    positives = next(iter(batches(rows, rows)))[0][CANDIDATE_ITEM_ID][:, 0].numpy()
+    items, counts = np.unique(positives, return_counts=True)
+    return TrainingWindow(100, items, counts, np.array([0], np.int64))
+
+
+def sampler_of(config: SamplerConfig) -> Sampler:
+    """For :func:`batches`; to be called in the strategy's scope."""
+    return build_sampler(config, window=window(ROWS), stored=STORED, batch_size=BATCH, seed=1)
+
+
 def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
+    name, _, sampler_name = name.partition("/")
     keras.utils.set_random_seed(1)
     # Each replica draws its own unknown items and its own negatives of auxiliary losses, so equality needs none.
     config = ModelConfig.model_validate(
@@ -54,13 +87,19 @@ def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
     )
     with strategy.scope():
         model = build_model(config, 10, 10, history_length=4)
-    trainer = Trainer(model, strategy, learning_rate=1e-2, row_decay=1e-3)
-    data = batches(rows=150, batch_size=32)
-    epochs = fit(trainer, data, data, TrainingConfig(epochs=3, early_stopping_patience=3))
+        sampler = sampler_of(SAMPLERS[sampler_name] if sampler_name else RANDOM)
+    loss = LossConfig(name="sampled_softmax" if sampler_name else "pointwise")
+    trainer = Trainer(model, strategy, sampler, loss, learning_rate=1e-2, row_decay=1e-3)
+    data = batches(rows=ROWS, batch_size=BATCH)
+    epochs = fit(trainer, lambda number: data, data, TrainingConfig(epochs=3, early_stopping_patience=3))
+    streams = [m for m in sampler.submodules if isinstance(m, StreamingFrequencies)]
     return {
+        "gaps": [values for stream in streams for values in stream.gap.numpy().tolist()],
+        "steps": int(sampler.step.numpy()),
         "train_loss": [epoch.train_loss for epoch in epochs],
         "validation_auc": [epoch.validation_auc for epoch in epochs],
-        "weights": [float(np.abs(weight).sum()) for weight in model.get_weights()],
+        # A softmax does not see the last bias: its gradient is rounding error, which Adam makes steps of.
+        "weights": [float(np.abs(w).sum()) for w in model.get_weights()][: -1 if sampler_name else None],
     }
 
 

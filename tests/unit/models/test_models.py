@@ -85,7 +85,7 @@ class TestEveryModel:
         inputs = make_inputs([3, 5, 6, 2] * 8, width=6)
         labels = tf.one_hot(tf.zeros(32, tf.int32), 3)
         model = build(name, activation=activation)
-        optimizer = tf.keras.optimizers.Adam(0.01)
+        optimizer = keras.optimizers.Adam(0.01)
 
         @tf.function
         def step() -> tf.Tensor:

@@ -20,7 +20,7 @@ def test_presets_are_valid_and_carry_their_name(name: str) -> None:
 
 
 def test_the_presets_ship_with_the_package() -> None:
-    assert preset_names() == ("demo", "full", "mimn", "mimn-corrected", "sample")
+    assert preset_names() == ("demo", "full", "mimn", "mimn-corrected", "sample", "samplers")
 
 
 def test_assignments_are_read_as_yaml() -> None:

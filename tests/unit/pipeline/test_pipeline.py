@@ -72,6 +72,8 @@ def test_the_nodes(log: Path) -> None:
         ({"training__epochs": 9}, {"Trainer"}),
         ({"training__seed": 9}, {"Trainer"}),
         ({"model__name": "dnn"}, {"Trainer"}),
+        ({"sampler__name": "in_batch"}, {"Trainer"}),
+        ({"training__calibration": "none"}, {"Trainer"}),
         ({"transform__min_item_count": 9}, {"ImpressionTransform"}),
         ({"ingest__eval_share": 0.3}, {INGEST}),
         ({"ingest__history_length": 30}, {INGEST, "Trainer"}),

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from components.trainer.input_pipeline import MODEL_FEATURES, read_batches, to_model_inputs
-from models.impression import CANDIDATE_ITEM_ID, HISTORY_AGE, HISTORY_ITEM_ID, LABEL
+from models.impression import CANDIDATE_ITEM_ID, HISTORY_AGE, HISTORY_ITEM_ID, LABEL, USER_ID
 
 
 def ragged_features(lengths: list[int], candidates: list[int]) -> dict[str, tf.RaggedTensor]:
@@ -45,6 +45,7 @@ def write_examples(path: Path, first: int, count: int) -> None:
         for k in range(first, first + count):
             values = {name: [k + 1] * (k % 3 if name.startswith("history") else 2) for name in MODEL_FEATURES}
             values[LABEL] = [1, 0]
+            values[USER_ID] = [100 + k]
             feature = {
                 name: tf.train.Feature(int64_list=tf.train.Int64List(value=value)) for name, value in values.items()
             }
@@ -61,6 +62,8 @@ def test_every_impression_once_in_batches_of_one_shape(tmp_path: Path) -> None:
         assert all(x[HISTORY_ITEM_ID].shape == (4, 2) and y.shape == (4, 2) for x, y in batches)
         first = np.concatenate([x[CANDIDATE_ITEM_ID][:, 0].numpy() for x, _ in batches])
         assert (first[13:] == 0).all()
+        users = np.concatenate([x[USER_ID][:, 0].numpy() for x, _ in batches])
+        np.testing.assert_array_equal(users, np.where(first > 0, first + 99, 0))
         return first[first > 0].tolist()
 
     in_order = items()

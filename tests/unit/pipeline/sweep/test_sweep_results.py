@@ -88,6 +88,8 @@ def test_a_key_changes_with_what_the_result_depends_on_alone() -> None:
         trial_key(Trial(variant=DIN, seed=1), config, "examples/1"),
         trial_key(trial, config.with_overrides({"training.epochs": 1}), "examples/1"),
         trial_key(trial, config.with_overrides({"model.embedding_dim": 8}), "examples/1"),
+        trial_key(trial, config.with_overrides({"sampler.negatives": 8}), "examples/1"),
+        trial_key(Trial(variant=DNN.model_copy(update={"sampler": "in_batch"}), seed=1), config, "examples/1"),
         trial_key(trial, config.with_overrides({"ingest.history_length": 10}), "examples/1"),
     ]
     assert len({key, *others}) == 1 + len(others)
@@ -100,7 +102,9 @@ def test_the_table_puts_baselines_first_and_marks_what_does_not_read_histories()
     assert len({line.count("|") for line in table}) == 1
     assert table[2].startswith("| *category recency* |")
     assert "| 0.8600 | 0.8600 |" in table[3]
-    assert table[4].startswith("| dnn | dice | yes | 0.8100 ± 0.0141 | 0.8100 ± 0.0141 | 0.5000 ± 0.0000 |")
+    assert table[4].startswith(
+        "| dnn | dice | yes | random | pointwise | 0.8100 ± 0.0141 | 0.8100 ± 0.0141 | 0.5000 ± 0.0000 |"
+    )
     assert "1,500 | 30 | 10 | 2.0 | 1.0 |" in table[4]
     assert "0.8950 suspicious" in table[5]
     assert "**Suspicious**: din dice" in text
@@ -114,7 +118,21 @@ def test_a_failed_trial_is_told_and_counts_for_no_mean() -> None:
     failed = TrialResult(key="x", trial=Trial(variant=DNN, seed=3), failure="the training loss is nan")
     text = render_markdown(report([result(DNN, 1, 0.8), failed]))
     assert "Failed: dnn dice, match features on, seed 3: the training loss is nan" in text
-    assert "| dnn | dice | yes | 0.8000 |" in text
+    assert "| dnn | dice | yes | random | pointwise | 0.8000 |" in text
+
+
+def test_samplers_stand_beside_random_ones_of_the_same_model() -> None:
+    mixed = DIN.model_copy(update={"sampler": "mixed", "alpha": 0.25})
+    softmax = DIN.model_copy(update={"sampler": "in_batch", "loss": "sampled_softmax"})
+    results = [result(DNN, 1, 0.7), result(DIN, 1, 0.9), result(mixed, 1, 0.92, uncalibrated_log_loss=0.7)]
+    text = render_markdown(report([*results, result(softmax, 1, 0.8)]))
+    assert "- din dice, match features on, mixed 0.25: +0.0200 AUC against random." in text
+    assert "| din | dice | yes | mixed 0.25 | pointwise | 0.9200 |" in text
+    assert "| 0.5000 | 0.7000 |" in text
+    assert "| din | dice | yes | in-batch | sampled softmax | 0.8000 |" in text
+    # Of another loss there is no random one to stand beside.
+    assert "sampled softmax:" not in text
+    assert "against dnn" not in text
 
 
 def test_the_csv_has_a_line_a_trial() -> None:

@@ -35,8 +35,45 @@ def test_a_trial_changes_what_the_sweep_varies_and_nothing_else(config: Pipeline
         "model.activation": config.model.activation,
         "model.match_features": config.model.match_features,
         "training.seed": config.training.seed,
+        "sampler.alpha": config.sampler.alpha,
     }
     assert settled.with_overrides(back) == config
+
+
+def test_alphas_are_of_the_mixed_sampler_and_stored_kinds_of_the_random_one() -> None:
+    config = load_preset("samplers")
+    axes = {"samplers": ["all"], "stored": ["uniform", "contemporaneous"], "alphas": [0, 0.5, 1]}
+    trials = grid(config, ["dnn"], ["relu"], (True,), 1, **axes)
+    names = [trial.variant.negatives for trial in trials]
+    assert names == [
+        "random uniform",
+        "random contemporaneous",
+        "in-batch",
+        "hard",
+        "frequency",
+        "mixed 0",
+        "mixed 0.5",
+        "mixed 1",
+    ]
+    settled = [trial.configure(config).sampler for trial in trials]
+    assert [s.stored for s in settled[:2]] == ["uniform", "contemporaneous"]
+    assert [s.alpha for s in settled[-3:]] == [0, 0.5, 1]
+
+
+def test_a_loss_of_its_own_has_its_own_settings_and_the_configured_one_keeps_them() -> None:
+    config = load_preset(
+        "samplers", ["training.loss.name=sampled_softmax", "training.loss.temperature=0.5", "sampler.name=in_batch"]
+    )
+    pointwise, softmax = (t.configure(config) for t in grid(config, ["dnn"], ["relu"], (True,), 1, losses=["all"]))
+    assert (pointwise.training.loss.name, pointwise.training.loss.temperature) == ("pointwise", 1.0)
+    assert (softmax.training.loss.name, softmax.training.loss.temperature) == ("sampled_softmax", 0.5)
+
+
+def test_pairs_that_make_no_sense_are_refused_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match="uniform to be at least 2"):
+        grid(load_preset("demo"), ["dnn"], ["relu"], (True,), 1, samplers=["all"])
+    with pytest.raises(ConfigError, match="samplers: 'best'"):
+        grid(load_preset("demo"), ["dnn"], ["relu"], (True,), 1, samplers=["best"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,130 @@
+"""What each sampler costs: training impressions/s relative to random negatives of the same number.
+
+One process trains the same model on the same batches from memory (users' histories of 1 to 50 events, Zipf items) with
+each sampler in turn, round after round; a round is a pass over the data. Printed: the median of the rates and of the
+ratios to random in the same round. The pass over the training split that samplers of the batch need before training is
+not part of a rate; docs/samplers.md has its rate.
+
+    python benchmarks/samplers.py --models dnn,din --rounds 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from components.trainer.fit import Trainer
+from models.config import ModelConfig
+from models.impression import (
+    CANDIDATE_CATEGORY_ID,
+    CANDIDATE_ITEM_ID,
+    FIRST_KNOWN_INDEX,
+    HISTORY_AGE,
+    HISTORY_BEHAVIOR,
+    HISTORY_CATEGORY_ID,
+    HISTORY_ITEM_ID,
+    INDEX_OF,
+    USER_ID,
+)
+from models.registry import build_model
+from models.samplers.base import StoredNegatives, TrainingWindow
+from models.samplers.config import LossConfig, SamplerConfig
+from models.samplers.hashing import pair_key
+from models.samplers.registry import build_sampler
+
+ITEMS, CATEGORIES, LENGTH = 100_000, 1_000, 50
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "random": {"name": "random"},
+    "in-batch": {"name": "in_batch"},
+    "frequency": {"name": "frequency"},
+    "mixed 0.5": {"name": "mixed", "alpha": 0.5},
+    "hard, pool of 32": {"name": "hard", "hard": {"pool": 32, "curriculum_steps": 0}},
+}
+
+
+def impressions(count: int, negatives: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Raw and index features of ``count`` impressions with uniform negatives."""
+    rng = np.random.default_rng(seed)
+    popular = np.minimum((ITEMS ** rng.random((count, LENGTH + 1))).astype(np.int64), ITEMS)
+    real = np.arange(LENGTH) < rng.integers(1, LENGTH + 1, count)[:, None]
+    candidates = np.concatenate([popular[:, -1:], rng.integers(1, ITEMS + 1, (count, negatives))], axis=1)
+    values = {
+        HISTORY_ITEM_ID: popular[:, :-1] * real,
+        HISTORY_BEHAVIOR: rng.integers(1, 5, real.shape) * real,
+        HISTORY_AGE: np.sort(rng.integers(1, 500_000, real.shape))[:, ::-1] * real,
+        CANDIDATE_ITEM_ID: candidates,
+        USER_ID: np.arange(1, count + 1)[:, None],
+    }
+    values[HISTORY_CATEGORY_ID] = np.where(real, values[HISTORY_ITEM_ID] % CATEGORIES + 1, 0)
+    values[CANDIDATE_CATEGORY_ID] = candidates % CATEGORIES + 1
+    for name, index in INDEX_OF.items():
+        values[index] = np.where(values[name] > 0, values[name] + FIRST_KNOWN_INDEX - 1, 0)
+    return values
+
+
+def window(values: dict[str, np.ndarray]) -> TrainingWindow:
+    """What a pass over these impressions finds."""
+    items, counts = np.unique(values[CANDIDATE_ITEM_ID][:, 0], return_counts=True)
+    own = np.concatenate([values[HISTORY_ITEM_ID], values[CANDIDATE_ITEM_ID][:, :1]], axis=1)
+    keys = pair_key(tf.constant(values[USER_ID]), tf.constant(own)).numpy()[own > 0]
+    return TrainingWindow(ITEMS, items, counts, np.unique(keys))
+
+
+def trainer_of(
+    model_name: str, settings: dict[str, Any], loss: str, known: TrainingWindow, options: argparse.Namespace
+) -> Trainer:
+    """A trainer of a new model."""
+    keras.utils.set_random_seed(1)
+    model = build_model(ModelConfig(name=model_name), ITEMS + 2, CATEGORIES + 2, LENGTH)  # type: ignore[arg-type]
+    sampler = build_sampler(
+        SamplerConfig.model_validate({"negatives": options.negatives, **settings}),
+        window=known,
+        stored=StoredNegatives(options.negatives, 0, 0),
+        batch_size=options.batch_size,
+        seed=1,
+    )
+    return Trainer(model, tf.distribute.get_strategy(), sampler, LossConfig(name=loss), 1e-3)  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--models", default="dnn,din", help="comma-separated; default: %(default)s")
+    parser.add_argument("--loss", default="sampled_softmax", help="default: %(default)s")
+    parser.add_argument("--negatives", type=int, default=4, help="K; default: %(default)s")
+    parser.add_argument("--batch-size", type=int, default=256, help="default: %(default)s")
+    parser.add_argument("--impressions", type=int, default=20_480, help="of a round; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
+    options = parser.parse_args()
+
+    values = impressions(options.impressions, options.negatives)
+    known = window(values)
+    labels = np.eye(1 + options.negatives, dtype=np.float32)[np.zeros(options.impressions, int)]
+    data = tf.data.Dataset.from_tensor_slices((values, labels)).batch(options.batch_size, True).cache()
+    print(
+        f"K = {options.negatives}, batch {options.batch_size}, {options.loss}, "
+        f"{options.rounds} rounds of {options.impressions:,} impressions\n"
+    )
+    print("| model | sampler | impressions/s | relative to random |\n| --- | --- | --- | --- |")
+    for model_name in options.models.split(","):
+        trainers = {n: trainer_of(model_name, s, options.loss, known, options) for n, s in SAMPLERS.items()}
+        rates: dict[str, list[float]] = {name: [] for name in trainers}
+        for number in range(1 + options.rounds):
+            for name, trainer in trainers.items():
+                start = time.perf_counter()
+                _, seen = trainer.train_epoch(trainer.strategy.experimental_distribute_dataset(data))
+                # The first round traces.
+                if number:
+                    rates[name].append(seen / (time.perf_counter() - start))
+        for name, measured in rates.items():
+            ratio = np.median(np.divide(measured, rates["random"]))
+            print(f"| {model_name} | {name} | {np.median(measured):,.0f} | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""From a logit to a probability at the base rate of evaluation."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from models.contract import Ranker
+from models.impression import CANDIDATE_ITEM_ID, PADDING_ID
+
+_ITERATIONS: Final = 100
+_RIDGE: Final = 1e-6
+_SMALLEST_SCALE: Final = 1e-3
+
+
+class Calibration(NamedTuple):
+    """sigmoid(scale * logit + offset) is the probability."""
+
+    scale: float
+    offset: float
+
+
+def fit_calibration(
+    logits: np.ndarray, labels: np.ndarray, negatives_a_positive: float, *, with_scale: bool
+) -> Calibration:
+    """Logistic regression of the label on the logit (Platt 1999), by Newton's method.
+
+    Args:
+      logits: [n] float.
+      labels: [n], 0 or 1.
+      negatives_a_positive: of the data that the probability is to be right for; negatives are weighted to that rate.
+      with_scale: fit scale and offset, or the offset alone. A scale stays above 0, so that no order changes.
+
+    Raises:
+      ValueError: if a class is missing or a logit is not finite.
+    """
+    logits, labels = logits.astype(np.float64), labels.astype(np.float64)
+    positives = labels.sum()
+    negatives = len(labels) - positives
+    if not positives or not negatives:
+        raise ValueError("calibration needs positives and negatives in the validation split")
+    if not np.isfinite(logits).all():
+        raise ValueError("calibration: a logit of the validation split is not finite")
+    weight = np.where(labels > 0, 1.0, negatives_a_positive * positives / negatives) / positives
+    # Standardised, so that one ridge and one step limit suit any model.
+    center, spread = logits.mean(), logits.std() or 1.0
+    feature = (logits - center) / spread
+    theta = np.array([1.0 if with_scale else spread, 0.0])
+    free = np.array([with_scale, True])
+    for _ in range(_ITERATIONS):
+        probability = 1 / (1 + np.exp(-np.clip(theta[0] * feature + theta[1], -500, 500)))
+        design = np.stack([feature, np.ones_like(feature)], axis=1)[:, free]
+        gradient = design.T @ (weight * (probability - labels))
+        curvature = (design * (weight * probability * (1 - probability))[:, None]).T @ design
+        step = np.linalg.solve(curvature + _RIDGE * np.eye(free.sum()), gradient)
+        theta[free] -= np.clip(step, -5, 5)
+        if np.abs(step).max() < 1e-9:
+            break
+    scale = max(theta[0] / spread, _SMALLEST_SCALE)
+    return Calibration(scale, theta[1] - theta[0] / spread * center)
+
+
+def validation_scores(model: Ranker, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """[n] logits and labels of the real pairs.
+
+    Args:
+      model: trained.
+      batches: as :func:`components.trainer.input_pipeline.read_batches` gives them.
+    """
+
+    @tf.function(input_signature=[batches.element_spec[0]])
+    def score(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        return model(inputs, training=False).logits
+
+    logits, labels = [], []
+    for inputs, label in batches:
+        real = inputs[CANDIDATE_ITEM_ID].numpy() != PADDING_ID
+        logits.append(score(inputs).numpy()[real])
+        labels.append(label.numpy()[real])
+    return np.concatenate(logits), np.concatenate(labels)

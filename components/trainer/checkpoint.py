@@ -1,0 +1,65 @@
+"""Training that was stopped goes on after its last whole epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+from tfx.dsl.io import fileio
+
+from components.trainer.fit import Epoch, Trainer
+
+_STATE = "state"
+_BEST = "best"
+_EPOCHS = "epochs.json"
+
+
+class EpochCheckpoint:
+    """Weights, moments, the sampler's arrays and the loss scale after the last epoch, and the best weights so far.
+
+    Args:
+      folder: where they lie; need not exist.
+      trainer: whose state is saved and restored.
+    """
+
+    def __init__(self, folder: str, trainer: Trainer) -> None:
+        self._folder = folder
+        # Their variables one by one: as an object a Keras model leaves those of nested layers out.
+        model = [variable.value for variable in trainer.model.variables]
+        optimizer = [variable.value for variable in trainer.optimizer.variables]
+        parts = {"model": model, "optimizer": optimizer, "sampler": trainer.sampler}
+        if trainer.loss_scale is not None:
+            parts["loss_scale"] = trainer.loss_scale
+        self._state = tf.train.Checkpoint(**parts)
+        self._best = tf.train.Checkpoint(model=model)
+
+    def restore(self) -> list[Epoch]:
+        """The epochs done; with none there, nothing is changed."""
+        path = os.path.join(self._folder, _EPOCHS)
+        if not fileio.exists(path):
+            return []
+        with fileio.open(path) as file:
+            epochs = [Epoch(**values) for values in json.loads(file.read())]
+        self._state.read(os.path.join(self._folder, f"{_STATE}-{len(epochs)}")).assert_existing_objects_matched()
+        return epochs
+
+    def restore_best(self) -> None:
+        """Sets the model's weights to those of the best epoch."""
+        self._best.read(os.path.join(self._folder, _BEST)).assert_existing_objects_matched()
+
+    def save(self, epochs: Sequence[Epoch], is_best: bool) -> None:
+        """After an epoch, the last of ``epochs``."""
+        fileio.makedirs(self._folder)
+        if is_best:
+            self._best.write(os.path.join(self._folder, _BEST))
+        self._state.write(os.path.join(self._folder, f"{_STATE}-{len(epochs)}"))
+        # What is named here is whole: a stop before this line leaves the epoch before it in charge.
+        temporary = os.path.join(self._folder, f"{_EPOCHS}.tmp")
+        with fileio.open(temporary, "w") as file:
+            file.write(json.dumps([dataclasses.asdict(epoch) for epoch in epochs], indent=1))
+        fileio.rename(temporary, os.path.join(self._folder, _EPOCHS), overwrite=True)
+        for old in fileio.glob(os.path.join(self._folder, f"{_STATE}-{len(epochs) - 1}.*")):
+            fileio.remove(old)

@@ -1,0 +1,1 @@
+"""Negative samplers: which candidates a training impression is trained on."""

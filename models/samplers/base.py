@@ -1,0 +1,139 @@
+"""What every sampler takes and gives.
+
+A sampler turns a batch of stored training impressions into :class:`Candidates`: what the model scores, the labels,
+log Q and a mask. It knows no model (the hard one is given a scoring function) and no loss. Only training calls one:
+validation and evaluation sets are read past it.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from models.impression import CANDIDATE_FEATURES, CANDIDATE_ITEM_ID, INDEX_OF, PADDING_ID
+from models.samplers.config import StoredKind
+
+CANDIDATE_NAMES: Final = (*CANDIDATE_FEATURES, *(INDEX_OF[name] for name in CANDIDATE_FEATURES))
+"""All tensors of a candidate, ids and indices."""
+
+Score: TypeAlias = "Callable[[Mapping[str, tf.Tensor]], tf.Tensor]"
+"""Candidate features [B, M] -> logits [B, M], without a gradient."""
+
+
+POSITIVE: Final = slice(0, 1)
+"""Where the positive stands among the candidates."""
+
+
+class Candidates(NamedTuple):
+    """What a training step scores: the positive first, then K negatives."""
+
+    features: Mapping[str, tf.Tensor]
+    """:data:`CANDIDATE_NAMES` -> [B, 1 + K] int64."""
+    labels: tf.Tensor
+    """[B, 1 + K] float32."""
+    log_q: tf.Tensor | None
+    """[B, 1 + K] float32: log of how often the item is expected among a row's negatives; None where unknown."""
+    mask: tf.Tensor
+    """[B, 1 + K] bool: false for padding, and for a column that is something the user did."""
+
+
+class TrainingWindow(NamedTuple):
+    """What is known of the training window besides the batch."""
+
+    catalogue_size: int
+    """N: items that uniform negatives are drawn from."""
+    item_ids: npt.NDArray[np.int64]
+    """[I] items that are positives, rising."""
+    item_counts: npt.NDArray[np.int64]
+    """[I] impressions whose positive they are."""
+    own_keys: npt.NDArray[np.int64]
+    """[P] :func:`models.samplers.hashing.pair_key` of each user and each item of that user's events, rising."""
+
+
+class StoredNegatives(NamedTuple):
+    """How many negatives of each kind a stored training impression has, in their order behind the positive."""
+
+    uniform: int
+    same_category: int
+    contemporaneous: int
+
+    def columns(self, kind: StoredKind) -> slice:
+        """Where the negatives of a kind stand among the candidates."""
+        if kind == "all":
+            return slice(1, 1 + sum(self))
+        place = self._fields.index(kind)
+        first = 1 + sum(self[:place])
+        return slice(first, first + self[place])
+
+
+class TrainingStep(NamedTuple):
+    """What a sampler sees of one step: the arguments of :meth:`Sampler.sample`, and the step's number."""
+
+    impression: Mapping[str, tf.Tensor]
+    labels: tf.Tensor
+    user: tf.Tensor
+    score: Score
+    number: tf.Tensor
+    """Scalar int64, from 1."""
+
+    def columns(self, columns: slice) -> dict[str, tf.Tensor]:
+        """Some of the stored candidates."""
+        return {name: self.impression[name][:, columns] for name in CANDIDATE_NAMES}
+
+
+class Sampler(tf.Module, abc.ABC):
+    """Create it in the strategy's scope and call it once a training step, in a replica's context.
+
+    What it draws depends on the seed and the step alone, and all that it keeps is in variables that a
+    ``tf.train.Checkpoint`` saves: a resumed training draws what an uninterrupted one would have drawn.
+
+    Args:
+      seed: of the draws.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+        self.step = tf.Variable(
+            0, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA, name="step"
+        )
+
+    def sample(
+        self, impression: Mapping[str, tf.Tensor], labels: tf.Tensor, user: tf.Tensor, score: Score
+    ) -> Candidates:
+        """Draws the candidates of one step.
+
+        Args:
+          impression: the model's inputs as stored, this replica's part of the global batch.
+          labels: [B, N] float32; the positive stands first unless labels were flipped.
+          user: [B] int64 user ids.
+          score: scores candidates of the same impressions.
+        """
+        # Read before it is written: the draws of step t are the same on every replica.
+        step = tf.identity(self.step) + 1
+        self.step.assign(step)
+        return self._sample(TrainingStep(impression, labels, user, score, step))
+
+    @abc.abstractmethod
+    def _sample(self, step: TrainingStep) -> Candidates:
+        """As :meth:`sample`."""
+
+
+def concatenate(*parts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Candidates side by side."""
+    return {name: tf.concat([part[name] for part in parts], axis=1) for name in CANDIDATE_NAMES}
+
+
+def positive_first(like: tf.Tensor) -> tf.Tensor:
+    """Labels of [B, 1 + K] candidates whose positive stands first."""
+    return tf.one_hot(tf.zeros(tf.shape(like)[0], tf.int32), tf.shape(like)[1])
+
+
+def is_real(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """False for padding."""
+    return features[CANDIDATE_ITEM_ID] != PADDING_ID

@@ -1,0 +1,145 @@
+"""How often an item is a positive: counted, or estimated from the stream of batches."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Any, Final
+
+import tensorflow as tf
+
+from models.impression import CANDIDATE_ITEM_ID, PADDING_ID
+from models.samplers.base import TrainingWindow
+from models.samplers.config import FrequencyConfig
+from models.samplers.hashing import bucket
+
+_LARGEST_PROBABILITY: Final = 1.0 - 1e-4
+
+
+class Frequencies(tf.Module, abc.ABC):
+    """An item's share among the positives of training."""
+
+    @abc.abstractmethod
+    def observe(self, impression: Mapping[str, tf.Tensor], step: tf.Tensor) -> None:
+        """Sees a step's batch, this replica's part of it; once a step, on all replicas."""
+
+    @abc.abstractmethod
+    def share(self, items: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """q of each item.
+
+        Args:
+          items: int64 item ids, any shape.
+          step: the current one, counted from 1.
+
+        Returns:
+          float32 of the same shape.
+        """
+
+
+class ExactFrequencies(Frequencies):
+    """Counted over the training split before training.
+
+    Args:
+      window: of training.
+    """
+
+    def __init__(self, window: TrainingWindow) -> None:
+        super().__init__()
+        # A checkpoint need not hold what is counted anew from the same data, so these stand behind a plain object.
+        self._table = _Table(window)
+
+    def observe(self, impression: Mapping[str, tf.Tensor], step: tf.Tensor) -> None:
+        """Nothing is left to see: the counts are known."""
+        del impression, step
+
+    def share(self, items: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """See the base class; 0 for an item that is no positive."""
+        ids, shares = tf.convert_to_tensor(self._table.ids), tf.convert_to_tensor(self._table.shares)
+        flat = tf.reshape(items, [-1])
+        place = tf.minimum(tf.searchsorted(ids, flat, out_type=tf.int64), tf.size(ids, tf.int64) - 1)
+        found = tf.where(tf.gather(ids, place) == flat, tf.gather(shares, place), 0.0)
+        return tf.reshape(found, tf.shape(items))
+
+
+class _Table:
+    def __init__(self, window: TrainingWindow) -> None:
+        self.ids = tf.Variable(window.item_ids, trainable=False, name="item_ids")
+        shares = window.item_counts / max(window.item_counts.sum(), 1)
+        self.shares = tf.Variable(shares, dtype=tf.float32, trainable=False, name="item_shares")
+
+
+class StreamingFrequencies(Frequencies):
+    """Estimated from the gaps between the steps at which an item is seen (Yi et al., RecSys 2019, algorithm 2).
+
+    For each bucket: A, the last step that saw one of its items, and B, the moving average of the gaps. A step t that
+    sees a bucket sets B to (1 - w) B + w (t - A) and A to t, w the rate; then p = 1 / B is the probability that a
+    *batch* holds the item. With several hashes the largest B counts. At least one of b positives is the item with
+    probability p = 1 - (1 - q)^b, so its share among the positives is q = 1 - (1 - p)^(1/b), about p / b for all but
+    the most popular items.
+
+    - A step sees the **global** batch: every replica counts the positives of all of them, so all hold the same arrays.
+      A bucket counts once a step, however often the batch holds its items. Padding is never counted. A step is a step,
+      also where the last batch is not full.
+    - Until a bucket has been seen 1 / rate times, w is 1 / n at the nth time: B is the plain mean of its gaps, the
+      first of them counted from the start. The paper's fixed w would leave rare items with the weight of their first
+      gap for most of a training.
+    - What has not been seen at step t has p = 1 / t, as if it came now.
+    - Where p nears 1, q cannot be told: it is at most 1 - 0.0001^(1/b), as of an item that one batch in 10,000 lacks.
+
+    The arrays are variables of a checkpoint; the model does not hold them, so they are absent from the export.
+
+    Args:
+      config: sizes and rate.
+      batch_size: b, impressions of a full step over all replicas.
+    """
+
+    def __init__(self, config: FrequencyConfig, batch_size: int) -> None:
+        super().__init__()
+        self._config = config
+        self._batch_size = batch_size
+        size = [config.hashes * config.buckets]
+        alike: dict[str, Any] = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        self.last_step = tf.Variable(tf.zeros(size, tf.int64), name="last_step", **alike)
+        """The paper's A, all hashes one after another; 0 is never."""
+        self.gap = tf.Variable(tf.zeros(size), name="gap", **alike)
+        """The paper's B, in steps."""
+        self.seen = tf.Variable(tf.zeros(size), name="seen", **alike)
+        """n, up to 1 / rate."""
+
+    def observe(self, impression: Mapping[str, tf.Tensor], step: tf.Tensor) -> None:
+        """See the class docstring."""
+        items = impression[CANDIDATE_ITEM_ID][:, 0]
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            items = context.all_gather(items, axis=0)
+        places = tf.reshape(self._places(tf.boolean_mask(items, items != PADDING_ID)), [-1])
+        last = tf.gather(self.last_step, places)
+        newest = tf.cast(step - last, tf.float32)
+        seen = tf.minimum(tf.gather(self.seen, places) + 1.0, 1.0 / self._config.rate)
+        before = tf.gather(self.gap, places)
+        # A place that occurs twice is computed twice from the same values: it is written the same twice.
+        context.merge_call(_scatter, args=(self.gap, places, before + (newest - before) / seen))
+        context.merge_call(_scatter, args=(self.seen, places, seen))
+        context.merge_call(_scatter, args=(self.last_step, places, tf.fill(tf.shape(places), step)))
+
+    def share(self, items: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """See the base class."""
+        present = tf.minimum(self.batch_probability(items, step), _LARGEST_PROBABILITY)
+        return -tf.math.expm1(tf.math.log1p(-present) / self._batch_size)
+
+    def batch_probability(self, items: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """p: the probability that a batch holds the item; arguments and result as of :meth:`share`."""
+        places = self._places(tf.reshape(items, [-1]))
+        never = tf.cast(tf.maximum(step, 1), tf.float32)
+        gaps = tf.where(tf.gather(self.last_step, places) == 0, never, tf.gather(self.gap, places))
+        return tf.reshape(1.0 / tf.maximum(tf.reduce_max(gaps, axis=0), 1.0), tf.shape(items))
+
+    def _places(self, items: tf.Tensor) -> tf.Tensor:
+        buckets = self._config.buckets
+        return tf.stack([bucket(items, buckets, seed) + seed * buckets for seed in range(self._config.hashes)])
+
+
+def _scatter(strategy: tf.distribute.Strategy, variable: tf.Variable, places: tf.Tensor, values: tf.Tensor) -> None:
+    strategy.extended.update(
+        variable, lambda local, p, v: local.scatter_update(tf.IndexedSlices(v, p)), args=(places, values)
+    )

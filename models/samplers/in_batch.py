@@ -1,0 +1,134 @@
+"""Negatives that are other rows' positives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from models.impression import CANDIDATE_ITEM_ID
+from models.samplers.base import (
+    CANDIDATE_NAMES,
+    POSITIVE,
+    Candidates,
+    Sampler,
+    TrainingStep,
+    TrainingWindow,
+    concatenate,
+    is_real,
+    positive_first,
+)
+from models.samplers.frequency import Frequencies
+from models.samplers.hashing import pair_key
+
+
+class Columns(NamedTuple):
+    """In-batch columns of a replica's rows."""
+
+    features: Mapping[str, tf.Tensor]
+    """[B, K]"""
+    mask: tf.Tensor
+    """[B, K] bool: false where the batch is too small, and where the user did something with the item."""
+    drawn: tf.Tensor
+    """Scalar float32: columns of each row before masking, K but for a small last batch."""
+
+
+class BatchColumns:
+    """Draws columns from the positives of the *global* batch, which are gathered from all replicas.
+
+    A model with target attention cannot score all B x B pairs, so each row gets K columns. The rows stand in a circle,
+    padding left out, and K distinct distances are drawn for a step: every row takes the positives of the rows that
+    stand so far behind it. So a row never takes itself, takes no row twice, and each of its columns is a draw from the
+    positives.
+
+    Args:
+      window: what the users did.
+      seed: of the draws.
+    """
+
+    def __init__(self, window: TrainingWindow, seed: int) -> None:
+        self._seed = seed
+        # In a plain object, which a checkpoint does not look into: it is known again from the data.
+        self._own_keys = tf.Variable(window.own_keys, trainable=False, name="own_keys")
+
+    def draw(self, step: TrainingStep, count: int) -> Columns:
+        """K columns for each row of this replica; in a replica's context.
+
+        Args:
+          step: its impressions have the positive first; its number, with the seed, decides the draw.
+          count: K.
+        """
+        positives, row = gather_positives(step.impression)
+        real = positives[:, CANDIDATE_NAMES.index(CANDIDATE_ITEM_ID)] != 0
+        rows = tf.reduce_sum(tf.cast(real, tf.int64))
+        places = tf.argsort(tf.where(real, 0, 1), stable=True)
+        rank = tf.gather(tf.cumsum(tf.cast(real, tf.int64)) - 1, row)
+
+        keys = tf.random.stateless_uniform(
+            [tf.shape(positives)[0] - 1], tf.stack([tf.cast(self._seed, tf.int64), step.number])
+        )
+        keys = tf.where(tf.range(tf.size(keys, tf.int64)) < rows - 1, keys, -1.0)
+        chosen, distance = tf.math.top_k(keys, count)
+        enough = chosen >= 0
+        column = (rank[:, None] + 1 + tf.cast(distance, tf.int64)) % tf.maximum(rows, 1)
+        picked = tf.gather(positives, tf.gather(places, column))
+        features = {name: picked[..., number] for number, name in enumerate(CANDIDATE_NAMES)}
+        mask = enough & is_real(step.columns(POSITIVE)) & ~self._own(step.user, features[CANDIDATE_ITEM_ID])
+        return Columns(features, mask, tf.reduce_sum(tf.cast(enough, tf.float32)))
+
+    def _own(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
+        keys = pair_key(user[:, None], item)
+        known = tf.convert_to_tensor(self._own_keys)
+        place = tf.reshape(tf.searchsorted(known, tf.reshape(keys, [-1]), out_type=tf.int64), tf.shape(keys))
+        return tf.gather(known, tf.minimum(place, tf.size(known, tf.int64) - 1)) == keys
+
+
+def gather_positives(impression: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """The first candidates of the global batch, and which rows of it are this replica's.
+
+    Returns:
+      [G, F] int64 in the order of the replicas, F as :data:`CANDIDATE_NAMES`, and [B] int64 positions.
+    """
+    context = tf.distribute.get_replica_context()
+    local = tf.stack([impression[name][:, 0] for name in CANDIDATE_NAMES], axis=1)
+    if context.num_replicas_in_sync == 1:
+        return local, tf.range(tf.shape(local, tf.int64)[0])
+    # Replicas need not have equally many rows.
+    sizes = context.all_gather(tf.shape(local, tf.int64)[:1], axis=0)
+    first = tf.cumsum(sizes, exclusive=True)[context.replica_id_in_sync_group]
+    return context.all_gather(local, axis=0), first + tf.range(tf.shape(local, tf.int64)[0])
+
+
+class InBatch(Sampler):
+    """K other rows' positives a row.
+
+    log Q = log(K q), q the item's share among the positives of training: exact, or estimated as the stream goes by
+    (then this is the sampler ``frequency``).
+
+    Args:
+      seed: of the draws.
+      negatives: K.
+      window: of training.
+      frequencies: gives q.
+    """
+
+    def __init__(self, seed: int, negatives: int, window: TrainingWindow, frequencies: Frequencies) -> None:
+        super().__init__(seed)
+        self.negatives = negatives
+        self.frequencies = frequencies
+        self._batch = BatchColumns(window, seed)
+
+    def _sample(self, step: TrainingStep) -> Candidates:
+        self.frequencies.observe(step.impression, step.number)
+        columns = self._batch.draw(step, self.negatives)
+        positive = step.columns(POSITIVE)
+        features = concatenate(positive, columns.features)
+        log_q = log_multiplicity(columns.drawn * self.frequencies.share(features[CANDIDATE_ITEM_ID], step.number))
+        mask = tf.concat([is_real(positive), columns.mask], axis=1)
+        return Candidates(features, positive_first(mask), log_q, mask)
+
+
+def log_multiplicity(multiplicity: tf.Tensor) -> tf.Tensor:
+    """log Q, finite where nothing was drawn: such a column is masked. No real item comes near the bound."""
+    return tf.math.log(tf.maximum(multiplicity, 1e-30))

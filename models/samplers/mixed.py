@@ -1,0 +1,57 @@
+"""In-batch and uniform negatives side by side."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from models.impression import CANDIDATE_ITEM_ID
+from models.samplers.base import (
+    Candidates,
+    Sampler,
+    TrainingStep,
+    TrainingWindow,
+    concatenate,
+    is_real,
+    positive_first,
+)
+from models.samplers.frequency import Frequencies
+from models.samplers.in_batch import BatchColumns, log_multiplicity
+
+
+class Mixed(Sampler):
+    """K_r = alpha K stored uniform negatives and K_b = K - K_r in-batch ones (arXiv 2006.02282; Yang et al., WWW 2020).
+
+    An item is expected Q = K_b q + K_r / N times among a row's negatives, and log Q is that of *every* column,
+    whichever of the two drew it. alpha = 0 is in_batch and alpha = 1 is random over uniform negatives.
+
+    Args:
+      seed: of the in-batch draws.
+      negatives: K.
+      uniform: K_r.
+      window: of training.
+      frequencies: gives q.
+    """
+
+    def __init__(
+        self, seed: int, negatives: int, uniform: int, window: TrainingWindow, frequencies: Frequencies
+    ) -> None:
+        super().__init__(seed)
+        self.uniform = uniform
+        self.from_batch = negatives - uniform
+        self.frequencies = frequencies
+        self._uniform_multiplicity = uniform / window.catalogue_size
+        self._batch = BatchColumns(window, seed)
+
+    def _sample(self, step: TrainingStep) -> Candidates:
+        stored = step.columns(slice(0, 1 + self.uniform))
+        if not self.from_batch:
+            multiplicity = tf.fill(tf.shape(stored[CANDIDATE_ITEM_ID]), self._uniform_multiplicity)
+            mask = is_real(stored)
+            return Candidates(stored, positive_first(mask), log_multiplicity(multiplicity), mask)
+        self.frequencies.observe(step.impression, step.number)
+        columns = self._batch.draw(step, self.from_batch)
+        features = concatenate(stored, columns.features)
+        in_batch = columns.drawn * self.frequencies.share(features[CANDIDATE_ITEM_ID], step.number)
+        mask = tf.concat([is_real(stored), columns.mask], axis=1)
+        log_q = log_multiplicity(in_batch + self._uniform_multiplicity)
+        return Candidates(features, positive_first(mask), log_q, mask)

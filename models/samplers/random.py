@@ -1,0 +1,53 @@
+"""Negatives that were drawn when the data set was built."""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from models.impression import CANDIDATE_ITEM_ID
+from models.samplers.base import (
+    CANDIDATE_NAMES,
+    POSITIVE,
+    Candidates,
+    Sampler,
+    StoredNegatives,
+    TrainingStep,
+    concatenate,
+    is_real,
+    positive_first,
+)
+from models.samplers.config import StoredKind
+
+
+class Random(Sampler):
+    """Takes stored candidates as they are.
+
+    Uniform negatives have log Q = log(K / N) (Bengio and Senecal 2008 with a uniform proposal): a user's own items are
+    never drawn, which is too little to count. Of other stored kinds no probability is known.
+
+    Args:
+      seed: not used.
+      stored: what is stored.
+      kind: which of it is taken.
+      catalogue_size: N.
+    """
+
+    def __init__(self, seed: int, stored: StoredNegatives, kind: StoredKind, catalogue_size: int) -> None:
+        super().__init__(seed)
+        self._negatives = stored.columns(kind)
+        self._all = kind == "all"
+        count = self._negatives.stop - self._negatives.start
+        uniform = kind == "uniform" or (kind == "all" and stored.uniform == sum(stored))
+        self._log_q = math.log(count / catalogue_size) if uniform and count else None
+
+    def _sample(self, step: TrainingStep) -> Candidates:
+        if self._all:
+            # Also where labels were flipped, and the only candidate may be a negative.
+            features, labels = {name: step.impression[name] for name in CANDIDATE_NAMES}, step.labels
+        else:
+            features = concatenate(step.columns(POSITIVE), step.columns(self._negatives))
+            labels = positive_first(features[CANDIDATE_ITEM_ID])
+        log_q = None if self._log_q is None else tf.fill(tf.shape(labels), self._log_q)
+        return Candidates(features, labels, log_q, is_real(features))

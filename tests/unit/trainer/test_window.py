@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.trainer import window as window_module
+from components.trainer.window import read_window
+from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, USER_ID
+from models.samplers.hashing import pair_key
+
+IMPRESSIONS = [
+    (1, [], [10, 90]),
+    (1, [10], [11, 91]),
+    (1, [10, 11], [10, 92]),
+    (2, [12], [11, 93]),
+    (3, [], [13, 10]),
+]
+"""User, history, candidates with the positive first."""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    paths = [str(tmp_path / "a.gz"), str(tmp_path / "b.gz")]
+    for path, impressions in zip(paths, (IMPRESSIONS[:2], IMPRESSIONS[2:]), strict=True):
+        with tf.io.TFRecordWriter(path, "GZIP") as writer:
+            for user, history, candidates in impressions:
+                values = {USER_ID: [user], HISTORY_ITEM_ID: history, CANDIDATE_ITEM_ID: candidates}
+                feature = {n: tf.train.Feature(int64_list=tf.train.Int64List(value=v)) for n, v in values.items()}
+                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    return paths
+
+
+@pytest.mark.parametrize("keys_at_once", [20_000_000, 2])
+def test_positives_are_counted_and_the_users_items_known(
+    files: list[str], keys_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window_module, "_KEYS_AT_ONCE", keys_at_once)
+    monkeypatch.setattr(window_module, "_BATCH_SIZE", 2)
+    window = read_window(files, catalogue_size=77)
+    assert window.catalogue_size == 77
+    assert dict(zip(window.item_ids.tolist(), window.item_counts.tolist(), strict=True)) == {10: 2, 11: 2, 13: 1}
+    own = {(1, 10), (1, 11), (2, 12), (2, 11), (3, 13)}
+    users, items = (tf.constant([pair[side] for pair in sorted(own)], tf.int64) for side in (0, 1))
+    np.testing.assert_array_equal(window.own_keys, np.sort(pair_key(users, items).numpy()))
+
+
+def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
+    path = str(tmp_path / "empty.gz")
+    tf.io.TFRecordWriter(path, "GZIP").close()
+    with pytest.raises(ValueError, match="no impressions"):
+        read_window([path], 1)

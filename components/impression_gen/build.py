@@ -272,10 +272,14 @@ class Propose(beam.DoFn):
         _, grouped = element
         timeline = Timeline.from_json(timeline_json)
         events = np.frombuffer(b"".join(grouped[_EVENTS]), EVENT)
-        for packed in grouped[_REQUESTS]:
-            requests = np.frombuffer(packed, REQUEST, offset=4)
-            answer = propose(events, requests, timeline, self._ingest, proposal_width(self._ingest))
-            yield int.from_bytes(packed[:4], "little"), answer.tobytes()
+        packed = list(grouped[_REQUESTS])
+        if not packed:
+            return
+        # All at once: the events are put in order once, not once a partition.
+        requests = [np.frombuffer(part, REQUEST, offset=4) for part in packed]
+        answers = propose(events, np.concatenate(requests), timeline, self._ingest, proposal_width(self._ingest))
+        for part, answer in zip(packed, np.split(answers, np.cumsum([len(r) for r in requests])[:-1]), strict=True):
+            yield int.from_bytes(part[:4], "little"), answer.tobytes()
 
 
 class WriteImpressions(beam.DoFn):

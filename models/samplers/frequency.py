@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
 from typing import Any, Final
 
 import tensorflow as tf
 
-from models.impression import CANDIDATE_ITEM_ID, PADDING_ID
+from models.impression import PADDING_ID
 from models.samplers.base import TrainingWindow
 from models.samplers.config import FrequencyConfig
 from models.samplers.hashing import bucket
+from models.samplers.lookup import find
 
 _LARGEST_PROBABILITY: Final = 1.0 - 1e-4
 
@@ -20,8 +20,13 @@ class Frequencies(tf.Module, abc.ABC):
     """An item's share among the positives of training."""
 
     @abc.abstractmethod
-    def observe(self, impression: Mapping[str, tf.Tensor], step: tf.Tensor) -> None:
-        """Sees a step's batch, this replica's part of it; once a step, on all replicas."""
+    def observe(self, positives: tf.Tensor, step: tf.Tensor) -> None:
+        """Sees the positives of a step; once a step, before any share is asked for.
+
+        Args:
+          positives: [G] int64 item ids of the global batch, the same on every replica; padding is 0.
+          step: its number, counted from 1.
+        """
 
     @abc.abstractmethod
     def share(self, items: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
@@ -48,17 +53,14 @@ class ExactFrequencies(Frequencies):
         # A checkpoint need not hold what is counted anew from the same data, so these stand behind a plain object.
         self._table = _Table(window)
 
-    def observe(self, impression: Mapping[str, tf.Tensor], step: tf.Tensor) -> None:
+    def observe(self, positives: tf.Tensor, step: tf.Tensor) -> None:
         """Nothing is left to see: the counts are known."""
-        del impression, step
+        del positives, step
 
     def share(self, items: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """See the base class; 0 for an item that is no positive."""
-        ids, shares = tf.convert_to_tensor(self._table.ids), tf.convert_to_tensor(self._table.shares)
-        flat = tf.reshape(items, [-1])
-        place = tf.minimum(tf.searchsorted(ids, flat, out_type=tf.int64), tf.size(ids, tf.int64) - 1)
-        found = tf.where(tf.gather(ids, place) == flat, tf.gather(shares, place), 0.0)
-        return tf.reshape(found, tf.shape(items))
+        place, known = find(tf.convert_to_tensor(self._table.ids), items)
+        return tf.where(known, tf.gather(self._table.shares, place), 0.0)
 
 
 class _Table:
@@ -106,21 +108,16 @@ class StreamingFrequencies(Frequencies):
         self.seen = tf.Variable(tf.zeros(size), name="seen", **alike)
         """n, up to 1 / rate."""
 
-    def observe(self, impression: Mapping[str, tf.Tensor], step: tf.Tensor) -> None:
+    def observe(self, positives: tf.Tensor, step: tf.Tensor) -> None:
         """See the class docstring."""
-        items = impression[CANDIDATE_ITEM_ID][:, 0]
-        context = tf.distribute.get_replica_context()
-        if context.num_replicas_in_sync > 1:
-            items = context.all_gather(items, axis=0)
-        places = tf.reshape(self._places(tf.boolean_mask(items, items != PADDING_ID)), [-1])
+        places = tf.reshape(self._places(tf.boolean_mask(positives, positives != PADDING_ID)), [-1])
         last = tf.gather(self.last_step, places)
         newest = tf.cast(step - last, tf.float32)
         seen = tf.minimum(tf.gather(self.seen, places) + 1.0, 1.0 / self._config.rate)
         before = tf.gather(self.gap, places)
         # A place that occurs twice is computed twice from the same values: it is written the same twice.
-        context.merge_call(_scatter, args=(self.gap, places, before + (newest - before) / seen))
-        context.merge_call(_scatter, args=(self.seen, places, seen))
-        context.merge_call(_scatter, args=(self.last_step, places, tf.fill(tf.shape(places), step)))
+        values = (before + (newest - before) / seen, seen, tf.fill(tf.shape(places), step))
+        tf.distribute.get_replica_context().merge_call(self._write, args=(places, values))
 
     def share(self, items: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """See the base class."""
@@ -138,8 +135,8 @@ class StreamingFrequencies(Frequencies):
         buckets = self._config.buckets
         return tf.stack([bucket(items, buckets, seed) + seed * buckets for seed in range(self._config.hashes)])
 
-
-def _scatter(strategy: tf.distribute.Strategy, variable: tf.Variable, places: tf.Tensor, values: tf.Tensor) -> None:
-    strategy.extended.update(
-        variable, lambda local, p, v: local.scatter_update(tf.IndexedSlices(v, p)), args=(places, values)
-    )
+    def _write(self, strategy: tf.distribute.Strategy, places: tf.Tensor, values: tuple[tf.Tensor, ...]) -> None:
+        for variable, new in zip((self.gap, self.seen, self.last_step), values, strict=True):
+            strategy.extended.update(
+                variable, lambda local, p, v: local.scatter_update(tf.IndexedSlices(v, p)), args=(places, new)
+            )

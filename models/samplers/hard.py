@@ -52,8 +52,8 @@ class HardPool(Sampler):
         self._batch = BatchColumns(window, seed)
 
     def _sample(self, step: TrainingStep) -> Candidates:
-        self.frequencies.observe(step.impression, step.number)
         pool = self._batch.draw(step, self._config.pool)
+        self.frequencies.observe(pool.positives, step.number)
         hard = hard_count(self._config, self.negatives, step.number)
         place, is_hard = self._choose(pool, hard, step)
         positive = step.columns(POSITIVE)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from models.impression import CANDIDATE_ITEM_ID
+from models.impression import CANDIDATE_ITEM_ID, PADDING_ID
 from models.samplers.base import (
     CANDIDATE_NAMES,
     POSITIVE,
@@ -21,6 +21,7 @@ from models.samplers.base import (
 )
 from models.samplers.frequency import Frequencies
 from models.samplers.hashing import pair_key
+from models.samplers.lookup import find
 
 
 class Columns(NamedTuple):
@@ -32,6 +33,8 @@ class Columns(NamedTuple):
     """[B, K] bool: false where the batch is too small, and where the user did something with the item."""
     drawn: tf.Tensor
     """Scalar float32: columns of each row before masking, K but for a small last batch."""
+    positives: tf.Tensor
+    """[G] int64: the positives of the global batch, which they were drawn from; padding is 0."""
 
 
 class BatchColumns:
@@ -60,7 +63,8 @@ class BatchColumns:
           count: K.
         """
         positives, row = gather_positives(step.impression)
-        real = positives[:, CANDIDATE_NAMES.index(CANDIDATE_ITEM_ID)] != 0
+        items = positives[:, CANDIDATE_NAMES.index(CANDIDATE_ITEM_ID)]
+        real = items != PADDING_ID
         rows = tf.reduce_sum(tf.cast(real, tf.int64))
         places = tf.argsort(tf.where(real, 0, 1), stable=True)
         rank = tf.gather(tf.cumsum(tf.cast(real, tf.int64)) - 1, row)
@@ -75,13 +79,11 @@ class BatchColumns:
         picked = tf.gather(positives, tf.gather(places, column))
         features = {name: picked[..., number] for number, name in enumerate(CANDIDATE_NAMES)}
         mask = enough & is_real(step.columns(POSITIVE)) & ~self._own(step.user, features[CANDIDATE_ITEM_ID])
-        return Columns(features, mask, tf.reduce_sum(tf.cast(enough, tf.float32)))
+        return Columns(features, mask, tf.reduce_sum(tf.cast(enough, tf.float32)), items)
 
     def _own(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
-        keys = pair_key(user[:, None], item)
-        known = tf.convert_to_tensor(self._own_keys)
-        place = tf.reshape(tf.searchsorted(known, tf.reshape(keys, [-1]), out_type=tf.int64), tf.shape(keys))
-        return tf.gather(known, tf.minimum(place, tf.size(known, tf.int64) - 1)) == keys
+        _, known = find(tf.convert_to_tensor(self._own_keys), pair_key(user[:, None], item))
+        return known
 
 
 def gather_positives(impression: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -120,8 +122,8 @@ class InBatch(Sampler):
         self._batch = BatchColumns(window, seed)
 
     def _sample(self, step: TrainingStep) -> Candidates:
-        self.frequencies.observe(step.impression, step.number)
         columns = self._batch.draw(step, self.negatives)
+        self.frequencies.observe(columns.positives, step.number)
         positive = step.columns(POSITIVE)
         features = concatenate(positive, columns.features)
         log_q = log_multiplicity(columns.drawn * self.frequencies.share(features[CANDIDATE_ITEM_ID], step.number))

@@ -14,9 +14,9 @@ from models.samplers.hashing import pair_key
 CATALOGUE = 1000
 
 
-def stored(items: np.ndarray | tf.Tensor, histories: np.ndarray | None = None) -> dict[str, tf.Tensor]:
+def stored(items: np.ndarray, histories: np.ndarray | None = None) -> dict[str, tf.Tensor]:
     """Impressions of [B, N] candidate items and [B, L] histories; each tensor of an item tells which item it is."""
-    candidates = tf.cast(items, tf.int64)
+    candidates = tf.constant(items, tf.int64)
     real = tf.cast(candidates != 0, tf.int64)
     impression = {
         CANDIDATE_ITEM_ID: candidates,

@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampler_batches import stored
 
 from models.samplers.config import FrequencyConfig
 from models.samplers.frequency import StreamingFrequencies
@@ -28,11 +27,11 @@ class Stream:
 
     def _observe_eagerly(self, items: tf.Tensor) -> None:
         self.step.assign_add(1)
-        self.estimate.observe(stored(items), self.step)
+        self.estimate.observe(items, self.step)
 
     def see(self, batches: np.ndarray) -> None:
         for batch in batches:
-            self._observe(tf.constant(batch[:, None], tf.int64))
+            self._observe(tf.constant(batch, tf.int64))
 
     def share(self, items: np.ndarray) -> np.ndarray:
         return self.estimate.share(tf.constant(items, tf.int64), tf.identity(self.step)).numpy()
@@ -132,7 +131,7 @@ def test_repetitions_and_padding_count_as_once_and_never(batches: list[list[int]
     gap: dict[int, float] = {}
     times: dict[int, int] = {}
     for step, batch in enumerate(batches, start=1):
-        estimate.observe(stored(np.array(batch)[:, None]), tf.constant(step, tf.int64))
+        estimate.observe(tf.constant(batch, tf.int64), tf.constant(step, tf.int64))
         for item in set(batch) - {0}:
             new = step - last.get(item, 0)
             times[item] = times.get(item, 0) + 1

@@ -76,7 +76,7 @@ class IngestConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 2017
     user_partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Files of each split, and units of parallel work. One partition's events must fit in a worker's memory."""
-    block_megabytes: Annotated[int, Field(ge=1, le=1024)] = 8
+    block_megabytes: Annotated[int, Field(ge=1, le=1024)] = 32
     """A plain CSV is split into byte ranges of this size, read in parallel."""
 
     @field_validator("window_start", "window_end")

@@ -8,8 +8,8 @@
       bad rows            lines per block       duplicates  counts                                     |
           +-----> quarantine <-+---------------------+        +-> timeline, catalogue --> impressions <-+
 
-What travels between steps are packed records as bytes; no step holds more than one block, one partition of users
-or one stretch of time, besides the catalogue.
+Between steps packed records lie in a spool, and Beam moves references to them; no worker holds more than one block, one
+partition of users or one stretch of time, besides the catalogue.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from components.config import IngestConfig
-from components.impression_gen import quarantine, summary
+from components.impression_gen import progress, quarantine, summary
 from components.impression_gen.catalogue import Catalogue
 from components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, MergeCounts, merge_counts
-from components.impression_gen.events import DUPLICATE_EVENT, EVENT, pack_chunk, sort_partition
-from components.impression_gen.hashing import partition_of
+from components.impression_gen.events import DUPLICATE_EVENT, EVENT, Records, pack_chunk, sort_partition
+from components.impression_gen.hashing import id_hash, part_of, split_by
 from components.impression_gen.impressions import build_impressions, make_requests, proposal_width
-from components.impression_gen.log_reader import Source, Task, list_sources, list_tasks, parse_block, read_blocks
-from components.impression_gen.negatives import REQUEST, proposal, propose
+from components.impression_gen.log_reader import Block, Source, Task, list_sources, list_tasks, parse_block, read_blocks
+from components.impression_gen.negatives import REQUEST, CatalogueIndex, proposal, propose
+from components.impression_gen.spool import NOTHING, Parcel, Spool, spool_folder
 from components.impression_gen.summary import IngestSummary, summarise
 from components.impression_gen.targets import find_targets, last_of_user
 from components.impression_gen.timeline import Timeline, make_timeline
-from components.impression_gen.writer import remove_temporary_files, shard_path, write_shard
+from components.impression_gen.writer import shard_path, write_shard
 from models.impression import BEHAVIORS, SPLITS
 
 _COUNTS: Final = "counts"
@@ -46,10 +47,13 @@ _LINES: Final = "lines"
 _DUPLICATES: Final = "duplicates"
 _SECONDS: Final = "seconds"
 _EVENTS: Final = "events"
+_ITEMS: Final = "items"
 _REQUESTS: Final = "requests"
 _PROPOSALS: Final = "proposals"
 
-_PACKED: Final = beam.typehints.Tuple[int, bytes]
+_PARCEL: Final = beam.typehints.Tuple[str, int, int]
+_KEYED: Final = beam.typehints.Tuple[int, _PARCEL]
+_KEYED_PART: Final = beam.typehints.Tuple[int, beam.typehints.Tuple[int, _PARCEL]]
 _COUNT: Final = beam.typehints.Tuple[str, int]
 _NUMBERED: Final = beam.typehints.Tuple[beam.typehints.Tuple[int, int], str]
 
@@ -58,7 +62,10 @@ _T = TypeVar("_T")
 _MEGABYTE: Final = 1 << 20
 _NAMES_OF_CODES: Final = {code: name for name, code in BEHAVIORS.items()}
 
-Packed = tuple[int, bytes]
+Keyed = tuple[int, Parcel]
+"""A partition of users, and records of it."""
+Part = tuple[int, Parcel]
+"""Records, and the partition of users that they are from."""
 LineCount = tuple[int, int, int]
 """Log file, block, lines."""
 FirstLines = dict[tuple[int, int], int]
@@ -91,26 +98,27 @@ def run_ingest(
         a split would have no event.
     """
     sources = list_sources(files)
+    spool = Spool(spool_folder(examples_uri))
     block_bytes = ingest.block_megabytes * _MEGABYTE
     tasks = [(t.source, t.block, t.start, t.end) for t in list_tasks(sources, block_bytes)]
     read = (
         pipeline
         | "Tasks" >> beam.Create(tasks)
         | "ReadAndParse"
-        >> beam.ParDo(ReadAndParse(sources, ingest)).with_outputs(_BAD_ROWS, _LINES, _COUNTS, main=_EVENTS)
+        >> beam.ParDo(ReadAndParse(sources, ingest, spool)).with_outputs(_BAD_ROWS, _LINES, _COUNTS, main=_EVENTS)
     )
     first_lines = beam.pvalue.AsSingleton(
         read[_LINES] | "ListLines" >> beam.combiners.ToList() | "FirstLines" >> beam.Map(_first_lines)
     )
-    partitions = pipeline | "Partitions" >> beam.Create([(p, b"") for p in range(ingest.user_partitions)])
+    partitions = pipeline | "Partitions" >> beam.Create([(p, NOTHING) for p in range(ingest.user_partitions)])
     sorted_partitions = (
-        (_keyed(read[_EVENTS], "Chunks"), _keyed(partitions, "EmptyChunks"))
+        (_typed(read[_EVENTS], _KEYED, "Chunks"), _typed(partitions, _KEYED, "EmptyChunks"))
         | "AllPartitions" >> beam.Flatten()
         | "GroupByPartition" >> beam.GroupByKey()
         | "SortPartition"
-        >> beam.ParDo(SortPartition(ingest)).with_outputs(_DUPLICATES, _SECONDS, _COUNTS, main=_EVENTS)
+        >> beam.ParDo(SortPartition(ingest, spool)).with_outputs(_DUPLICATES, _SECONDS, _COUNTS, main=_EVENTS)
     )
-    events = _keyed(sorted_partitions[_EVENTS], "Events")
+    events = _typed(sorted_partitions[_EVENTS], _KEYED, "Events")
 
     numbered = (
         read[_BAD_ROWS] | "NumberBadRows" >> beam.FlatMap(_number_bad_rows, first_lines).with_output_types(_NUMBERED),
@@ -134,34 +142,39 @@ def run_ingest(
     timeline = beam.pvalue.AsSingleton(timeline_json)
     item_counts = (
         events
-        | "CountItems" >> beam.Map(_count_items, ingest, timeline)
-        | "MergeItems" >> beam.CombineGlobally(MergeCounts(ITEM_COUNT))
+        | "CountItems" >> beam.ParDo(CountItems(ingest, spool), timeline).with_output_types(_KEYED)
+        | "GroupItems" >> beam.GroupByKey()
+        | "MergeItems" >> beam.ParDo(MergeItems(spool)).with_outputs(_COUNTS, main=_ITEMS)
     )
-    catalogue = beam.pvalue.AsSingleton(item_counts | "Catalogue" >> beam.Map(_pack_catalogue))
+    catalogue = beam.pvalue.AsSingleton(
+        item_counts[_ITEMS]
+        | "ListItems" >> beam.combiners.ToList()
+        | "Catalogue" >> beam.Map(_make_catalogue, catalogue_uri, spool)
+    )
 
-    asked = events | "Ask" >> beam.ParDo(Ask(ingest), timeline).with_outputs(_EVENTS, _REQUESTS)
+    asked = events | "Ask" >> beam.ParDo(Ask(ingest, spool), timeline).with_outputs(_EVENTS, _REQUESTS)
     proposals = (
-        {key: _keyed(asked[key], f"By time: {key}") for key in (_EVENTS, _REQUESTS)}
+        {key: _typed(asked[key], _KEYED_PART, f"By time: {key}") for key in (_EVENTS, _REQUESTS)}
         | "GroupByTime" >> beam.CoGroupByKey()
-        | "Propose" >> beam.ParDo(Propose(ingest), timeline)
+        | "Propose" >> beam.ParDo(Propose(ingest, spool), timeline).with_output_types(_KEYED)
     )
     impression_counts = (
-        {_EVENTS: events, _PROPOSALS: _keyed(proposals, "Proposals")}
+        {_EVENTS: events, _PROPOSALS: proposals}
         | "GroupProposals" >> beam.CoGroupByKey()
-        | "WriteImpressions" >> beam.ParDo(WriteImpressions(ingest, examples_uri), timeline, catalogue)
+        | "WriteImpressions" >> beam.ParDo(WriteImpressions(ingest, examples_uri, spool), timeline, catalogue)
     )
-    item_facts = item_counts | "ItemFacts" >> beam.Map(_item_facts)
-    totals = _totals((reading_totals, impression_counts, item_facts) | "AllCounts" >> beam.Flatten(), "All")
+    all_counts = (reading_totals, impression_counts, item_counts[_COUNTS]) | "AllCounts" >> beam.Flatten()
+    totals = _totals(all_counts, "All")
     _ = (
         pipeline
         | "Once" >> beam.Create([[source.label for source in sources]])
-        | "Finish" >> beam.Map(_finish, examples_uri, catalogue_uri, beam.pvalue.AsDict(totals), timeline, catalogue)
+        | "Finish" >> beam.Map(_finish, catalogue_uri, spool, beam.pvalue.AsDict(totals), timeline, catalogue)
     )
 
 
-def _keyed(packed: beam.PCollection, name: str) -> beam.PCollection:
-    """Says that elements are (int, bytes), which a tagged output cannot, so that Beam codes them as that."""
-    return packed | name >> beam.Map(_same).with_output_types(_PACKED)
+def _typed(elements: beam.PCollection, kind: object, name: str) -> beam.PCollection:
+    """Says of what type elements are, which a tagged output cannot, so that Beam codes them as that."""
+    return elements | name >> beam.Map(_same).with_output_types(kind)
 
 
 def _totals(counts: beam.PCollection, name: str) -> beam.PCollection:
@@ -176,140 +189,202 @@ def _same(element: _T) -> _T:
 class ReadAndParse(beam.DoFn):
     """A task's lines -> (partition, chunk of events); bad rows, lines and counts aside."""
 
-    def __init__(self, sources: Sequence[Source], ingest: IngestConfig) -> None:
+    def __init__(self, sources: Sequence[Source], ingest: IngestConfig, spool: Spool) -> None:
         self._sources = sources
         self._ingest = ingest
+        self._spool = spool
         self._rows = Metrics.counter("ingest", "rows_read")
         self._bad = Metrics.counter("ingest", "rows_quarantined")
 
-    def process(self, task: tuple[int, int, int, int]) -> Iterator[Packed | beam.pvalue.TaggedOutput]:
+    def process(self, task: tuple[int, int, int, int]) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
         """Reads one task block by block."""
         where = Task(*task)
         block_bytes = self._ingest.block_megabytes * _MEGABYTE
-        for block, data in read_blocks(self._sources[where.source], where, block_bytes):
-            yield from self._parse(where.source, block, data)
+        for block in read_blocks(self._sources[where.source], where, block_bytes):
+            yield from self._parse(where.source, block)
 
-    def _parse(self, source: int, block: int, data: bytes) -> Iterator[Packed | beam.pvalue.TaggedOutput]:
-        parsed = parse_block(data, self._ingest.window)
+    def _parse(self, source: int, block: Block) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
+        parsed = parse_block(block.lines, self._ingest.window)
         self._rows.inc(parsed.lines)
         self._bad.inc(len(parsed.bad_rows))
-        yield beam.pvalue.TaggedOutput(_LINES, (source, block, parsed.lines))
+        yield beam.pvalue.TaggedOutput(_LINES, (source, block.number, parsed.lines))
         yield beam.pvalue.TaggedOutput(_COUNTS, (summary.ROWS_READ, parsed.lines))
         if parsed.bad_rows:
             text = "".join(quarantine.record(*row) for row in parsed.bad_rows)
-            yield beam.pvalue.TaggedOutput(_BAD_ROWS, (source, block, text))
+            yield beam.pvalue.TaggedOutput(_BAD_ROWS, (source, block.number, text))
         for reason in quarantine.REASONS:
             count = sum(row[1] == reason for row in parsed.bad_rows)
             yield beam.pvalue.TaggedOutput(_COUNTS, (summary.quarantined_key(reason), count))
-        if not len(parsed.events):
-            return
-        partition = partition_of(parsed.events["user"], self._ingest.user_partitions)
-        order = np.argsort(partition, kind="stable")
-        present, starts = np.unique(partition[order], return_index=True)
-        for key, rows in zip(present, np.split(parsed.events[order], starts[1:]), strict=True):
-            yield int(key), pack_chunk(source, block, rows)
+        partition = part_of(id_hash(parsed.events["user"]), self._ingest.user_partitions)
+        with self._spool.file(progress.READ, parsed.lines, block.file_bytes) as write:
+            chunks = [
+                (key, write(pack_chunk(source, block.number, rows))) for key, rows in split_by(partition, parsed.events)
+            ]
+        yield from chunks
 
 
 class SortPartition(beam.DoFn):
     """(partition, chunks) -> (partition, events in order); duplicates and counts aside."""
 
-    def __init__(self, ingest: IngestConfig) -> None:
+    def __init__(self, ingest: IngestConfig, spool: Spool) -> None:
         self._ingest = ingest
+        self._spool = spool
 
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Packed | beam.pvalue.TaggedOutput]:
+    def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
         """Sorts one partition."""
         partition, chunks = element
-        events, duplicates = sort_partition(chunk for chunk in chunks if chunk)
-        yield partition, events.tobytes()
+        events, duplicates = sort_partition(self._spool.read(chunk) for chunk in chunks if chunk != NOTHING)
+        with self._spool.file(progress.SORT, len(events) + len(duplicates)) as write:
+            parcel = write(events.tobytes())
+        yield partition, parcel
         if len(duplicates):
             yield beam.pvalue.TaggedOutput(_DUPLICATES, duplicates.tobytes())
+        last = last_of_user(events)
         # The shares of the splits are of these.
-        counted = events[last_of_user(events)] if self._ingest.targets == "last" else events
+        counted = events[last] if self._ingest.targets == "last" else events
         seconds = np.ones(len(counted), SECOND_COUNT)
         seconds["second"] = counted["timestamp"]
         yield beam.pvalue.TaggedOutput(_SECONDS, merge_counts(seconds).tobytes())
         yield beam.pvalue.TaggedOutput(_COUNTS, (summary.quarantined_key(quarantine.DUPLICATE), len(duplicates)))
-        yield beam.pvalue.TaggedOutput(_COUNTS, (summary.USERS, len(np.unique(events["user"]))))
+        yield beam.pvalue.TaggedOutput(_COUNTS, (summary.USERS, int(last.sum())))
+
+
+class CountItems(beam.DoFn):
+    """(partition, events) -> (range of item hashes, ITEM_COUNTs)."""
+
+    def __init__(self, ingest: IngestConfig, spool: Spool) -> None:
+        self._ingest = ingest
+        self._spool = spool
+
+    def process(self, element: Keyed, timeline_json: str) -> Iterator[Keyed]:
+        """Counts one partition."""
+        events = np.frombuffer(self._spool.read(element[1]), EVENT)
+        counts = np.empty(len(events), ITEM_COUNT)
+        counts["item"], counts["category"] = events["item"], events["category"]
+        in_train = events["timestamp"] < Timeline.from_json(timeline_json).validation_start
+        counts["train_events"] = in_train | (self._ingest.catalogue_from == "all")
+        merged = merge_counts(counts)
+        shard = part_of(id_hash(merged["item"]), self._ingest.user_partitions)
+        with self._spool.file(progress.COUNT, len(events)) as write:
+            parts = [(key, write(rows.tobytes())) for key, rows in split_by(shard, merged)]
+        yield from parts
+
+
+class MergeItems(beam.DoFn):
+    """(range of item hashes, ITEM_COUNTs) -> ITEM_COUNTs, each (item, category) once; counts aside."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[Parcel | beam.pvalue.TaggedOutput]:
+        """Merges one range."""
+        merged = merge_counts(np.frombuffer(b"".join(map(self._spool.read, element[1])), ITEM_COUNT))
+        with self._spool.file(progress.MERGE) as write:
+            parcel = write(merged.tobytes())
+        yield parcel
+        _, categories = np.unique(merged["item"], return_counts=True)
+        several = int((categories > 1).sum())
+        yield beam.pvalue.TaggedOutput(_COUNTS, (summary.ITEMS_WITH_SEVERAL_CATEGORIES, several))
 
 
 class Ask(beam.DoFn):
-    """(partition, events) -> (bucket, events) and (bucket, requests)."""
+    """(partition, events) -> (bucket, events) and (bucket, requests), each with the partition."""
 
-    def __init__(self, ingest: IngestConfig) -> None:
+    def __init__(self, ingest: IngestConfig, spool: Spool) -> None:
         self._ingest = ingest
+        self._spool = spool
 
-    def process(self, element: Packed, timeline_json: str) -> Iterator[beam.pvalue.TaggedOutput]:
+    def process(self, element: Keyed, timeline_json: str) -> Iterator[beam.pvalue.TaggedOutput]:
         """Sends what each stretch of time needs of one partition."""
-        partition, packed = element
+        partition, parcel = element
         timeline = Timeline.from_json(timeline_json)
-        events = np.frombuffer(packed, EVENT)
+        events = np.frombuffer(self._spool.read(parcel), EVENT)
         requests = make_requests(events, find_targets(events, timeline, self._ingest), self._ingest)
-        buckets = timeline.buckets(requests["timestamp"])
-        asked = np.unique(buckets)
-        by_time = events[np.argsort(events["timestamp"], kind="stable")]
-        starts = np.searchsorted(by_time["timestamp"], timeline.bucket_starts, side="left")
-        ends = np.searchsorted(by_time["timestamp"], timeline.bucket_ends, side="left")
-        for bucket, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            if end > start:
-                yield beam.pvalue.TaggedOutput(_EVENTS, (bucket, by_time[start:end].tobytes()))
-        for bucket in asked:
-            rows = requests[buckets == bucket]
-            yield beam.pvalue.TaggedOutput(_REQUESTS, (int(bucket), _partition_header(partition) + rows.tobytes()))
-
-
-def _partition_header(partition: int) -> bytes:
-    return partition.to_bytes(4, "little")
+        with self._spool.file(progress.ASK, len(events)) as write:
+            parts = [
+                beam.pvalue.TaggedOutput(_EVENTS, (bucket, (partition, write(rows.tobytes()))))
+                for reached in timeline.buckets_reached(events["timestamp"])
+                for bucket, rows in split_by(reached[1], events[reached[0]])
+            ] + [
+                beam.pvalue.TaggedOutput(_REQUESTS, (bucket, (partition, write(rows.tobytes()))))
+                for bucket, rows in split_by(timeline.buckets(requests["timestamp"]), requests)
+            ]
+        yield from parts
 
 
 class Propose(beam.DoFn):
     """(bucket, its events and requests) -> (partition, proposals)."""
 
-    def __init__(self, ingest: IngestConfig) -> None:
+    def __init__(self, ingest: IngestConfig, spool: Spool) -> None:
         self._ingest = ingest
+        self._spool = spool
 
-    def process(self, element: tuple[int, dict[str, Iterable[bytes]]], timeline_json: str) -> Iterator[Packed]:
+    def process(self, element: tuple[int, dict[str, Iterable[Part]]], timeline_json: str) -> Iterator[Keyed]:
         """Answers the requests of one stretch of time."""
         _, grouped = element
         timeline = Timeline.from_json(timeline_json)
-        events = np.frombuffer(b"".join(grouped[_EVENTS]), EVENT)
-        packed = list(grouped[_REQUESTS])
-        if not packed:
+        asking, requests = self._read(grouped[_REQUESTS], REQUEST)
+        if not requests:
             return
+        _, events = self._read(grouped[_EVENTS], EVENT)
+        width = proposal_width(self._ingest)
         # All at once: the events are put in order once, not once a partition.
-        requests = [np.frombuffer(part, REQUEST, offset=4) for part in packed]
-        answers = propose(events, np.concatenate(requests), timeline, self._ingest, proposal_width(self._ingest))
-        for part, answer in zip(packed, np.split(answers, np.cumsum([len(r) for r in requests])[:-1]), strict=True):
-            yield int.from_bytes(part[:4], "little"), answer.tobytes()
+        answers = propose(np.concatenate(events), np.concatenate(requests), timeline, self._ingest, width)
+        ends = np.cumsum([len(part) for part in requests])
+        with self._spool.file(progress.PROPOSE, len(answers)) as write:
+            parts = [
+                (partition, write(part.tobytes()))
+                for partition, part in zip(asking, np.split(answers, ends[:-1]), strict=True)
+            ]
+        yield from parts
+
+    def _read(self, parts: Iterable[Part], kind: np.dtype) -> tuple[list[int], list[Records]]:
+        """Partitions in order, and the records of each."""
+        by_partition = sorted(parts)
+        return [partition for partition, _ in by_partition], [
+            np.frombuffer(self._spool.read(parcel), kind) for _, parcel in by_partition
+        ]
 
 
 class WriteImpressions(beam.DoFn):
     """(partition, its events and proposals) -> a shard of each split; yields counts."""
 
-    def __init__(self, ingest: IngestConfig, examples_uri: str) -> None:
+    def __init__(self, ingest: IngestConfig, examples_uri: str, spool: Spool) -> None:
         self._ingest = ingest
         self._examples_uri = examples_uri
+        self._spool = spool
         self._written = Metrics.counter("ingest", "impressions")
+        self._index: tuple[Parcel, CatalogueIndex] | None = None
 
     def process(
-        self, element: tuple[int, dict[str, Iterable[bytes]]], timeline_json: str, packed_catalogue: bytes
+        self, element: tuple[int, dict[str, Iterable[Parcel]]], timeline_json: str, catalogue: Parcel
     ) -> Iterator[tuple[str, int]]:
         """Builds and writes one partition."""
         partition, grouped = element
         timeline = Timeline.from_json(timeline_json)
-        events = np.frombuffer(b"".join(grouped[_EVENTS]), EVENT)
-        proposals = np.frombuffer(b"".join(grouped[_PROPOSALS]), proposal(proposal_width(self._ingest)))
-        impressions, dropped = build_impressions(
-            events, proposals, timeline, self._ingest, Catalogue.from_bytes(packed_catalogue)
-        )
+        events = np.frombuffer(b"".join(map(self._spool.read, grouped[_EVENTS])), EVENT)
+        answers = b"".join(map(self._spool.read, grouped[_PROPOSALS]))
+        proposals = np.frombuffer(answers, proposal(proposal_width(self._ingest)))
+        index = self._index_of(catalogue)
+        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index)
         for split, built in impressions.items():
             path = shard_path(self._examples_uri, split, partition, self._ingest.user_partitions)
-            self._written.inc(write_shard(built, path, self._examples_uri))
-            for negative_set, count in zip(*np.unique(built.negative_set, return_counts=True), strict=True):
-                yield summary.impressions_key(split, negative_set.decode()), int(count)
+            self._written.inc(write_shard(built, path, self._spool.folder))
+            counts = np.bincount(built.negative_set, minlength=len(built.negative_sets))
+            for negative_set, count in zip(built.negative_sets, counts, strict=True):
+                yield summary.impressions_key(split, negative_set), int(count)
         for (split, reason), count in dropped.items():
             yield summary.dropped_key(split, reason), count
         for split, count in zip(SPLITS, np.bincount(timeline.splits(events["timestamp"]), minlength=3), strict=True):
             yield summary.events_key(split), int(count)
+        with self._spool.file(progress.WRITE, len(events), sum(len(built.positive) for built in impressions.values())):
+            pass
+
+    def _index_of(self, catalogue: Parcel) -> CatalogueIndex:
+        # One worker writes many partitions.
+        if self._index is None or self._index[0] != catalogue:
+            self._index = catalogue, CatalogueIndex(Catalogue.from_bytes(self._spool.read(catalogue)))
+        return self._index[1]
 
 
 def _first_lines(counts: list[LineCount]) -> FirstLines:
@@ -370,37 +445,23 @@ def _timeline(packed_seconds: bytes, ingest: IngestConfig, totals: dict[str, int
     return make_timeline(seconds, ingest).to_json()
 
 
-def _count_items(element: Packed, ingest: IngestConfig, timeline_json: str) -> bytes:
-    events = np.frombuffer(element[1], EVENT)
-    counts = np.ones(len(events), ITEM_COUNT)
-    counts["item"] = events["item"]
-    counts["category"] = events["category"]
-    in_train = events["timestamp"] < Timeline.from_json(timeline_json).validation_start
-    counts["train_events"] = in_train | (ingest.catalogue_from == "all")
-    return merge_counts(counts).tobytes()
-
-
-def _pack_catalogue(packed_counts: bytes) -> bytes:
-    return Catalogue.from_counts(np.frombuffer(packed_counts, ITEM_COUNT)).to_bytes()
-
-
-def _item_facts(packed_counts: bytes) -> tuple[str, int]:
-    # Each (item, category) is there once.
-    _, categories = np.unique(np.frombuffer(packed_counts, ITEM_COUNT)["item"], return_counts=True)
-    return summary.ITEMS_WITH_SEVERAL_CATEGORIES, int((categories > 1).sum())
+def _make_catalogue(counts: list[Parcel], catalogue_uri: str, spool: Spool) -> Parcel:
+    catalogue = Catalogue.from_counts(np.frombuffer(b"".join(map(spool.read, counts)), ITEM_COUNT))
+    catalogue.write(catalogue_uri)
+    with spool.file(progress.CATALOGUE) as write:
+        return write(catalogue.to_bytes())
 
 
 def _finish(
     files: list[str],
-    examples_uri: str,
     catalogue_uri: str,
+    spool: Spool,
     totals: dict[str, int],
     timeline_json: str,
-    packed_catalogue: bytes,
+    packed_catalogue: Parcel,
 ) -> IngestSummary:
     timeline = Timeline.from_json(timeline_json)
-    catalogue = Catalogue.from_bytes(packed_catalogue)
-    catalogue.write(catalogue_uri)
+    catalogue = Catalogue.from_bytes(spool.read(packed_catalogue))
     result = summarise(
         files,
         totals,
@@ -408,5 +469,5 @@ def _finish(
         (len(catalogue.item_ids), len(catalogue.category_ids)),
     )
     result.write(catalogue_uri)
-    remove_temporary_files(examples_uri)
+    spool.remove()
     return result

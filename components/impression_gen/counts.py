@@ -1,4 +1,4 @@
-"""Counting by key over blocks: packed records of keys and counts, merged without a Python object a key."""
+"""Counting by key: packed records of keys and counts, merged without a Python object a key."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Final
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 
 from components.impression_gen.events import Records
 
 SECOND_COUNT: Final = np.dtype([("second", "<i8"), ("events", "<i8")])
-ITEM_COUNT: Final = np.dtype([("item", "<i8"), ("category", "<i8"), ("events", "<i8"), ("train_events", "<i8")])
-"""How often an item was logged with a category, in the whole window and in the train split."""
+ITEM_COUNT: Final = np.dtype([("item", "<i8"), ("category", "<i8"), ("train_events", "<i8")])
+"""How often an item was logged with a category in the train split; 0 if only later."""
 
-_KEYS: Final = {SECOND_COUNT: ("second",), ITEM_COUNT: ("item", "category")}
+_KEYS: Final = {SECOND_COUNT: ["second"], ITEM_COUNT: ["item", "category"]}
 _PARTS_BETWEEN_MERGES: Final = 8
 
 
@@ -25,19 +26,16 @@ def merge_counts(records: Records) -> Records:
       records: [n] :data:`SECOND_COUNT` or :data:`ITEM_COUNT`.
 
     Returns:
-      [m <= n], sorted by key, each key once.
+      [m <= n], each key once, in no particular order.
     """
+    names = records.dtype.names or ()
     keys = _KEYS[records.dtype]
-    ordered = records[np.lexsort(tuple(records[key] for key in reversed(keys)))]
-    if not len(ordered):
-        return ordered
-    starts = np.ones(len(ordered), dtype=bool)
-    starts[1:] = np.logical_or.reduce([ordered[key][1:] != ordered[key][:-1] for key in keys])
-    index = np.flatnonzero(starts)
-    merged = ordered[index]
-    for name in records.dtype.names or ():
-        if name not in keys:
-            merged[name] = np.add.reduceat(ordered[name], index)
+    counts = [name for name in names if name not in keys]
+    table = pa.table({name: np.ascontiguousarray(records[name]) for name in names})
+    summed = table.group_by(keys).aggregate([(name, "sum") for name in counts])
+    merged = np.empty(len(summed), records.dtype)
+    for name in names:
+        merged[name] = summed[f"{name}_sum" if name in counts else name].to_numpy()
     return merged
 
 
@@ -65,5 +63,5 @@ class MergeCounts(beam.CombineFn):
         return [merge_counts(np.frombuffer(b"".join(accumulator), self._dtype)).tobytes()]
 
     def extract_output(self, accumulator: list[bytes]) -> bytes:
-        """Returns the merged records, sorted by key."""
+        """Returns the merged records."""
         return self.compact(accumulator)[0]

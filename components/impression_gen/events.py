@@ -8,6 +8,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from components.impression_gen.hashing import id_hash
+
 EVENT: Final = np.dtype(
     [("user", "<i8"), ("item", "<i8"), ("category", "<i8"), ("behavior", "u1"), ("timestamp", "<i8")]
 )
@@ -33,10 +35,10 @@ def pack_chunk(source: int, block: int, rows: Records) -> bytes:
 
 
 def sort_partition(chunks: Iterable[bytes]) -> tuple[Records, Records]:
-    """Orders a partition's events by user and time and drops repeated ones.
+    """Orders a partition's events and drops repeated ones.
 
-    Events of one user in the same second keep the order of the log: by file, block, line. Of events with
-    the same five fields the first in that order is kept.
+    The order is that of (hash of the user, timestamp, item, behaviour, category): values alone decide it, never the
+    order of the log. Of events with the same five fields the first in the log is kept, by file, block, line.
 
     Args:
       chunks: what :func:`pack_chunk` made, in any order.
@@ -51,41 +53,43 @@ def sort_partition(chunks: Iterable[bytes]) -> tuple[Records, Records]:
     if not parts:
         return np.empty(0, EVENT), np.empty(0, DUPLICATE_EVENT)
     rows = np.concatenate([part for _, part in parts])
-    places = np.empty(len(rows), PLACE)
-    places["source"] = np.repeat([key[0] for key, _ in parts], [len(part) for _, part in parts])
-    places["block"] = np.repeat([key[1] for key, _ in parts], [len(part) for _, part in parts])
-    places["line"] = rows["line"]
-
-    order = np.lexsort((rows["timestamp"], rows["user"]))
+    order = _order(rows)
     events = np.empty(len(rows), EVENT)
     for name in EVENT.names or ():
         events[name] = rows[name][order]
-    places = places[order]
+    repeated = np.zeros(len(events), dtype=bool)
+    repeated[1:] = np.logical_and.reduce([events[name][1:] == events[name][:-1] for name in EVENT.names or ()])
+    again = np.flatnonzero(repeated)
+    first = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(events))))[again]
 
-    first_of = _first_occurrence(events)
-    repeated = first_of != np.arange(len(events))
-    duplicates = np.empty(int(repeated.sum()), DUPLICATE_EVENT)
-    duplicates["place"] = places[repeated]
-    duplicates["first"] = places[first_of[repeated]]
-    duplicates["event"] = events[repeated]
+    starts = np.cumsum([0, *(len(part) for _, part in parts)])
+    keys = np.array([key for key, _ in parts], _CHUNK_HEADER)
+
+    def places(index: npt.NDArray[np.int64]) -> Records:
+        row = order[index]
+        part = np.searchsorted(starts, row, side="right") - 1
+        place = np.empty(len(row), PLACE)
+        place["source"], place["block"], place["line"] = keys["source"][part], keys["block"][part], rows["line"][row]
+        return place
+
+    duplicates = np.empty(len(again), DUPLICATE_EVENT)
+    duplicates["place"], duplicates["first"], duplicates["event"] = places(again), places(first), events[again]
     return events[~repeated], duplicates
 
 
-def _first_occurrence(events: Records) -> npt.NDArray[np.int64]:
-    """For each event, sorted by user and time, the index of the first one equal to it."""
-    first = np.arange(len(events))
-    same_second = (events["user"][1:] == events["user"][:-1]) & (events["timestamp"][1:] == events["timestamp"][:-1])
-    tied = np.zeros(len(events), dtype=bool)
+def _order(rows: Records) -> npt.NDArray[np.int64]:
+    """The order of :func:`sort_partition`, equal rows as they stand."""
+    user, time = id_hash(rows["user"]), rows["timestamp"]
+    # Most logs hold a user's events in order of time, and then there is little to sort.
+    order = np.argsort(user, kind="stable")
+    same_user = user[order][1:] == user[order][:-1]
+    if (same_user & (time[order][1:] < time[order][:-1])).any():
+        order = np.lexsort((time, user))
+    tied = np.zeros(len(rows), dtype=bool)
+    same_second = same_user & (time[order][1:] == time[order][:-1])
     tied[1:] |= same_second
     tied[:-1] |= same_second
-    index = np.flatnonzero(tied)
-    if not len(index):
-        return first
-    subset = events[index]
-    order = np.lexsort(tuple(subset[name] for name in ("behavior", "category", "item", "timestamp", "user")))
-    ranked = subset[order]
-    starts = np.ones(len(ranked), dtype=bool)
-    starts[1:] = ranked[1:] != ranked[:-1]
-    group_start = np.maximum.accumulate(np.where(starts, np.arange(len(ranked)), 0))
-    first[index[order]] = index[order][group_start]
-    return first
+    subset = order[tied]
+    keys = (*(rows[name][subset] for name in ("category", "behavior", "item", "timestamp")), user[subset])
+    order[tied] = subset[np.lexsort(keys)]
+    return order

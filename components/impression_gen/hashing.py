@@ -21,7 +21,7 @@ def hash_columns(seed: int, *columns: npt.NDArray[np.integer] | int) -> UInt64Ar
     """One hash a row over integer columns [n] (or scalars), in the order given.
 
     Returns:
-      [n] uint64.
+      [n] uint64; over one column, different values have different hashes.
     """
     state = np.atleast_1d(splitmix64(np.array([seed], dtype=np.uint64)))
     for column in columns:
@@ -29,6 +29,21 @@ def hash_columns(seed: int, *columns: npt.NDArray[np.integer] | int) -> UInt64Ar
     return state
 
 
-def partition_of(users: npt.NDArray[np.int64], partitions: int) -> npt.NDArray[np.int64]:
-    """The user partition [n] of each user id [n]."""
-    return (hash_columns(0, users) % np.uint64(partitions)).astype(np.int64)
+def id_hash(ids: npt.NDArray[np.int64]) -> UInt64Array:
+    """The hash [n] that decides where an id's events are gathered, and their order; none is that of two ids."""
+    return hash_columns(0, ids)
+
+
+def part_of(hashes: UInt64Array, parts: int) -> npt.NDArray[np.int64]:
+    """Which of ``parts`` equal ranges of hashes each hash [n] is in: a part has greater hashes than those before."""
+    return ((hashes >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)).astype(np.int64)
+
+
+def split_by(part: npt.NDArray[np.int64], rows: npt.NDArray[np.void]) -> list[tuple[int, npt.NDArray[np.void]]]:
+    """The rows [n] by part [n] below 2**16, each part's in their order; parts rising, without those that have none."""
+    # numpy sorts 16 bits by radix.
+    order = np.argsort(part.astype(np.uint16), kind="stable")
+    ordered = rows[order]
+    present, starts = np.unique(part[order], return_index=True)
+    ends = [*starts[1:], len(rows)][: len(starts)]
+    return [(key, ordered[a:b]) for key, a, b in zip(present.tolist(), starts, ends, strict=True)]

@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from components.config import IngestConfig
 from components.impression_gen import negatives
-from components.impression_gen.catalogue import Catalogue
 from components.impression_gen.events import Records
 from components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from components.impression_gen.summary import NO_NEGATIVE
@@ -43,11 +42,8 @@ def make_requests(events: Records, targets: Targets, ingest: IngestConfig) -> Re
     requests["index"] = np.arange(len(positives))
     requests["user"] = positives["user"]
     requests["timestamp"] = positives["timestamp"]
-    requests["hash"] = np.where(
-        is_eval,
-        negatives.draw_hashes(positives, ingest.seed, negatives.EVALUATION_STREAM, CONTEMPORANEOUS),
-        negatives.draw_hashes(positives, ingest.seed, negatives.TRAINING_STREAM, CONTEMPORANEOUS),
-    )
+    stream = np.where(is_eval, negatives.EVALUATION_STREAM, negatives.TRAINING_STREAM)
+    requests["hash"] = negatives.draw_hashes(positives, ingest.seed, stream, CONTEMPORANEOUS)
     evaluation = ingest.evaluation_negatives if CONTEMPORANEOUS in ingest.evaluation_sets else 0
     needed = np.where(is_eval, evaluation, ingest.training_negatives.contemporaneous)
     requests["wanted"] = needed + negatives.SPARE_PROPOSALS
@@ -56,7 +52,7 @@ def make_requests(events: Records, targets: Targets, ingest: IngestConfig) -> Re
 
 @dataclass(frozen=True, eq=False)
 class Impressions:
-    """The impressions of one partition and split, sorted by user, time, item, behaviour, category, set.
+    """The impressions of one partition and split, in the order of their positives, then of the negative sets.
 
     Histories are ranges of the partition's events, so that they are in memory once.
     """
@@ -64,13 +60,15 @@ class Impressions:
     events: Records
     """[m] EVENT of the partition."""
     positive: Int64Array
-    """[n] index into events."""
+    """[n] index into events, not falling."""
     history_start: Int64Array
     """[n]"""
     history_end: Int64Array
     """[n]"""
-    negative_set: npt.NDArray[np.bytes_]
-    """[n]"""
+    negative_sets: tuple[str, ...]
+    """How negatives were drawn here."""
+    negative_set: Int64Array
+    """[n] index into negative_sets."""
     items: Int64Array
     """[n, 1 + negatives], the positive first."""
     categories: Int64Array
@@ -79,22 +77,50 @@ class Impressions:
     """[n, 1 + negatives]"""
     candidate_in_history: bool = False
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Features as ``models.impression`` defines them, ragged lists, some thousand rows at a time."""
+    def batches(self) -> Iterator[ImpressionBatch]:
+        """Features as ``models.impression`` defines them, some thousand impressions at a time."""
         for start in range(0, len(self.positive), _IMPRESSIONS_OF_A_BATCH):
             yield self._batch(slice(start, start + _IMPRESSIONS_OF_A_BATCH))
 
-    def _batch(self, rows: slice) -> pa.RecordBatch:
+    def _batch(self, rows: slice) -> ImpressionBatch:
+        positive = self.positive[rows]
+        new = np.ones(len(positive), dtype=bool)
+        if not self.candidate_in_history:
+            new[1:] = positive[1:] != positive[:-1]
+        offsets = np.arange(len(positive) + 1) * self.items.shape[1]
+        # Labels after the first are 0: the first one tells all.
+        kinds, first, kind = np.unique(
+            2 * self.negative_set[rows] + self.labels[rows, 0], return_index=True, return_inverse=True
+        )
+        return ImpressionBatch(
+            contexts=self._contexts(np.flatnonzero(new) + rows.start),
+            context=np.cumsum(new) - 1,
+            candidates=_record_batch(
+                {
+                    names.CANDIDATE_ITEM_ID: (offsets, self.items[rows].ravel()),
+                    names.CANDIDATE_CATEGORY_ID: (offsets, self.categories[rows].ravel()),
+                }
+            ),
+            kinds=_record_batch(
+                {
+                    names.NEGATIVE_SET: (
+                        np.arange(len(kinds) + 1),
+                        np.array([self.negative_sets[k // 2].encode() for k in kinds]),
+                    ),
+                    names.LABEL: (offsets[: len(kinds) + 1], self.labels[rows][first].ravel()),
+                }
+            ),
+            kind=kind,
+        )
+
+    def _contexts(self, rows: Int64Array) -> pa.RecordBatch:
         positive = self.events[self.positive[rows]]
         lengths = self.history_end[rows] - self.history_start[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         place = np.arange(offsets[-1]) + np.repeat(self.history_start[rows] - offsets[:-1], lengths)
         history = self.events[place]
         age = np.repeat(positive["timestamp"], lengths) - history["timestamp"]
-        items, categories = self.items[rows], self.categories[rows]
-        n, width = items.shape
-        one_each = np.arange(n + 1)
-        candidates = np.arange(n + 1) * width
+        one_each = np.arange(len(rows) + 1)
         events = {
             names.HISTORY_ITEM_ID: history["item"],
             names.HISTORY_CATEGORY_ID: history["category"],
@@ -102,23 +128,41 @@ class Impressions:
             names.HISTORY_AGE: age,
         }
         if self.candidate_in_history:
-            alike = np.ones(n, dtype=np.int64)
-            last = (items[:, 0], categories[:, 0], alike * BEHAVIORS["pv"], alike)
+            alike = np.ones(len(rows), dtype=np.int64)
+            last = (self.items[rows, 0], self.categories[rows, 0], alike * BEHAVIORS["pv"], alike)
             events = {
                 name: np.insert(values, offsets[1:], value)
                 for (name, values), value in zip(events.items(), last, strict=True)
             }
             offsets = offsets + one_each
-        columns = {
-            names.USER_ID: _lists(one_each, positive["user"]),
-            names.TIMESTAMP: _lists(one_each, positive["timestamp"]),
-            names.NEGATIVE_SET: _lists(one_each, self.negative_set[rows]),
-            **{name: _lists(offsets, values) for name, values in events.items()},
-            names.CANDIDATE_ITEM_ID: _lists(candidates, items.ravel()),
-            names.CANDIDATE_CATEGORY_ID: _lists(candidates, categories.ravel()),
-            names.LABEL: _lists(candidates, self.labels[rows].ravel()),
-        }
-        return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+        return _record_batch(
+            {
+                names.USER_ID: (one_each, positive["user"]),
+                names.TIMESTAMP: (one_each, positive["timestamp"]),
+                **{name: (offsets, values) for name, values in events.items()},
+            }
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ImpressionBatch:
+    """Some impressions as ragged columns; what several of them share is there once."""
+
+    contexts: pa.RecordBatch
+    """[c] the user, the time and the history."""
+    context: Int64Array
+    """[n] which of them an impression has."""
+    candidates: pa.RecordBatch
+    """[n] the candidates."""
+    kinds: pa.RecordBatch
+    """[k] the negative set and the labels."""
+    kind: Int64Array
+    """[n] which of them an impression has."""
+
+
+def _record_batch(columns: dict[str, tuple[Int64Array, npt.NDArray[np.generic]]]) -> pa.RecordBatch:
+    """Name -> (offsets, values), as lists."""
+    return pa.RecordBatch.from_arrays([_lists(*column) for column in columns.values()], list(columns))
 
 
 def _lists(offsets: Int64Array, values: npt.NDArray[np.generic]) -> pa.ListArray:
@@ -127,7 +171,7 @@ def _lists(offsets: Int64Array, values: npt.NDArray[np.generic]) -> pa.ListArray
 
 
 def build_impressions(
-    events: Records, proposals: Records, timeline: Timeline, ingest: IngestConfig, catalogue: Catalogue
+    events: Records, proposals: Records, timeline: Timeline, ingest: IngestConfig, index: CatalogueIndex
 ) -> tuple[dict[str, Impressions], dict[tuple[str, str], int]]:
     """Builds all impressions of a partition.
 
@@ -136,7 +180,7 @@ def build_impressions(
       proposals: the answers to :func:`make_requests`, in any order.
       timeline: when the splits begin.
       ingest: the settings.
-      catalogue: of the train split.
+      index: of the catalogue of the train split.
 
     Returns:
       impressions by split, and (split, reason) -> events that became none; in eval a ``no_negative`` reason
@@ -145,11 +189,11 @@ def build_impressions(
     targets = find_targets(events, timeline, ingest)
     answers = np.zeros(len(targets.event), negatives.proposal(proposal_width(ingest)))
     answers[proposals["index"]] = proposals
-    draws = _Draws(events, ingest, catalogue)
+    draws = _Draws(events, ingest, index)
     impressions = {}
     dropped = dict(targets.dropped)
-    for index, split in enumerate(SPLITS):
-        rows = np.flatnonzero(targets.split == index)
+    for number, split in enumerate(SPLITS):
+        rows = np.flatnonzero(targets.split == number)
         if split == EVAL_SPLIT:
             sets, lost = draws.evaluation_sets(targets.event[rows], answers[rows])
         else:
@@ -164,11 +208,10 @@ _Drawn = dict[str, tuple[Candidates, npt.NDArray[np.bool_]]]
 
 
 class _Draws:
-    def __init__(self, events: Records, ingest: IngestConfig, catalogue: Catalogue) -> None:
+    def __init__(self, events: Records, ingest: IngestConfig, index: CatalogueIndex) -> None:
         self._events = events
         self._ingest = ingest
-        self._catalogue = catalogue
-        self._index = CatalogueIndex(catalogue)
+        self._index = index
         self._own_log = OwnLog(events)
 
     def mixed(self, rows: Int64Array, answers: Records) -> tuple[_Drawn, dict[str, int]]:
@@ -209,13 +252,12 @@ class _Draws:
             return
         hashes = negatives.draw_hashes(positives, self._ingest.seed, stream, kind)
         pool = self._index.whole(len(positives)) if kind == UNIFORM else self._index.of_category(positives["category"])
-        negatives.draw_from_catalogue(candidates, count, hashes, self._catalogue, pool, users, self._own_log)
+        negatives.draw_from_catalogue(candidates, count, hashes, self._index.catalogue, pool, users, self._own_log)
 
 
 def _assemble(events: Records, targets: Targets, rows: Int64Array, sets: _Drawn, ingest: IngestConfig) -> Impressions:
     """Joins the sets, positive by positive, without the incomplete impressions."""
     complete = np.stack([done for _, done in sets.values()], axis=1).ravel()
-    set_names = np.array([kind.encode() for kind in sets])
     repeated = np.repeat(rows, len(sets))[complete]
 
     def interleaved(values: list[Int64Array]) -> Int64Array:
@@ -236,7 +278,8 @@ def _assemble(events: Records, targets: Targets, rows: Int64Array, sets: _Drawn,
         positive=targets.event[repeated],
         history_start=targets.history_start[repeated],
         history_end=targets.history_end[repeated],
-        negative_set=np.tile(set_names, len(rows))[complete],
+        negative_sets=tuple(sets),
+        negative_set=np.tile(np.arange(len(sets)), len(rows))[complete],
         items=items,
         categories=categories,
         labels=labels,

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +39,6 @@ _LINES_BETWEEN_FAULTS: Final = 1024
 _INTEGER: Final = re.compile(rb"-?[0-9]+")
 _LARGEST: Final = 2**63 - 1
 
-Block = tuple[int, bytes]
 BadRow = tuple[int, str, str, str]
 """Line in the block counted from 0, reason, detail, escaped text."""
 
@@ -73,6 +72,16 @@ class Task:
     block: int
     start: int
     end: int
+
+
+class Block(NamedTuple):
+    """Whole lines of a log."""
+
+    number: int
+    """Counted from 0 in each log."""
+    lines: bytes
+    file_bytes: int
+    """How much of the file they took, compressed as it is."""
 
 
 def find_files(pattern: str) -> list[str]:
@@ -126,7 +135,7 @@ def list_tasks(sources: Sequence[Source], block_bytes: int) -> list[Task]:
 
 
 def read_blocks(source: Source, task: Task, block_bytes: int) -> Iterator[Block]:
-    """Yields (block number, whole lines).
+    """Yields the blocks of a task.
 
     A byte range owns the lines that start in it, so that every line is read once. Compressed logs are read
     to their end in blocks of about ``block_bytes`` uncompressed bytes; no more than one is held.
@@ -137,13 +146,13 @@ def read_blocks(source: Source, task: Task, block_bytes: int) -> Iterator[Block]
     try:
         with closing(_open(source.path)) as raw:
             if source.splittable:
-                yield task.block, _read_range(source, task, raw)
+                yield Block(task.block, _read_range(source, task, raw), task.end - task.start)
             elif source.member is None:
                 with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
-                    yield from _read_stream(source, stream, block_bytes)
+                    yield from _read_stream(source, stream, raw, block_bytes)
             else:
                 with zipfile.ZipFile(raw) as archive, archive.open(source.member) as stream:
-                    yield from _read_stream(source, stream, block_bytes)
+                    yield from _read_stream(source, stream, raw, block_bytes)
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise ValueError(f"{source.path}: damaged or not of the kind its name says: {error}") from error
 
@@ -179,17 +188,21 @@ def _read_range(source: Source, task: Task, raw: io.BufferedReader) -> bytes:
     return b"".join(parts)
 
 
-def _read_stream(source: Source, stream: IO[bytes] | gzip.GzipFile, block_bytes: int) -> Iterator[Block]:
+def _read_stream(
+    source: Source, stream: IO[bytes] | gzip.GzipFile, raw: io.BufferedReader, block_bytes: int
+) -> Iterator[Block]:
     block = 0
     rest = b""
     first = True
+    place = raw.tell()
     while data := stream.read(block_bytes):
         if first:
             data = data.removeprefix(_BOM)
             first = False
         line_end = data.rfind(b"\n")
         if line_end >= 0:
-            yield block, rest + data[: line_end + 1]
+            yield Block(block, rest + data[: line_end + 1], max(0, raw.tell() - place))
+            place = raw.tell()
             block += 1
             rest = data[line_end + 1 :]
         else:
@@ -197,7 +210,7 @@ def _read_stream(source: Source, stream: IO[bytes] | gzip.GzipFile, block_bytes:
             if len(rest) > _LONGEST_LINE:
                 raise _endless_line(source)
     if rest:
-        yield block, rest
+        yield Block(block, rest, max(0, raw.tell() - place))
 
 
 def _endless_line(source: Source) -> ValueError:

@@ -27,6 +27,7 @@ from components.impression_gen.timeline import Timeline
 from models.impression import NEGATIVE_SETS, PADDING_ID
 
 SPARE_PROPOSALS: Final = 5
+_NEVER: Final = 2**62
 
 TRAINING_STREAM: Final = 0
 EVALUATION_STREAM: Final = 1
@@ -45,8 +46,8 @@ def proposal(width: int) -> np.dtype:
     return np.dtype([("index", "<u4"), ("items", "<i8", (width,)), ("categories", "<i8", (width,))])
 
 
-def draw_hashes(events: Records, seed: int, stream: int, kind: str) -> UInt64Array:
-    """The hash [n] that a kind of draw for each positive [n] starts from."""
+def draw_hashes(events: Records, seed: int, stream: int | Int64Array, kind: str) -> UInt64Array:
+    """The hash [n] that a kind of draw for each positive [n] starts from; the stream may be another for each."""
     return hash_columns(
         seed,
         events["user"],
@@ -66,26 +67,21 @@ def flip_hashes(events: Records, seed: int) -> UInt64Array:
 class OwnLog:
     """Whether an item stands in a user's own log.
 
+    Pairs are known by a 64-bit hash: an item that is not there passes for one with probability n / 2**64, n the events.
+
     Args:
       events: all kept events of the users asked about.
     """
 
     def __init__(self, events: Records) -> None:
-        self._users = np.unique(events["user"])
-        self._items = np.unique(events["item"])
-        self._pairs = np.unique(self._pair(events["user"], events["item"])[0])
+        self._pairs = np.sort(hash_columns(0, events["user"], events["item"]))
 
     def holds(self, users: Int64Array, items: Int64Array) -> BoolArray:
         """For users [n] of the log and any items [n]."""
-        pairs, known = self._pair(users, items)
+        pairs = hash_columns(0, users, items)
         place = np.searchsorted(self._pairs, pairs)
         place[place == len(self._pairs)] = 0
-        return known & (self._pairs[place] == pairs)
-
-    def _pair(self, users: Int64Array, items: Int64Array) -> tuple[Int64Array, BoolArray]:
-        rank = np.searchsorted(self._items, items)
-        rank[rank == len(self._items)] = 0
-        return np.searchsorted(self._users, users) * len(self._items) + rank, self._items[rank] == items
+        return self._pairs[place] == pairs
 
 
 class Candidates:
@@ -169,9 +165,10 @@ def draw_from_catalogue(
 
 
 class CatalogueIndex:
-    """Where a catalogue's items of each category are."""
+    """A catalogue and where its items of each category are."""
 
     def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
         self._all = np.arange(len(catalogue.item_ids))
         self._by_category = np.argsort(catalogue.item_categories, kind="stable")
         self._sorted_categories = catalogue.item_categories[self._by_category]
@@ -191,11 +188,12 @@ def propose(events: Records, requests: Records, timeline: Timeline, ingest: Inge
     """Proposes contemporaneous negatives.
 
     The pool of an impression at time t is the next ``contemporaneous_events`` events of the log with a time
-    above t, before the end of the split of t, in the order of (timestamp, user, item, behaviour, category).
+    above t, before the end of the split of t, in the order of (timestamp, hash of the user, item, behaviour, category).
     Events of the same user and items already proposed are passed over.
 
     Args:
-      events: [m] EVENT in any order; all that the pools of the requests can hold.
+      events: [m] EVENT, all that the pools of the requests can hold: some of each partition's, as ``sort_partition``
+        orders them, partition after partition.
       requests: [n] REQUEST.
       timeline: when splits end.
       ingest: how far a pool reaches.
@@ -204,7 +202,7 @@ def propose(events: Records, requests: Records, timeline: Timeline, ingest: Inge
     Returns:
       [n] :func:`proposal`, in the order of the requests.
     """
-    log = events[np.lexsort(tuple(events[name] for name in ("category", "behavior", "item", "user", "timestamp")))]
+    log = events[_by_time(events["timestamp"])]
     times = requests["timestamp"]
     first = np.searchsorted(log["timestamp"], times, side="right")
     split_end = np.searchsorted(log["timestamp"], timeline.split_ends(times), side="left")
@@ -225,6 +223,12 @@ def propose(events: Records, requests: Records, timeline: Timeline, ingest: Inge
     answer["items"] = found.items[:, 1:]
     answer["categories"] = found.categories[:, 1:]
     return answer
+
+
+def _by_time(timestamps: Int64Array) -> Int64Array:
+    since = timestamps - timestamps.min(initial=_NEVER)
+    # numpy sorts 16 bits by radix, and a stretch of time mostly has fewer seconds.
+    return np.argsort(since.astype(np.uint16) if since.max(initial=0) < 1 << 16 else since, kind="stable")
 
 
 def admit(candidates: Candidates, count: int, proposals: Records, users: Int64Array, own_log: OwnLog) -> None:

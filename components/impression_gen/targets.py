@@ -18,7 +18,7 @@ Int64Array = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """The positives of one partition, sorted by user, time, item, behaviour, category."""
+    """The positives of one partition, in the order of its events."""
 
     event: Int64Array
     """[n] index of the positive among the partition's events."""
@@ -85,8 +85,6 @@ def find_targets(events: Records, timeline: Timeline, ingest: IngestConfig) -> T
         for split, count in zip(SPLITS, np.bincount(lost, minlength=len(SPLITS)), strict=True):
             dropped[split, reason] = int(count)
 
-    picked = events[chosen]
-    chosen = chosen[np.lexsort(tuple(picked[name] for name in ("category", "behavior", "item", "timestamp", "user")))]
     return Targets(
         event=chosen,
         split=splits[chosen],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -41,6 +42,18 @@ class Timeline:
         """The bucket [n] that answers for each timestamp [n]."""
         return np.searchsorted(self.bucket_starts, timestamps, side="right") - 1
 
+    def buckets_reached(
+        self, timestamps: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Yields (index into the timestamps, bucket that sees it), until each has met all buckets that see it."""
+        own = self.buckets(timestamps)
+        first = np.searchsorted(self.bucket_ends, timestamps, side="right")
+        index = np.arange(len(timestamps))
+        back = 0
+        while len(index := index[own[index] - back >= first[index]]):
+            yield index, own[index] - back
+            back += 1
+
     def to_json(self) -> str:
         """As JSON."""
         return json.dumps(asdict(self))
@@ -59,12 +72,13 @@ def make_timeline(seconds: Records, ingest: IngestConfig) -> Timeline:
     after it; validation_start likewise with ``eval_share + validation_share``.
 
     Args:
-      seconds: [n] SECOND_COUNT, sorted, the events kept.
+      seconds: [n] SECOND_COUNT, the events kept, each second once.
       ingest: the shares, the number of buckets (``user_partitions``) and how far a draw reaches.
 
     Raises:
       ValueError: if a split would have no event.
     """
+    seconds = seconds[np.argsort(seconds["second"])]
     times, events = seconds["second"], seconds["events"]
     total = int(events.sum())
     before = np.cumsum(events) - events

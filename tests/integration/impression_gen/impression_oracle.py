@@ -83,8 +83,8 @@ def ingest_by_hand(rows: list[Row], ingest: IngestConfig) -> Expected:
     for row in log:
         by_user[row[0]].append(row)
     for events in by_user.values():
-        events.sort(key=lambda row: row[4])
-    ordered = sorted(log, key=lambda row: (row[4], row[0], row[1], BEHAVIORS[row[3]], row[2]))
+        events.sort(key=lambda row: (row[4], row[1], BEHAVIORS[row[3]], row[2]))
+    ordered = sorted(log, key=lambda row: (row[4], hash_of(0, row[0]), row[1], BEHAVIORS[row[3]], row[2]))
 
     def draw(row: Row, kind: str, count: int, stream: int, taken: list[Pair]) -> list[Pair] | None:
         user, item, category, behavior, t = row
@@ -111,7 +111,7 @@ def ingest_by_hand(rows: list[Row], ingest: IngestConfig) -> Expected:
     dropped: Counter[tuple[str, str]] = Counter()
     impressions: dict[str, list[tuple[tuple[Any, ...], dict[str, list[Any]]]]] = defaultdict(list)
     for user, events in by_user.items():
-        partition = hash_of(0, user) % ingest.user_partitions
+        user_hash = hash_of(0, user)
         eligible: dict[str, list[Row]] = defaultdict(list)
         for row in events:
             t = row[4]
@@ -159,7 +159,7 @@ def ingest_by_hand(rows: list[Row], ingest: IngestConfig) -> Expected:
                         "candidate_category_id": [c for _, c in shown],
                         "label": [1] + [0] * (len(shown) - 1),
                     }
-                    order = (partition, user, t, row[1], BEHAVIORS[row[3]], row[2], rank)
+                    order = (user_hash, t, row[1], BEHAVIORS[row[3]], row[2], rank)
                     impressions[split].append((order, features))
     return Expected(
         impressions={

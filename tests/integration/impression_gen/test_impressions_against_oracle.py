@@ -19,7 +19,7 @@ from components.impression_gen.catalogue import Catalogue
 from components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, merge_counts
 from components.impression_gen.events import EVENT, LOGGED_EVENT, pack_chunk, sort_partition
 from components.impression_gen.impressions import build_impressions, make_requests, proposal_width
-from components.impression_gen.negatives import propose
+from components.impression_gen.negatives import CatalogueIndex, propose
 from components.impression_gen.targets import find_targets
 from components.impression_gen.timeline import Timeline, make_timeline
 from components.impression_gen.writer import encode
@@ -77,7 +77,7 @@ def timeline_of(events: np.ndarray, ingest: IngestConfig) -> Timeline:
 
 
 def catalogue_of(events: np.ndarray, timeline: Timeline) -> Catalogue:
-    counts = np.ones(len(events), ITEM_COUNT)
+    counts = np.empty(len(events), ITEM_COUNT)
     counts["item"], counts["category"] = events["item"], events["category"]
     counts["train_events"] = timeline.splits(events["timestamp"]) == 0
     return Catalogue.from_counts(merge_counts(counts))
@@ -88,7 +88,7 @@ def build(
 ) -> tuple[dict[str, list[bytes]], dict[tuple[str, str], int]]:
     requests = make_requests(events, find_targets(events, timeline, ingest), ingest)
     proposals = propose(events, requests, timeline, ingest, proposal_width(ingest))
-    built, dropped = build_impressions(events, proposals, timeline, ingest, catalogue)
+    built, dropped = build_impressions(events, proposals, timeline, ingest, CatalogueIndex(catalogue))
     return {split: [raw for batch in b.batches() for raw in encode(batch)] for split, b in built.items()}, dropped
 
 

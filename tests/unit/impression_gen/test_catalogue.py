@@ -10,12 +10,12 @@ from components.impression_gen.counts import ITEM_COUNT
 
 COUNTS = np.array(
     [
-        (5, 70, 9, 2),
-        (5, 60, 2, 2),
-        (5, 50, 9, 1),
-        (6, 70, 1, 0),
-        (7, 50, 3, 3),
-        (4, 50, 8, 5),
+        (5, 70, 2),
+        (5, 60, 2),
+        (5, 50, 1),
+        (6, 70, 0),
+        (7, 50, 3),
+        (4, 50, 5),
     ],
     ITEM_COUNT,
 )

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.impression_gen.events import LOGGED_EVENT, pack_chunk, sort_partition
+from components.impression_gen.hashing import id_hash
 
 ROW = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.integers(0, 4))
 
@@ -29,7 +30,7 @@ def test_order_and_duplicates(blocks: list[list[tuple[int, ...]]], random: objec
         else:
             first[row] = place
             kept.append(row)
-    kept.sort(key=lambda row: (row[0], row[4]))
+    kept.sort(key=lambda row: (int(id_hash(np.array(row[:1]))[0]), row[4], row[1], row[3], row[2]))
 
     events, duplicates = sort_partition(chunks)
     assert events.tolist() == kept

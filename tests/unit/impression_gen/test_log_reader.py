@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.impression_gen import log_reader
-from components.impression_gen.log_reader import find_files, list_sources, list_tasks, parse_block, read_blocks
+from components.impression_gen.log_reader import Block, find_files, list_sources, list_tasks, parse_block, read_blocks
 
 WINDOW = (1000, 2000)
 
@@ -21,13 +21,14 @@ def read_all(paths: list[Path], block_bytes: int) -> list[list[bytes]]:
     """Lines of each source, through blocks."""
     sources = list_sources(map(str, paths))
     lines: list[list[bytes]] = [[] for _ in sources]
-    blocks: list[list[tuple[int, bytes]]] = [[] for _ in sources]
+    blocks: list[list[Block]] = [[] for _ in sources]
     for task in reversed(list_tasks(sources, block_bytes)):
         blocks[task.source] += read_blocks(sources[task.source], task, block_bytes)
     for source, found in enumerate(blocks):
-        assert len({number for number, _ in found}) == len(found)
-        for _, data in sorted(found):
-            lines[source] += data.splitlines(keepends=True)
+        assert len({block.number for block in found}) == len(found)
+        assert sum(block.file_bytes for block in found) <= sources[source].size
+        for block in sorted(found):
+            lines[source] += block.lines.splitlines(keepends=True)
     return lines
 
 
@@ -63,7 +64,7 @@ def test_blocks_hold_whole_lines(tmp_path_factory: pytest.TempPathFactory, block
     path = tmp_path_factory.mktemp("log") / "a.csv"
     path.write_bytes(b"".join(lines))
     sources = list_sources([str(path)])
-    blocks = [data for task in list_tasks(sources, block_bytes) for _, data in read_blocks(sources[0], task, 1)]
+    blocks = [b.lines for task in list_tasks(sources, block_bytes) for b in read_blocks(sources[0], task, 1)]
     ends = list(itertools.accumulate(map(len, lines)))
     assert set(itertools.accumulate(map(len, blocks))) <= {0, *ends}
 

@@ -42,6 +42,13 @@ def test_boundaries_and_buckets(times: list[int], buckets: int, reach: int) -> N
         # All events of the last second needed, so that the order within it can be decided.
         needed = [u for u in times if wanted and t < u <= wanted[-1]]
         assert sorted(u for u in seen if t < u <= (wanted[-1] if wanted else t)) == sorted(needed)
+    sent = [
+        (int(b), times[i])
+        for index, bucket in timeline.buckets_reached(np.array(times))
+        for i, b in zip(index, bucket, strict=True)
+    ]
+    ranges = list(zip(timeline.bucket_starts, timeline.bucket_ends, strict=True))
+    assert sorted(sent) == sorted((b, t) for b, (start, end) in enumerate(ranges) for t in times if start <= t < end)
 
 
 def test_splits() -> None:

@@ -1,0 +1,91 @@
+"""Bulk data on its way between steps: it lies in files, and Beam moves references to it.
+
+A runner copies each element from step to step, some through the memory of one process. A reference is small: so the
+log is never in a runner's memory, and a worker reads only the parts that it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Final
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+Parcel = tuple[str, int, int]
+"""Name of the file in the spool, first byte, bytes."""
+
+NOTHING: Final[Parcel] = ("", 0, 0)
+"""No bytes."""
+
+
+def spool_folder(examples_uri: str) -> str:
+    """Below the examples' root, beside the splits' folders, whose readers take every file they find."""
+    return os.path.join(examples_uri, ".incoming")
+
+
+class Spool:
+    """A folder of files, each written once by one worker.
+
+    A file's name also says how much of a step's work is done when it stands there; see :meth:`done`.
+
+    Args:
+      folder: where every worker can write and read.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def file(self, step: str, *amounts: int) -> Iterator[Callable[[bytes], Parcel]]:
+        """Opens a new file; a parcel may be read when the block has ended.
+
+        Args:
+          step: whose work the file is.
+          amounts: what of it is done with this file.
+
+        Yields:
+          what writes bytes and returns their parcel.
+        """
+        name = "-".join([step, *map(str, amounts), uuid.uuid4().hex])
+        end = 0
+        path = os.path.join(self.folder, name)
+        with closing(FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)) as file:
+
+            def write(data: bytes) -> Parcel:
+                nonlocal end
+                file.write(data)
+                end += len(data)
+                return name, end - len(data), len(data)
+
+            yield write
+
+    def read(self, parcel: Parcel) -> bytes:
+        """The bytes of a parcel."""
+        name, start, length = parcel
+        if not length:
+            return b""
+        path = os.path.join(self.folder, name)
+        with closing(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)) as file:
+            file.seek(start)
+            data = bytes(file.read(length))
+        if len(data) != length:
+            raise OSError(f"{path}: {len(data)} bytes from {start} on, not {length}; was the file cut?")
+        return data
+
+    def done(self) -> dict[str, tuple[int, ...]]:
+        """Step -> (files, sum of the first amount, of the second, ...); work done twice counts twice."""
+        totals: dict[str, tuple[int, ...]] = {}
+        for found in FileSystems.match([os.path.join(self.folder, "*")])[0].metadata_list:
+            step, *amounts, _ = os.path.basename(found.path).split("-")
+            now = (1, *map(int, amounts))
+            totals[step] = tuple(a + b for a, b in zip(totals.get(step, (0,) * len(now)), now, strict=True))
+        return totals
+
+    def remove(self) -> None:
+        """Deletes the folder."""
+        if FileSystems.exists(self.folder):
+            FileSystems.delete([self.folder])

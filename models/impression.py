@@ -58,6 +58,11 @@ INDEX_OF: Final = {
 }
 """Raw id feature -> the dense index feature that Transform derives from it."""
 
+HISTORY_INPUTS: Final = (*HISTORY_FEATURES, HISTORY_ITEM_INDEX, HISTORY_CATEGORY_INDEX)
+"""Tensors of a history that a model is called with, raw and mapped."""
+CANDIDATE_INPUTS: Final = (*CANDIDATE_FEATURES, CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGORY_INDEX)
+"""Likewise of the candidates."""
+
 PADDING_INDEX: Final = 0
 UNKNOWN_INDEX: Final = 1
 FIRST_KNOWN_INDEX: Final = 2

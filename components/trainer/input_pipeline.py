@@ -7,20 +7,9 @@ from typing import Final, TypeAlias
 
 import tensorflow as tf
 
-from models.impression import (
-    CANDIDATE_CATEGORY_INDEX,
-    CANDIDATE_FEATURES,
-    CANDIDATE_ITEM_INDEX,
-    HISTORY_CATEGORY_INDEX,
-    HISTORY_FEATURES,
-    HISTORY_ITEM_INDEX,
-    LABEL,
-    USER_ID,
-)
+from models.impression import CANDIDATE_INPUTS, HISTORY_INPUTS, LABEL, USER_ID
 
-_HISTORY: Final = (*HISTORY_FEATURES, HISTORY_ITEM_INDEX, HISTORY_CATEGORY_INDEX)
-_CANDIDATE: Final = (*CANDIDATE_FEATURES, CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGORY_INDEX)
-MODEL_FEATURES: Final = _HISTORY + _CANDIDATE
+MODEL_FEATURES: Final = HISTORY_INPUTS + CANDIDATE_INPUTS
 """Names of the tensors that a model is called with."""
 
 Ragged: TypeAlias = "tf.RaggedTensor | tf.SparseTensor"
@@ -43,11 +32,12 @@ def to_model_inputs(features: Mapping[str, Ragged], history_length: int) -> dict
         differ in length.
     """
     ragged = {name: _ragged(features[name]) for name in MODEL_FEATURES}
-    checks = [*_equal_lengths(ragged, _HISTORY), *_equal_lengths(ragged, _CANDIDATE)]
+    checks = [*_equal_lengths(ragged, HISTORY_INPUTS), *_equal_lengths(ragged, CANDIDATE_INPUTS)]
     with tf.control_dependencies(checks):
-        inputs = {name: ragged[name][:, -history_length:].to_tensor(shape=[None, history_length]) for name in _HISTORY}
-        inputs.update({name: ragged[name].to_tensor() for name in _CANDIDATE})
-    return inputs
+        shape = [None, history_length]
+        history = {name: ragged[name][:, -history_length:].to_tensor(shape=shape) for name in HISTORY_INPUTS}
+        candidates = {name: ragged[name].to_tensor() for name in CANDIDATE_INPUTS}
+    return history | candidates
 
 
 def _ragged(value: Ragged) -> tf.RaggedTensor:

@@ -22,9 +22,9 @@ from components.trainer.window import read_window
 from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 from models.config import ModelConfig
 from models.contract import Ranker
-from models.impression import EVAL_SPLIT, FIRST_KNOWN_INDEX, VALIDATION_SPLIT
+from models.impression import CANDIDATE_INPUTS, EVAL_SPLIT, FIRST_KNOWN_INDEX, VALIDATION_SPLIT
 from models.registry import build_model
-from models.samplers.base import CANDIDATE_NAMES, POSITIVE, Sampler, StoredNegatives, TrainingWindow
+from models.samplers.base import POSITIVE, Sampler, StoredNegatives, TrainingWindow
 from models.samplers.config import BATCH_SAMPLERS, SamplerConfig
 from models.samplers.registry import build_sampler
 
@@ -144,7 +144,7 @@ def judged_candidates(batches: tf.data.Dataset, stored: StoredImpressions) -> tf
         return batches
 
     def select(inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        kept = {name: pick(inputs[name]) for name in CANDIDATE_NAMES}
+        kept = {name: pick(inputs[name]) for name in CANDIDATE_INPUTS}
         return {**inputs, **kept}, pick(labels)
 
     def pick(tensor: tf.Tensor) -> tf.Tensor:

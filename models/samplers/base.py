@@ -15,11 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.impression import CANDIDATE_FEATURES, CANDIDATE_ITEM_ID, INDEX_OF, PADDING_ID
+from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
 from models.samplers.config import StoredKind
-
-CANDIDATE_NAMES: Final = (*CANDIDATE_FEATURES, *(INDEX_OF[name] for name in CANDIDATE_FEATURES))
-"""All tensors of a candidate, ids and indices."""
 
 Score: TypeAlias = "Callable[[Mapping[str, tf.Tensor]], tf.Tensor]"
 """Candidate features [B, M] -> logits [B, M], without a gradient."""
@@ -33,7 +30,7 @@ class Candidates(NamedTuple):
     """What a training step scores: the positive first, then K negatives."""
 
     features: Mapping[str, tf.Tensor]
-    """:data:`CANDIDATE_NAMES` -> [B, 1 + K] int64."""
+    """:data:`models.impression.CANDIDATE_INPUTS` -> [B, 1 + K] int64."""
     labels: tf.Tensor
     """[B, 1 + K] float32."""
     log_q: tf.Tensor | None
@@ -83,7 +80,7 @@ class TrainingStep(NamedTuple):
 
     def columns(self, columns: slice) -> dict[str, tf.Tensor]:
         """Some of the stored candidates."""
-        return {name: self.impression[name][:, columns] for name in CANDIDATE_NAMES}
+        return {name: self.impression[name][:, columns] for name in CANDIDATE_INPUTS}
 
 
 class Sampler(tf.Module, abc.ABC):
@@ -126,7 +123,7 @@ class Sampler(tf.Module, abc.ABC):
 
 def concatenate(*parts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Candidates side by side."""
-    return {name: tf.concat([part[name] for part in parts], axis=1) for name in CANDIDATE_NAMES}
+    return {name: tf.concat([part[name] for part in parts], axis=1) for name in CANDIDATE_INPUTS}
 
 
 def positive_first(like: tf.Tensor) -> tf.Tensor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from models.impression import CANDIDATE_ITEM_ID
+from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID
 from models.samplers.base import (
-    CANDIDATE_NAMES,
     POSITIVE,
     Candidates,
     Sampler,
@@ -57,7 +56,7 @@ class HardPool(Sampler):
         hard = hard_count(self._config, self.negatives, step.number)
         place, is_hard = self._choose(pool, hard, step)
         positive = step.columns(POSITIVE)
-        chosen = {name: tf.gather(pool.features[name], place, batch_dims=1) for name in CANDIDATE_NAMES}
+        chosen = {name: tf.gather(pool.features[name], place, batch_dims=1) for name in CANDIDATE_INPUTS}
         features = concatenate(positive, chosen)
         mask = tf.concat([is_real(positive), tf.gather(pool.mask, place, batch_dims=1)], axis=1)
 
@@ -106,9 +105,9 @@ class HardCategory(Sampler):
         stored = step.columns(slice(self._first, self._first + self._most))
         is_hard = tf.range(self._most) < hard_count(self._config, self.negatives, step.number)
         begin = {
-            name: tf.where(is_hard, stored[name], columns.features[name][:, : self._most]) for name in CANDIDATE_NAMES
+            name: tf.where(is_hard, stored[name], columns.features[name][:, : self._most]) for name in CANDIDATE_INPUTS
         }
-        rest = {name: columns.features[name][:, self._most :] for name in CANDIDATE_NAMES}
+        rest = {name: columns.features[name][:, self._most :] for name in CANDIDATE_INPUTS}
         positive = step.columns(POSITIVE)
         features = concatenate(positive, begin, rest)
         begin_mask = tf.where(is_hard, is_real(stored), columns.mask[:, : self._most])

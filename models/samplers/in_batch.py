@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from models.impression import CANDIDATE_ITEM_ID, PADDING_ID
+from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
 from models.samplers.base import (
-    CANDIDATE_NAMES,
     POSITIVE,
     Candidates,
     Sampler,
@@ -63,7 +62,7 @@ class BatchColumns:
           count: K.
         """
         positives, row = gather_positives(step.impression)
-        items = positives[:, CANDIDATE_NAMES.index(CANDIDATE_ITEM_ID)]
+        items = positives[:, CANDIDATE_INPUTS.index(CANDIDATE_ITEM_ID)]
         real = items != PADDING_ID
         rows = tf.reduce_sum(tf.cast(real, tf.int64))
         places = tf.argsort(tf.where(real, 0, 1), stable=True)
@@ -77,7 +76,7 @@ class BatchColumns:
         enough = chosen >= 0
         column = (rank[:, None] + 1 + tf.cast(distance, tf.int64)) % tf.maximum(rows, 1)
         picked = tf.gather(positives, tf.gather(places, column))
-        features = {name: picked[..., number] for number, name in enumerate(CANDIDATE_NAMES)}
+        features = {name: picked[..., number] for number, name in enumerate(CANDIDATE_INPUTS)}
         mask = enough & is_real(step.columns(POSITIVE)) & ~self._own(step.user, features[CANDIDATE_ITEM_ID])
         return Columns(features, mask, tf.reduce_sum(tf.cast(enough, tf.float32)), items)
 
@@ -90,10 +89,11 @@ def gather_positives(impression: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf
     """The first candidates of the global batch, and which rows of it are this replica's.
 
     Returns:
-      [G, F] int64 in the order of the replicas, F as :data:`CANDIDATE_NAMES`, and [B] int64 positions.
+      [G, F] int64 in the order of the replicas, F as :data:`models.impression.CANDIDATE_INPUTS`, and [B] int64
+      positions.
     """
     context = tf.distribute.get_replica_context()
-    local = tf.stack([impression[name][:, 0] for name in CANDIDATE_NAMES], axis=1)
+    local = tf.stack([impression[name][:, 0] for name in CANDIDATE_INPUTS], axis=1)
     if context.num_replicas_in_sync == 1:
         return local, tf.range(tf.shape(local, tf.int64)[0])
     # Replicas need not have equally many rows.

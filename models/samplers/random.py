@@ -6,9 +6,8 @@ import math
 
 import tensorflow as tf
 
-from models.impression import CANDIDATE_ITEM_ID
+from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID
 from models.samplers.base import (
-    CANDIDATE_NAMES,
     POSITIVE,
     Candidates,
     Sampler,
@@ -45,7 +44,7 @@ class Random(Sampler):
     def _sample(self, step: TrainingStep) -> Candidates:
         if self._all:
             # Also where labels were flipped, and the only candidate may be a negative.
-            features, labels = {name: step.impression[name] for name in CANDIDATE_NAMES}, step.labels
+            features, labels = {name: step.impression[name] for name in CANDIDATE_INPUTS}, step.labels
         else:
             features = concatenate(step.columns(POSITIVE), step.columns(self._negatives))
             labels = positive_first(features[CANDIDATE_ITEM_ID])

@@ -13,8 +13,7 @@ from components.trainer.input_pipeline import MODEL_FEATURES, to_model_inputs
 from models.contract import Ranker
 from models.impression import (
     CANDIDATE_ITEM_ID,
-    HISTORY_FEATURES,
-    INDEX_OF,
+    HISTORY_INPUTS,
     LABEL,
     NEGATIVE_SET,
     PADDING_ID,
@@ -23,7 +22,6 @@ from models.impression import (
 from pipeline.sweep.results import SetMetrics
 
 BATCH_SIZE: Final = 512
-_HISTORY: Final = (*HISTORY_FEATURES, *(INDEX_OF[name] for name in HISTORY_FEATURES if name in INDEX_OF))
 _SHUFFLE_SEED: Final = 2017
 _SHUFFLE_BUFFER: Final = 200_000
 
@@ -115,7 +113,7 @@ def _exchange_histories(
     inputs: dict[str, tf.Tensor], about: dict[str, tf.Tensor]
 ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
     strangers = about[USER_ID] != tf.roll(about[USER_ID], 1, axis=0)
-    exchanged = inputs | {name: tf.roll(inputs[name], 1, axis=0) for name in _HISTORY}
+    exchanged = inputs | {name: tf.roll(inputs[name], 1, axis=0) for name in HISTORY_INPUTS}
     inputs, about = tf.nest.map_structure(lambda value: tf.boolean_mask(value, strangers), (exchanged, about))
     return inputs, about
 

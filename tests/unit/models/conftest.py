@@ -16,7 +16,7 @@ from models.impression import (
     HISTORY_AGE,
     HISTORY_BEHAVIOR,
     HISTORY_CATEGORY_ID,
-    HISTORY_FEATURES,
+    HISTORY_INPUTS,
     HISTORY_ITEM_ID,
     INDEX_OF,
 )
@@ -58,7 +58,7 @@ def pad_history() -> Callable[[Inputs, int], Inputs]:
     """``pad_history(inputs, by)``: the same impressions with ``by`` more steps of padding."""
 
     def pad(inputs: Inputs, by: int) -> Inputs:
-        history = {*HISTORY_FEATURES, *(INDEX_OF[name] for name in HISTORY_FEATURES if name in INDEX_OF)}
-        return {name: tf.pad(value, [[0, 0], [0, by]]) if name in history else value for name, value in inputs.items()}
+        padding = [[0, 0], [0, by]]
+        return {name: tf.pad(value, padding) if name in HISTORY_INPUTS else value for name, value in inputs.items()}
 
     return pad

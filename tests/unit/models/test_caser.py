@@ -8,10 +8,9 @@ import numpy as np
 import tensorflow as tf
 from model_oracles import Inputs, build, mlp_oracle, model_oracle, scores
 
-from models.impression import HISTORY_FEATURES, INDEX_OF
+from models.impression import HISTORY_INPUTS
 from models.layers.convolution import latest
 
-HISTORY = {*HISTORY_FEATURES, *(INDEX_OF[name] for name in HISTORY_FEATURES if name in INDEX_OF)}
 SETTINGS = {"events": 4, "horizontal_filters": 3, "vertical_filters": 2, "units": 5}
 
 
@@ -49,7 +48,7 @@ def test_the_order_of_the_latest_events_counts_and_what_was_before_them_does_not
     model = build("caser", match_features=False, caser=SETTINGS)
 
     def reordered(order: list[int]) -> np.ndarray:
-        return scores(model, {k: tf.gather(v, order, axis=1) if k in HISTORY else v for k, v in inputs.items()})
+        return scores(model, {k: tf.gather(v, order, axis=1) if k in HISTORY_INPUTS else v for k, v in inputs.items()})
 
     np.testing.assert_allclose(reordered([1, 0, 2, 3, 4, 5]), scores(model, inputs), atol=1e-6)
     assert np.abs(reordered([0, 1, 2, 3, 5, 4]) - scores(model, inputs)).max() > 1e-5

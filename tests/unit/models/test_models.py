@@ -12,11 +12,7 @@ from model_oracles import build, mean, mlp_oracle, model_oracle, scores
 
 from models.config import ModelConfig
 from models.contract import Ranker
-from models.impression import (
-    HISTORY_FEATURES,
-    INDEX_OF,
-    UNKNOWN_INDEX,
-)
+from models.impression import HISTORY_INPUTS, UNKNOWN_INDEX
 from models.layers.embedding import age_bucket
 from models.registry import MODELS, build_model
 
@@ -221,8 +217,7 @@ def test_din_has_no_interest_without_history(make_inputs: Callable[..., Inputs])
 def test_din_does_not_depend_on_the_order_of_events(make_inputs: Callable[..., Inputs]) -> None:
     inputs = make_inputs([6, 6], width=6)
     order = [3, 0, 5, 1, 4, 2]
-    history = {*HISTORY_FEATURES, *(INDEX_OF[name] for name in HISTORY_FEATURES if name in INDEX_OF)}
-    permuted = {k: tf.gather(v, order, axis=1) if k in history else v for k, v in inputs.items()}
+    permuted = {k: tf.gather(v, order, axis=1) if k in HISTORY_INPUTS else v for k, v in inputs.items()}
     # Position features see the order; without them nothing does, each event carrying its own age.
     model = build("din", match_features=False)
     np.testing.assert_allclose(scores(model, permuted), scores(model, inputs), atol=1e-6)

@@ -10,10 +10,9 @@ import tensorflow as tf
 from model_oracles import Inputs, build, mean, model_oracle, scores, softmax
 
 from models.dien import next_event_loss
-from models.impression import HISTORY_FEATURES, HISTORY_ITEM_ID, INDEX_OF
+from models.impression import HISTORY_INPUTS, HISTORY_ITEM_ID
 from models.layers.recurrent import AttentionalGRU
 
-HISTORY = {*HISTORY_FEATURES, *(INDEX_OF[name] for name in HISTORY_FEATURES if name in INDEX_OF)}
 ORDER_AWARE = ["rnn", "lstm", "gru4rec", "dien"]
 
 
@@ -133,7 +132,7 @@ def test_an_attention_of_1_is_a_plain_gru(evolution: AttentionalGRU) -> None:
 @pytest.mark.parametrize("name", ORDER_AWARE)
 def test_the_order_of_events_counts(name: str, make_inputs: Callable[..., Inputs]) -> None:
     inputs = make_inputs([6, 6], width=6)
-    swapped = {k: tf.gather(v, [1, 0, 2, 3, 5, 4], axis=1) if k in HISTORY else v for k, v in inputs.items()}
+    swapped = {k: tf.gather(v, [1, 0, 2, 3, 5, 4], axis=1) if k in HISTORY_INPUTS else v for k, v in inputs.items()}
     model = build(name, match_features=False)
     assert np.abs(scores(model, swapped) - scores(model, inputs)).max() > 1e-5
 

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from components.config import EvaluationConfig, IngestConfig, TrainingConfig, TransformConfig
 from models.config import ModelConfig, ModelName, Section
-from models.samplers.config import BATCH_SAMPLERS, SamplerConfig, require_pair
+from models.samplers.config import SamplerConfig, require_pair
 from pipeline.layout import absolute
 
 
@@ -49,7 +49,7 @@ class PipelineConfig(Section):
 
     @model_validator(mode="after")
     def _negatives_fit(self) -> PipelineConfig:
-        if self.ingest.flip_labels and (self.sampler.name in BATCH_SAMPLERS or self.training.loss.name != "pointwise"):
+        if self.ingest.flip_labels and (self.sampler.name != "random" or self.training.loss.name != "pointwise"):
             raise ValueError(
                 "ingest.flip_labels leaves impressions without a positive: use sampler random and loss pointwise"
             )

@@ -25,7 +25,7 @@ from models.contract import Ranker
 from models.impression import CANDIDATE_INPUTS, EVAL_SPLIT, FIRST_KNOWN_INDEX, VALIDATION_SPLIT
 from models.registry import build_model
 from models.samplers.base import POSITIVE, Sampler, StoredNegatives, TrainingWindow
-from models.samplers.config import BATCH_SAMPLERS, SamplerConfig
+from models.samplers.config import SamplerConfig
 from models.samplers.registry import build_sampler
 
 
@@ -91,7 +91,7 @@ def train(
     keras.utils.set_random_seed(training.seed)
     start = time.perf_counter()
     window = _window(sampler_config, train_files, catalogue_size)
-    preparation_seconds = time.perf_counter() - start if sampler_config.name in BATCH_SAMPLERS else 0.0
+    preparation_seconds = time.perf_counter() - start if sampler_config.columns_from_batch else 0.0
 
     def epoch_batches(number: int) -> tf.data.Dataset:
         return read_batches(
@@ -154,7 +154,7 @@ def judged_candidates(batches: tf.data.Dataset, stored: StoredImpressions) -> tf
 
 
 def _window(config: SamplerConfig, train_files: Sequence[str], catalogue_size: int) -> TrainingWindow:
-    if config.name in BATCH_SAMPLERS:
+    if config.columns_from_batch:
         return read_window(train_files, catalogue_size)
     nothing = np.empty(0, np.int64)
     return TrainingWindow(catalogue_size, nothing, nothing, nothing)

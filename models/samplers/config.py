@@ -12,9 +12,6 @@ SamplerName = Literal["random", "in_batch", "hard", "frequency", "mixed"]
 StoredKind = Literal["all", "uniform", "same_category", "contemporaneous"]
 LossName = Literal["pointwise", "sampled_softmax"]
 
-BATCH_SAMPLERS = ("in_batch", "hard", "frequency", "mixed")
-"""Samplers that draw columns from the batch."""
-
 
 class FrequencyConfig(Section):
     """Streaming estimation of how often an item is a positive (Yi et al. 2019, algorithm 2)."""
@@ -75,7 +72,7 @@ class SamplerConfig(Section):
 
     @property
     def columns_from_batch(self) -> int:
-        """In-batch columns that are drawn for a row."""
+        """In-batch columns that are drawn for a row; only a sampler with some needs to know the training window."""
         drawn = {"random": 0, "mixed": self.negatives - self.uniform_negatives}
         if self.name == "hard" and self.hard.kind == "pool":
             return self.hard.pool

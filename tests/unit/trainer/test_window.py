@@ -7,8 +7,10 @@ import pytest
 import tensorflow as tf
 
 from components.trainer import window as window_module
+from components.trainer.train import _window
 from components.trainer.window import read_window
 from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, USER_ID
+from models.samplers.config import SamplerConfig
 from models.samplers.hashing import pair_key
 
 IMPRESSIONS = [
@@ -52,3 +54,12 @@ def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
     tf.io.TFRecordWriter(path, "GZIP").close()
     with pytest.raises(ValueError, match="no impressions"):
         read_window([path], 1)
+
+
+def test_the_split_is_read_only_for_columns_of_the_batch() -> None:
+    for config in (SamplerConfig(name="random"), SamplerConfig(name="mixed", alpha=1)):
+        window = _window(config, ["no such file"], 77)
+        assert window.catalogue_size == 77
+        assert not window.own_keys.size
+    with pytest.raises(tf.errors.NotFoundError, match="no such file"):
+        _window(SamplerConfig(name="mixed", alpha=0.5), ["no such file"], 77)

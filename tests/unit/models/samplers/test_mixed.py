@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from sampler_batches import CATALOGUE, draw, stored, window_of
 
 from models.impression import CANDIDATE_ITEM_ID
-from models.samplers.base import Candidates, Sampler, StoredNegatives
+from models.samplers.base import Candidates, Sampler, StoredNegatives, TrainingWindow
 from models.samplers.config import SamplerConfig
 from models.samplers.registry import build_sampler
 
@@ -13,12 +14,13 @@ UNIFORM, ROWS = 4, 12
 RNG = np.random.default_rng(0)
 ITEMS = np.concatenate([RNG.integers(1, 8, (ROWS, 1)), RNG.integers(100, 200, (ROWS, UNIFORM))], axis=1)
 USERS = np.arange(ROWS)
+NOTHING = np.empty(0, np.int64)
 
 
-def sampler(**settings: object) -> Sampler:
+def sampler(window: TrainingWindow | None = None, **settings: object) -> Sampler:
     return build_sampler(
         SamplerConfig.model_validate({"negatives": 4, **settings}),
-        window=window_of(ITEMS, USERS),
+        window=window or window_of(ITEMS, USERS),
         stored=StoredNegatives(UNIFORM, 0, 0),
         batch_size=ROWS,
         seed=3,
@@ -39,6 +41,14 @@ def test_alpha_0_is_in_batch_and_alpha_1_is_random() -> None:
     for mixed, pure in pairs:
         for _ in range(3):
             assert_equal(draw(mixed, stored(ITEMS), USERS), draw(pure, stored(ITEMS), USERS))
+
+
+@pytest.mark.parametrize("frequencies", ["exact", "streaming"])
+def test_alpha_1_needs_no_window(frequencies: str) -> None:
+    mixed = sampler(
+        TrainingWindow(CATALOGUE, NOTHING, NOTHING, NOTHING), name="mixed", alpha=1, frequencies=frequencies
+    )
+    assert_equal(draw(mixed, stored(ITEMS), USERS), draw(sampler(name="random"), stored(ITEMS), USERS))
 
 
 def test_every_column_is_corrected_by_the_multiplicity_of_the_mixture() -> None:

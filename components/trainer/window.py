@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, PADDING_ID, USER_ID
@@ -15,50 +16,56 @@ from models.samplers.hashing import pair_key
 _BATCH_SIZE: Final = 4096
 _FILES_AT_ONCE: Final = 8
 _KEYS_AT_ONCE: Final = 20_000_000
-"""Keys collected before repetitions are dropped: at most 160 MB besides what is kept."""
+"""Keys collected before repetitions are dropped: 160 MB, and at most twice that for items and counts beside them."""
 
 
 def read_window(files: Sequence[str], catalogue_size: int) -> TrainingWindow:
     """One pass over the training split.
 
     The user's own items are those of all stored histories and all positives. Memory: 8 bytes for each user and item
-    that met, 16 for each item.
+    that met, 16 for each item; four times that while what was collected is merged.
 
     Args:
       files: transformed examples of the train split, TFRecord gzip, each positive first.
       catalogue_size: items that uniform negatives were drawn from.
 
     Raises:
-      ValueError: if there is no impression.
+      ValueError: if there is no file or no impression.
     """
-    records = tf.data.Dataset.from_tensor_slices(sorted(files)).interleave(
-        lambda name: tf.data.TFRecordDataset(name, compression_type="GZIP"),
-        cycle_length=min(max(len(files), 1), _FILES_AT_ONCE),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=False,
-    )
-    batches = records.batch(_BATCH_SIZE).map(_keys_and_positives, num_parallel_calls=tf.data.AUTOTUNE)
-    own, keys, waiting = np.empty(0, np.int64), [], 0
-    counts: dict[int, int] = {}
-    for batch_keys, positives in batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-        for item, count in zip(*np.unique(positives, return_counts=True), strict=True):
-            counts[int(item)] = counts.get(int(item), 0) + int(count)
-        keys.append(batch_keys)
-        waiting += len(batch_keys)
-        if waiting > _KEYS_AT_ONCE:
-            own, keys, waiting = np.unique(np.concatenate([own, *keys])), [], 0
-    if not counts:
+    if not files:
+        raise ValueError("no transformed examples to count: the train split has no files")
+    records = tf.data.TFRecordDataset(sorted(files), compression_type="GZIP", num_parallel_reads=_FILES_AT_ONCE)
+    batches = records.batch(_BATCH_SIZE).map(_count_batch, num_parallel_calls=tf.data.AUTOTUNE)
+    waiting, keys = [_Found()], 0
+    for batch in batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+        waiting.append(_Found(*batch))
+        keys += batch[0].size
+        if keys > _KEYS_AT_ONCE:
+            waiting, keys = [_merged(waiting)], 0
+    found = _merged(waiting)
+    if not found.items.size:
         raise ValueError("the train split has no impressions to count")
-    items = np.array(sorted(counts), np.int64)
-    return TrainingWindow(
-        catalogue_size=catalogue_size,
-        item_ids=items,
-        item_counts=np.array([counts[item] for item in items.tolist()], np.int64),
-        own_keys=np.unique(np.concatenate([own, *keys])),
-    )
+    return TrainingWindow(catalogue_size, item_ids=found.items, item_counts=found.counts, own_keys=found.keys)
 
 
-def _keys_and_positives(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+class _Found(NamedTuple):
+    """What part of the split holds, each key and each item once."""
+
+    keys: npt.NDArray[np.int64] = np.empty(0, np.int64)
+    items: npt.NDArray[np.int64] = np.empty(0, np.int64)
+    counts: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
+
+def _merged(parts: Sequence[_Found]) -> _Found:
+    """Of all parts, keys and items rising."""
+    keys, items, counts = (np.concatenate(values) for values in zip(*parts, strict=True))
+    unique, place = np.unique(items, return_inverse=True)
+    total = np.zeros(unique.size, np.int64)
+    np.add.at(total, place, counts)
+    return _Found(np.unique(keys), unique, total)
+
+
+def _count_batch(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     names = (USER_ID, HISTORY_ITEM_ID, CANDIDATE_ITEM_ID)
     ragged = {name: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64) for name in names}
     features = tf.io.parse_example(serialized, ragged)
@@ -67,4 +74,5 @@ def _keys_and_positives(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     users = features[USER_ID].to_tensor(shape=[None, 1])
     # A batch holds a user many times.
     keys, _ = tf.unique(tf.boolean_mask(pair_key(users, items), items != PADDING_ID))
-    return keys, positives[:, 0]
+    positive, _, count = tf.unique_with_counts(positives[:, 0], out_idx=tf.int64)
+    return keys, positive, count

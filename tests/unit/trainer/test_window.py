@@ -56,6 +56,11 @@ def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
         read_window([path], 1)
 
 
+def test_a_split_without_files_is_an_error() -> None:
+    with pytest.raises(ValueError, match="train split has no files"):
+        read_window([], 1)
+
+
 def test_the_split_is_read_only_for_columns_of_the_batch() -> None:
     for config in (SamplerConfig(name="random"), SamplerConfig(name="mixed", alpha=1)):
         window = _window(config, ["no such file"], 77)

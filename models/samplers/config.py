@@ -37,6 +37,10 @@ class HardConfig(Section):
     curriculum_steps: Annotated[int, Field(ge=0)] = 500
     """Steps over which the share rises from 0; 0 begins with the whole share."""
 
+    def most(self, negatives: int) -> int:
+        """How many of so many negatives are hard at the end of the curriculum."""
+        return round(self.share * negatives)
+
 
 class SamplerConfig(Section):
     """Negatives of training; evaluation and validation never depend on it."""
@@ -68,7 +72,7 @@ class SamplerConfig(Section):
     @property
     def hard_negatives(self) -> int:
         """How many of the K are hard at the end of the curriculum."""
-        return round(self.hard.share * self.negatives)
+        return self.hard.most(self.negatives)
 
     @property
     def columns_from_batch(self) -> int:

@@ -21,9 +21,9 @@ from models.samplers.in_batch import BatchColumns, Columns, log_multiplicity
 
 
 def hard_count(config: HardConfig, negatives: int, step: tf.Tensor) -> tf.Tensor:
-    """Hard negatives of a row at a step: the share of K, reached along a line. Scalar int32."""
+    """Hard negatives of a row at a step: up to the whole share of K, along a line. Scalar int32."""
     progress = tf.minimum(tf.cast(step, tf.float32) / max(config.curriculum_steps, 1), 1.0)
-    return tf.cast(tf.round(config.share * negatives * progress), tf.int32)
+    return tf.cast(tf.round(config.most(negatives) * progress), tf.int32)
 
 
 class HardPool(Sampler):
@@ -97,7 +97,7 @@ class HardCategory(Sampler):
         self.negatives = negatives
         self._config = config
         self._first = first
-        self._most = round(config.share * negatives)
+        self._most = config.most(negatives)
         self._batch = BatchColumns(window, seed)
 
     def _sample(self, step: TrainingStep) -> Candidates:

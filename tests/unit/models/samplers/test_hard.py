@@ -8,7 +8,7 @@ import tensorflow as tf
 from sampler_batches import draw, stored, window_of
 
 from models.impression import CANDIDATE_ITEM_ID
-from models.samplers.config import HardConfig
+from models.samplers.config import HardConfig, SamplerConfig
 from models.samplers.frequency import ExactFrequencies
 from models.samplers.hard import HardCategory, HardPool, hard_count
 
@@ -64,6 +64,12 @@ def test_the_share_rises_along_a_line_and_stays() -> None:
     counts = [int(hard_count(config, 8, tf.constant(step, tf.int64))) for step in (1, 24, 26, 50, 100, 10_000)]
     assert counts == [0, 1, 1, 2, 4, 4]
     assert int(hard_count(HardConfig(share=0.5, curriculum_steps=0), 8, tf.constant(1, tf.int64))) == 4
+
+
+@pytest.mark.parametrize(("share", "negatives"), [(0.07, 150), (0.35, 90), (0.5, 5)])
+def test_the_curriculum_ends_with_the_number_that_the_settings_are_checked_by(share: float, negatives: int) -> None:
+    config = SamplerConfig(name="hard", negatives=negatives, hard={"pool": 200, "share": share, "curriculum_steps": 7})
+    assert int(hard_count(config.hard, negatives, tf.constant(7, tf.int64))) == config.hard_negatives
 
 
 def test_hard_ones_of_the_targets_category_are_the_stored_ones() -> None:

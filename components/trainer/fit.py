@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import tensorflow as tf
@@ -25,6 +25,9 @@ from models.losses import pointwise_cross_entropy, training_loss
 from models.optimizers import LazyAdam
 from models.samplers.base import Sampler
 from models.samplers.config import LossConfig
+
+if TYPE_CHECKING:
+    from components.trainer.checkpoint import EpochCheckpoint
 
 _STEPS_PER_CALL: Final = 16
 """Steps run inside one graph call; more amortises the call, fewer moves the progress bar more often."""
@@ -170,26 +173,13 @@ class Trainer:
         return counts, loss, pairs
 
 
-class Checkpoint(Protocol):
-    """Keeps the state of a training; see :class:`components.trainer.checkpoint.EpochCheckpoint`."""
-
-    def restore(self) -> list[Epoch]:
-        """Sets the state to that after the last epoch saved; gives the epochs done."""
-
-    def restore_best(self) -> None:
-        """Sets the model's weights to those of the best epoch."""
-
-    def save(self, epochs: Sequence[Epoch], is_best: bool) -> None:
-        """After the last of ``epochs``."""
-
-
 def fit(
     trainer: Trainer,
     train: Callable[[int], tf.data.Dataset],
     validation: tf.data.Dataset,
     config: TrainingConfig,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: EpochCheckpoint | None = None,
 ) -> list[Epoch]:
     """Trains until ``epochs`` or until the validation AUC has not risen for ``early_stopping_patience`` epochs.
 

@@ -51,6 +51,12 @@ def test_the_order_with_a_certain_positive(name: str, world: World) -> None:
     assert error(logits) < ERROR
 
 
+def test_few_uniform_negatives_and_a_certain_positive_give_the_order_alone(world: World) -> None:
+    logits = train(SAMPLERS["random"], CERTAIN, world)
+    assert order_kept(logits) > ORDER
+    assert error(logits) > 0.5
+
+
 def wrong_sign(log_q: tf.Tensor) -> tf.Tensor:
     return -log_q
 

@@ -10,6 +10,8 @@ from typing import TextIO
 
 _STEP = re.compile(r"(?:node|Component) (\S+) is (running|finished)\.")
 """What BeamDagRunner and LocalDagRunner log around each node's launch."""
+_PROGRESS = re.compile(r"Progress of (\S+): (.*)")
+"""What a component says of itself while it runs."""
 _CACHED = re.compile(r"A cached execution \d+ is used\.")
 """What TFX's launcher logs in between where a result is taken from the cache."""
 
@@ -17,8 +19,8 @@ _CACHED = re.compile(r"A cached execution \d+ is used\.")
 class ComponentProgress(logging.Handler):
     """Follows TFX's log records; attach it to the ``absl`` logger while a pipeline runs.
 
-    On a terminal a component's line stands while it runs and is completed when it ends; elsewhere it is
-    written once, at the end.
+    On a terminal a component's line stands while it runs, with what the component says of its progress, and is
+    completed when it ends; elsewhere it is written once, at the end.
 
     Attributes:
       running: the component that has started and not ended, None between components.
@@ -51,6 +53,9 @@ class ComponentProgress(logging.Handler):
             self.running = None
         elif self.running and _CACHED.fullmatch(message):
             self._cached = True
+        elif self._stream.isatty() and (progress := _PROGRESS.fullmatch(message)) and progress[1] == self.running:
+            self._stream.write(f"\r\x1b[K{self._head()} {progress[2]}")
+            self._stream.flush()
 
     def fail(self) -> None:
         """Completes the running component's line after an error."""

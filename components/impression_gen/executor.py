@@ -18,7 +18,9 @@ from tfx.utils import proto_utils
 
 from components.config import IngestConfig
 from components.impression_gen.build import run_ingest
-from components.impression_gen.log_reader import find_files
+from components.impression_gen.log_reader import find_files, list_sources
+from components.impression_gen.progress import PREFIX, reported
+from components.impression_gen.spool import Spool, spool_folder
 from components.impression_gen.summary import IngestSummary
 from models.impression import SPLITS
 
@@ -66,9 +68,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         catalogue_uri = artifact_utils.get_single_uri(output_dict[CATALOGUE_KEY])
         quarantine_uri = artifact_utils.get_single_uri(output_dict[QUARANTINE_KEY])
 
+        spool = Spool(spool_folder(examples.uri))
+        log_bytes = sum({source.path: source.size for source in list_sources(files)}.values())
         started = time.monotonic()
-        with self._make_beam_pipeline() as pipeline:
-            run_ingest(pipeline, files, ingest, examples.uri, catalogue_uri, quarantine_uri)
+        try:
+            with reported(spool, log_bytes, ingest.user_partitions, _report), self._make_beam_pipeline() as pipeline:
+                run_ingest(pipeline, files, ingest, examples.uri, catalogue_uri, quarantine_uri)
+        except BaseException:
+            # It may be larger than the log, and a failed run keeps its folders.
+            spool.remove()
+            raise
         seconds = time.monotonic() - started
 
         examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
@@ -83,3 +92,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             summary.rows_kept,
             sum(summary.impressions.values()),
         )
+
+
+def _report(line: str) -> None:
+    logging.info("%s%s", PREFIX, line)

@@ -82,3 +82,18 @@ def test_other_messages_are_ignored(logger: logging.Logger) -> None:
     for message in ("Running launcher for id: 7", "node X is scheduled.", "A cached execution 3 is used.", "100 %"):
         logger.info(message)
     assert stream.getvalue() == ""
+
+
+def test_a_terminal_sees_what_the_running_component_says(logger: logging.Logger) -> None:
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        logger.addHandler(ComponentProgress(stream, total=9, clock=Clock()))
+    logger.info("Component ImpressionGen is running.")
+    logger.info("Progress of Trainer: 3 of 4 epochs")
+    logger.info("Progress of ImpressionGen: 0:10: reading, 5 rows")
+    assert terminal.getvalue().rsplit("\x1b[K", 1)[1].split(maxsplit=3)[2:] == [
+        "ImpressionGen",
+        "0:10: reading, 5 rows",
+    ]
+    assert "epochs" not in terminal.getvalue()
+    assert file.getvalue() == ""

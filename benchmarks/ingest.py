@@ -1,0 +1,271 @@
+"""Ingest: rows/s from CSV to written impressions, beside what else one could do, in the same run.
+
+Each measurement is a process of its own (Beam's workers below it); its seconds are of the work, without imports, and its memory
+is the largest sum over the process and its children, shared pages counted once. Rows of the table:
+
+* *ingest*: ``run_ingest`` with preset ``full`` and Beam's ``multi_processing`` mode, a worker a core.
+* *ingest, one process*: the same with one worker in memory.
+* *ingest without Beam*: the same steps' DoFns called in a loop in one process; what is left to *one process* is Beam's.
+* *row at a time*: Beam with a Python tuple a row and a ``tf.train.Example`` built in Python; as many impressions of the same
+  shape, with negatives drawn anyhow.
+* *DuckDB*, *Polars*: grouping, sorting and the histories of the same events, to Parquet, two threads; no negatives, no checks.
+* *MIMN*: the paper's own preparation script (pandas), one sample a user.
+
+The peers need an environment of their own, and MIMN's script, from its public repository (preprocess/taobao_prepare.py):
+
+    python3.10 -m venv peer-ingest && peer-ingest/bin/pip install -r benchmarks/ingest_peers.txt
+    .venv/bin/python benchmarks/ingest.py --millions 1,5 --peer peer-ingest/bin/python --mimn taobao_prepare.py
+    .venv/bin/python benchmarks/ingest.py --millions 20,100 --only ingest
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROWS_A_USER = 101
+HERE = Path(__file__).parent
+ALL = ("ingest", "one process", "without Beam", "row at a time", "DuckDB", "Polars", "MIMN")
+FLAGS = {
+    "ingest": ["--direct_running_mode=multi_processing", "--direct_num_workers=0"],
+    "one process": ["--direct_running_mode=in_memory", "--direct_num_workers=1"],
+}
+
+
+# --- in the measured process -------------------------------------------------------------------------------------
+
+
+def ingest_config(settings: list[str]) -> Any:
+    from pipeline.config import load_preset
+
+    return load_preset("full", settings).ingest
+
+
+def ingest(log: str, out: str, settings: list[str], flags: list[str]) -> float:
+    """Runs the real ingest."""
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from components.impression_gen.build import run_ingest
+
+    config = ingest_config(settings)
+    start = time.perf_counter()
+    with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
+        run_ingest(pipeline, [log], config, f"{out}/examples", f"{out}/catalogue", f"{out}/quarantine")
+    return time.perf_counter() - start
+
+
+def without_beam(log: str, out: str, settings: list[str]) -> float:
+    """The DoFns of the ingest, with dictionaries for the groupings; counts are dropped."""
+    import apache_beam as beam
+    import numpy as np
+
+    from components.impression_gen import build
+    from components.impression_gen.counts import SECOND_COUNT, merge_counts
+    from components.impression_gen.log_reader import list_sources, list_tasks
+    from components.impression_gen.spool import Spool, spool_folder
+
+    config = ingest_config(settings)
+    start = time.perf_counter()
+    sources = list_sources([log])
+    spool = Spool(spool_folder(f"{out}/examples"))
+
+    def run(dofn: beam.DoFn, elements: Any, *side: Any) -> dict[str | None, list[Any]]:
+        outputs = defaultdict(list)
+        for element in elements:
+            for made in dofn.process(element, *side):
+                tagged = isinstance(made, beam.pvalue.TaggedOutput)
+                outputs[made.tag if tagged else None].append(made.value if tagged else made)
+        return outputs
+
+    def grouped(pairs: list[tuple[int, Any]]) -> dict[int, list[Any]]:
+        groups = defaultdict(list)
+        for key, value in pairs:
+            groups[key].append(value)
+        return groups
+
+    def joined(**sides: list[tuple[int, Any]]) -> list[tuple[int, dict[str, list[Any]]]]:
+        groups = {name: grouped(pairs) for name, pairs in sides.items()}
+        keys = sorted({key for pairs in groups.values() for key in pairs})
+        return [(key, {name: pairs.get(key, []) for name, pairs in groups.items()}) for key in keys]
+
+    tasks = [(t.source, t.block, t.start, t.end) for t in list_tasks(sources, config.block_megabytes << 20)]
+    read = run(build.ReadAndParse(sources, config, spool), tasks)
+    ordered = run(build.SortPartition(config, spool), grouped(read[None]).items())
+    seconds = merge_counts(np.frombuffer(b"".join(ordered["seconds"]), SECOND_COUNT))
+    timeline = build._timeline(seconds.tobytes(), config, {})
+    counted = run(build.CountItems(config, spool), ordered[None], timeline)
+    merged = run(build.MergeItems(spool), grouped(counted[None]).items())
+    catalogue = build._make_catalogue(merged[None], f"{out}/catalogue", spool)
+    asked = run(build.Ask(config, spool), ordered[None], timeline)
+    by_time = joined(events=asked["events"], requests=asked["requests"])
+    proposed = run(build.Propose(config, spool), by_time, timeline)
+    by_user = joined(events=ordered[None], proposals=proposed[None])
+    run(build.WriteImpressions(config, f"{out}/examples", spool), by_user, timeline, catalogue)
+    spool.remove()
+    return time.perf_counter() - start
+
+
+def measured_here(options: argparse.Namespace) -> None:
+    """Does one piece of work and prints its seconds."""
+    sys.path.insert(0, str(HERE.parent))
+    if options.work == "without Beam":
+        seconds = without_beam(options.log, options.out, options.set)
+    elif options.work == "row at a time":
+        from ingest_by_row import row_at_a_time
+
+        seconds = row_at_a_time(options.log, options.out, ingest_config(options.set))
+    else:
+        seconds = ingest(options.log, options.out, options.set, FLAGS[options.work])
+    print(json.dumps({"seconds": seconds}))
+
+
+# --- measuring -----------------------------------------------------------------------------------------------------
+
+
+def measure(command: list[str], out: Path, cwd: Path | None = None) -> dict[str, float]:
+    """Runs a command; seconds as it prints them in its last line, or else its own, and memory of it and its children."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    start = time.perf_counter()
+    with (out / "stdout").open("w+") as printed, (out / "stderr").open("w") as said:
+        process = subprocess.Popen(command, stdout=printed, stderr=said, cwd=cwd, env=environment)
+        tree, peak = psutil.Process(process.pid), 0
+        while process.poll() is None:
+            peak = max(peak, _memory(tree))
+            time.sleep(0.5)
+        seconds = time.perf_counter() - start
+        if process.returncode:
+            raise SystemExit(f"{command} failed; see {out}/stderr")
+        printed.seek(0)
+        last = printed.read().strip().rsplit("\n", 1)[-1]
+    if last.startswith("{"):
+        seconds = json.loads(last)["seconds"]
+    written = sum(f.stat().st_size for f in out.rglob("*") if f.is_file() and f.name not in ("stdout", "stderr"))
+    return {"seconds": seconds, "peak": peak, "bytes": written}
+
+
+def _memory(process: psutil.Process) -> int:
+    total = 0
+    try:
+        for each in [process, *process.children(recursive=True)]:
+            total += each.memory_full_info().pss
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        pass
+    return total
+
+
+def impressions_of(out: Path) -> int | None:
+    summary = out / "catalogue/summary.json"
+    return sum(json.loads(summary.read_text())["impressions"].values()) if summary.exists() else None
+
+
+def python3_of_mimn(script: Path, folder: Path, log: Path) -> Path:
+    """MIMN's script is for Python 2: converted by lib2to3 into ``folder``, where its paths lead to the log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / "taobao_prepare.py"
+    text = script.read_text()
+    # Integer division, and files of bytes.
+    copy.write_text(
+        text.replace("/256*256", "//256*256").replace("taobao_feature.pkl\",'w'", "taobao_feature.pkl\",'wb'")
+    )
+    subprocess.run([sys.executable, "-m", "lib2to3", "-wn", str(copy)], check=True, capture_output=True)
+    # What lib2to3 leaves: a list of keys, and an iterator that is used twice.
+    copy.write_text(
+        copy.read_text()
+        .replace("= zip(item_hist_list", "= list(zip(item_hist_list")
+        .replace(", cate_hist_list)\n", ", cate_hist_list))\n")
+        .replace("list(list(zip", "list((zip")
+    )
+    data = folder / "data/taobao_data"
+    data.mkdir(parents=True, exist_ok=True)
+    link = data / "UserBehavior.csv"
+    link.unlink(missing_ok=True)
+    link.symlink_to(log)
+    return copy
+
+
+def make_log(folder: Path, millions: float) -> tuple[Path, int]:
+    """The generated log of so many million rows, about; made once."""
+    from generator.behavior_log import generate
+    from generator.config import GeneratorConfig
+
+    users = round(millions * 1e6 / ROWS_A_USER)
+    path, rows = folder / f"log-{users}.csv", folder / f"log-{users}.rows"
+    if not rows.exists():
+        rows.write_text(str(generate(GeneratorConfig(users=users), path).rows))
+    return path, int(rows.read_text())
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--millions", default="1", help="rows of the logs, in millions")
+    parser.add_argument("--only", help=f"some of {', '.join(ALL)}")
+    parser.add_argument("--folder", type=Path, default=Path("output/benchmark-ingest"), help="for logs and output")
+    parser.add_argument("--peer", default=sys.executable, help="the Python that has the peers")
+    parser.add_argument("--mimn", type=Path, help="MIMN's preprocess/taobao_prepare.py")
+    parser.add_argument("--rounds", type=int, default=1, help="take turns so often; medians")
+    parser.add_argument("--set", action="append", default=[], help="a setting, e.g. ingest.user_partitions=128")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--log", help=argparse.SUPPRESS)
+    parser.add_argument("--out", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        measured_here(options)
+        return
+    sys.path.insert(0, str(HERE.parent))
+    folder = options.folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    works = options.only.split(",") if options.only else ALL
+    print(
+        "| rows | what | seconds | rows/s | ingest is faster by | peak memory, GB | output, MB | bytes an impression |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for millions in map(float, options.millions.split(",")):
+        log, rows = make_log(folder, millions)
+        results: dict[str, list[dict[str, float]]] = defaultdict(list)
+        impressions: dict[str, int | None] = {}
+        for _ in range(options.rounds):
+            for work in works:
+                out = folder / "out" / work.replace(" ", "-")
+                if work in ("DuckDB", "Polars"):
+                    command = [options.peer, str(HERE / "ingest_peers.py"), work.lower(), str(log), str(out)]
+                elif work == "MIMN":
+                    if options.mimn is None:
+                        continue
+                    script = python3_of_mimn(options.mimn, folder / "mimn", log)
+                    command = [options.peer, str(script)]
+                else:
+                    settings = [f"--set={each}" for each in options.set]
+                    command = [sys.executable, __file__, f"--work={work}", f"--log={log}", f"--out={out}", *settings]
+                results[work].append(measure(command, out, folder / "mimn" if work == "MIMN" else None))
+                impressions[work] = impressions_of(out)
+                shutil.rmtree(out)
+        ours = statistics.median(r["seconds"] for r in results["ingest"]) if "ingest" in results else None
+        for work, runs in results.items():
+            seconds = statistics.median(r["seconds"] for r in runs)
+            peak = max(r["peak"] for r in runs)
+            written = runs[-1]["bytes"]
+            count = impressions[work]
+            print(
+                f"| {rows:,} | {work} | {seconds:.1f} | {rows / seconds:,.0f} | {seconds / ours if ours else 0:.2f} "
+                f"| {peak / 1e9:.2f} | {written / 1e6:,.0f} | {f'{written / count:.0f}' if count else ''} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -145,6 +145,13 @@ class StoredImpressions(Section):
     """An impression has one candidate, and it may be a negative."""
 
 
+class StatisticsConfig(Section):
+    """What the schema is held against (TFX's StatisticsGen and ExampleValidator)."""
+
+    sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the users (of the shards of ``ingest.user_partitions``) whose impressions statistics are of."""
+
+
 class TransformConfig(Section):
     """Ids to dense ids (``components/transform``)."""
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from components.config import EvaluationConfig, IngestConfig, TrainingConfig, TransformConfig
+from components.config import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
 from models.config import ModelConfig, ModelName, Section
 from models.samplers.config import SamplerConfig, require_pair
 from pipeline.layout import absolute
@@ -41,6 +41,7 @@ class PipelineConfig(Section):
     """Models trained after ``model.name``, each in a run of its own on the same ingested data."""
     enable_cache: bool = True
     ingest: IngestConfig = IngestConfig()
+    statistics: StatisticsConfig = StatisticsConfig()
     transform: TransformConfig = TransformConfig()
     model: ModelConfig = ModelConfig()
     sampler: SamplerConfig = SamplerConfig()

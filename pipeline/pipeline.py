@@ -24,6 +24,7 @@ from components.evaluator.config import evaluator_config
 from components.impression_gen.component import ImpressionGen
 from components.pusher.component import Pusher
 from components.run_report.component import RunReport
+from components.statistics.component import StatisticsGen
 from components.trainer.component import Trainer
 from components.transform.component import ImpressionTransform
 from models.impression import EVAL_SPLIT
@@ -119,7 +120,7 @@ def _data_part(config: PipelineConfig) -> _Data:
     examples = impressions.outputs["examples"]
     catalogue = impressions.outputs["catalogue"]
 
-    statistics = tfx.components.StatisticsGen(examples=examples)
+    statistics = StatisticsGen(examples=examples, statistics=config.statistics)
     schema_gen = _committed_schema()
     schema = schema_gen.outputs["schema"]
     validator = tfx.components.ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema)

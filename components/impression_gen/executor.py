@@ -22,11 +22,11 @@ from components.impression_gen.log_reader import find_files, list_sources
 from components.impression_gen.progress import PREFIX, reported
 from components.impression_gen.spool import Spool, spool_folder
 from components.impression_gen.summary import IngestSummary
+from components.impression_gen.writer import EXAMPLES_FILE_FORMAT
 from models.impression import SPLITS
 
 CATALOGUE_KEY: Final = "catalogue"
 QUARANTINE_KEY: Final = "quarantine"
-_FILE_FORMAT: Final = "tfrecords_gzip"
 
 
 def pack_config(ingest: IngestConfig) -> example_gen_pb2.CustomConfig:
@@ -82,7 +82,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
-        examples_utils.set_file_format(examples, _FILE_FORMAT)
+        examples_utils.set_file_format(examples, EXAMPLES_FILE_FORMAT)
         summary = IngestSummary.read(catalogue_uri)
         logging.info(
             "ImpressionGen: %d rows of %d files in %.1f s, %d kept, %d impressions",

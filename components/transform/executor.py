@@ -5,23 +5,31 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
+import apache_beam as beam
+import tensorflow as tf
 from tfx import types
 from tfx.components.transform import executor as tfx_executor
+from tfx.components.util import examples_utils
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils, standard_component_specs
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
+from tfx.types.standard_component_specs import EXAMPLES_KEY, TRANSFORMED_EXAMPLES_KEY
 from tfx.utils import json_utils
 
 from components.config import TransformConfig
 from components.impression_gen.catalogue import Catalogue
+from components.impression_gen.writer import EXAMPLES_FILE_FORMAT, WRITE_OPTIONS
+from components.transform.materialize import TransformShard
 from components.transform.preprocessing import VOCABULARY_FILES
 from components.transform.vocabulary import vocabularies
+from models.impression import SPLITS
 
 CATALOGUE_KEY: Final = "catalogue"
 TRANSFORM_CONFIG_KEY: Final = "transform_config"
 
 
 class Executor(tfx_executor.Executor):
-    """Writes the vocabulary files for the preprocessing function, then runs TFX's Transform."""
+    """Writes the vocabularies that the preprocessing function needs, lets TFX make the graph, and applies it."""
 
     def Do(
         self,
@@ -49,5 +57,46 @@ class Executor(tfx_executor.Executor):
             **exec_properties,
             standard_component_specs.CUSTOM_CONFIG_KEY: json_utils.dumps({VOCABULARY_FILES: paths}),
         }
-        super().Do(input_dict, output_dict, exec_properties)
+        # Of TFX's step the graph alone: it would decode and encode every feature, see materialize.py.
+        rest = {key: artifacts for key, artifacts in output_dict.items() if key != TRANSFORMED_EXAMPLES_KEY}
+        super().Do({**input_dict, EXAMPLES_KEY: [_no_examples(folder)]}, rest, exec_properties)
         fileio.rmtree(folder)
+        self._materialize(
+            artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY]),
+            artifact_utils.get_single_instance(output_dict[TRANSFORMED_EXAMPLES_KEY]),
+            graph_uri,
+        )
+
+    def _materialize(self, raw: types.Artifact, transformed: types.Artifact, graph_uri: str) -> None:
+        splits = artifact_utils.decode_split_names(raw.split_names)
+        transformed.split_names = raw.split_names
+        examples_utils.set_payload_format(transformed, examples_utils.get_payload_format(raw))
+        examples_utils.set_file_format(transformed, examples_utils.get_file_format(raw))
+        temporary = os.path.join(transformed.uri, ".incoming")
+        fileio.makedirs(temporary)
+        shards = []
+        for split in splits:
+            source, target = (artifact_utils.get_split_uri([each], split) for each in (raw, transformed))
+            fileio.makedirs(target)
+            shards += [(os.path.join(source, name), os.path.join(target, name)) for name in fileio.listdir(source)]
+        with self._make_beam_pipeline() as pipeline:
+            _ = (
+                pipeline
+                | "Shards" >> beam.Create(sorted(shards))
+                | "TransformShard" >> beam.ParDo(TransformShard(graph_uri, temporary))
+            )
+        fileio.rmtree(temporary)
+
+
+def _no_examples(folder: str) -> types.Artifact:
+    """Nothing is learnt from examples, and TFX would read all of the train split: it gets one without any."""
+    empty = standard_artifacts.Examples()
+    empty.uri = os.path.join(folder, "no_examples")
+    empty.split_names = artifact_utils.encode_split_names(list(SPLITS))
+    examples_utils.set_payload_format(empty, example_gen_pb2.FORMAT_TF_EXAMPLE)
+    examples_utils.set_file_format(empty, EXAMPLES_FILE_FORMAT)
+    for split in SPLITS:
+        split_folder = artifact_utils.get_split_uri([empty], split)
+        fileio.makedirs(split_folder)
+        tf.io.TFRecordWriter(os.path.join(split_folder, "data.gz"), options=WRITE_OPTIONS).close()
+    return empty

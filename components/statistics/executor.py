@@ -1,0 +1,62 @@
+"""Executor of the StatisticsGen step."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+from tensorflow_data_validation import StatsOptions
+from tfx import types
+from tfx.components.statistics_gen import executor as tfx_executor
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.types.standard_component_specs import EXAMPLES_KEY, STATISTICS_KEY, STATS_OPTIONS_JSON_KEY
+
+
+class Executor(tfx_executor.Executor):
+    """TFX's executor on some shards of each split.
+
+    TFX would read and decode all impressions and then drop most of them. A shard holds the users whose hash is in one
+    range, so some shards are a sample of the users, and the same one each time.
+    """
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs the step; of ``stats_options`` the sample rate counts."""
+        rate = StatsOptions.from_json(exec_properties[STATS_OPTIONS_JSON_KEY]).sample_rate or 1.0
+        exec_properties = {**exec_properties, STATS_OPTIONS_JSON_KEY: None}
+        if rate == 1.0:
+            super().Do(input_dict, output_dict, exec_properties)
+            return
+        examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
+        folder = os.path.join(artifact_utils.get_single_uri(output_dict[STATISTICS_KEY]), ".sample")
+        sample = sample_shards(examples, rate, folder)
+        super().Do({**input_dict, EXAMPLES_KEY: [sample]}, output_dict, exec_properties)
+        fileio.rmtree(folder)
+
+
+def sample_shards(examples: types.Artifact, rate: float, folder: str) -> types.Artifact:
+    """Copies the first shards of each split, at least one.
+
+    Args:
+      examples: impressions.
+      rate: share of the shards.
+      folder: to copy to.
+
+    Returns:
+      an artifact like ``examples`` of what was copied.
+    """
+    sample = copy.deepcopy(examples)
+    sample.uri = folder
+    for split in artifact_utils.decode_split_names(examples.split_names):
+        source, target = (artifact_utils.get_split_uri([each], split) for each in (examples, sample))
+        fileio.makedirs(target)
+        shards = sorted(fileio.listdir(source))
+        for name in shards[: max(1, round(rate * len(shards)))]:
+            fileio.copy(os.path.join(source, name), os.path.join(target, name))
+    return sample

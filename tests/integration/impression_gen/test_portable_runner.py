@@ -1,0 +1,97 @@
+"""The ingest through Beam's portable API: a job server, and worker processes apart, as on Flink.
+
+The job server cannot import this project, so it knows the pipeline by its protos alone, as a runner in Java does. The
+workers get what the protos carry, the project as it is installed, and the folders that all share.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from beam_services import Service, job_server, note_process, refuse, worker_pool
+from ingest_runs import Ingested, ingest_files
+
+from components.config import IngestConfig
+from components.impression_gen.build import run_ingest
+from generator.behavior_log import GeneratorSummary, generate
+from generator.config import DirtConfig, GeneratorConfig
+from models.impression import SPLITS
+from pipeline.errors import reason
+
+INGEST = IngestConfig(user_partitions=3, block_megabytes=1, targets_per_user=3)
+DIRT = DirtConfig(negative_timestamp=3, outside_window=20, duplicate=30, wrong_field_count=10, not_an_integer=5)
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Service]]:
+    with (
+        worker_pool(tmp_path_factory.mktemp("pool")) as pool,
+        job_server(tmp_path_factory.mktemp("job_server")) as server,
+    ):
+        yield server, pool
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GeneratorSummary]:
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    summary = generate(GeneratorConfig(users=330, dirt=DIRT), path)
+    assert path.stat().st_size > INGEST.block_megabytes << 20, "too small to be cut into blocks"
+    return path, summary
+
+
+def portable(server: Service, pool: Service) -> PipelineOptions:
+    return PipelineOptions(
+        [
+            "--runner=PortableRunner",
+            f"--job_endpoint={server.address}",
+            "--environment_type=EXTERNAL",
+            f"--environment_config={pool.address}",
+        ]
+    )
+
+
+@pytest.mark.slow
+def test_workers_apart_write_the_same_bytes(
+    services: tuple[Service, Service], log: tuple[Path, GeneratorSummary], tmp_path: Path
+) -> None:
+    server, pool = services
+    path, generated = log
+    in_memory = ingest_files([path], tmp_path / "in_memory", INGEST)
+    apart = Ingested(tmp_path / "apart")
+    noted = tmp_path / "process"
+
+    with beam.Pipeline(options=portable(server, pool)) as pipeline:
+        folders = [str(apart.folder / name) for name in ("examples", "catalogue", "quarantine")]
+        run_ingest(pipeline, [str(path)], INGEST, *folders)
+        _ = pipeline | "Where" >> beam.Create([str(noted)]) | "Note" >> beam.Map(note_process)
+
+    worker, parent = map(int, noted.read_text().split())
+    assert parent == pool.process.pid
+    assert worker not in (os.getpid(), server.process.pid)
+    assert (server.can_import("components"), pool.can_import("components")) == (False, True)
+
+    files = apart.files("")
+    assert files == in_memory.files("")
+    for split in SPLITS:
+        assert sum(f"Split-{split}" in name for name in files) == INGEST.user_partitions
+    assert apart.summary == in_memory.summary
+    assert apart.summary.rows_read == generated.rows
+    assert len(apart.quarantine()) == sum(apart.summary.quarantined.values()) >= 30
+    counters = pipeline.result.metrics().query(beam.metrics.MetricsFilter().with_name("rows_read"))["counters"]
+    assert [counter.committed for counter in counters] == [generated.rows]
+
+
+@pytest.mark.slow
+def test_error_of_a_worker_keeps_its_words(services: tuple[Service, Service]) -> None:
+    with (
+        pytest.raises(RuntimeError) as failed,
+        beam.Pipeline(options=portable(*services)) as pipeline,
+    ):
+        _ = pipeline | beam.Create(["log.csv"]) | "Refuse" >> beam.Map(refuse)
+
+    assert reason(failed.value) == "ValueError: log.csv: not a behaviour log"

@@ -51,6 +51,8 @@ def portable(server: Service, pool: Service) -> PipelineOptions:
             f"--job_endpoint={server.address}",
             "--environment_type=EXTERNAL",
             f"--environment_config={pool.address}",
+            # With this server it bounds the whole job.
+            "--job_server_timeout=600",
         ]
     )
 

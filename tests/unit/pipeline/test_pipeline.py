@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 
 INGEST = "ImpressionGen"
 DATA_STEPS = {"StatisticsGen", "ImportSchemaGen", "ExampleValidator", "AnomalyGate", "LatestBlessedModel"}
+BEAM_STEPS = {INGEST, "StatisticsGen", "ImpressionTransform", "Evaluator"}
 ALL = DATA_STEPS | {INGEST, "ImpressionTransform", "Trainer", "Baselines", "Evaluator", "Pusher", "RunReport"}
 
 
@@ -80,6 +81,7 @@ def test_the_nodes(log: Path) -> None:
         ({"evaluation__min_auc": 0.9}, {"Evaluator"}),
         ({"evaluation__baseline_training_impressions": 500}, {"Baselines"}),
         ({"served_model_name": "other"}, {"Pusher"}),
+        ({"beam_pipeline_args": ["--direct_num_workers=1"]}, BEAM_STEPS),
         ({"preset": "other"}, set()),
     ],
 )
@@ -88,6 +90,19 @@ def test_a_setting_reaches_only_the_nodes_that_depend_on_it(
 ) -> None:
     # The report holds the whole configuration.
     assert _changed(log, **overrides) == nodes | {"RunReport"}
+
+
+def test_beams_arguments_reach_its_steps_as_they_stand(log: Path) -> None:
+    from tfx.proto.orchestration.executable_spec_pb2 import BeamExecutableSpec
+
+    arguments = ["--runner=PortableRunner", "--job_endpoint=beam-job-server:8099", "--experiments=a", "--experiments=b"]
+    found = {}
+    for name, packed in _deployment(_ir(log, beam_pipeline_args=arguments)).executor_specs.items():
+        spec = BeamExecutableSpec()
+        if packed.Unpack(spec):
+            found[name] = [argument.value.string_value for argument in spec.beam_pipeline_args_placeholders]
+
+    assert found == dict.fromkeys(BEAM_STEPS, arguments)
 
 
 def test_an_edited_schema_is_not_taken_from_the_cache(

@@ -1,17 +1,19 @@
 """Ingest: rows/s from CSV to written impressions, beside what else one could do, in the same run.
 
-Each measurement is a process of its own (Beam's workers below it); its seconds are of the work, without imports, and its memory
-is the largest sum over the process and its children, shared pages counted once. Rows of the table:
+Each measurement is a process of its own (Beam's workers below it); its seconds are of the work, without the imports of
+that process, and its memory is the largest sum over it and its children, shared pages counted once. Rows of the table:
 
 * *ingest*: ``run_ingest`` with preset ``full`` and Beam's ``multi_processing`` mode, a worker a core.
-* *ingest, one process*: the same with one worker in memory.
-* *ingest without Beam*: the same steps' DoFns called in a loop in one process; what is left to *one process* is Beam's.
-* *row at a time*: Beam with a Python tuple a row and a ``tf.train.Example`` built in Python; as many impressions of the same
-  shape, with negatives drawn anyhow.
-* *DuckDB*, *Polars*: grouping, sorting and the histories of the same events, to Parquet, two threads; no negatives, no checks.
+* *one process*: the same with one worker in memory.
+* *without Beam*: the same steps' DoFns called in a loop in one process; what *one process* takes more is Beam's.
+* *row at a time*: Beam with a Python tuple a row and a ``tf.train.Example`` built in Python; as many impressions of the
+  same shape, with negatives drawn anyhow.
+* *statistics, transform*: the two steps of TFX that follow, on what *ingest* wrote, with the same workers.
+* *DuckDB*, *Polars*: grouping, sorting and the histories of the same events, to Parquet, two threads; no negatives, no
+  checks.
 * *MIMN*: the paper's own preparation script (pandas), one sample a user.
 
-The peers need an environment of their own, and MIMN's script, from its public repository (preprocess/taobao_prepare.py):
+The peers need an environment of their own, and MIMN's script (preprocess/taobao_prepare.py of its public repository):
 
     python3.10 -m venv peer-ingest && peer-ingest/bin/pip install -r benchmarks/ingest_peers.txt
     .venv/bin/python benchmarks/ingest.py --millions 1,5 --peer peer-ingest/bin/python --mimn taobao_prepare.py
@@ -36,7 +38,9 @@ import psutil
 
 ROWS_A_USER = 101
 HERE = Path(__file__).parent
-ALL = ("ingest", "one process", "without Beam", "row at a time", "DuckDB", "Polars", "MIMN")
+ALL = ("ingest", "statistics", "transform", "one process", "without Beam", "row at a time", "DuckDB", "Polars", "MIMN")
+COUNTED = ("ingest", "transform", "one process", "without Beam")
+"""What writes as many impressions as the ingest."""
 FLAGS = {
     "ingest": ["--direct_running_mode=multi_processing", "--direct_num_workers=0"],
     "one process": ["--direct_running_mode=in_memory", "--direct_num_workers=1"],
@@ -47,6 +51,7 @@ FLAGS = {
 
 
 def ingest_config(settings: list[str]) -> Any:
+    """The preset of the public file."""
     from pipeline.config import load_preset
 
     return load_preset("full", settings).ingest
@@ -117,10 +122,63 @@ def without_beam(log: str, out: str, settings: list[str]) -> float:
     return time.perf_counter() - start
 
 
+def next_step(work: str, ingested: str, out: str, settings: list[str]) -> float:
+    """StatisticsGen or Transform on what an ingest wrote, by their executors."""
+    from tfx import types
+    from tfx.components.util import examples_utils
+    from tfx.dsl.components.base import base_beam_executor
+    from tfx.proto import example_gen_pb2
+    from tfx.types import artifact_utils, standard_artifacts
+
+    from components.impression_gen.component import Catalogue
+    from components.impression_gen.writer import EXAMPLES_FILE_FORMAT
+    from components.statistics.component import StatisticsGen
+    from components.transform.component import ImpressionTransform
+    from models.impression import SPLITS
+    from pipeline.config import load_preset
+    from pipeline.pipeline import committed_schema_file
+
+    def artifact(kind: type[types.Artifact], uri: str) -> types.Artifact:
+        made = kind()
+        made.uri = uri
+        return made
+
+    config = load_preset("full", settings)
+    examples = artifact(standard_artifacts.Examples, f"{ingested}/examples")
+    examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
+    examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+    examples_utils.set_file_format(examples, EXAMPLES_FILE_FORMAT)
+    channel = types.Channel(standard_artifacts.Examples)
+    inputs = {"examples": [examples]}
+    if work == "statistics":
+        component: Any = StatisticsGen(channel, config.statistics)
+        outputs = {"statistics": artifact(standard_artifacts.ExampleStatistics, f"{out}/statistics")}
+    else:
+        schema = types.Channel(standard_artifacts.Schema)
+        component = ImpressionTransform(channel, schema, types.Channel(Catalogue), config.transform)
+        (Path(out) / "schema").mkdir()
+        shutil.copy(committed_schema_file(), f"{out}/schema/schema.pbtxt")
+        inputs["schema"] = [artifact(standard_artifacts.Schema, f"{out}/schema")]
+        inputs["catalogue"] = [artifact(Catalogue, f"{ingested}/catalogue")]
+        outputs = {
+            "transform_graph": artifact(standard_artifacts.TransformGraph, f"{out}/graph"),
+            "transformed_examples": artifact(standard_artifacts.Examples, f"{out}/transformed"),
+        }
+    context = base_beam_executor.BaseBeamExecutor.Context(tmp_dir=f"{out}/beam", beam_pipeline_args=FLAGS["ingest"])
+    start = time.perf_counter()
+    component.executor_spec.executor_class(context).Do(
+        inputs, {key: [value] for key, value in outputs.items()}, dict(component.exec_properties)
+    )
+    return time.perf_counter() - start
+
+
 def measured_here(options: argparse.Namespace) -> None:
     """Does one piece of work and prints its seconds."""
     sys.path.insert(0, str(HERE.parent))
-    if options.work == "without Beam":
+    if options.work in ("statistics", "transform"):
+        ingested = str(Path(options.out).parent / "ingest")
+        seconds = next_step(options.work, ingested, options.out, options.set)
+    elif options.work == "without Beam":
         seconds = without_beam(options.log, options.out, options.set)
     elif options.work == "row at a time":
         from ingest_by_row import row_at_a_time
@@ -135,7 +193,7 @@ def measured_here(options: argparse.Namespace) -> None:
 
 
 def measure(command: list[str], out: Path, cwd: Path | None = None) -> dict[str, float]:
-    """Runs a command; seconds as it prints them in its last line, or else its own, and memory of it and its children."""
+    """Runs a command: the seconds that its last line names, or else all, and the memory of it and its children."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
@@ -168,6 +226,7 @@ def _memory(process: psutil.Process) -> int:
 
 
 def impressions_of(out: Path) -> int | None:
+    """How many an ingest wrote."""
     summary = out / "catalogue/summary.json"
     return sum(json.loads(summary.read_text())["impressions"].values()) if summary.exists() else None
 
@@ -252,14 +311,15 @@ def main() -> None:
                     settings = [f"--set={each}" for each in options.set]
                     command = [sys.executable, __file__, f"--work={work}", f"--log={log}", f"--out={out}", *settings]
                 results[work].append(measure(command, out, folder / "mimn" if work == "MIMN" else None))
-                impressions[work] = impressions_of(out)
-                shutil.rmtree(out)
+                impressions[work] = impressions_of(out) or impressions.get("ingest")
+                if work != "ingest":
+                    shutil.rmtree(out)
         ours = statistics.median(r["seconds"] for r in results["ingest"]) if "ingest" in results else None
         for work, runs in results.items():
             seconds = statistics.median(r["seconds"] for r in runs)
             peak = max(r["peak"] for r in runs)
             written = runs[-1]["bytes"]
-            count = impressions[work]
+            count = impressions[work] if work in COUNTED else None
             print(
                 f"| {rows:,} | {work} | {seconds:.1f} | {rows / seconds:,.0f} | {seconds / ours if ours else 0:.2f} "
                 f"| {peak / 1e9:.2f} | {written / 1e6:,.0f} | {f'{written / count:.0f}' if count else ''} |",

@@ -1,7 +1,7 @@
-"""The ingest as Beam's tutorials would write it: a Python tuple a row and a ``tf.train.Example`` built feature by feature.
+"""The ingest as a Beam tutorial would write it: a Python tuple a row, a ``tf.train.Example`` built feature by feature.
 
-As many impressions of the same shape as the real one makes, without its checks, and with negatives drawn anyhow. A peer of
-benchmarks/ingest.py.
+As many impressions of the same shape as the real one makes, without its checks, and with negatives drawn anyhow. A peer
+of benchmarks/ingest.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""DuckDB and Polars: the histories of the events that the ingest of benchmarks/ingest.py takes as targets, to Parquet.
+"""DuckDB and Polars: the histories of the events that the ingest takes as targets, to Parquet.
 
-Rows in the window, repeated ones once; validation and eval are the last 30 and 20 % of the events; of each user the last 8
-events of each split, each with the up to 50 events before it. Run by benchmarks/ingest.py, in the peers' environment.
+Rows in the window, repeated ones once; validation and eval are the last 30 and 20 % of the events; of each user the
+last 8 events of each split, each with the up to 50 events before it. Run by benchmarks/ingest.py, in the peers'
+environment.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ COLUMNS = ("user", "item", "category", "behavior", "time")
 
 
 def duckdb_histories(log: str, out: str) -> None:
+    """In SQL."""
     import duckdb
 
     connection = duckdb.connect(config={"threads": THREADS})
@@ -53,6 +55,7 @@ def duckdb_histories(log: str, out: str) -> None:
 
 
 def polars_histories(log: str, out: str) -> None:
+    """With lazy frames."""
     import polars as pl
 
     order = ["user", "time", "item", "behavior", "category"]

@@ -36,7 +36,9 @@ class PipelineConfig(Section):
     output: str = "output"
     """Root of artifacts, metadata and pushed models."""
     runner: Literal["beam", "local"] = "beam"
-    beam_pipeline_args: tuple[str, ...] = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
+    beam_pipeline_args: tuple[str, ...] = ()
+    """For the steps that run on Beam; without any, one worker in this process. TFX packs itself for the workers of each
+    step where there are some."""
     also_train: tuple[ModelName, ...] = ()
     """Models trained after ``model.name``, each in a run of its own on the same ingested data."""
     enable_cache: bool = True

@@ -81,7 +81,7 @@ def test_the_nodes(log: Path) -> None:
         ({"evaluation__min_auc": 0.9}, {"Evaluator"}),
         ({"evaluation__baseline_training_impressions": 500}, {"Baselines"}),
         ({"served_model_name": "other"}, {"Pusher"}),
-        ({"beam_pipeline_args": ["--direct_num_workers=1"]}, BEAM_STEPS),
+        ({"beam_pipeline_args": ["--direct_num_workers=2"]}, BEAM_STEPS),
         ({"preset": "other"}, set()),
     ],
 )

@@ -1,12 +1,16 @@
-# The pipeline's image: every command of `python -m pipeline`, from the lock file that make and CI use.
+# The pipeline's image: every command of `python -m pipeline`, from the lock files that make and CI use.
 #
-#   docker build -t ctr-pipeline .
-#   docker run --rm -v "$PWD/data:/data:ro" -v ctr-output:/output ctr-pipeline run --data /data
-#   docker run --rm -v ctr-output:/output -p 127.0.0.1:8500:8500 ctr-pipeline serve --host 0.0.0.0
+#   docker build -t ctr-pipeline:0.1.0 .
+#   docker build -t ctr-pipeline:0.1.0-gpu --build-arg ACCELERATOR=gpu .
+#   docker build -t ctr-worker:0.1.0 --target worker .                      # Beam's workers on Flink and Dataflow
+#   docker run --rm -v "$PWD/data:/data:ro" -v ctr-output:/output ctr-pipeline:0.1.0 run --data /data
+#   docker run --rm -v ctr-output:/output -p 127.0.0.1:8500:8500 ctr-pipeline:0.1.0 serve --host 0.0.0.0
 #
-# The base is named by tag. Where builds must be repeatable to the byte, give a digest:
+# It runs with a read-only root, too: --read-only --tmpfs /tmp. The bases are named by tag. Where builds must be
+# repeatable to the byte, give digests:
 #   docker build --build-arg PYTHON_IMAGE=python:3.10-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.10-slim-bookworm
+ARG BEAM_IMAGE=apache/beam_python3.10_sdk:2.61.0
 
 FROM ${PYTHON_IMAGE} AS build
 # No pin for the compiler: Debian keeps only the newest version of a release, so a pin would soon not install.
@@ -15,28 +19,65 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-COPY requirements.lock ./
+COPY requirements.in requirements.lock ./
+# Tools of tests and checks go again, and so do TensorFlow's C++ headers (0.4 GB), which only compilers read.
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
         -r requirements.lock \
+    && sed '1,/^# Tests and checks$/d' requirements.in > tests.txt \
+    && /opt/venv/bin/pip uninstall --yes --disable-pip-version-check -r tests.txt \
+    && rm -r /opt/venv/lib/python3.10/site-packages/tensorflow/include \
     && /opt/venv/bin/pip check
+# cpu, or gpu: the CUDA libraries that this TensorFlow names itself.
+ARG ACCELERATOR=cpu
+COPY requirements-gpu.lock ./
+RUN case "$ACCELERATOR" in \
+        cpu) ;; \
+        gpu) /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
+                -r requirements-gpu.lock && /opt/venv/bin/pip check ;; \
+        *) echo "ACCELERATOR is '$ACCELERATOR': give cpu or gpu" >&2; exit 1 ;; \
+    esac
+COPY components /app/components
+COPY generator /app/generator
+COPY models /app/models
+COPY pipeline /app/pipeline
+COPY serving /app/serving
+# A read-only root keeps no bytecode that is made later.
+RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /app
 
-FROM ${PYTHON_IMAGE}
+FROM ${PYTHON_IMAGE} AS runtime
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="ctr-pipeline" \
       org.opencontainers.image.description="TFX pipeline for click-through-rate prediction from behaviour logs" \
-      org.opencontainers.image.version="0.1.0"
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}"
 RUN useradd --uid 10001 --user-group --create-home ctr \
     && install --directory --owner=ctr --group=ctr /output
 COPY --from=build /opt/venv /opt/venv
-COPY . /app
+COPY --from=build /app /app
 # From here the commands' default folder, output, is the volume.
 WORKDIR /
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 VOLUME /output
+
+# Beam's boot program asks the runner for its options and starts Beam's Python worker: this project's code and
+# packages are in the image, so it installs nothing, and writes to /tmp alone.
+FROM ${BEAM_IMAGE} AS beam
+
+FROM runtime AS worker
+COPY --from=beam /opt/apache/beam /opt/apache/beam
+ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
+HEALTHCHECK NONE
+ENTRYPOINT ["/opt/apache/beam/boot"]
+
+FROM runtime AS pipeline
 EXPOSE 8500
 # For `serve`: that a model is loaded. Other commands listen on nothing: start those with --no-healthcheck.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "\

@@ -44,9 +44,11 @@ types: env  ## Check types
 
 check: lint types test  ## Run lint, types and test
 
-lock: env  ## Resolve requirements.in again (newer versions: make lock LOCK_FLAGS=--upgrade)
+lock: env  ## Resolve requirements.in and -gpu.in again (newer versions: make lock LOCK_FLAGS=--upgrade)
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.10 \
 	    $(LOCK_FLAGS) requirements.in -o requirements.lock
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.10 \
+	    $(LOCK_FLAGS) requirements-gpu.in -o requirements-gpu.lock
 
 clean:  ## Remove caches and the demo's output; keeps .venv and other output
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis output/demo

@@ -51,7 +51,8 @@ LABEL org.opencontainers.image.title="ctr-pipeline" \
       org.opencontainers.image.description="TFX pipeline for click-through-rate prediction from behaviour logs" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.revision="${REVISION}"
-RUN useradd --uid 10001 --user-group --create-home ctr \
+# Libraries want a home that can be written to, whatever the user: with a read-only root, /tmp is what there is.
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp ctr \
     && install --directory --owner=ctr --group=ctr /output
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
@@ -61,7 +62,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    MPLCONFIGDIR=/tmp/matplotlib \
+    HOME=/tmp \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001

@@ -124,7 +124,7 @@ def full(version: str) -> str:
     return next(name for name in reversed(kubernetes_validate.utils.all_versions()) if name.startswith(f"{version}."))
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("folder", [*FOLDERS, "flink"])
 def test_every_object_fits_its_schema(folder: str) -> None:
     for item in built(folder):
         validate(item, NEWEST[: NEWEST.rindex(".")])
@@ -264,7 +264,7 @@ def test_policy_finds_what_it_forbids(path: str, value: object, expected: str) -
     assert expected in violations(template)
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("folder", [*FOLDERS, "flink"])
 def test_accounts_have_no_roles_and_no_secret_is_in_the_tree(folder: str) -> None:
     kinds = [item["kind"] for item in built(folder)]
 

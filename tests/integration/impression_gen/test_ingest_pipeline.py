@@ -272,3 +272,22 @@ def test_popularity_tells_nothing_about_contemporaneous_negatives(sample: Ingest
     assert auc[CONTEMPORANEOUS] == pytest.approx((0.5, 0.5), abs=0.02)
     # A draw over the catalogue betrays itself: only what was seen in train can be drawn.
     assert auc["uniform"][1] < 0.4
+
+
+def test_one_user_with_many_events_and_many_users_with_one(tmp_path: Path) -> None:
+    many, each = 100_000, 100_000
+    with (tmp_path / "log.csv").open("w") as log:
+        for i in range(many):
+            log.write(f"7,{1 + i % 977},{1 + i % 13},pv,{START + 7 * i}\n")
+        for user in range(8, 8 + each):
+            log.write(f"{user},{1 + user % 5000},{1 + user % 13},buy,{START + 7 * user}\n")
+    ingest = SETTINGS.model_copy(update={"user_partitions": 8, "targets_per_user": 300})
+    done = ingest_files([tmp_path / "log.csv"], tmp_path / "out", ingest)
+    check_sums(done)
+    assert done.summary.users == 1 + each
+    assert sum(lost["short_history"] for lost in done.summary.dropped.values()) == 1 + each
+    for split in SPLITS:
+        impressions = done.impressions(split)
+        # The last ones of a split have no contemporaneous events after them.
+        assert 290 < len({i["timestamp"][0] for i in impressions}) <= 300
+        assert {(i["user_id"][0], len(i["history_item_id"])) for i in impressions} == {(7, ingest.history_length)}

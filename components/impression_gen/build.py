@@ -82,14 +82,14 @@ def run_ingest(
 ) -> None:
     """Adds the ingest to a pipeline.
 
-    The result does not depend on the runner, the number of workers or ``block_megabytes``; nor on how the log is
-    cut into files, but for events of one user in the same second, which keep the order of the files.
+    Examples and catalogue do not depend on the runner, the number of workers or ``block_megabytes``; nor on how the log
+    is cut into files, nor on the order of its rows. The quarantine names rows by file and line.
 
     Args:
       pipeline: to be run by the caller.
       files: paths of logs, see ``log_reader.find_files``; read in this order.
       ingest: the settings.
-      examples_uri: gets ``Split-train``, ``Split-validation``, ``Split-eval``.
+      examples_uri: gets ``Split-train``, ``Split-validation``, ``Split-eval``; while the pipeline runs, the spool.
       catalogue_uri: gets the catalogue and the summary of the ingest.
       quarantine_uri: gets the rows that could not be used.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -27,6 +28,23 @@ DUPLICATE_EVENT: Final = np.dtype([("place", PLACE), ("first", PLACE), ("event",
 _CHUNK_HEADER: Final = np.dtype([("source", "<u4"), ("block", "<u4")])
 
 Records = npt.NDArray[np.void]
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class EventColumns:
+    """The fields of some events, each [m] int64 on its own: values at random places are gathered faster from these."""
+
+    user: Int64Array
+    item: Int64Array
+    category: Int64Array
+    behavior: Int64Array
+    timestamp: Int64Array
+
+    @classmethod
+    def of(cls, events: Records) -> EventColumns:
+        """Copies [m] :data:`EVENT`."""
+        return cls(*(np.ascontiguousarray(events[name], np.int64) for name in EVENT.names or ()))
 
 
 def pack_chunk(source: int, block: int, rows: Records) -> bytes:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from components.config import IngestConfig
 from components.impression_gen import negatives
-from components.impression_gen.events import Records
+from components.impression_gen.events import EventColumns, Records
 from components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from components.impression_gen.summary import NO_NEGATIVE
 from components.impression_gen.targets import Targets, find_targets
@@ -57,8 +57,8 @@ class Impressions:
     Histories are ranges of the partition's events, so that they are in memory once.
     """
 
-    events: Records
-    """[m] EVENT of the partition."""
+    events: EventColumns
+    """[m] of the partition."""
     positive: Int64Array
     """[n] index into events, not falling."""
     history_start: Int64Array
@@ -114,18 +114,17 @@ class Impressions:
         )
 
     def _contexts(self, rows: Int64Array) -> pa.RecordBatch:
-        positive = self.events[self.positive[rows]]
+        positive = self.positive[rows]
+        timestamp = self.events.timestamp[positive]
         lengths = self.history_end[rows] - self.history_start[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         place = np.arange(offsets[-1]) + np.repeat(self.history_start[rows] - offsets[:-1], lengths)
-        history = self.events[place]
-        age = np.repeat(positive["timestamp"], lengths) - history["timestamp"]
         one_each = np.arange(len(rows) + 1)
         events = {
-            names.HISTORY_ITEM_ID: history["item"],
-            names.HISTORY_CATEGORY_ID: history["category"],
-            names.HISTORY_BEHAVIOR: history["behavior"].astype(np.int64),
-            names.HISTORY_AGE: age,
+            names.HISTORY_ITEM_ID: self.events.item[place],
+            names.HISTORY_CATEGORY_ID: self.events.category[place],
+            names.HISTORY_BEHAVIOR: self.events.behavior[place],
+            names.HISTORY_AGE: np.repeat(timestamp, lengths) - self.events.timestamp[place],
         }
         if self.candidate_in_history:
             alike = np.ones(len(rows), dtype=np.int64)
@@ -137,8 +136,8 @@ class Impressions:
             offsets = offsets + one_each
         return _record_batch(
             {
-                names.USER_ID: (one_each, positive["user"]),
-                names.TIMESTAMP: (one_each, positive["timestamp"]),
+                names.USER_ID: (one_each, self.events.user[positive]),
+                names.TIMESTAMP: (one_each, timestamp),
                 **{name: (offsets, values) for name, values in events.items()},
             }
         )
@@ -192,6 +191,7 @@ def build_impressions(
     draws = _Draws(events, ingest, index)
     impressions = {}
     dropped = dict(targets.dropped)
+    columns = EventColumns.of(events)
     for number, split in enumerate(SPLITS):
         rows = np.flatnonzero(targets.split == number)
         if split == EVAL_SPLIT:
@@ -199,7 +199,7 @@ def build_impressions(
         else:
             sets, lost = draws.mixed(targets.event[rows], answers[rows])
         dropped.update({(split, NO_NEGATIVE[kind]): count for kind, count in lost.items()})
-        impressions[split] = _assemble(events, targets, rows, sets, ingest)
+        impressions[split] = _assemble(events, columns, targets, rows, sets, ingest)
     return impressions, dropped
 
 
@@ -255,7 +255,9 @@ class _Draws:
         negatives.draw_from_catalogue(candidates, count, hashes, self._index.catalogue, pool, users, self._own_log)
 
 
-def _assemble(events: Records, targets: Targets, rows: Int64Array, sets: _Drawn, ingest: IngestConfig) -> Impressions:
+def _assemble(
+    events: Records, columns: EventColumns, targets: Targets, rows: Int64Array, sets: _Drawn, ingest: IngestConfig
+) -> Impressions:
     """Joins the sets, positive by positive, without the incomplete impressions."""
     complete = np.stack([done for _, done in sets.values()], axis=1).ravel()
     repeated = np.repeat(rows, len(sets))[complete]
@@ -274,7 +276,7 @@ def _assemble(events: Records, targets: Targets, rows: Int64Array, sets: _Drawn,
         place = np.arange(len(items)), flipped.astype(np.int64)
         items, categories, labels = (values[place][:, None] for values in (items, categories, labels))
     return Impressions(
-        events=events,
+        events=columns,
         positive=targets.event[repeated],
         history_start=targets.history_start[repeated],
         history_end=targets.history_end[repeated],

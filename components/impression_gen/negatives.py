@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from components.config import IngestConfig
 from components.impression_gen.catalogue import Catalogue
-from components.impression_gen.events import Records
+from components.impression_gen.events import EventColumns, Records
 from components.impression_gen.hashing import UInt64Array, hash_columns, splitmix64
 from components.impression_gen.timeline import Timeline
 from models.impression import NEGATIVE_SETS, PADDING_ID
@@ -202,10 +202,10 @@ def propose(events: Records, requests: Records, timeline: Timeline, ingest: Inge
     Returns:
       [n] :func:`proposal`, in the order of the requests.
     """
-    log = events[_by_time(events["timestamp"])]
+    log = EventColumns.of(events[_by_time(events["timestamp"])])
     times = requests["timestamp"]
-    first = np.searchsorted(log["timestamp"], times, side="right")
-    split_end = np.searchsorted(log["timestamp"], timeline.split_ends(times), side="left")
+    first = np.searchsorted(log.timestamp, times, side="right")
+    split_end = np.searchsorted(log.timestamp, timeline.split_ends(times), side="left")
     size = np.minimum(first + ingest.contemporaneous_events, split_end) - first
     walk = Walk(requests["hash"], size)
     nothing = np.full(len(requests), PADDING_ID)
@@ -214,8 +214,8 @@ def propose(events: Records, requests: Records, timeline: Timeline, ingest: Inge
     active = np.flatnonzero(size > 0)
     k = 0
     while len(active):
-        drawn = log[first[active] + walk.place(active, k)]
-        found.add(active, drawn["item"], drawn["category"], drawn["user"] != requests["user"][active])
+        drawn = first[active] + walk.place(active, k)
+        found.add(active, log.item[drawn], log.category[drawn], log.user[drawn] != requests["user"][active])
         k += 1
         active = active[(found.filled[active] < goal[active]) & (size[active] > k)]
     answer = np.empty(len(requests), proposal(width))

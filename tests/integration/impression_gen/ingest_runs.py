@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Ingested:
         for column in batch.columns:
             values = column.flatten().to_numpy(zero_copy_only=False).tolist()
             ends = column.offsets.to_numpy().tolist()
-            columns.append([values[start:end] for start, end in zip(ends, ends[1:], strict=False)])
+            columns.append([values[start:end] for start, end in itertools.pairwise(ends)])
         return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def serialized(self, split: str) -> list[bytes]:

@@ -7,22 +7,37 @@ neither TensorFlow nor TFX.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from components.config import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
 from models.config import ModelConfig, ModelName, Section
 from models.samplers.config import SamplerConfig, require_pair
+from pipeline.kubeflow.config import KubeflowConfig
 from pipeline.layout import absolute
+from pipeline.metadata import MetadataConfig
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names each field and what it must be."""
+
+
+def _span(value: Any) -> Any:
+    """Days count as TFX's driver counts them in a path with {YYYY}, {MM} and {DD}: from 1970."""
+    if value == "latest":
+        return None
+    if isinstance(value, str) and not value.isdecimal():
+        try:
+            value = dt.date.fromisoformat(value)
+        except ValueError:
+            raise ValueError("give a number, a day such as 2017-12-03, or latest") from None
+    return (value - dt.date(1970, 1, 1)).days if isinstance(value, dt.date) else value
 
 
 class PipelineConfig(Section):
@@ -33,6 +48,9 @@ class PipelineConfig(Section):
     served_model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")] = "ctr"
     data: str = ""
     """A UserBehavior CSV (.csv, .csv.gz, .csv.zip) or a folder of them."""
+    span: Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_span)] = None
+    """Of a ``data`` path with {SPAN}, or {YYYY}, {MM} and {DD}: the span or day to take; null, or ``latest``, takes the
+    latest."""
     output: str = "output"
     """Root of artifacts, metadata and pushed models."""
     runner: Literal["beam", "local"] = "beam"
@@ -49,6 +67,8 @@ class PipelineConfig(Section):
     sampler: SamplerConfig = SamplerConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig
+    metadata: MetadataConfig = MetadataConfig()
+    kubeflow: KubeflowConfig = KubeflowConfig()
 
     @model_validator(mode="after")
     def _negatives_fit(self) -> PipelineConfig:
@@ -68,6 +88,10 @@ class PipelineConfig(Section):
         """Canonical JSON: equal configurations give equal strings."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
 
+    def changes_json(self) -> str:
+        """Canonical JSON of what differs from the defaults; :meth:`from_json` gives the same configuration."""
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+
     def with_absolute_paths(self) -> PipelineConfig:
         """A copy whose ``data`` and ``output`` mean the same from any working directory."""
         return self.with_overrides({"data": absolute(self.data), "output": absolute(self.output)})
@@ -79,7 +103,13 @@ class PipelineConfig(Section):
         Raises:
           ConfigError: if the JSON is not a valid configuration.
         """
-        return _validated(json.loads(text))
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"the configuration is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError("the configuration is not a JSON object")
+        return _validated(values)
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> PipelineConfig:
         """A copy with dotted names set, e.g. ``{"training.epochs": 2}``.

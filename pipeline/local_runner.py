@@ -20,13 +20,13 @@ from pipeline.progress import ComponentProgress
 from pipeline.terminal import output_to_log
 
 if TYPE_CHECKING:
-    from tfx import v1 as tfx
+    from tfx.orchestration.pipeline import Pipeline
 
     from components.run_report.report import Report
     from pipeline.runs import NodeRun
 
 
-Factory: TypeAlias = "Callable[[PipelineConfig], tfx.dsl.Pipeline]"
+Factory: TypeAlias = "Callable[[PipelineConfig], Pipeline]"
 
 
 class RunFailed(RuntimeError):
@@ -76,7 +76,8 @@ def run(config: PipelineConfig) -> RunResult:
       config: the run; relative paths are read from the working directory.
 
     Raises:
-      ConfigError: if there is no pipeline for the configuration, e.g. because the data is missing.
+      ConfigError: if there is no pipeline for the configuration, e.g. because the data is missing, or if its
+        metadata is not SQLite.
       RunFailed: if a component fails, or cannot run because an input is missing.
     """
     config = config.with_absolute_paths()
@@ -113,19 +114,23 @@ def prepare_data(config: PipelineConfig) -> dict[str, dict[str, str]]:
     return {name: node.outputs for name, node in nodes.items()}
 
 
-def _whole_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
+def _whole_pipeline(config: PipelineConfig) -> Pipeline:
     from pipeline.pipeline import create_pipeline
 
     return create_pipeline(config)
 
 
-def _data_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
+def _data_pipeline(config: PipelineConfig) -> Pipeline:
     from pipeline.pipeline import create_data_pipeline
 
     return create_data_pipeline(config)
 
 
 def _run_nodes(config: PipelineConfig, label: str, factory: Factory) -> tuple[str, str, dict[str, NodeRun]]:
+    if config.metadata.kind != "sqlite":
+        raise ConfigError(
+            f"metadata.kind: runs on one machine keep it in SQLite under their output, not in {config.metadata}"
+        )
     run_id = f"{dt.datetime.now():%Y%m%d-%H%M%S-%f}-{label}"
     log = os.path.join(Layout(config.output).logs, f"{run_id}.log")
     with output_to_log(log) as terminal:
@@ -134,10 +139,10 @@ def _run_nodes(config: PipelineConfig, label: str, factory: Factory) -> tuple[st
 
 def _run_dag(config: PipelineConfig, factory: Factory, run_id: str, log: str, terminal: TextIO) -> dict[str, NodeRun]:
     import absl.logging
-    from tfx import v1 as tfx
     from tfx.dsl.compiler.compiler import Compiler
     from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
     from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.portable.runtime_parameter_utils import substitute_runtime_parameter
 
     from components.trainer.strategy import training_strategy
@@ -149,7 +154,7 @@ def _run_dag(config: PipelineConfig, factory: Factory, run_id: str, log: str, te
         raise ConfigError(str(error)) from error
     # The runners would name the run themselves and tell nobody.
     substitute_runtime_parameter(dag, {PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
-    runner = BeamDagRunner() if config.runner == "beam" else tfx.orchestration.LocalDagRunner()
+    runner = BeamDagRunner() if config.runner == "beam" else LocalDagRunner()
 
     # Other components start TensorFlow in this process before the trainer can ask for logical devices.
     training_strategy(config.training.cpu_replicas)

@@ -13,9 +13,15 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from tfx import v1 as tfx
+# Not by way of tfx.v1: that imports Google's whole Vertex AI client, a third of the time that it takes.
+from tfx.components import Evaluator, ExampleValidator
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.types import BaseChannel
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
+from tfx.types import BaseChannel, Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from components.anomaly_gate.component import AnomalyGate
@@ -32,21 +38,24 @@ from pipeline.config import PipelineConfig
 from pipeline.layout import Layout
 
 
-def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
+def create_pipeline(config: PipelineConfig, data_must_exist: bool = True) -> Pipeline:
     """Builds the DAG of one training run.
 
     Args:
       config: the run; ``data`` and ``output`` must mean the same in every process that runs a node, so
         they are absolute paths or addresses of a file system that Beam knows.
+      data_must_exist: whether to look for ``data`` now. False where the pipeline is only described, or another of
+        its nodes is run: the DAG does not depend on it.
 
     Returns:
-      A pipeline whose artifacts lie under ``<output>/artifacts``, whose metadata is SQLite under
-      ``<output>/metadata`` and which pushes to ``<output>/serving/<served_model_name>/<version>``.
+      A pipeline whose artifacts lie under ``<output>/artifacts`` and which pushes to
+      ``<output>/serving/<served_model_name>/<version>``. It says where its metadata is if that is SQLite, under
+      ``<output>/metadata``; to a server its runner connects by itself.
 
     Raises:
       ValueError: if ``config.data`` names nothing that can be ingested.
     """
-    data = _data_part(config)
+    data = _data_part(config, data_must_exist)
     training = Trainer(
         examples=data.transformed,
         transform_graph=data.transform_graph,
@@ -61,14 +70,14 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
 
     blessed = None
     if config.evaluation.compare_with_blessed:
-        resolver = tfx.dsl.Resolver(
-            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
-            model=tfx.dsl.Channel(type=Model),
-            model_blessing=tfx.dsl.Channel(type=ModelBlessing),
+        resolver = Resolver(
+            strategy_class=LatestBlessedModelStrategy,
+            model=Channel(type=Model),
+            model_blessing=Channel(type=ModelBlessing),
         ).with_id("LatestBlessedModel")
         nodes.append(resolver)
         blessed = resolver.outputs["model"]
-    evaluator = tfx.components.Evaluator(
+    evaluator = Evaluator(
         examples=data.examples,
         model=model,
         baseline_model=blessed,
@@ -92,7 +101,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     return _pipeline(config, [*nodes, evaluator, pusher, report])
 
 
-def create_data_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
+def create_data_pipeline(config: PipelineConfig) -> Pipeline:
     """The DAG of :func:`create_pipeline` up to where training begins, baselines included.
 
     Its nodes are those of the whole DAG, so what one has done the other takes from the cache.
@@ -103,7 +112,7 @@ def create_data_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     Raises:
       ValueError: if ``config.data`` names nothing that can be ingested.
     """
-    return _pipeline(config, list(_data_part(config).nodes))
+    return _pipeline(config, list(_data_part(config, data_must_exist=True).nodes))
 
 
 class _Data(NamedTuple):
@@ -115,15 +124,15 @@ class _Data(NamedTuple):
     baselines: BaseChannel
 
 
-def _data_part(config: PipelineConfig) -> _Data:
-    impressions = ImpressionGen(data=config.data, ingest=config.ingest)
+def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
+    impressions = ImpressionGen(data=config.data, ingest=config.ingest, span=config.span, must_exist=data_must_exist)
     examples = impressions.outputs["examples"]
     catalogue = impressions.outputs["catalogue"]
 
     statistics = StatisticsGen(examples=examples, statistics=config.statistics)
     schema_gen = _committed_schema()
     schema = schema_gen.outputs["schema"]
-    validator = tfx.components.ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema)
+    validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema)
     gate = AnomalyGate(anomalies=validator.outputs["anomalies"], statistics=statistics.outputs["statistics"])
 
     transform = ImpressionTransform(examples=examples, schema=schema, catalogue=catalogue, transform=config.transform)
@@ -146,14 +155,16 @@ def _data_part(config: PipelineConfig) -> _Data:
     )
 
 
-def _pipeline(config: PipelineConfig, nodes: list[BaseNode]) -> tfx.dsl.Pipeline:
+def _pipeline(config: PipelineConfig, nodes: list[BaseNode]) -> Pipeline:
     layout = Layout(config.output)
-    return tfx.dsl.Pipeline(
+    # What connects to a server may hold a password, and runners log what the pipeline holds: they connect themselves.
+    in_file = config.metadata.kind == "sqlite"
+    return Pipeline(
         pipeline_name=config.pipeline_name,
         pipeline_root=layout.artifacts,
         components=nodes,
         enable_cache=config.enable_cache,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(layout.metadata_db),
+        metadata_connection_config=sqlite_metadata_connection_config(layout.metadata_db) if in_file else None,
         beam_pipeline_args=list(config.beam_pipeline_args),
     )
 
@@ -165,7 +176,7 @@ def committed_schema_file() -> Path:
 
 def _committed_schema() -> BaseNode:
     file = committed_schema_file()
-    node = tfx.components.ImportSchemaGen(schema_file=str(file))
+    node = ImportSchemaGen(schema_file=str(file))
     # ImportSchemaGen's only parameter is the path, so an edited schema would be taken from the cache. The
     # executor's flags are part of the cache key, and this executor reads none.
     node.executor_spec.add_extra_flags([f"schema_sha256={hashlib.sha256(file.read_bytes()).hexdigest()}"])

@@ -52,11 +52,23 @@ def node_runs(metadata_db: str, pipeline_name: str, run_id: str) -> list[NodeRun
       NoSuchRun: if there is no such run.
     """
     with _store(metadata_db) as store:
-        context = store.get_context_by_type_and_name(_RUN_CONTEXT, run_id)
-        if context is None:
-            raise NoSuchRun(f"{metadata_db}: no run {run_id!r}")
-        executions = sorted(store.get_executions_by_context(context.id), key=lambda e: e.id)
-        return [_node_run(store, pipeline_name, execution) for execution in executions]
+        try:
+            return node_runs_in(store, pipeline_name, run_id)
+        except NoSuchRun as error:
+            raise NoSuchRun(f"{metadata_db}: {error}") from error
+
+
+def node_runs_in(store: MetadataStore, pipeline_name: str, run_id: str) -> list[NodeRun]:
+    """As :func:`node_runs`, of a store that is open.
+
+    Raises:
+      NoSuchRun: if there is no such run.
+    """
+    context = store.get_context_by_type_and_name(_RUN_CONTEXT, run_id)
+    if context is None:
+        raise NoSuchRun(f"no run {run_id!r}")
+    executions = sorted(store.get_executions_by_context(context.id), key=lambda e: e.id)
+    return [_node_run(store, pipeline_name, execution) for execution in executions]
 
 
 def latest_output(metadata_db: str, pipeline_name: str, node: str, key: str) -> str:

@@ -7,7 +7,7 @@ import os
 from tfx import types
 from tfx.components.example_gen import driver
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.proto import example_gen_pb2
+from tfx.proto import example_gen_pb2, range_config_pb2
 from tfx.types import artifact, standard_artifacts
 from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter
@@ -23,13 +23,13 @@ _ANY_LOG = "*.csv*"
 class Catalogue(artifact.Artifact):
     """Items and categories of the train split, and the summary of the ingest; see ``catalogue.py``, ``summary.py``."""
 
-    TYPE_NAME = "ImpressionCatalogue"
+    TYPE_NAME = "components.ImpressionCatalogue"
 
 
 class Quarantine(artifact.Artifact):
     """Rows of the log that could not be used; see ``quarantine.py``."""
 
-    TYPE_NAME = "ImpressionQuarantine"
+    TYPE_NAME = "components.ImpressionQuarantine"
 
 
 class ImpressionGenSpec(types.ComponentSpec):
@@ -49,22 +49,28 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
 
     Args:
       data: a log (.csv, .csv.gz, .csv.zip) or a folder of them. A path may hold ``{SPAN}`` and ``{VERSION}``, or
-        ``{YYYY}``, ``{MM}``, ``{DD}``, from which TFX's driver takes the latest.
+        ``{YYYY}``, ``{MM}``, ``{DD}``, from which TFX's driver takes ``span``.
+      span: number of a span, or days since 1970 where the path has a date; None takes the latest.
+      must_exist: look for the log now. Where a pipeline is only described (compiled, or run by another node), the
+        log may be out of reach.
       ingest: how; it is part of what the cache compares, as are the names, sizes and times of the files.
 
     Outputs: ``examples`` (splits train, validation, eval), ``catalogue``, ``quarantine``.
 
     Raises:
-      ValueError: if ``data`` names no log. With a span this shows only when the component runs.
+      ValueError: if ``data`` names no log, or ``span`` is given and ``data`` has no place for one. That a span has no
+        log shows only when the component runs.
     """
 
     SPEC_CLASS = ImpressionGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
     DRIVER_CLASS = driver.FileBasedDriver
 
-    def __init__(self, data: str, ingest: IngestConfig) -> None:
+    def __init__(self, data: str, ingest: IngestConfig, span: int | None = None, must_exist: bool = True) -> None:
         base, pattern = input_of(data)
-        if "{" not in pattern:
+        if span is not None and "{" not in pattern:
+            raise ValueError(f"span: {data} has no {{SPAN}} and no {{YYYY}}, {{MM}} and {{DD}} to choose by")
+        if must_exist and "{" not in pattern:
             find_files(os.path.join(base, pattern))
         super().__init__(
             spec=ImpressionGenSpec(
@@ -80,12 +86,19 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
                 ),
                 output_data_format=example_gen_pb2.FORMAT_TF_EXAMPLE,
                 output_file_format=example_gen_pb2.FORMAT_TFRECORDS_GZIP,
+                range_config=None if span is None else _one_span(span),
                 custom_config=executor.pack_config(ingest),
                 examples=types.Channel(type=standard_artifacts.Examples),
                 catalogue=types.Channel(type=Catalogue),
                 quarantine=types.Channel(type=Quarantine),
             )
         )
+
+
+def _one_span(span: int) -> range_config_pb2.RangeConfig:
+    return range_config_pb2.RangeConfig(
+        static_range=range_config_pb2.StaticRange(start_span_number=span, end_span_number=span)
+    )
 
 
 def input_of(data: str) -> tuple[str, str]:

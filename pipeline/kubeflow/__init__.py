@@ -1,0 +1,1 @@
+"""The pipeline on Kubeflow Pipelines: what is compiled, what its steps run, and the client that submits it."""

@@ -14,7 +14,7 @@ from components.anomaly_gate import executor
 class DataApproval(Artifact):
     """Says that no split was empty or had an anomaly."""
 
-    TYPE_NAME = "DataApproval"
+    TYPE_NAME = "components.DataApproval"
 
 
 class AnomalyGateSpec(types.ComponentSpec):

@@ -15,7 +15,7 @@ from components.impression_gen.component import Catalogue
 class BaselineReport(Artifact):
     """``baselines.json``: :class:`components.baselines.results.BaselineResults`."""
 
-    TYPE_NAME = "BaselineReport"
+    TYPE_NAME = "components.BaselineReport"
 
 
 class BaselinesSpec(types.ComponentSpec):

@@ -12,13 +12,13 @@ from components.baselines.component import BaselineReport
 from components.impression_gen.component import Catalogue
 from components.run_report import executor
 
-# An artifact class and a component cannot share a name in one module; in ML Metadata the type is ``RunReport``.
+# An artifact class and a component cannot share a name in one module; ML Metadata has ``components.RunReport``.
 
 
 class RunReportArtifact(Artifact):
     """``report.json`` (:class:`components.run_report.report.Report`) and ``report.md``."""
 
-    TYPE_NAME = "RunReport"
+    TYPE_NAME = "components.RunReport"
 
 
 class RunReportSpec(types.ComponentSpec):

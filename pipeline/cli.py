@@ -1,4 +1,4 @@
-"""The command line: ``python -m pipeline run|sweep|serve|predict|generate|show-config|demo``.
+"""The command line: ``python -m pipeline run|sweep|serve|predict|generate|show-config|demo``, and Kubeflow's commands.
 
 Only what argument parsing and configuration need is imported here; TensorFlow and TFX come with the command
 that uses them.
@@ -12,36 +12,33 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import absl.logging
 import yaml
 
 from generator.config import DIRT_KINDS
-from pipeline.config import ConfigError, PipelineConfig, load_preset, preset_names
+from pipeline.command_line import (
+    EXIT_CODES,
+    FAILED,
+    INTERRUPTED,
+    NOT_BLESSED,
+    OK,
+    USAGE,
+    CommandError,
+    add_command,
+    add_config_options,
+    configuration,
+)
+from pipeline.config import ConfigError, PipelineConfig, load_preset
+from pipeline.kubeflow import commands as kubeflow
 from pipeline.layout import Layout, absolute
 
 if TYPE_CHECKING:
     from pipeline.local_runner import RunResult
     from serving.impressions import Ranking
-
-OK: Final = 0
-FAILED: Final = 1
-USAGE: Final = 2
-NOT_BLESSED: Final = 3
-INTERRUPTED: Final = 130
-
-_EXIT_CODES: Final = """\
-exit codes:
-  0  done            2  wrong usage or configuration
-  1  a step failed   3  trained, but not blessed: nothing was pushed, the old version stays
-"""
-
-
-class CommandError(Exception):
-    """What a person asked for cannot be done; the message says why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +81,7 @@ def _complain(kind: str, error: object, code: int) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = _with_paths(load_preset(options.preset, options.set), options)
+    config = configuration(options)
     return _train(config)
 
 
@@ -130,7 +127,7 @@ def _sweep(options: argparse.Namespace) -> int:
     from pipeline.sweep.run import sweep
     from pipeline.sweep.trials import grid
 
-    config = _with_paths(load_preset(options.preset, options.set), options)
+    config = configuration(options)
     _check_data(config.data)
     trials = grid(
         config,
@@ -257,14 +254,9 @@ def _generate_log(path: str, **settings: Any) -> None:
 
 
 def _show_config(options: argparse.Namespace) -> int:
-    config = _with_paths(load_preset(options.preset, options.set), options)
+    config = configuration(options)
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
     return OK
-
-
-def _with_paths(config: PipelineConfig, options: argparse.Namespace) -> PipelineConfig:
-    given = {name: getattr(options, name) for name in ("data", "output") if getattr(options, name) is not None}
-    return config.with_overrides(given)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -306,8 +298,9 @@ examples:
   python -m pipeline sweep --data log.csv --preset demo --output output/mine --models dnn,din --seeds 3
   python -m pipeline serve --output output/mine
   python -m pipeline predict --output output/mine
+  python -m pipeline submit --host http://localhost:8080 --data /mnt/ctr/log --wait
 
-{_EXIT_CODES}""",
+{EXIT_CODES}""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -319,43 +312,12 @@ examples:
     _add_generate(commands)
     _add_show_config(commands)
     _add_demo(commands)
+    kubeflow.add_commands(commands)
     return parser
-
-
-def _command(
-    commands: Any, name: str, function: Callable[..., int], short: str, epilog: str
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=short,
-        description=f"{short[0].upper()}{short[1:]}.",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(command=function)
-    return parser
-
-
-def _add_config_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="PATH", help="a UserBehavior.csv, .csv.gz or .csv.zip, or a folder of them")
-    parser.add_argument(
-        "--preset", metavar="NAME", default="full", help=f"{', '.join(preset_names())}; default: %(default)s"
-    )
-    parser.add_argument(
-        "--set",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help="change one setting, e.g. training.epochs=2; may be repeated; 'show-config' lists the names",
-    )
-    parser.add_argument(
-        "--output", metavar="DIR", help="folder for artifacts, metadata, logs and pushed models; default: output"
-    )
 
 
 def _add_run(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "run",
         _run,
@@ -370,14 +332,14 @@ examples:
   python -m pipeline run --data logs/ --preset sample --set training.epochs=2 --set model.name=dnn
   python -m pipeline run --data log.csv --preset demo --set evaluation.min_auc=0.7 --output output/strict
 
-{_EXIT_CODES}  With 'also_train' the exit code is that of the first model.
+{EXIT_CODES}  With 'also_train' the exit code is that of the first model.
 """,
     )
-    _add_config_options(parser)
+    add_config_options(parser)
 
 
 def _add_sweep(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "sweep",
         _sweep,
@@ -392,7 +354,7 @@ examples:
   python -m pipeline sweep --data log.csv --preset samplers --models din --samplers all --alphas 0,0.5,1 --losses all
 """,
     )
-    _add_config_options(parser)
+    add_config_options(parser)
     parser.add_argument("--models", metavar="NAMES", default="all", help="comma-separated, or all; default: all")
     parser.add_argument(
         "--activations", metavar="NAMES", help="comma-separated, or all; default: the configured one alone"
@@ -421,7 +383,7 @@ examples:
 
 
 def _add_serve(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "serve",
         _serve,
@@ -440,7 +402,7 @@ example:
 
 
 def _add_predict(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "predict",
         _predict,
@@ -467,7 +429,7 @@ examples:
 
 
 def _add_generate(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "generate",
         _generate,
@@ -497,7 +459,7 @@ example:
 
 
 def _add_show_config(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "show-config",
         _show_config,
@@ -507,11 +469,11 @@ example:
   python -m pipeline show-config --preset sample --set training.epochs=2
 """,
     )
-    _add_config_options(parser)
+    add_config_options(parser)
 
 
 def _add_demo(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "demo",
         _demo,

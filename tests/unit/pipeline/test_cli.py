@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -13,7 +14,10 @@ from pipeline import cli
 from pipeline.config import PipelineConfig, load_preset
 from serving.impressions import RankedCandidate, Ranking
 
-COMMANDS = ("run", "sweep", "serve", "predict", "generate", "show-config", "demo")
+COMMANDS = (
+    *("run", "sweep", "serve", "predict", "generate", "show-config", "demo"),
+    *("compile", "submit", "schedule", "step", "verdict"),
+)
 _HEAVY = ("tensorflow", "tfx", "apache_beam", "ml_metadata", "grpc", "numpy")
 
 
@@ -49,7 +53,7 @@ def test_examples_in_the_help_parse() -> None:
         examples += [line.strip() for line in text.splitlines() if line.startswith("  python -m pipeline ")]
     assert len(examples) >= 12
     for example in examples:
-        arguments = example.removeprefix("python -m pipeline ").split("#")[0].split()
+        arguments = shlex.split(example.removeprefix("python -m pipeline "), comments=True)
         cli._parser().parse_args(arguments)
 
 

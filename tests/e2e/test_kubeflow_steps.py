@@ -1,0 +1,151 @@
+"""The compiled package, run step by step with the command lines that a cluster would run."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from compiled_run import ForkingRunner, RunOutcome, run_package, subprocess_runner
+from metadata_service import metadata_service
+
+from components.run_report.report import read_report
+from pipeline.config import PipelineConfig, load_preset
+from pipeline.layout import Layout
+from pipeline.runs import node_runs
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = (
+    "kubeflow.image=ctr-pipeline:test",
+    "ingest.history_length=10",
+    "ingest.targets_per_user=4",
+    "ingest.user_partitions=2",
+    "training.batch_size=64",
+    "transform.min_item_count=2",
+    "evaluation.baseline_training_impressions=1000",
+    "metadata.kind=grpc",
+    "metadata.grpc.host=127.0.0.1",
+)
+PARAMETERS = {"model": "dnn", "epochs": 1, "min_auc": 0.2}
+BEFORE_THE_GATE = (
+    *("ImpressionGen", "StatisticsGen", "ImportSchemaGen", "ExampleValidator", "AnomalyGate"),
+    *("ImpressionTransform", "Trainer", "Baselines"),
+)
+NODES = {*BEFORE_THE_GATE, "LatestBlessedModel", "Evaluator", "Pusher", "RunReport"}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Three runs of one package.
+
+    Attributes:
+      config: what it was compiled from.
+      first: in fresh processes; there is no blessed model yet.
+      second: with a bound that cannot be reached, and the first one's model to compare with.
+      third: as the second one.
+      pushed: names in the served folder after each of them.
+    """
+
+    config: PipelineConfig
+    first: RunOutcome
+    second: RunOutcome
+    third: RunOutcome
+    pushed: tuple[list[str], ...]
+
+    def states(self, run_id: str) -> dict[str, str]:
+        nodes = node_runs(Layout(self.config.output).metadata_db, self.config.pipeline_name, run_id)
+        return {node.node: node.state for node in nodes}
+
+
+@pytest.fixture(scope="module")
+def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from generator.behavior_log import generate
+    from generator.config import GeneratorConfig
+
+    file = tmp_path_factory.mktemp("kubeflow-log") / "log.csv"
+    generate(GeneratorConfig(users=150, seed=11), file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def runs(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    from pipeline.kubeflow_runner import compile_kfp
+
+    folder = tmp_path_factory.mktemp("kubeflow")
+    layout = Layout(str(folder / "output"))
+    Path(layout.metadata_db).parent.mkdir(parents=True)
+    outcomes, pushed = [], []
+    with metadata_service(Path(layout.metadata_db)) as port, contextlib.closing(ForkingRunner()) as forking:
+        config = load_preset("kubeflow", [*SETTINGS, f"metadata.grpc.port={port}", f"output={layout.output}"])
+        package = compile_kfp(config)
+        # The log is no part of the package: a person names it when starting a run.
+        parameters = {**PARAMETERS, "data": str(small_log)}
+        for run_id, runner, parallel, changed in (
+            ("first", subprocess_runner, 2, {}),
+            ("second", forking, 1, {"min_auc": 0.999}),
+            ("third", forking, 1, {"min_auc": 0.999}),
+        ):
+            outcome = run_package(package, run_id, parameters | changed, folder, runner, parallel)
+            print(f"{run_id} run: {outcome.seconds:.0f} s, exit codes {outcome.codes}")
+            outcomes.append(outcome)
+            served = Path(layout.model_base(config.served_model_name))
+            pushed.append(sorted(path.name for path in served.iterdir()) if served.exists() else [])
+    return Runs(config, *outcomes, tuple(pushed))
+
+
+def _said(outcome: RunOutcome) -> str:
+    return "\n".join(f"{task}: {log[-2000:]}" for task, log in outcome.logs.items() if outcome.codes[task])
+
+
+def test_every_step_of_a_first_run_ends_well(runs: Runs) -> None:
+    assert set(runs.first.codes.values()) == {0}, _said(runs.first)
+    assert runs.states("first") == dict.fromkeys(NODES, "COMPLETE")
+    assert runs.first.logs["verdict"].startswith("BLESSED: version ")
+
+
+def test_parameters_reach_the_steps(runs: Runs) -> None:
+    [report] = [r for r in node_runs(Layout(runs.config.output).metadata_db, "ctr", "first") if r.node == "RunReport"]
+    config = read_report(report.outputs["report"]).config
+    assert config["model"]["name"] == "dnn"
+    assert config["training"]["epochs"] == 1
+    assert config["evaluation"]["min_auc"] == 0.2
+    assert config["data"].endswith("log.csv")
+
+
+def test_the_last_step_gets_the_report(runs: Runs) -> None:
+    outputs = runs.first.outputs["run-report"]
+    assert outputs["report"].startswith("# dnn, preset kubeflow: BLESSED, version")
+    assert outputs["blessed"] == "true"
+    assert outputs["reason"] == f"version {runs.pushed[0][0]} pushed"
+
+
+def test_a_second_run_compares_with_the_blessed_model_and_is_not_blessed(runs: Runs) -> None:
+    assert {task for task, code in runs.second.codes.items() if code} == {"verdict"}, _said(runs.second)
+    assert runs.second.codes["verdict"] == 3
+    states = runs.states("second")
+    assert {node for node, state in states.items() if state == "CACHED"} == set(BEFORE_THE_GATE)
+    assert states.keys() == NODES
+    assert runs.second.outputs["run-report"]["blessed"] == "false"
+    assert "NOT BLESSED: nothing pushed: " in runs.second.logs["verdict"]
+    assert "0.9990" in runs.second.logs["verdict"]
+    assert "latest blessed model: AUC" in runs.second.outputs["run-report"]["report"]
+
+
+def test_a_third_run_takes_all_from_the_cache(runs: Runs) -> None:
+    states = runs.states("third")
+    # A resolver always looks again.
+    assert {node for node, state in states.items() if state != "CACHED"} == {"LatestBlessedModel"}
+    assert states.keys() == NODES
+    assert runs.third.codes == {**dict.fromkeys(runs.third.codes, 0), "verdict": 3}
+    # What Kubeflow shows of a cached step is there all the same.
+    assert runs.third.outputs["run-report"] == runs.second.outputs["run-report"]
+
+
+def test_only_the_blessed_model_was_pushed(runs: Runs) -> None:
+    first, second, third = runs.pushed
+    assert len(first) == 1
+    assert first == second == third
+    version = Path(Layout(runs.config.output).model_base("ctr")) / first[0]
+    assert (version / "saved_model.pb").exists()

@@ -40,8 +40,8 @@ class StepResult:
 def run_step(config: PipelineConfig, node: str, run_id: str) -> StepResult:
     """Runs one node; the nodes above it must have run under the same ``run_id``.
 
-    A step that is run once more under the same id takes up its own execution: it is not repeated where it had
-    succeeded, and else goes on with the state that its executor keeps, as the Trainer's checkpoints.
+    A step that is run once more under the same id takes up its own execution, and is not repeated where it had
+    succeeded.
 
     Args:
       config: the run.

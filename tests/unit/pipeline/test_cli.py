@@ -95,7 +95,10 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
     ("arguments", "says"),
     [
         (["run", "--data", "x.csv", "--set", "training.epochz=2"], "training.epochz: unknown key"),
-        (["run", "--data", "x.csv", "--preset", "nope"], "choose one of demo, full, mimn, mimn-corrected, sample"),
+        (
+            ["run", "--data", "x.csv", "--preset", "nope"],
+            "choose one of demo, full, kubeflow, mimn, mimn-corrected, sample",
+        ),
         (["run"], "--data"),
         (["run", "--data", "does-not-exist.csv"], "does-not-exist.csv does not exist"),
         (["show-config", "--set", "evaluation.min_auc=2"], "evaluation.min_auc"),

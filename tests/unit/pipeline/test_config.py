@@ -20,7 +20,7 @@ def test_presets_are_valid_and_carry_their_name(name: str) -> None:
 
 
 def test_the_presets_ship_with_the_package() -> None:
-    assert preset_names() == ("demo", "full", "mimn", "mimn-corrected", "sample", "samplers")
+    assert preset_names() == ("demo", "full", "kubeflow", "mimn", "mimn-corrected", "sample", "samplers")
 
 
 def test_assignments_are_read_as_yaml() -> None:
@@ -81,7 +81,7 @@ def test_a_malformed_assignment_is_refused(assignment: str) -> None:
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="demo, full, mimn, mimn-corrected, sample"):
+    with pytest.raises(ConfigError, match="demo, full, kubeflow, mimn, mimn-corrected, sample"):
         load_preset("nope")
 
 

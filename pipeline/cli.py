@@ -298,7 +298,7 @@ examples:
   python -m pipeline sweep --data log.csv --preset demo --output output/mine --models dnn,din --seeds 3
   python -m pipeline serve --output output/mine
   python -m pipeline predict --output output/mine
-  python -m pipeline submit --host http://localhost:8080 --data /mnt/ctr/log --wait
+  python -m pipeline submit --host http://localhost:8080 --data /data --wait
 
 {EXIT_CODES}""",
         formatter_class=argparse.RawDescriptionHelpFormatter,

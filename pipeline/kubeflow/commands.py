@@ -353,7 +353,7 @@ def _add_compile(commands: Any) -> None:
 The package for Kubeflow Pipelines (2.5.0 and newer) has one step for each node of the DAG.
 
 examples:
-  python -m pipeline compile --data /mnt/ctr/log --set kubeflow.image=registry.example/ctr-pipeline:0.1.0
+  python -m pipeline compile --data /data --set kubeflow.image=registry.example/ctr-pipeline:0.1.0
   python -m pipeline compile --target vertex --data gs://bucket/log.csv --output gs://bucket/ctr --file ctr.yaml
 """,
     )
@@ -370,9 +370,9 @@ def _add_submit(commands: Any) -> None:
         "upload the pipeline to Kubeflow Pipelines, as a new version of it, and start a run",
         f"""\
 examples:
-  python -m pipeline submit --host http://localhost:8080 --data /mnt/ctr/log --wait
-  python -m pipeline submit --package ctr-kfp.yaml --param data=/mnt/ctr/log --param epochs=3 --param model=dien
-  python -m pipeline submit --package ctr-kfp.yaml --param data=/mnt/ctr/log --dry-run
+  python -m pipeline submit --host http://localhost:8080 --data /data --wait
+  python -m pipeline submit --package ctr-kfp.yaml --param data=/data --param epochs=3 --param model=dien
+  python -m pipeline submit --package ctr-kfp.yaml --param data=/data --dry-run
 
 {EXIT_CODES}  1, 2 and 3 are those of the run only with --wait.
 """,
@@ -396,8 +396,8 @@ def _add_schedule(commands: Any) -> None:
 One run at a time; runs that were missed are not made up for.
 
 examples:
-  python -m pipeline schedule --cron "0 30 3 * * *" --data "/mnt/ctr/log/{YYYY}-{MM}-{DD}.csv"
-  python -m pipeline schedule --cron "0 0 4 * * 1" --package ctr-kfp.yaml --param data=/mnt/ctr/log --replace
+  python -m pipeline schedule --cron "0 30 3 * * *" --data "/data/{YYYY}-{MM}-{DD}.csv"
+  python -m pipeline schedule --cron "0 0 4 * * 1" --package ctr-kfp.yaml --param data=/data --replace
 """,
     )
     _add_run_options(parser)

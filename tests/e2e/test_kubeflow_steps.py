@@ -19,6 +19,9 @@ pytestmark = pytest.mark.slow
 
 SETTINGS = (
     "kubeflow.image=ctr-pipeline:test",
+    "data=''",
+    "beam_pipeline_args=[]",
+    "statistics.sample_rate=1",
     "ingest.history_length=10",
     "ingest.targets_per_user=4",
     "ingest.user_partitions=2",

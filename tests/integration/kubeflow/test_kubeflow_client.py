@@ -19,7 +19,7 @@ from pipeline.kubeflow.api import CA_FILE_ENV, HOST_ENV, NAMESPACE_ENV, TOKEN_EN
 from pipeline.kubeflow.commands import Package
 
 PACKAGE = Path(__file__).parents[2] / "unit" / "pipeline" / "golden" / "kubeflow.yaml"
-DATA = "/mnt/ctr/log/{YYYY}-{MM}-{DD}.csv"
+DATA = "/data/{YYYY}-{MM}-{DD}.csv"
 TASKS = list(Package.read(str(PACKAGE)).tasks)
 PARAMETERS = {
     "data": DATA,

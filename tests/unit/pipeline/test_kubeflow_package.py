@@ -55,7 +55,7 @@ def dag() -> Any:
 
     from pipeline.pipeline import create_pipeline
 
-    config = load_preset("kubeflow", [*SETTINGS, "data=/data"])
+    config = load_preset("kubeflow", SETTINGS).with_overrides({"data": "/data"})
     return Compiler().compile(create_pipeline(config, data_must_exist=False))
 
 
@@ -126,7 +126,7 @@ def test_parameters_have_the_configurations_values(spec: pipeline_spec_pb2.Pipel
         for name, parameter in parameters.items()
     }
     assert values == defaults(load_preset("kubeflow", SETTINGS))
-    # The preset names no data: whoever starts a run is asked for it.
+    # Without data in the configuration, whoever starts a run is asked for it.
     assert not parameters["data"].is_optional
 
 
@@ -168,7 +168,10 @@ def test_pods(pods: dict) -> None:
     shared = {
         "imagePullPolicy": "IfNotPresent",
         "imagePullSecret": [{"secretName": "registry"}],
-        "pvcMount": [{"constant": "ctr", "mountPath": "/mnt/ctr"}],
+        "pvcMount": [
+            {"constant": "ctr-data", "mountPath": "/data"},
+            {"constant": "ctr-output", "mountPath": "/output"},
+        ],
         "secretAsEnv": [
             {
                 "secretName": "mysql-secret",

@@ -10,6 +10,7 @@ GOLDEN = Path(__file__).with_name("kubeflow.yaml")
 ROOT = Path(__file__).parents[4]
 
 SETTINGS = (
+    "data=''",
     "kubeflow.image=registry.example/ctr-pipeline:0.1.0",
     "kubeflow.image_pull_secrets=[registry]",
     "kubeflow.service_account=ctr-pipeline",

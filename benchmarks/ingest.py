@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import shutil
 import statistics
@@ -194,7 +195,10 @@ def measured_here(options: argparse.Namespace) -> None:
 
 
 def measure(command: list[str], out: Path, cwd: Path | None = None) -> dict[str, float]:
-    """Runs a command: the seconds that its last line names, or else all, and the memory of it and its children."""
+    """Runs a command: the seconds that its last line names, or else all, and the memory of it and its children.
+
+    The seconds of one that fails are not a number.
+    """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
@@ -209,7 +213,8 @@ def measure(command: list[str], out: Path, cwd: Path | None = None) -> dict[str,
                 process.wait(2)
         seconds = time.perf_counter() - start
         if process.returncode:
-            raise SystemExit(f"{command} failed; see {out}/stderr")
+            print(f"{command} failed:\n{(out / 'stderr').read_text()[-2000:]}", file=sys.stderr)
+            return {"seconds": math.nan, "peak": peak, "bytes": 0}
         printed.seek(0)
         last = printed.read().strip().rsplit("\n", 1)[-1]
     if last.startswith("{"):

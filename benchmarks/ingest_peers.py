@@ -44,11 +44,14 @@ def duckdb_histories(log: str, out: str) -> None:
             FROM log, bounds
           ),
           users AS (
-            SELECT "user", {", ".join(f"list({c} {order}) AS {c}s" for c in columns)} FROM log GROUP BY "user"
-          )
-          SELECT t."user", t.item, t.category, t.time,
+            SELECT "user", {", ".join(f"list({c} ORDER BY place) AS {c}s" for c in columns)},
+              list(place) FILTER (WHERE back <= {TARGETS} AND place > 1) AS places
+            FROM numbered GROUP BY "user"
+          ),
+          targets AS (SELECT *, unnest(places) AS place FROM users)
+          SELECT "user", {", ".join(f"{c}s[place] AS {c}" for c in columns)},
             {", ".join(f"{c}s[greatest(place - {LENGTH}, 1):place - 1] AS {c}s" for c in columns)}
-          FROM numbered t JOIN users USING ("user") WHERE back <= {TARGETS} AND place > 1
+          FROM targets
         ) TO '{out}/histories.parquet' (FORMAT parquet)
         """  # noqa: S608
     )

@@ -36,7 +36,7 @@ demo: env  ## Generate a log, train, evaluate, serve and ask for one ranking
 
 test: env  ## Run unit, integration and end-to-end tests
 	$(ONE_THREAD) $(BIN)/python -m pytest $(STEPS_TEST) tests/unit tests/integration -n $(TEST_WORKERS) --dist loadfile \
-	    --durations=10
+	    --no-loadscope-reorder --durations=10
 	$(BIN)/python -m pytest tests/e2e --ignore=$(STEPS_TEST) --durations=10
 
 lint: env  ## Check style and formatting

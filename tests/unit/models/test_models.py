@@ -19,7 +19,7 @@ from models.registry import MODELS, build_model
 Inputs = dict[str, tf.Tensor]
 ACTIVATIONS = ["relu", "prelu", "dice", "mish"]
 ROUNDING = 1e-5
-"""Of float32 logits near 1: a matrix of another shape may be multiplied in another order, and processors differ in it."""
+"""Of float32 logits near 1: a matrix of another shape may be multiplied in another order, as the processor likes."""
 
 
 @pytest.mark.parametrize("name", MODELS)

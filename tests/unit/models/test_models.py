@@ -37,7 +37,7 @@ class TestEveryModel:
         model = build(name)
         model(inputs, training=True)
         alone = [scores(model, {k: v[row : row + 1] for k, v in inputs.items()}) for row in range(3)]
-        np.testing.assert_allclose(np.concatenate(alone), scores(model, inputs), atol=ROUNDING)
+        np.testing.assert_allclose(np.concatenate(alone), scores(model, inputs), atol=1e-6)
 
     def test_a_candidate_scores_alone_as_among_others(self, name: str, make_inputs: Callable[..., Inputs]) -> None:
         inputs = make_inputs([3, 5], width=5, candidates=4)
@@ -46,7 +46,7 @@ class TestEveryModel:
             scores(model, {k: v[:, n : n + 1] if k.startswith("candidate") else v for k, v in inputs.items()})
             for n in range(4)
         ]
-        np.testing.assert_allclose(np.concatenate(alone, axis=1), scores(model, inputs), atol=ROUNDING)
+        np.testing.assert_allclose(np.concatenate(alone, axis=1), scores(model, inputs), atol=1e-6)
 
     def test_a_history_of_no_steps_at_all(self, name: str, make_inputs: Callable[..., Inputs]) -> None:
         inputs = make_inputs([0, 0], width=0)
@@ -58,7 +58,7 @@ class TestEveryModel:
                 model,
                 {**make_inputs([0, 0], width=3), **{k: v for k, v in inputs.items() if k.startswith("candidate")}},
             ),
-            atol=ROUNDING,
+            atol=1e-6,
         )
 
     @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -222,7 +222,7 @@ def test_din_does_not_depend_on_the_order_of_events(make_inputs: Callable[..., I
     permuted = {k: tf.gather(v, order, axis=1) if k in HISTORY_INPUTS else v for k, v in inputs.items()}
     # Position features see the order; without them nothing does, each event carrying its own age.
     model = build("din", match_features=False)
-    np.testing.assert_allclose(scores(model, permuted), scores(model, inputs), atol=ROUNDING)
+    np.testing.assert_allclose(scores(model, permuted), scores(model, inputs), atol=1e-6)
 
 
 def test_ages_fall_into_powers_of_two() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import pyarrow as pa
@@ -24,20 +26,27 @@ def shard_path(examples_uri: str, split: str, shard: int, shards: int) -> str:
     return os.path.join(examples_uri, f"Split-{split}", f"data_tfrecord-{shard:05d}-of-{shards:05d}.gz")
 
 
-def write_shard(impressions: Impressions, path: str, temporary_folder: str) -> int:
-    """Writes one shard under another name and renames it, so that a retried write does no harm.
-
-    Returns:
-      the number of impressions.
-    """
+@contextmanager
+def new_shard(path: str, temporary_folder: str) -> Iterator[tf.io.TFRecordWriter]:
+    """Opens a shard under another name and renames it when the block ends well: so a retried write does no harm."""
     temporary = os.path.join(temporary_folder, f"shard-{uuid.uuid4().hex}")
     tf.io.gfile.makedirs(temporary_folder)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(temporary, options=WRITE_OPTIONS) as writer:
+        yield writer
+    tf.io.gfile.rename(temporary, path, overwrite=True)
+
+
+def write_shard(impressions: Impressions, path: str, temporary_folder: str) -> int:
+    """Writes one shard.
+
+    Returns:
+      the number of impressions.
+    """
+    with new_shard(path, temporary_folder) as writer:
         for batch in impressions.batches():
             for example in encode(batch):
                 writer.write(example)
-    tf.io.gfile.rename(temporary, path, overwrite=True)
     return len(impressions.positive)
 
 

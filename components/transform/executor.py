@@ -18,6 +18,7 @@ from tfx.utils import json_utils
 
 from components.config import TransformConfig
 from components.impression_gen.catalogue import Catalogue
+from components.impression_gen.spool import spool_folder
 from components.impression_gen.writer import EXAMPLES_FILE_FORMAT, WRITE_OPTIONS
 from components.transform.materialize import TransformShard
 from components.transform.preprocessing import VOCABULARY_FILES
@@ -72,12 +73,10 @@ class Executor(tfx_executor.Executor):
         transformed.split_names = raw.split_names
         examples_utils.set_payload_format(transformed, examples_utils.get_payload_format(raw))
         examples_utils.set_file_format(transformed, examples_utils.get_file_format(raw))
-        temporary = os.path.join(transformed.uri, ".incoming")
-        fileio.makedirs(temporary)
+        temporary = spool_folder(transformed.uri)
         shards = []
         for split in splits:
             source, target = (artifact_utils.get_split_uri([each], split) for each in (raw, transformed))
-            fileio.makedirs(target)
             shards += [(os.path.join(source, name), os.path.join(target, name)) for name in fileio.listdir(source)]
         with self._make_beam_pipeline() as pipeline:
             _ = (

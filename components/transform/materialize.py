@@ -7,8 +7,6 @@ of all.
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -20,7 +18,7 @@ import tensorflow_transform as tft
 from apache_beam.metrics import Metrics
 from tfx_bsl.coders import example_coder
 
-from components.impression_gen.writer import WRITE_OPTIONS
+from components.impression_gen.writer import new_shard
 from models.impression import INDEX_OF
 
 _IMPRESSIONS_OF_A_BATCH: Final = 4096
@@ -28,8 +26,6 @@ _IMPRESSIONS_OF_A_BATCH: Final = 4096
 
 class TransformShard(beam.DoFn):
     """(raw shard, where the transformed one goes) -> impressions written.
-
-    A shard is written under another name and renamed, so that a retried write does no harm.
 
     Args:
       graph_uri: of the Transform step.
@@ -56,9 +52,8 @@ class TransformShard(beam.DoFn):
     def process(self, paths: tuple[str, str]) -> Iterator[int]:
         """Transforms one shard."""
         raw, transformed = paths
-        temporary = os.path.join(self._temporary_folder, uuid.uuid4().hex)
         count = 0
-        with tf.io.TFRecordWriter(temporary, options=WRITE_OPTIONS) as writer:
+        with new_shard(transformed, self._temporary_folder) as writer:
             batches = tf.data.TFRecordDataset(raw, compression_type="GZIP").batch(_IMPRESSIONS_OF_A_BATCH)
             for serialized in batches.prefetch(1):
                 rows = serialized.numpy().tolist()
@@ -66,7 +61,6 @@ class TransformShard(beam.DoFn):
                 for example in map(b"".join, zip(rows, *columns, strict=True)):
                     writer.write(example)
                 count += len(rows)
-        tf.io.gfile.rename(temporary, transformed, overwrite=True)
         self._written.inc(count)
         yield count
 

@@ -5,9 +5,6 @@ TEST_WORKERS ?= 2
 # For each of the parallel test processes; more threads than cores slows all of them down.
 ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 
-# The one end-to-end test that shares no run with the others; it takes minutes of one core, so it begins first.
-STEPS_TEST := tests/e2e/test_kubeflow_steps.py
-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -34,10 +31,10 @@ env:  ## Make .venv from requirements.lock (3 minutes the first time)
 demo: env  ## Generate a log, train, evaluate, serve and ask for one ranking
 	$(BIN)/python -m pipeline demo
 
+# The longest first, so that no process is left alone with them at the end.
 test: env  ## Run unit, integration and end-to-end tests
-	$(ONE_THREAD) $(BIN)/python -m pytest $(STEPS_TEST) tests/unit tests/integration -n $(TEST_WORKERS) --dist loadfile \
+	$(ONE_THREAD) $(BIN)/python -m pytest tests/e2e tests/integration tests/unit -n $(TEST_WORKERS) \
 	    --no-loadscope-reorder --durations=10
-	$(BIN)/python -m pytest tests/e2e --ignore=$(STEPS_TEST) --durations=10
 
 lint: env  ## Check style and formatting
 	$(BIN)/ruff check .

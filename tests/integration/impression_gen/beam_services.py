@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,10 +33,6 @@ class Service:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
-
-    def group(self) -> set[int]:
-        """The process and all it started, as long as they run."""
-        return {pid for pid, group in _groups().items() if group == self.process.pid}
 
     def can_import(self, module: str) -> bool:
         """Whether a process with this one's environment and folder finds a module."""
@@ -120,14 +116,13 @@ def _stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
         yield
     finally:
-        # At SIGINT the pool ends its workers; at SIGTERM it would leave them.
-        process.send_signal(signal.SIGINT)
+        # The pool leaves its workers at SIGTERM, and SIGINT is ignored by all that a shell started in the background.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            pass
         finally:
-            if process.pid in _groups().values():
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
@@ -148,17 +143,3 @@ def _ready(service: Service) -> Service:
 def _check_running(process: subprocess.Popen[bytes], log: Path, deadline: float) -> None:
     if process.poll() is not None or time.monotonic() > deadline:
         raise RuntimeError(f"{process.args}: exit code {process.poll()}\n{log.read_text(errors='replace')}")
-
-
-def _groups() -> dict[int, int]:
-    """Process -> process group, of all that run."""
-    groups = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, _, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
-            except OSError:
-                continue
-            if state != "Z":
-                groups[int(entry.name)] = int(group)
-    return groups

@@ -80,9 +80,11 @@ def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
         {
             "name": name,
             "embedding_dim": 4,
+            "hidden_units": [4],
             "item_unknown_rate": 0.0,
             "dien": {"auxiliary_weight": 0.0},
             "bert4rec": {"cloze_weight": 0.0},
+            "caser": {"events": 4},
         }
     )
     with strategy.scope():
@@ -98,8 +100,12 @@ def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
         "steps": int(sampler.step.numpy()),
         "train_loss": [epoch.train_loss for epoch in epochs],
         "validation_auc": [epoch.validation_auc for epoch in epochs],
-        # A softmax does not see the last bias: its gradient is rounding error, which Adam makes steps of.
-        "weights": [float(np.abs(w).sum()) for w in model.get_weights()][: -1 if sampler_name else None],
+        # A softmax does not see a bias of all logits: its gradient is rounding error, which Adam makes steps of.
+        "weights": [
+            float(np.abs(weight).sum())
+            for weight, variable in zip(model.get_weights(), model.weights, strict=True)
+            if not (sampler_name and variable.path == "logit/bias")
+        ],
     }
 
 

@@ -9,11 +9,10 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator, model_validator
 
 from models.config import Section
-from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
+from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, BehaviorName
 from models.samplers.config import LossConfig
 
 NegativeSet = Literal["uniform", "same_category", "contemporaneous"]
-BehaviorName = Literal["pv", "cart", "fav", "buy"]
 
 LOG_TIMEZONE = ZoneInfo("Asia/Shanghai")
 """The public log's days are Shanghai days: its first row is 25 November there and 24 November in UTC."""

@@ -27,7 +27,7 @@ rank in the training window's vocabulary.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, NamedTuple, get_args
 
 USER_ID: Final = "user_id"
 TIMESTAMP: Final = "timestamp"
@@ -70,8 +70,32 @@ FIRST_KNOWN_INDEX: Final = 2
 PADDING_ID: Final = 0
 """Fills raw-tensor requests to a common length. Ingest refuses ids below 1, so no event has it."""
 
-BEHAVIORS: Final = {"pv": 1, "cart": 2, "fav": 3, "buy": 4}
+BehaviorName = Literal["pv", "cart", "fav", "buy"]
+"""Kinds of event as the log spells them."""
+
+BEHAVIORS: Final[dict[str, int]] = {name: code for code, name in enumerate(get_args(BehaviorName), start=1)}
 """Log spelling -> the code in ``history_behavior``; 0 is padding."""
+
+
+class ValueRange(NamedTuple):
+    """Values that a feature may have, both ends included."""
+
+    minimum: int
+    maximum: int
+
+
+_POSITIVE: Final = ValueRange(1, 2**63 - 1)
+
+VALUE_RANGES: Final = {
+    HISTORY_ITEM_ID: _POSITIVE,
+    HISTORY_CATEGORY_ID: _POSITIVE,
+    HISTORY_BEHAVIOR: ValueRange(min(BEHAVIORS.values()), max(BEHAVIORS.values())),
+    HISTORY_AGE: _POSITIVE,
+    CANDIDATE_ITEM_ID: _POSITIVE,
+    CANDIDATE_CATEGORY_ID: _POSITIVE,
+}
+"""What an event and a candidate of a request may hold; padding is :data:`PADDING_ID` in every feature. An age has no
+upper end, since to the models all that is older than some weeks is alike."""
 
 TRAIN_SPLIT: Final = "train"
 VALIDATION_SPLIT: Final = "validation"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -28,6 +28,8 @@ from models.impression import (
     HISTORY_FEATURES,
     HISTORY_ITEM_ID,
     REQUEST_FEATURES,
+    VALUE_RANGES,
+    BehaviorName,
 )
 
 MAX_HISTORY = 1_000
@@ -35,11 +37,12 @@ MAX_HISTORY = 1_000
 MAX_CANDIDATES = 10_000
 """Candidates of one request."""
 
-_INT64_MAX = 2**63 - 1
 _BEHAVIOR_NAMES = {code: name for name, code in BEHAVIORS.items()}
 
-Id = Annotated[int, Field(strict=True, ge=1, le=_INT64_MAX)]
-"""An id of the log. 0 pads tensors, so no event or candidate may have it."""
+
+def _within(feature: str) -> Any:
+    allowed = VALUE_RANGES[feature]
+    return Field(strict=True, ge=allowed.minimum, le=allowed.maximum)
 
 
 class ImpressionError(ValueError):
@@ -53,15 +56,15 @@ class _Frozen(BaseModel):
 class Candidate(_Frozen):
     """An item that could be shown."""
 
-    item_id: Id
-    category_id: Id
+    item_id: Annotated[int, _within(CANDIDATE_ITEM_ID)]
+    category_id: Annotated[int, _within(CANDIDATE_CATEGORY_ID)]
 
 
 class Event(Candidate):
     """Something the user did before the impression."""
 
-    behavior: Literal["pv", "cart", "fav", "buy"]
-    age_seconds: Id
+    behavior: BehaviorName
+    age_seconds: Annotated[int, _within(HISTORY_AGE)]
     """Seconds from the event to the impression, at least 1."""
 
 

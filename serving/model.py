@@ -16,11 +16,11 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import predict_pb2
 
+from serving.requests import DEFAULT_SIGNATURE
 from serving.warmup import read_warmup
 
 SAVED_MODEL_FILE: Final = "saved_model.pb"
 SERVE_TAG: Final = "serve"
-DEFAULT_SIGNATURE: Final = "serving_default"
 
 MAX_ERROR_LENGTH: Final = 1024
 """TF Serving cuts its messages here: gRPC carries them in headers, which are limited to 8 KiB."""
@@ -114,7 +114,7 @@ class ServedModel:
             return self._loaded.signatures[name](**inputs)
         except tf.errors.OpError as error:
             status = _STATUS_OF_INT.get(error.error_code, grpc.StatusCode.UNKNOWN)
-            raise RequestError(status, error.message) from error
+            raise RequestError(status, _words_of_the_graph(error.message)) from error
         except Exception as error:
             _logger.exception("signature %s of version %d failed", name, self.version)
             raise RequestError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}") from error
@@ -180,6 +180,11 @@ def _tensor_proto(tensor: tf.Tensor) -> tensor_pb2.TensorProto:
     proto = tensor_pb2.TensorProto(dtype=tensor.dtype.as_datatype_enum, tensor_shape=tensor.shape.as_proto())
     getattr(proto, field).extend(tensor.numpy().ravel().tolist())
     return proto
+
+
+def _words_of_the_graph(message: str) -> str:
+    """A graph's error as TF Serving sends it: TensorFlow's Python puts the call around it."""
+    return message.rpartition("<stack traces unavailable>\n")[2].partition(" [Op:")[0]
 
 
 def _invalid(message: str) -> RequestError:

@@ -1,4 +1,4 @@
-"""PredictRequests for the ``rank`` signature: the one place where impressions become padded tensors."""
+"""PredictRequests, and the names in them that client, server and export share."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from models.impression import PADDING_ID, REQUEST_FEATURES
 from serving.impressions import Impression
 
 RANK_SIGNATURE: Final = "rank"
+DEFAULT_SIGNATURE: Final = "serving_default"
+"""What a server runs for a request that names no signature."""
+EXAMPLES: Final = "examples"
+"""Input of ``serving_default``."""
 PROBABILITY: Final = "probability"
 LOGIT: Final = "logit"
 
 
 def rank_request(impressions: Sequence[Impression], model_name: str) -> predict_pb2.PredictRequest:
-    """One request for a batch of impressions.
+    """One request for a batch of impressions: the one place where they become padded tensors.
 
     Args:
       impressions: B >= 1 impressions. Histories are right-padded with 0 to the longest, T (0 if all are empty),
@@ -44,3 +48,21 @@ def rank_request(impressions: Sequence[Impression], model_name: str) -> predict_
             padded[index, : len(row)] = row
         request.inputs[name].CopyFrom(tf.make_tensor_proto(padded))
     return request
+
+
+def examples_request(impressions: Sequence[Impression], model_name: str) -> predict_pb2.PredictRequest:
+    """The same for ``serving_default``, whose input are serialized ``tf.train.Example`` without a label, [B] string."""
+    if not impressions:
+        raise ValueError("impressions: at least one is needed")
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model_name
+    request.model_spec.signature_name = DEFAULT_SIGNATURE
+    request.inputs[EXAMPLES].CopyFrom(tf.make_tensor_proto([_serialized(impression) for impression in impressions]))
+    return request
+
+
+def _serialized(impression: Impression) -> bytes:
+    example = tf.train.Example()
+    for name, values in impression.features().items():
+        example.features.feature[name].int64_list.value.extend(values)
+    return example.SerializeToString()

@@ -7,24 +7,21 @@ from typing import Final
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.trainer.input_pipeline import Ragged, to_model_inputs
+from components.trainer.input_pipeline import equal_lengths, to_model_inputs
+from components.trainer.request import checked_request
 from models.contract import Ranker
 from models.impression import (
     CANDIDATE_FEATURES,
     CANDIDATE_ITEM_ID,
     HISTORY_FEATURES,
-    HISTORY_ITEM_ID,
+    INDEX_OF,
     PADDING_ID,
+    PADDING_INDEX,
     REQUEST_FEATURES,
 )
+from serving.requests import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE
 
-SERVING_DEFAULT: Final = "serving_default"
-RANK: Final = "rank"
 TRANSFORM_FEATURES: Final = "transform_features"
-
-EXAMPLES: Final = "examples"
-PROBABILITY: Final = "probability"
-LOGIT: Final = "logit"
 
 
 class ServedRanker(tf.Module):
@@ -32,13 +29,13 @@ class ServedRanker(tf.Module):
 
     Signatures:
       ``serving_default``: ``examples`` [B] string, serialized raw impressions -> ``probability``, ``logit``
-        [B, N] float32, N the most candidates in the batch. What stands behind an impression's own candidates
-        has probability 0 and the lowest finite logit.
-      ``rank``: the raw features as tensors, [B, T] and [B, N] int64, right-padded with 0 -> the same.
+        [B, N] float32, N the most candidates in the batch. Padding has probability 0 and the lowest finite logit.
+      ``rank``: the raw features as tensors, [B, T] and [B, N] int64, padded with 0 -> the same.
       ``transform_features``: ``examples`` [B] string -> the model's inputs, [B, L] and [B, N] int64.
 
-    A history longer than L events is cut to its latest L. A missing history is an empty one. Lists of one
-    history, or of the candidates, that differ in length are refused with INVALID_ARGUMENT.
+    :func:`components.trainer.request.checked_request` says what is padding and what is refused with INVALID_ARGUMENT;
+    so are lists of one history, or of the candidates, that differ in length. A history longer than L events is cut to
+    its latest L. A missing history is an empty one.
 
     Args:
       model: trained.
@@ -66,25 +63,29 @@ class ServedRanker(tf.Module):
     @tf.function(input_signature=[{name: tf.TensorSpec([None, None], tf.int64, name) for name in REQUEST_FEATURES}])
     def rank(self, impression: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """See the class docstring."""
-        ragged: dict[str, Ragged] = {}
-        for group, first in ((HISTORY_FEATURES, HISTORY_ITEM_ID), (CANDIDATE_FEATURES, CANDIDATE_ITEM_ID)):
-            lengths = tf.reduce_sum(tf.cast(impression[first] != PADDING_ID, tf.int64), axis=1)
-            for name in group:
-                same_shape = tf.debugging.assert_equal(
-                    tf.shape(impression[name]), tf.shape(impression[first]), f"{name} and {first} must have one shape"
-                )
-                with tf.control_dependencies([same_shape]):
-                    ragged[name] = tf.RaggedTensor.from_tensor(impression[name], lengths=lengths)
-        return self._score({name: value.to_sparse() for name, value in ragged.items()})
+        return self._score(impression)
 
-    def _parse(self, examples: tf.Tensor) -> dict[str, tf.SparseTensor]:
-        return tf.io.parse_example(examples, {name: tf.io.VarLenFeature(tf.int64) for name in REQUEST_FEATURES})
+    def _parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        spec = {name: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64) for name in REQUEST_FEATURES}
+        lists = tf.io.parse_example(examples, spec)
+        checks = [*equal_lengths(lists, HISTORY_FEATURES), *equal_lengths(lists, CANDIDATE_FEATURES)]
+        with tf.control_dependencies(checks):
+            return {name: values.to_tensor() for name, values in lists.items()}
 
-    def _inputs(self, raw: dict[str, tf.SparseTensor]) -> dict[str, tf.Tensor]:
-        return to_model_inputs(self.transform(raw), self.history_length)
+    def _inputs(self, impression: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        raw = checked_request(impression)
+        mapped = self.transform({name: raw[name].to_sparse() for name in INDEX_OF})
+        # The transform graph keeps every value at its place, and features that share their splits need no comparison.
+        indices = {index: raw[name].with_values(mapped[index].values) for name, index in INDEX_OF.items()}
+        inputs = to_model_inputs(raw | indices, self.history_length)
+        padding = inputs[CANDIDATE_ITEM_ID] == PADDING_ID
+        # To the vocabularies padding between candidates is an id that they do not know.
+        for name in CANDIDATE_FEATURES:
+            inputs[INDEX_OF[name]] = tf.where(padding, tf.constant(PADDING_INDEX, tf.int64), inputs[INDEX_OF[name]])
+        return inputs
 
-    def _score(self, raw: dict[str, tf.SparseTensor]) -> dict[str, tf.Tensor]:
-        inputs = self._inputs(raw)
+    def _score(self, impression: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        inputs = self._inputs(impression)
         real = inputs[CANDIDATE_ITEM_ID] != PADDING_ID
         logit = tf.where(real, self.model(inputs, training=False).logits, tf.float32.min)
         return {PROBABILITY: tf.sigmoid(logit), LOGIT: logit}
@@ -101,8 +102,8 @@ def export(model: Ranker, transform: tft.TFTransformOutput, history_length: int,
     """
     served = ServedRanker(model, transform, history_length)
     signatures = {
-        SERVING_DEFAULT: served.serving_default.get_concrete_function(),
-        RANK: served.rank.get_concrete_function(),
+        DEFAULT_SIGNATURE: served.serving_default.get_concrete_function(),
+        RANK_SIGNATURE: served.rank.get_concrete_function(),
         TRANSFORM_FEATURES: served.transform_features.get_concrete_function(),
     }
     tf.saved_model.save(served, folder, signatures=signatures)

@@ -12,15 +12,14 @@ from models.impression import CANDIDATE_INPUTS, HISTORY_INPUTS, LABEL, USER_ID
 MODEL_FEATURES: Final = HISTORY_INPUTS + CANDIDATE_INPUTS
 """Names of the tensors that a model is called with."""
 
-Ragged: TypeAlias = "tf.RaggedTensor | tf.SparseTensor"
 Batch: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor]"
 
 
-def to_model_inputs(features: Mapping[str, Ragged], history_length: int) -> dict[str, tf.Tensor]:
+def to_model_inputs(features: Mapping[str, tf.RaggedTensor], history_length: int) -> dict[str, tf.Tensor]:
     """The one way from transformed features to a model's inputs, in training and in serving.
 
     Args:
-      features: [B, ?] int64, ragged or sparse, at least :data:`MODEL_FEATURES`.
+      features: [B, ?] int64, at least :data:`MODEL_FEATURES`.
       history_length: L; of a longer history the latest L events are kept.
 
     Returns:
@@ -31,20 +30,16 @@ def to_model_inputs(features: Mapping[str, Ragged], history_length: int) -> dict
       tf.errors.InvalidArgumentError: when the graph runs, if the lists of a history, or of the candidates,
         differ in length.
     """
-    ragged = {name: _ragged(features[name]) for name in MODEL_FEATURES}
-    checks = [*_equal_lengths(ragged, HISTORY_INPUTS), *_equal_lengths(ragged, CANDIDATE_INPUTS)]
+    checks = [*equal_lengths(features, HISTORY_INPUTS), *equal_lengths(features, CANDIDATE_INPUTS)]
     with tf.control_dependencies(checks):
         shape = [None, history_length]
-        history = {name: ragged[name][:, -history_length:].to_tensor(shape=shape) for name in HISTORY_INPUTS}
-        candidates = {name: ragged[name].to_tensor() for name in CANDIDATE_INPUTS}
+        history = {name: features[name][:, -history_length:].to_tensor(shape=shape) for name in HISTORY_INPUTS}
+        candidates = {name: features[name].to_tensor() for name in CANDIDATE_INPUTS}
     return history | candidates
 
 
-def _ragged(value: Ragged) -> tf.RaggedTensor:
-    return tf.RaggedTensor.from_sparse(value) if isinstance(value, tf.SparseTensor) else value
-
-
-def _equal_lengths(ragged: Mapping[str, tf.RaggedTensor], names: Sequence[str]) -> list[tf.Operation | None]:
+def equal_lengths(ragged: Mapping[str, tf.RaggedTensor], names: Sequence[str]) -> list[tf.Operation | None]:
+    """Checks that the lists of an impression have one length; they fail with INVALID_ARGUMENT when the graph runs."""
     first = names[0]
     return [
         tf.debugging.assert_equal(
@@ -53,6 +48,7 @@ def _equal_lengths(ragged: Mapping[str, tf.RaggedTensor], names: Sequence[str]) 
             message=f"{name} and {first} must have the same number of values in each impression",
         )
         for name in names[1:]
+        if ragged[name].row_splits is not ragged[first].row_splits
     ]
 
 

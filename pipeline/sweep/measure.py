@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.trainer.export import RANK, export
+from components.trainer.export import export
 from components.trainer.fit import TrainingDiverged
 from components.trainer.train import Trained, epoch_split, train
 from models.contract import Ranker
@@ -29,6 +29,7 @@ from pipeline.config import PipelineConfig
 from pipeline.sweep.results import TrialResult
 from pipeline.sweep.scoring import metrics, score, score_with_shuffled_histories
 from pipeline.sweep.trials import Trial
+from serving.requests import RANK_SIGNATURE
 
 SCORED_CANDIDATES: Final = 100
 _SCORING_CALLS: Final = 60
@@ -107,7 +108,7 @@ def _export_and_time(model: Ranker, transform: tft.TFTransformOutput, history_le
     with tempfile.TemporaryDirectory() as folder:
         export(model, transform, history_length, folder)
         size = sum(os.path.getsize(os.path.join(root, name)) for root, _, names in os.walk(folder) for name in names)
-        rank = tf.saved_model.load(folder).signatures[RANK]
+        rank = tf.saved_model.load(folder).signatures[RANK_SIGNATURE]
         request = _request(history_length)
         times = []
         for _ in range(_SCORING_CALLS):

@@ -12,7 +12,7 @@ from model_oracles import build, mean, mlp_oracle, model_oracle, scores
 
 from models.config import ModelConfig
 from models.contract import Ranker
-from models.impression import HISTORY_INPUTS, UNKNOWN_INDEX
+from models.impression import HISTORY_INPUTS, PADDING_ID, UNKNOWN_INDEX, VALUE_RANGES
 from models.layers.embedding import age_bucket
 from models.registry import MODELS, build_model
 
@@ -60,6 +60,16 @@ class TestEveryModel:
             ),
             atol=1e-6,
         )
+
+    def test_the_ends_of_each_range_give_finite_scores(self, name: str, make_inputs: Callable[..., Inputs]) -> None:
+        inputs = make_inputs([3, 5], width=5)
+        model = build(name)
+        for end in range(2):
+            extremes = {
+                feature: tf.where(inputs[feature] != PADDING_ID, tf.constant(allowed[end], tf.int64), 0)
+                for feature, allowed in VALUE_RANGES.items()
+            }
+            assert np.isfinite(scores(model, inputs | extremes)).all()
 
     @pytest.mark.parametrize("activation", ACTIVATIONS)
     def test_the_gradient_reaches_every_weight(

@@ -25,14 +25,6 @@ def test_histories_keep_their_latest_events_and_are_padded_on_the_right() -> Non
     assert inputs[CANDIDATE_ITEM_ID].numpy().tolist() == [[1, 0, 0], [1, 2, 3], [1, 2, 0]]
 
 
-def test_sparse_and_ragged_give_the_same() -> None:
-    ragged = ragged_features([0, 2, 5], [1, 3, 2])
-    sparse = {name: value.to_sparse() for name, value in ragged.items()}
-    a, b = to_model_inputs(ragged, 4), to_model_inputs(sparse, 4)
-    for name in MODEL_FEATURES:
-        np.testing.assert_array_equal(a[name].numpy(), b[name].numpy())
-
-
 def test_lists_of_different_lengths_are_refused_by_name() -> None:
     features = ragged_features([2, 2], [1, 1])
     features[HISTORY_AGE] = tf.ragged.constant([[1, 2], [1]], tf.int64)

@@ -60,6 +60,7 @@ def create_pipeline(config: PipelineConfig, data_must_exist: bool = True) -> Pip
         examples=data.transformed,
         transform_graph=data.transform_graph,
         catalogue=data.catalogue,
+        raw_examples=data.examples,
         model=config.model,
         sampler=config.sampler,
         training=config.training,

@@ -143,8 +143,8 @@ class VersionWatcher:
             # Requests under way hold the old version; its memory is freed after the last of them.
             self._set_status(previous.version, ModelVersionStatus.END)
         self._on_serving()
-        self._ready.set()
         _logger.info("serving version %d (%d warmup requests)", version, warmed_up)
+        self._ready.set()
         return True
 
     def _set_status(self, version: int, state: int, error: Exception | None = None) -> None:

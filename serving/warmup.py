@@ -6,6 +6,7 @@ The file and its format are TF Serving's: a TFRecord of ``PredictionLog``
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -13,34 +14,31 @@ from typing import Final
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from serving.requests import rank_request
-
-__all__ = ["MAX_WARMUP_REQUESTS", "WARMUP_FILE", "rank_request", "read_warmup", "write_warmup"]
-
-WARMUP_FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")
+WARMUP_FILE: Final = os.path.join("assets.extra", "tf_serving_warmup_requests")
 """Relative to a version's directory."""
 MAX_WARMUP_REQUESTS: Final = 1000
 """TF Serving refuses to load a version with more."""
 
 
-def write_warmup(model_dir: str | Path, requests: Sequence[predict_pb2.PredictRequest]) -> Path:
+def write_warmup(model_dir: str | Path, requests: Sequence[predict_pb2.PredictRequest]) -> str:
     """Writes the warmup records of a SavedModel that is not yet served.
 
     Args:
-      model_dir: directory of the SavedModel.
-      requests: 1 to 1000 requests, for instance of :func:`serving.requests.rank_request`.
+      model_dir: directory of the SavedModel, local or an address that TensorFlow knows.
+      requests: 1 to 1000 requests, for instance of :func:`serving.requests.rank_request`. A server runs them under
+        whatever name it serves the model.
 
     Returns:
-      The file written.
+      The path of the file written.
 
     Raises:
       ValueError: if there are no or too many requests.
     """
     if not 1 <= len(requests) <= MAX_WARMUP_REQUESTS:
         raise ValueError(f"requests: 1 to {MAX_WARMUP_REQUESTS} are possible, got {len(requests)}")
-    path = Path(model_dir) / WARMUP_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tf.io.TFRecordWriter(str(path)) as writer:
+    path = os.path.join(model_dir, WARMUP_FILE)
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.TFRecordWriter(path) as writer:
         for request in requests:
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             writer.write(log.SerializeToString())
@@ -53,10 +51,10 @@ def read_warmup(model_dir: str | Path) -> Iterator[predict_pb2.PredictRequest]:
     Raises:
       ValueError: at a record that is not a Predict request, or at one too many.
     """
-    path = Path(model_dir) / WARMUP_FILE
-    if not path.exists():
+    path = os.path.join(model_dir, WARMUP_FILE)
+    if not tf.io.gfile.exists(path):
         return
-    for number, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator(), start=1):
+    for number, record in enumerate(tf.data.TFRecordDataset(path).as_numpy_iterator(), start=1):
         if number > MAX_WARMUP_REQUESTS:
             raise ValueError(f"{path}: more than {MAX_WARMUP_REQUESTS} warmup records")
         log = prediction_log_pb2.PredictionLog.FromString(record)

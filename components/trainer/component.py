@@ -1,4 +1,4 @@
-"""The Trainer step: TFX's own, with the catalogue as a further input."""
+"""The Trainer step: TFX's own, with the catalogue and the raw impressions as further inputs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ from tfx.utils import json_utils
 
 from components.config import StoredImpressions, TrainingConfig
 from components.impression_gen.component import Catalogue
-from components.trainer.run_fn import CATALOGUE_KEY, MODEL_KEY, SAMPLER_KEY, STORED_KEY, TRAINING_KEY
+from components.trainer.run_fn import (
+    CATALOGUE_KEY,
+    MODEL_KEY,
+    RAW_EXAMPLES_KEY,
+    SAMPLER_KEY,
+    STORED_KEY,
+    TRAINING_KEY,
+)
 from components.trainer.train import epoch_split
 from models.config import ModelConfig
-from models.impression import TRAIN_SPLIT
+from models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
 from models.samplers.config import SamplerConfig
 
 
 class TrainerExecutor(tfx_executor.GenericExecutor):
-    """TFX's, which also tells ``run_fn`` where the catalogue lies."""
+    """TFX's, which also tells ``run_fn`` where the catalogue and the raw validation split lie."""
 
     def _GetFnArgs(
         self,
@@ -33,16 +40,20 @@ class TrainerExecutor(tfx_executor.GenericExecutor):
     ) -> FnArgs:
         arguments = super()._GetFnArgs(input_dict, output_dict, exec_properties)
         arguments.custom_config[CATALOGUE_KEY] = artifact_utils.get_single_uri(input_dict[CATALOGUE_KEY])
+        arguments.custom_config[RAW_EXAMPLES_KEY] = artifact_utils.get_split_uri(
+            input_dict[RAW_EXAMPLES_KEY], VALIDATION_SPLIT
+        )
         return arguments
 
 
 class TrainerSpec(types.ComponentSpec):
-    """TFX's Trainer plus ``catalogue``."""
+    """TFX's Trainer plus ``catalogue`` and ``raw_examples``."""
 
     PARAMETERS = standard_component_specs.TrainerSpec.PARAMETERS
     INPUTS = {
         **standard_component_specs.TrainerSpec.INPUTS,
         CATALOGUE_KEY: ChannelParameter(type=Catalogue),
+        RAW_EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
     }
     OUTPUTS = standard_component_specs.TrainerSpec.OUTPUTS
 
@@ -54,6 +65,7 @@ class Trainer(base_component.BaseComponent):
       examples: transformed, splits train and validation are read.
       transform_graph: of the Transform step.
       catalogue: of the train split.
+      raw_examples: the impressions before Transform, whose validation split the warmup requests are made of.
       model: what is trained.
       sampler: on which negatives.
       training: how.
@@ -70,6 +82,7 @@ class Trainer(base_component.BaseComponent):
         examples: types.BaseChannel,
         transform_graph: types.BaseChannel,
         catalogue: types.BaseChannel,
+        raw_examples: types.BaseChannel,
         model: ModelConfig,
         sampler: SamplerConfig,
         training: TrainingConfig,
@@ -81,6 +94,7 @@ class Trainer(base_component.BaseComponent):
                 examples=examples,
                 transform_graph=transform_graph,
                 catalogue=catalogue,
+                raw_examples=raw_examples,
                 run_fn="components.trainer.run_fn.run_fn",
                 train_args=trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
                 eval_args=trainer_pb2.EvalArgs(splits=[epoch_split(training)]),

@@ -16,14 +16,17 @@ from components.impression_gen.catalogue import Catalogue
 from components.trainer.export import export
 from components.trainer.fit import Epoch
 from components.trainer.train import train
+from components.trainer.warmup import warmup_requests
 from models.config import ModelConfig
 from models.samplers.config import SamplerConfig
+from serving.warmup import write_warmup
 
 MODEL_KEY: Final = "model"
 TRAINING_KEY: Final = "training"
 SAMPLER_KEY: Final = "sampler"
 STORED_KEY: Final = "stored"
 CATALOGUE_KEY: Final = "catalogue"
+RAW_EXAMPLES_KEY: Final = "raw_examples"
 HISTORY_FILE: Final = "epochs.json"
 CALIBRATION_FILE: Final = "calibration.json"
 CHECKPOINT_FOLDER: Final = "checkpoint"
@@ -35,7 +38,7 @@ def run_fn(fn_args: Any) -> None:
     Args:
       fn_args: ``tfx.components.FnArgs``; ``train_files`` and ``eval_files`` are patterns of the train and the
         validation split (TFX calls any second split "eval"); ``custom_config`` holds sections of the
-        configuration as JSON and the address of the catalogue.
+        configuration as JSON and the addresses of the catalogue and of the raw validation split.
     """
     settings = fn_args.custom_config
     model_config = ModelConfig.model_validate_json(settings[MODEL_KEY])
@@ -67,6 +70,8 @@ def run_fn(fn_args: Any) -> None:
     with fileio.open(os.path.join(fn_args.model_run_dir, CALIBRATION_FILE), "w") as file:
         file.write(json.dumps(trained.calibration._asdict()))
     export(trained.model, transform, stored.history_length, fn_args.serving_model_dir)
+    raw_files = _files([os.path.join(settings[RAW_EXAMPLES_KEY], "*")])
+    write_warmup(fn_args.serving_model_dir, warmup_requests(raw_files, stored.history_length))
 
 
 def _files(patterns: list[str]) -> list[str]:

@@ -1,0 +1,53 @@
+"""The requests that a server runs on a new version before it takes traffic."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Final
+
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
+
+from serving.impressions import Impression
+from serving.requests import examples_request, rank_request
+
+_CANDIDATES: Final = (1, 10, 100)
+_IMPRESSIONS: Final = 1000
+
+
+def warmup_requests(files: Sequence[str], history_length: int) -> list[predict_pb2.PredictRequest]:
+    """Requests of each size that a server meets, made of real impressions.
+
+    Args:
+      files: raw impressions, TFRecord gzip. The first thousand are read: the longest history is taken, and as
+        candidates the distinct ones of all, again from the first where there are too few.
+      history_length: L.
+
+    Returns:
+      For ``rank`` one request for each pair of a history (none, the latest event, the latest L) and a number of
+      candidates (1, 10, 100); for ``serving_default`` all of these as one batch, and the largest alone.
+
+    Raises:
+      ValueError: if there is no impression.
+    """
+    records = tf.data.TFRecordDataset(sorted(files), compression_type="GZIP").take(_IMPRESSIONS)
+    impressions = [_impression(record) for record in records.as_numpy_iterator()]
+    if not impressions:
+        raise ValueError("no impressions to make warmup requests of: the split is empty")
+    events = max((impression.history for impression in impressions), key=len)
+    distinct = dict.fromkeys(candidate for impression in impressions for candidate in impression.candidates)
+    candidates = tuple(itertools.islice(itertools.cycle(distinct), max(_CANDIDATES)))
+    sizes = itertools.product((0, 1, history_length), _CANDIDATES)
+    warmup = [
+        Impression(history=events[max(0, len(events) - length) :], candidates=candidates[:count])
+        for length, count in sizes
+    ]
+    # A server runs them whatever the name that it knows the model by.
+    ranked = [rank_request([impression], model_name="") for impression in warmup]
+    return [*ranked, examples_request(warmup, model_name=""), examples_request(warmup[-1:], model_name="")]
+
+
+def _impression(record: bytes) -> Impression:
+    features = tf.train.Example.FromString(record).features.feature
+    return Impression.from_features({name: feature.int64_list.value for name, feature in features.items()})

@@ -259,9 +259,14 @@ def _show_config(options: argparse.Namespace) -> int:
     return OK
 
 
+_DEMO_PATIENCE_SECONDS = 300.0
+"""For the server to load, and for its answer: on a busy machine both take many times what they take alone."""
+
+
 def _demo(options: argparse.Namespace) -> int:
     from pipeline.eval_impressions import eval_impression
-    from serving.client import RankingClient
+    from pipeline.runs import NoSuchRun
+    from serving.client import ImpressionError, RankingClient, ServingError
     from serving.server import ModelServer
 
     log = os.path.join(options.output, "log", f"{options.users}-users-seed-{options.seed}.csv")
@@ -273,11 +278,14 @@ def _demo(options: argparse.Namespace) -> int:
     if code != OK:
         return code
     name = config.served_model_name
-    impression, chosen = eval_impression(config.output, config.pipeline_name)
-    with ModelServer(Layout(config.output).model_base(name), name) as server:
-        server.wait_until_ready(timeout=60)
-        with RankingClient(f"127.0.0.1:{server.port}", name) as client:
-            ranking = client.rank(impression)
+    try:
+        impression, chosen = eval_impression(config.output, config.pipeline_name)
+        with ModelServer(Layout(config.output).model_base(name), name) as server:
+            server.wait_until_ready(_DEMO_PATIENCE_SECONDS)
+            with RankingClient(f"127.0.0.1:{server.port}", name, _DEMO_PATIENCE_SECONDS) as client:
+                ranking = client.rank(impression)
+    except (ImpressionError, NoSuchRun, ServingError, OSError) as error:
+        raise CommandError(f"the model was trained and pushed, but not served: {error}") from error
     print("One impression of the eval split, answered over gRPC:\n")
     print(ranking_table(ranking, len(impression.history), chosen))
     print(f"\nTo serve it again: python -m pipeline serve --output {options.output}", file=sys.stderr)

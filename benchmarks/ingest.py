@@ -131,14 +131,16 @@ def next_step(work: str, ingested: str, out: str, settings: list[str]) -> float:
     from tfx.dsl.components.base import base_beam_executor
     from tfx.proto import example_gen_pb2
     from tfx.types import artifact_utils, standard_artifacts
+    from tfx.utils import io_utils
 
     from components.impression_gen.component import Catalogue
     from components.impression_gen.writer import EXAMPLES_FILE_FORMAT
+    from components.schema.executor import SCHEMA_FILE
+    from components.schema.impression_schema import Ranges, impression_schema
     from components.statistics.component import StatisticsGen
     from components.transform.component import ImpressionTransform
     from models.impression import SPLITS
     from pipeline.config import load_preset
-    from pipeline.pipeline import committed_schema_file
 
     def artifact(kind: type[types.Artifact], uri: str) -> types.Artifact:
         made = kind()
@@ -159,7 +161,7 @@ def next_step(work: str, ingested: str, out: str, settings: list[str]) -> float:
         schema = types.Channel(standard_artifacts.Schema)
         component = ImpressionTransform(channel, schema, types.Channel(Catalogue), config.transform)
         (Path(out) / "schema").mkdir()
-        shutil.copy(committed_schema_file(), f"{out}/schema/schema.pbtxt")
+        io_utils.write_pbtxt_file(f"{out}/schema/{SCHEMA_FILE}", impression_schema(Ranges.of(config.ingest)))
         inputs["schema"] = [artifact(standard_artifacts.Schema, f"{out}/schema")]
         inputs["catalogue"] = [artifact(Catalogue, f"{ingested}/catalogue")]
         outputs = {

@@ -11,7 +11,7 @@ import gzip
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final, cast
 
@@ -79,7 +79,8 @@ def generate(config: GeneratorConfig, path: Path, progress: Callable[[int], None
         for first in range(0, config.users, USERS_PER_BLOCK):
             last = min(first + USERS_PER_BLOCK, config.users)
             rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(1, first)))
-            clean = draw_events(world, first, last, config.events_per_user, rng)
+            drawn = draw_events(world, first, last, config.events_per_user, rng)
+            clean = replace(drawn, time=drawn.time + config.delay)
             block = add_dirt(config, world, clean, first, last)
             file.write(_encoded(block, "\r\n" if config.dirt.crlf else "\n"))
             behaviors += np.bincount(clean.behavior, minlength=len(behaviors))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Annotated, Final
 
 from pydantic import Field, PlainValidator, model_validator
 
+from components.config import LOG_TIMEZONE, IngestConfig
 from models.config import Section
 
 MIN_EVENTS: Final = 5
@@ -16,6 +18,10 @@ MIN_ITEMS: Final = 1_500_000
 """Smallest default catalogue: a few users of the real log choose among nearly all of its items, too."""
 CATEGORIES: Final = 9439
 """Categories of the real log."""
+
+FIRST_SECOND, LAST_SECOND = IngestConfig().window
+"""Of the real log."""
+FIRST_DAY: Final = IngestConfig().window_start.date()
 
 MAX_RATE: Final = 0.1
 
@@ -67,6 +73,8 @@ class GeneratorConfig(Section):
     categories: Annotated[int, Field(ge=1, le=1_000_000)] = CATEGORIES
     events_per_user: Annotated[float, Field(ge=2 * MIN_EVENTS, le=5000)] = 101.0
     """Mean of clean rows a user; some users have many times as many."""
+    start: Annotated[dt.date, Field(ge=dt.date(1992, 1, 1), le=dt.date(2036, 1, 1))] = FIRST_DAY
+    """First of the log's nine days, in Asia/Shanghai."""
     dirt: DirtConfig = DirtConfig()
 
     @model_validator(mode="after")
@@ -86,6 +94,17 @@ class GeneratorConfig(Section):
     def catalogue_items(self) -> int:
         """:attr:`items` or its default."""
         return self.items if self.items is not None else max(MIN_ITEMS, int(ITEMS_PER_USER * self.users))
+
+    @property
+    def delay(self) -> int:
+        """Seconds that the log is later than the real one."""
+        start = dt.datetime.combine(self.start, dt.time(), LOG_TIMEZONE)
+        return int(start.timestamp()) - FIRST_SECOND
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """First and last Unix second of clean rows."""
+        return FIRST_SECOND + self.delay, LAST_SECOND + self.delay
 
     @property
     def expected_rows(self) -> int:

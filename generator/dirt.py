@@ -9,7 +9,7 @@ import numpy as np
 
 from generator.config import DIRT_KINDS, GeneratorConfig
 from generator.events import Events, IntArray
-from generator.world import DAY, FIRST_SECOND, LAST_SECOND, World
+from generator.world import DAY, World
 from models.impression import BEHAVIORS
 
 FIELDS: Final = 5
@@ -55,7 +55,7 @@ def add_dirt(config: GeneratorConfig, world: World, clean: Events, first_user: i
         elif kind == "negative_timestamp":
             hosts = _at(hosts, rng.integers(SMALLEST_TIMESTAMP, 0, len(hosts)))
         elif kind == "outside_window":
-            hosts = _at(hosts, _outside(len(hosts), rng))
+            hosts = _at(hosts, _outside(len(hosts), config.window, rng))
         elif kind != "duplicate":
             texts += [_malformed(kind, _fields(hosts, row), rng) for row in range(len(hosts))]
         parts.append(hosts)
@@ -72,11 +72,12 @@ def _at(events: Events, time: IntArray) -> Events:
     return Events(events.user, events.item, events.category, events.behavior, time)
 
 
-def _outside(n: int, rng: np.random.Generator) -> IntArray:
+def _outside(n: int, window: tuple[int, int], rng: np.random.Generator) -> IntArray:
+    first, last = window
     distance = rng.integers(1, DAY + 1, n)
-    near = np.where(rng.random(n) < 0.5, FIRST_SECOND - distance, LAST_SECOND + distance)
-    before = rng.integers(0, FIRST_SECOND, n)
-    after = rng.integers(LAST_SECOND + 1, LARGEST_TIMESTAMP + 1, n)
+    near = np.where(rng.random(n) < 0.5, first - distance, last + distance)
+    before = rng.integers(0, first, n)
+    after = rng.integers(last + 1, LARGEST_TIMESTAMP + 1, n)
     far = np.where(rng.random(n) < 0.5, before, after)
     return np.where(rng.random(n) < FAR_SHARE, far, near)
 

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from generator.config import MIN_EVENTS
-from generator.world import DAY, DAYS, FIRST_SECOND, LAST_SECOND, SUCCESSOR_SHARES, World
+from generator.config import FIRST_SECOND, LAST_SECOND, MIN_EVENTS
+from generator.world import DAY, DAYS, SUCCESSOR_SHARES, World
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -88,7 +88,7 @@ class Events:
 def draw_events(world: World, first_user: int, last_user: int, mean_events: float, rng: np.random.Generator) -> Events:
     """All events of users ``first_user`` .. ``last_user - 1``, in the ids of the file.
 
-    No two are equal in all five fields.
+    No two are equal in all five fields. Times are in the real log's window, whatever the configured one.
     """
     users = last_user - first_user
     tail = rng.gamma(EVENT_COUNT_SHAPE, (mean_events - MIN_EVENTS) / EVENT_COUNT_SHAPE, users)

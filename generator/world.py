@@ -11,13 +11,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from components.config import IngestConfig
-from generator.config import GeneratorConfig
+from generator.config import FIRST_SECOND, LAST_SECOND, GeneratorConfig
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
-FIRST_SECOND, LAST_SECOND = IngestConfig().window
 DAY: Final = 86_400
 DAYS: Final = (LAST_SECOND + 1 - FIRST_SECOND) // DAY
 

@@ -231,8 +231,9 @@ def _generate(options: argparse.Namespace) -> int:
         if not equals:
             raise ConfigError(f"--dirt {assignment!r}: expected KIND=AMOUNT, e.g. duplicate=49")
         amounts[kind] = yaml.safe_load(amount)
-    shop = {name: getattr(options, name) for name in ("items", "categories") if getattr(options, name) is not None}
-    _generate_log(options.output, users=options.users, seed=options.seed, dirt=amounts, **shop)
+    names = ("items", "categories", "start")
+    chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    _generate_log(options.output, users=options.users, seed=options.seed, dirt=amounts, **chosen)
     return OK
 
 
@@ -455,6 +456,7 @@ example:
     parser.add_argument(
         "--categories", type=int, help="default: 9439; with fewer, which category follows which can be learnt from less"
     )
+    parser.add_argument("--start", metavar="DAY", help="first of the log's nine days; default: 2017-11-25")
     parser.add_argument("--output", metavar="FILE", required=True, help="a .csv or .csv.gz")
     parser.add_argument(
         "--dirt",

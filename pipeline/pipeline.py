@@ -7,15 +7,11 @@ nothing else: another number of epochs re-runs the trainer and what follows it, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
 from typing import NamedTuple
 
 # Not by way of tfx.v1: that imports Google's whole Vertex AI client, a third of the time that it takes.
 from tfx.components import Evaluator, ExampleValidator
-from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
@@ -30,6 +26,7 @@ from components.evaluator.config import evaluator_config
 from components.impression_gen.component import ImpressionGen
 from components.pusher.component import Pusher
 from components.run_report.component import RunReport
+from components.schema.component import SchemaGen
 from components.statistics.component import StatisticsGen
 from components.trainer.component import Trainer
 from components.transform.component import ImpressionTransform
@@ -131,7 +128,7 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
     catalogue = impressions.outputs["catalogue"]
 
     statistics = StatisticsGen(examples=examples, statistics=config.statistics)
-    schema_gen = _committed_schema()
+    schema_gen = SchemaGen(config.ingest)
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema)
     gate = AnomalyGate(anomalies=validator.outputs["anomalies"], statistics=statistics.outputs["statistics"])
@@ -168,17 +165,3 @@ def _pipeline(config: PipelineConfig, nodes: list[BaseNode]) -> Pipeline:
         metadata_connection_config=sqlite_metadata_connection_config(layout.metadata_db) if in_file else None,
         beam_pipeline_args=list(config.beam_pipeline_args),
     )
-
-
-def committed_schema_file() -> Path:
-    """The schema of the raw impression."""
-    return Path(str(resources.files("components.schema").joinpath("impression.pbtxt")))
-
-
-def _committed_schema() -> BaseNode:
-    file = committed_schema_file()
-    node = ImportSchemaGen(schema_file=str(file))
-    # ImportSchemaGen's only parameter is the path, so an edited schema would be taken from the cache. The
-    # executor's flags are part of the cache key, and this executor reads none.
-    node.executor_spec.add_extra_flags([f"schema_sha256={hashlib.sha256(file.read_bytes()).hexdigest()}"])
-    return node

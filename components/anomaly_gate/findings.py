@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
-
-_SCHEMA: Final = "components/schema/impression.pbtxt"
 
 
 class AnomaliesFoundError(ValueError):
@@ -56,7 +54,7 @@ def stop_on_anomalies(anomalies: Mapping[str, anomalies_pb2.Anomalies], examples
         lines = "\n".join(f"  {finding}" for finding in found)
         raise AnomaliesFoundError(
             f"the impressions do not match the schema, and nothing after this step has run:\n{lines}\n"
-            f"Look at the log and at what ingest put into quarantine; if the data are right, change {_SCHEMA}."
+            "Look at the log and at what ingest put into quarantine. A range comes from the settings that it names."
         )
 
 
@@ -78,4 +76,5 @@ def _expected(feature: schema_pb2.Feature, schema: schema_pb2.Schema) -> str:
     parts.append(f"{count.min} values" if count.min == count.max else f"{count.min} to {count.max} values")
     if feature.presence.min_fraction == 1.0:
         parts.append("in every impression")
-    return ", ".join(parts)
+    settings = ", ".join(feature.annotation.comment)
+    return ", ".join(parts) + (f" (from {settings})" if settings else "")

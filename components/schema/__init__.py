@@ -1,1 +1,1 @@
-"""The curated schema of raw impressions, ``impression.pbtxt``: what ExampleValidator holds every split to."""
+"""The schema of raw impressions: what ExampleValidator holds every split to."""

@@ -33,7 +33,7 @@ SETTINGS = (
 )
 PARAMETERS = {"model": "dnn", "epochs": 1, "min_auc": 0.2}
 BEFORE_THE_GATE = (
-    *("ImpressionGen", "StatisticsGen", "ImportSchemaGen", "ExampleValidator", "AnomalyGate"),
+    *("ImpressionGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate"),
     *("ImpressionTransform", "Trainer", "Baselines"),
 )
 NODES = {*BEFORE_THE_GATE, "LatestBlessedModel", "Evaluator", "Pusher", "RunReport"}

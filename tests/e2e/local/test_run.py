@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import datetime as dt
 import os
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import pytest
 from trained_run import Trained
 
 from components.baselines.results import CATEGORY_RECENCY, COLDNESS, LOGISTIC_REGRESSION, POPULARITY
+from components.config import IngestConfig
 from components.run_report.render import render
+from components.schema.impression_schema import Ranges
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 from pipeline import cli
 from pipeline.local_runner import RunFailed, run
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.slow
 NODES = [
     "ImpressionGen",
     "StatisticsGen",
-    "ImportSchemaGen",
+    "SchemaGen",
     "ExampleValidator",
     "AnomalyGate",
     "ImpressionTransform",
@@ -148,23 +150,20 @@ def test_a_bound_that_is_missed_blocks_the_push(trained: Trained, capfd: pytest.
 
 
 def test_data_that_do_not_match_the_schema_stop_the_run(
-    log: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    log: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shifted = tmp_path / "shifted.csv"
-    month = 30 * 24 * 3600
-    with log.open(newline="") as source, shifted.open("w", newline="") as target:
-        writer = csv.writer(target)
-        for row in list(csv.reader(source))[:20_000]:
-            if len(row) == 5 and row[4].isdigit():
-                writer.writerow([*row[:4], int(row[4]) + month])
+    # As if ingest stored what its settings do not say.
+    of_other_settings = Ranges.of(IngestConfig(window_end=dt.datetime(2017, 11, 27)))
+    monkeypatch.setattr(Ranges, "of", lambda _: of_other_settings)
+    few = tmp_path / "few.csv"
+    few.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:20_000]))
     output = tmp_path / "output"
-    window = ("--set", "ingest.window_start=2017-12-25T00:00:00", "--set", "ingest.window_end=2018-01-02T23:59:59")
-    code = cli.main(["run", "--data", str(shifted), "--preset", "demo", "--output", str(output), *window])
+    code = cli.main(["run", "--data", str(few), "--preset", "demo", "--output", str(output)])
     shown = capfd.readouterr()
     assert code == 1
     assert "AnomalyGate failed" in shown.err
     assert "feature timestamp" in shown.err
-    assert "1511539200 to 1512316799" in shown.err
+    assert "1511539200 to 1511712000" in shown.err
     assert "Traceback" not in shown.err
     assert str(output / "logs") in shown.err
     assert "Traceback" in "".join(file.read_text() for file in (output / "logs").iterdir())
@@ -172,8 +171,8 @@ def test_data_that_do_not_match_the_schema_stop_the_run(
     assert sorted(os.listdir(output / "artifacts")) == [
         "AnomalyGate",
         "ExampleValidator",
-        "ImportSchemaGen",
         "ImpressionGen",
+        "SchemaGen",
         "StatisticsGen",
     ]
 

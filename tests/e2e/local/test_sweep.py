@@ -33,8 +33,16 @@ def test_a_sweep_trains_on_the_data_of_the_run_and_goes_on_where_it_was(
 
     log = max(Path(Layout(trained.config.output).logs).glob("*-data.log"))
     nodes = node_runs(Layout(trained.config.output).metadata_db, trained.config.pipeline_name, log.stem)
-    assert {node.node: node.state for node in nodes if node.node != "ImportSchemaGen"} == dict.fromkeys(
-        ("ImpressionGen", "StatisticsGen", "ExampleValidator", "AnomalyGate", "ImpressionTransform", "Baselines"),
+    assert {node.node: node.state for node in nodes} == dict.fromkeys(
+        (
+            "ImpressionGen",
+            "StatisticsGen",
+            "SchemaGen",
+            "ExampleValidator",
+            "AnomalyGate",
+            "ImpressionTransform",
+            "Baselines",
+        ),
         "CACHED",
     )
 

@@ -1,4 +1,4 @@
-"""StatisticsGen, the committed schema, ExampleValidator and the gate, with a step that waits for it."""
+"""StatisticsGen, SchemaGen, ExampleValidator and the gate, with a step that waits for it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import tensorflow as tf
 from tfx import v1 as tfx
 from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
 
-import components.schema
 from components.anomaly_gate.component import AnomalyGate
 from components.anomaly_gate.findings import AnomaliesFoundError
+from components.config import IngestConfig
+from components.schema.component import SchemaGen
 from models.impression import SPLITS
 
 IMPRESSION: dict[str, list[Any]] = {
@@ -46,8 +47,7 @@ def dag(folder: Path) -> tfx.dsl.Pipeline:
         input_base=str(folder / "data"), input_config=tfx.proto.Input(splits=splits)
     )
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
-    (schema_folder,) = components.schema.__path__
-    schema = tfx.components.ImportSchemaGen(schema_file=f"{schema_folder}/impression.pbtxt")
+    schema = SchemaGen(IngestConfig())
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )

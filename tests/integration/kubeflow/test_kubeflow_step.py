@@ -18,7 +18,7 @@ from pipeline.runs import node_runs
 
 pytestmark = pytest.mark.slow
 
-SCHEMA = "ImportSchemaGen"
+SCHEMA = "SchemaGen"
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_step_that_is_run_again_in_its_run_is_not_repeated(config: PipelineCon
 def test_a_step_that_failed_can_be_run_again_in_its_run(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tfx.components.schema_gen.import_schema_gen.executor import Executor
+    from components.schema.executor import Executor
 
     do = Executor.Do
 
@@ -96,7 +96,7 @@ def _step(config: PipelineConfig, *more: str) -> int:
         (["--model=gpt"], "model.name"),
         (["--min-auc=high"], "parameter min_auc: 'high' is no number"),
         (["--span=monday"], "span: give a number, a day such as 2017-12-03, or latest"),
-        (["--node=Trainr"], "node Trainr: there is none; there are ImportSchemaGen, ImpressionGen"),
+        (["--node=Trainr"], "node Trainr: there is none; there are ImpressionGen, "),
         (["--config={"], "the configuration is not JSON"),
         (["--config=[]"], "the configuration is not a JSON object"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import gzip
 import os
@@ -102,6 +103,28 @@ def test_equal_seeds_give_equal_bytes_and_other_seeds_others(tmp_path: Path) -> 
     assert written("a.csv", 3) == written("b.csv", 3) != written("c.csv", 4)
     assert written("a.csv.gz", 3) == written("b.csv.gz", 3)
     assert gzip.decompress((tmp_path / "a.csv.gz").read_bytes()) == (tmp_path / "a.csv").read_bytes()
+
+
+def test_another_year_has_the_same_rows_as_much_later(tmp_path: Path) -> None:
+    dirt = DirtConfig(outside_window=50, negative_timestamp=20)
+    here, later = (
+        GeneratorConfig(users=30, seed=7, dirt=dirt),
+        GeneratorConfig(users=30, seed=7, dirt=dirt, start=dt.date(2024, 5, 1)),
+    )
+    first, second = (tmp_path / name for name in ("here.csv", "later.csv"))
+    generate(here, first)
+    generate(later, second)
+    window = IngestConfig(window_start=dt.datetime(2024, 5, 1), window_end=dt.datetime(2024, 5, 9, 23, 59, 59)).window
+    assert later.window == window
+    delay = window[0] - here.window[0]
+
+    def clean(file: Path, config: GeneratorConfig) -> list[tuple[str, ...]]:
+        rows = [row for row in _rows(file) if config.window[0] <= int(row[4]) <= config.window[1]]
+        assert len(_rows(file)) - len(rows) == 70
+        return sorted((*row[:4], str(int(row[4]) - config.delay)) for row in rows)
+
+    assert (here.delay, later.delay) == (0, delay)
+    assert clean(first, here) == clean(second, later)
 
 
 def test_a_block_does_not_depend_on_the_blocks_after_it(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ def _problem(**values: object) -> str:
         ({"users": 1, "events_per_user": float("nan")}, "events_per_user"),
         ({"users": 1, "categories": 0}, "categories"),
         ({"users": 1, "shoppers": 1}, "shoppers"),
+        ({"users": 1, "start": "May 2024"}, "start"),
+        ({"users": 1, "start": "1970-01-01"}, "start"),
         ({"users": 1, "dirt": {"duplicates": 1}}, "dirt.duplicates"),
     ],
 )

@@ -213,7 +213,7 @@ def test_changes_alone_give_the_same_configuration(preset: str) -> None:
         (["kubeflow.image=registry:5000/ctr-pipeline:latest"], "kubeflow.image: give a tag or digest"),
         ([IMAGE, "output=output"], "output: 'output' is relative"),
         ([IMAGE, "data=log.csv"], "data: 'log.csv' is relative"),
-        ([IMAGE, "kubeflow.nodes={Trainr: {}}"], "kubeflow.nodes: no node Trainr; there are ImportSchemaGen"),
+        ([IMAGE, "kubeflow.nodes={Trainr: {}}"], "kubeflow.nodes: no node Trainr; there are ImpressionGen, "),
         ([IMAGE, "kubeflow.light.memory=4g"], "kubeflow.light.memory: '4g' is no amount of memory"),
         ([IMAGE, "span=3", "data=/data/log.csv"], "span: /data/log.csv has no {SPAN}"),
         (["metadata.kind=mysql", 'metadata.mysql.host=""'], "metadata: kind mysql needs mysql.host"),

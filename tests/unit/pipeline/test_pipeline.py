@@ -12,7 +12,7 @@ from pipeline.config import load_preset
 pytestmark = pytest.mark.slow
 
 INGEST = "ImpressionGen"
-DATA_STEPS = {"StatisticsGen", "ImportSchemaGen", "ExampleValidator", "AnomalyGate", "LatestBlessedModel"}
+DATA_STEPS = {"StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate", "LatestBlessedModel"}
 BEAM_STEPS = {INGEST, "StatisticsGen", "ImpressionTransform", "Evaluator"}
 ALL = DATA_STEPS | {INGEST, "ImpressionTransform", "Trainer", "Baselines", "Evaluator", "Pusher", "RunReport"}
 
@@ -77,7 +77,8 @@ def test_the_nodes(log: Path) -> None:
         ({"training__calibration": "none"}, {"Trainer"}),
         ({"transform__min_item_count": 9}, {"ImpressionTransform"}),
         ({"ingest__eval_share": 0.3}, {INGEST}),
-        ({"ingest__history_length": 30}, {INGEST, "Trainer"}),
+        ({"ingest__history_length": 30}, {INGEST, "SchemaGen", "Trainer"}),
+        ({"ingest__window_end": "2017-12-02T23:59:59"}, {INGEST, "SchemaGen"}),
         ({"evaluation__min_auc": 0.9}, {"Evaluator"}),
         ({"evaluation__baseline_training_impressions": 500}, {"Baselines"}),
         ({"served_model_name": "other"}, {"Pusher"}),
@@ -103,19 +104,6 @@ def test_beams_arguments_reach_its_steps_as_they_stand(log: Path) -> None:
             found[name] = [argument.value.string_value for argument in spec.beam_pipeline_args_placeholders]
 
     assert found == dict.fromkeys(BEAM_STEPS, arguments)
-
-
-def test_an_edited_schema_is_not_taken_from_the_cache(
-    log: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from pipeline import pipeline
-
-    before = _keys(_ir(log))
-    edited = tmp_path / "impression.pbtxt"
-    edited.write_bytes(pipeline.committed_schema_file().read_bytes() + b"# edited\n")
-    monkeypatch.setattr(pipeline, "committed_schema_file", lambda: edited)
-    after = _keys(_ir(log))
-    assert before["ImportSchemaGen"][1] != after["ImportSchemaGen"][1]
 
 
 def test_nothing_uses_the_data_before_the_gate(log: Path) -> None:

@@ -1,0 +1,117 @@
+"""The schema of raw impressions, made from the settings that the impressions are made with.
+
+Every feature is of variable length, so that parsing gives sparse tensors and an empty history is data, not an
+anomaly. (A split in which every history is empty is one: TFDV takes the smallest of no values to be 0.)
+
+Domains are stated as ranges because a drift comparator needs statistics of an earlier run, which ExampleValidator
+is not given, and the infinity norm of a numeric feature is silently 0 (TFDV issue 147).
+
+What a request does not carry is not in the environment SERVING. The lengths bound what is stored, not requests:
+those may have longer histories and more candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from components.config import IngestConfig
+from models import impression as names
+from models.config import Section
+
+SERVING: Final = "SERVING"
+TRAINING: Final = "TRAINING"
+
+
+class Ranges(Section):
+    """What ``ingest`` says of the impressions that it stores, and no other of its settings."""
+
+    window: tuple[int, int]
+    """First and last Unix second of the log."""
+    history_length: int
+    """Most events of a history."""
+    candidates: int
+    """Most candidates of an impression."""
+    negative_sets: tuple[str, ...]
+    """Values of ``negative_set``."""
+
+    @classmethod
+    def of(cls, ingest: IngestConfig) -> Ranges:
+        """The ranges of what these settings store."""
+        negatives = max(ingest.training_negatives.total, ingest.evaluation_negatives)
+        return cls(
+            window=ingest.window,
+            history_length=ingest.history_length + ingest.candidate_in_history,
+            candidates=1 if ingest.flip_labels else 1 + negatives,
+            negative_sets=(names.MIXED, *ingest.evaluation_sets),
+        )
+
+
+class _Values(NamedTuple):
+    """Of one feature: its smallest and largest value, None for no bound, and the settings that they come from."""
+
+    smallest: int
+    largest: int | None
+    settings: tuple[str, ...] = ()
+
+
+def impression_schema(ranges: Ranges) -> schema_pb2.Schema:
+    """The schema; where a range comes from settings, the feature's ``annotation.comment`` names them."""
+    first, last = ranges.window
+    codes = names.BEHAVIORS.values()
+    window = ("ingest.window_start", "ingest.window_end")
+    positive = _Values(1, None)
+    values = {
+        names.USER_ID: positive,
+        names.TIMESTAMP: _Values(first, last, window),
+        names.HISTORY_ITEM_ID: positive,
+        names.HISTORY_CATEGORY_ID: positive,
+        names.HISTORY_BEHAVIOR: _Values(min(codes), max(codes)),
+        names.HISTORY_AGE: _Values(1, last - first, window),
+        names.CANDIDATE_ITEM_ID: positive,
+        names.CANDIDATE_CATEGORY_ID: positive,
+        names.LABEL: _Values(0, 1),
+    }
+    length = ("ingest.history_length",)
+    negatives = ("ingest.training_negatives", "ingest.evaluation_negatives")
+    schema = schema_pb2.Schema(default_environment=[TRAINING, SERVING])
+    for name in (names.USER_ID, names.TIMESTAMP):
+        _add(schema, name, values[name], 1, 1)
+    _add_names(schema, names.NEGATIVE_SET, ranges.negative_sets, "ingest.evaluation_sets")
+    for name in names.HISTORY_FEATURES:
+        _add(schema, name, values[name], 0, ranges.history_length, length)
+    for name in (*names.CANDIDATE_FEATURES, names.LABEL):
+        _add(schema, name, values[name], 1, ranges.candidates, negatives)
+    return schema
+
+
+def _add(
+    schema: schema_pb2.Schema, name: str, values: _Values, fewest: int, most: int, settings: tuple[str, ...] = ()
+) -> None:
+    feature = _feature(schema, name, schema_pb2.INT, fewest, most)
+    feature.int_domain.min = values.smallest
+    if values.largest is not None:
+        feature.int_domain.max = values.largest
+    if settings := values.settings + settings:
+        feature.annotation.comment.extend(settings)
+
+
+def _add_names(schema: schema_pb2.Schema, name: str, values: Sequence[str], settings: str) -> None:
+    feature = _feature(schema, name, schema_pb2.BYTES, 1, 1)
+    feature.domain = name
+    feature.annotation.comment.append(settings)
+    schema.string_domain.add(name=name, value=values)
+
+
+def _feature(
+    schema: schema_pb2.Schema, name: str, kind: schema_pb2.FeatureType.ValueType, fewest: int, most: int
+) -> schema_pb2.Feature:
+    feature = schema.feature.add(name=name, type=kind)
+    feature.value_count.min, feature.value_count.max = fewest, most
+    if fewest > 0:
+        feature.presence.min_fraction, feature.presence.min_count = 1.0, 1
+    if name not in names.REQUEST_FEATURES:
+        feature.not_in_environment.append(SERVING)
+    return feature

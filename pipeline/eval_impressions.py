@@ -34,7 +34,13 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
       NoSuchRun: if there is no run, or its examples are gone.
     """
     examples = latest_output(Layout(output).metadata_db, pipeline_name, "ImpressionGen", "examples")
-    records = itertools.islice(_records(os.path.join(examples, f"Split-{names.EVAL_SPLIT}")), 1000)
+    split = os.path.join(examples, f"Split-{names.EVAL_SPLIT}")
+    if not os.path.isdir(split):
+        raise NoSuchRun(
+            f"{split}: no such folder; the newest run whose metadata lies in {output} wrote its impressions there, and "
+            f"they are not in {Layout(output).artifacts} either"
+        )
+    records = itertools.islice(_records(split), 1000)
     events: dict[tuple[int, ...], list[dict[str, list[int]]]] = {}
     for record in records:
         event = (*(record[name][0] for name in _EVENT), record[names.CANDIDATE_ITEM_ID][0])

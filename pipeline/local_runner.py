@@ -68,6 +68,11 @@ class RunResult:
     pushed_version: int | None
     log: str
 
+    @property
+    def pushed_earlier(self) -> bool:
+        """Whether it was an earlier run that pushed the version."""
+        return self.pushed_version is not None and "Pusher" in self.cached
+
 
 def run(config: PipelineConfig) -> RunResult:
     """Runs the pipeline once, for one model, and shows each component on standard error.
@@ -134,7 +139,20 @@ def _run_nodes(config: PipelineConfig, label: str, factory: Factory) -> tuple[st
     run_id = f"{dt.datetime.now():%Y%m%d-%H%M%S-%f}-{label}"
     log = os.path.join(Layout(config.output).logs, f"{run_id}.log")
     with output_to_log(log) as terminal:
+        _adopt_moved_artifacts(Layout(config.output), terminal)
         return run_id, log, _run_dag(config, factory, run_id, log, terminal)
+
+
+def _adopt_moved_artifacts(layout: Layout, terminal: TextIO) -> None:
+    from pipeline.runs import adopt_moved_artifacts
+
+    count, before = adopt_moved_artifacts(layout.metadata_db)
+    if count:
+        print(
+            f"The runs in this folder were made at {before}. It is now at {layout.output}, and their {count} artifacts "
+            "are taken from here; most steps run again, because TFX's cache compares addresses.",
+            file=terminal,
+        )
 
 
 def _run_dag(config: PipelineConfig, factory: Factory, run_id: str, log: str, terminal: TextIO) -> dict[str, NodeRun]:

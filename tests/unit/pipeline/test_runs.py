@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline.runs import NoSuchRun, latest_output, node_runs
+from pipeline.layout import Layout
+from pipeline.runs import NoSuchRun, adopt_moved_artifacts, latest_output, node_runs
 
 State = mlmd.Execution
 
@@ -90,3 +93,59 @@ def test_reading_leaves_the_file_as_it_was(history: History, tmp_path: Path) -> 
     before = file.read_bytes()
     node_runs(str(file), "ctr", "one")
     assert file.read_bytes() == before
+
+
+# --- a folder that was moved ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> Layout:
+    """An output folder of two runs, moved after them; the first one's artifact was removed by hand."""
+    old = Layout(str(tmp_path / "old"))
+    Path(old.metadata_db).parent.mkdir(parents=True)
+    history = History(Path(old.metadata_db))
+    for execution, node in ((1, "ImpressionGen"), (2, "ImpressionGen"), (3, "Trainer")):
+        history.add("one", node, State.COMPLETE, f"{old.artifacts}/{node}/examples/{execution}")
+        if execution > 1:
+            Path(old.artifacts, node, "examples", str(execution)).mkdir(parents=True)
+    history.add("one", "Imported", State.COMPLETE, str(tmp_path / "elsewhere" / "a" / "b" / "7"))
+    del history
+    new = Layout(str(tmp_path / "new"))
+    os.rename(old.output, new.output)
+    return new
+
+
+def test_what_lies_in_a_moved_folder_is_found_there(moved: Layout) -> None:
+    found = latest_output(moved.metadata_db, "ctr", "ImpressionGen", "examples")
+    assert found == f"{moved.artifacts}/ImpressionGen/examples/2"
+    outputs = [run.outputs["examples"] for run in node_runs(moved.metadata_db, "ctr", "one")]
+    # What does not lie here keeps its address.
+    assert outputs[0] == f"{Path(moved.output).parent}/old/artifacts/ImpressionGen/examples/1"
+    assert outputs[2] == f"{moved.artifacts}/Trainer/examples/3"
+    assert outputs[3].endswith("/elsewhere/a/b/7")
+
+
+def test_a_copy_takes_its_own_artifacts_and_not_those_of_the_original(moved: Layout, tmp_path: Path) -> None:
+    shutil.copytree(moved.output, tmp_path / "old")
+    found = latest_output(moved.metadata_db, "ctr", "ImpressionGen", "examples")
+    assert found == f"{moved.artifacts}/ImpressionGen/examples/2"
+
+
+def test_a_run_makes_the_metadata_name_what_lies_here(moved: Layout, tmp_path: Path) -> None:
+    assert adopt_moved_artifacts(moved.metadata_db) == (2, str(tmp_path / "old"))
+    connection = mlmd.ConnectionConfig()
+    connection.sqlite.filename_uri = moved.metadata_db
+    assert sorted(artifact.uri for artifact in MetadataStore(connection).get_artifacts()) == sorted(
+        [
+            f"{moved.artifacts}/ImpressionGen/examples/2",
+            f"{moved.artifacts}/Trainer/examples/3",
+            f"{tmp_path}/old/artifacts/ImpressionGen/examples/1",
+            f"{tmp_path}/elsewhere/a/b/7",
+        ]
+    )
+    assert adopt_moved_artifacts(moved.metadata_db) == (0, "")
+
+
+def test_a_folder_without_a_run_has_nothing_to_adopt(tmp_path: Path) -> None:
+    assert adopt_moved_artifacts(Layout(str(tmp_path)).metadata_db) == (0, "")
+    assert not list(tmp_path.iterdir())

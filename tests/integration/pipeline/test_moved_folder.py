@@ -1,0 +1,50 @@
+"""A run in an output folder that was moved, of the one step that needs no data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline import local_runner
+from pipeline.config import PipelineConfig, load_preset
+
+if TYPE_CHECKING:
+    from tfx.orchestration.pipeline import Pipeline
+
+pytestmark = pytest.mark.slow
+
+
+def _schema_alone(config: PipelineConfig) -> Pipeline:
+    from components.schema.component import SchemaGen
+    from pipeline.pipeline import _pipeline
+
+    return _pipeline(config, [SchemaGen(config.ingest)])
+
+
+def _run(output: Path) -> tuple[str, str]:
+    config = load_preset("demo").with_overrides({"output": str(output)})
+    _, _, nodes = local_runner._run_nodes(config, "schema", _schema_alone)
+    return nodes["SchemaGen"].state, nodes["SchemaGen"].outputs["schema"]
+
+
+def test_a_run_goes_on_with_what_lies_in_the_folder_and_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    state, schema = _run(old)
+    assert (state, Path(schema).parents[2]) == ("COMPLETE", old / "artifacts")
+    os.rename(old, new)
+    capfd.readouterr()
+
+    state, schema = _run(new)
+    assert (state, Path(schema).parents[2]) == ("CACHED", new / "artifacts")
+    assert Path(schema, "schema.pbtxt").exists()
+    said = capfd.readouterr().err
+    assert f"The runs in this folder were made at {old}. It is now at {new}, and their 1 artifacts are taken" in said
+    assert not old.exists()
+
+    assert _run(new) == (state, schema)
+    assert str(old) not in capfd.readouterr().err

@@ -104,11 +104,17 @@ def _train_one(config: PipelineConfig) -> RunResult:
         result = run(config)
     except RunFailed as error:
         raise CommandError(error) from error
-    print(f"\n{render(result.report, result.times)}\n", flush=True)
-    if "Pusher" in result.cached and result.pushed_version is not None:
-        print(f"An earlier run had pushed this model: version {result.pushed_version}.", file=sys.stderr)
+    print(f"\n{render(result.report, result.times, result.pushed_earlier)}\n", flush=True)
+    newest = _newest_version(Layout(absolute(config.output)).model_base(config.served_model_name))
+    if newest is not None and result.pushed_version is not None and newest != result.pushed_version:
+        print(f"The newest version, which a server takes, is another model's: {newest}.", file=sys.stderr)
     print(f"The log of this run: {result.log}", file=sys.stderr)
     return result
+
+
+def _newest_version(folder: str) -> int | None:
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
 def _check_data(data: str) -> None:
@@ -355,7 +361,7 @@ def _add_sweep(commands: Any) -> None:
         "train many models on one ingested and transformed data set, and compare them",
         """\
 Writes DIR/sweep/table.md, trials.csv and plot.png. What has been measured before with the same settings on
-the same data is not trained again, so a sweep that was stopped goes on where it was.
+the same data by the same code is not trained again, so a sweep that was stopped goes on where it was.
 
 examples:
   python -m pipeline sweep --data log.csv --preset sample --models all --activations dice,prelu --seeds 3

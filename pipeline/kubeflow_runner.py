@@ -83,7 +83,7 @@ def compile_vertex(config: PipelineConfig) -> str:
     )
     with tempfile.TemporaryDirectory() as folder:
         runner = KubeflowV2DagRunner(runner_config, output_dir=folder, output_filename="pipeline.yaml")
-        runner.run(_described(create_pipeline, config), write_out=True)
+        runner.run(_described(create_pipeline, config, resolvers_of_tfx_alone=True), write_out=True)
         with open(os.path.join(folder, "pipeline.yaml"), encoding="utf-8") as file:
             return file.read()
 
@@ -101,10 +101,10 @@ def _check(config: PipelineConfig) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def _described(create_pipeline: Any, config: PipelineConfig) -> Any:
+def _described(create_pipeline: Any, config: PipelineConfig, **how: bool) -> Any:
     try:
         # The DAG is the same for any data, and a run may still be given another.
-        return create_pipeline(config.with_overrides({"data": config.data or "/data"}), data_must_exist=False)
+        return create_pipeline(config.with_overrides({"data": config.data or "/data"}), data_must_exist=False, **how)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

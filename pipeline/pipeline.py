@@ -1,14 +1,18 @@
 """The DAG. It knows no runner: ``local_runner.py`` and others run what :func:`create_pipeline` returns.
 
-What re-runs a node is what TFX puts into its cache key: the node's inputs, its parameters, its executor and
-the pipeline's name and root. So every node gets the sections of the configuration that it depends on and
-nothing else: another number of epochs re-runs the trainer and what follows it, never the ingest.
+What re-runs a node is what TFX puts into its cache key: the node's inputs, its parameters, its executor's name and
+the pipeline's name. So every node gets the sections of the configuration that it depends on, a digest of the
+code that it runs (``step_code.py``), and nothing else: another number of epochs or an edited model re-runs the trainer
+and what follows it, never the ingest.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from tensorflow_model_analysis import EvalConfig
 
 # Not by way of tfx.v1: that imports Google's whole Vertex AI client, a third of the time that it takes.
 from tfx.components import Evaluator, ExampleValidator
@@ -19,9 +23,12 @@ from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types import BaseChannel, Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
+from tfx.types.standard_component_specs import EVAL_CONFIG_KEY
+from tfx.utils.proto_utils import proto_to_json
 
 from components.anomaly_gate.component import AnomalyGate
 from components.baselines.component import Baselines
+from components.evaluator.baseline import CANDIDATE_KEY, BaselineStrategy
 from components.evaluator.config import evaluator_config
 from components.impression_gen.component import ImpressionGen
 from components.pusher.component import Pusher
@@ -33,9 +40,12 @@ from components.transform.component import ImpressionTransform
 from models.impression import EVAL_SPLIT
 from pipeline.config import PipelineConfig
 from pipeline.layout import Layout
+from pipeline.step_code import CODE_KEY, add_code, loaded_names, project_sources
 
 
-def create_pipeline(config: PipelineConfig, data_must_exist: bool = True) -> Pipeline:
+def create_pipeline(
+    config: PipelineConfig, data_must_exist: bool = True, resolvers_of_tfx_alone: bool = False
+) -> Pipeline:
     """Builds the DAG of one training run.
 
     Args:
@@ -43,6 +53,8 @@ def create_pipeline(config: PipelineConfig, data_must_exist: bool = True) -> Pip
         they are absolute paths or addresses of a file system that Beam knows.
       data_must_exist: whether to look for ``data`` now. False where the pipeline is only described, or another of
         its nodes is run: the DAG does not depend on it.
+      resolvers_of_tfx_alone: for a runner that knows no others, as Vertex AI's: a repeated run then compares a blessed
+        model with itself.
 
     Returns:
       A pipeline whose artifacts lie under ``<output>/artifacts`` and which pushes to
@@ -66,12 +78,16 @@ def create_pipeline(config: PipelineConfig, data_must_exist: bool = True) -> Pip
     model = training.outputs["model"]
     nodes: list[BaseNode] = [*data.nodes, training]
 
+    judge = evaluator_config(config.evaluation, config.ingest.judged_set)
     blessed = None
     if config.evaluation.compare_with_blessed:
+        own = {} if resolvers_of_tfx_alone else {CANDIDATE_KEY: model}
         resolver = Resolver(
-            strategy_class=LatestBlessedModelStrategy,
+            strategy_class=BaselineStrategy if own else LatestBlessedModelStrategy,
+            config={"judge": _identity(judge)} if own else None,
             model=Channel(type=Model),
             model_blessing=Channel(type=ModelBlessing),
+            **own,
         ).with_id("LatestBlessedModel")
         nodes.append(resolver)
         blessed = resolver.outputs["model"]
@@ -79,7 +95,7 @@ def create_pipeline(config: PipelineConfig, data_must_exist: bool = True) -> Pip
         examples=data.examples,
         model=model,
         baseline_model=blessed,
-        eval_config=evaluator_config(config.evaluation, config.ingest.judged_set),
+        eval_config=judge,
         example_splits=[EVAL_SPLIT],
     )
     pusher = Pusher(
@@ -97,6 +113,13 @@ def create_pipeline(config: PipelineConfig, data_must_exist: bool = True) -> Pip
         pushed_model=pusher.outputs["pushed_model"],
     )
     return _pipeline(config, [*nodes, evaluator, pusher, report])
+
+
+def _identity(judge: EvalConfig) -> str:
+    """Of what the Evaluator's key holds apart from its inputs, as JSON: what it is given, and its code."""
+    parameters = {EVAL_CONFIG_KEY: proto_to_json(judge)}
+    code = project_sources().digest(loaded_names(Evaluator.EXECUTOR_SPEC, parameters))
+    return json.dumps({**parameters, CODE_KEY: code})
 
 
 def create_data_pipeline(config: PipelineConfig) -> Pipeline:
@@ -155,6 +178,7 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
 
 def _pipeline(config: PipelineConfig, nodes: list[BaseNode]) -> Pipeline:
     layout = Layout(config.output)
+    add_code(nodes)
     # What connects to a server may hold a password, and runners log what the pipeline holds: they connect themselves.
     in_file = config.metadata.kind == "sqlite"
     return Pipeline(

@@ -34,24 +34,25 @@ class _Table(NamedTuple):
     notes: Sequence[str]
 
 
-def render(report: Report, times: Mapping[str, float] | None = None) -> str:
+def render(report: Report, times: Mapping[str, float] | None = None, pushed_earlier: bool = False) -> str:
     """The report as aligned plain text, at most :data:`WIDTH` characters wide.
 
     Args:
       report: of one run.
       times: component -> seconds, for a last table; they are known only after the run.
+      pushed_earlier: whether the version is one that an earlier run had pushed; likewise.
     """
-    lines = _wrapped(_headline(report), "")
-    for table in _tables(report, times):
+    lines = _wrapped(_headline(report, pushed_earlier), "")
+    for table in _tables(report, times, pushed_earlier):
         lines += ["", table.title, *_aligned(table)]
         lines += [line for note in table.notes for line in _wrapped(note, "  ")]
     return "\n".join(lines)
 
 
-def render_markdown(report: Report) -> str:
-    """The report as a Markdown page."""
-    parts = [f"# {_headline(report)}"]
-    for table in _tables(report, None):
+def render_markdown(report: Report, pushed_earlier: bool = False) -> str:
+    """The report as a Markdown page; ``pushed_earlier`` as for :func:`render`."""
+    parts = [f"# {_headline(report, pushed_earlier)}"]
+    for table in _tables(report, None, pushed_earlier):
         parts.append(f"## {table.title}")
         if table.rows:
             rule = ("---", *("---:" for _ in table.header[1:]))
@@ -60,14 +61,22 @@ def render_markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _headline(report: Report) -> str:
-    pushed = "nothing pushed" if report.pushed_version is None else f"version {report.pushed_version} pushed"
+def pushed(report: Report, pushed_earlier: bool) -> str:
+    """What was pushed, in some words."""
+    if report.pushed_version is None:
+        return "nothing pushed"
+    return f"version {report.pushed_version} {'was pushed by an earlier run' if pushed_earlier else 'pushed'}"
+
+
+def _headline(report: Report, pushed_earlier: bool) -> str:
     verdict = "BLESSED" if report.blessed else "NOT BLESSED"
-    return f"{report.config['model']['name']}, preset {report.config['preset']}: {verdict}, {pushed}"
+    run = f"{report.config['model']['name']}, preset {report.config['preset']}"
+    return f"{run}: {verdict}, {pushed(report, pushed_earlier)}"
 
 
-def _tables(report: Report, times: Mapping[str, float] | None) -> list[_Table]:
-    tables = [_rows(report), _data(report), _auc(report), _unknown(report.baselines.unknown), _gate(report)]
+def _tables(report: Report, times: Mapping[str, float] | None, pushed_earlier: bool) -> list[_Table]:
+    gate = _gate(report, pushed_earlier)
+    tables = [_rows(report), _data(report), _auc(report), _unknown(report.baselines.unknown), gate]
     if times:
         rows = [(name, f"{seconds:.1f}") for name, seconds in times.items()]
         tables.append(_Table("Time", ("component", "seconds"), [*rows, ("total", f"{sum(times.values()):.1f}")], []))
@@ -148,7 +157,7 @@ def _unknown(shares: Iterable[UnknownShare]) -> _Table:
     return _Table("Candidates unknown to the vocabulary", header, rows, [])
 
 
-def _gate(report: Report) -> _Table:
+def _gate(report: Report, pushed_earlier: bool) -> _Table:
     evaluation = EvaluationConfig.model_validate(report.config["evaluation"])
     judged = IngestConfig.model_validate(report.config["ingest"]).judged_set
     bound = f"AUC on {judged} negatives at least {evaluation.min_auc:.4f}"
@@ -161,7 +170,7 @@ def _gate(report: Report) -> _Table:
     if report.pushed_version is None:
         notes.append("Nothing was pushed; what was served before is served on.")
     else:
-        notes.append(f"Pushed to {report.pushed_to}")
+        notes.append(f"{'An earlier run pushed it' if pushed_earlier else 'Pushed'} to {report.pushed_to}")
     return _Table("Gate", (), [], notes)
 
 

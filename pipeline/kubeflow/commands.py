@@ -157,7 +157,7 @@ def _wait(api: kubeflow_api.Api, run: str, tasks: tuple[str, ...], options: argp
         raise CommandError(error) from error
     failed = [name for name, step in steps.items() if step in ("FAILED", "ERROR")]
     if state == "SUCCEEDED":
-        print("BLESSED and pushed.")
+        print("BLESSED; the report of step run-report says which version it is.")
         return OK
     if failed == [VERDICT]:
         print("NOT BLESSED: nothing was pushed. The report of step run-report says which bound was missed.")

@@ -31,10 +31,12 @@ class StepResult:
     Attributes:
       cached: whether its outputs are those of an earlier run.
       outputs: output key -> address of its (first) artifact.
+      pushed_earlier: whether this run's Pusher took what an earlier one had pushed.
     """
 
     cached: bool
     outputs: dict[str, str]
+    pushed_earlier: bool = False
 
 
 def run_step(config: PipelineConfig, node: str, run_id: str) -> StepResult:
@@ -115,7 +117,8 @@ def _result(config: PipelineConfig, node: str, run_id: str, store: Metadata) -> 
             f"{node} did not run: an input could not be resolved; the steps before it must have run as {run_id!r} "
             f"in {config.metadata}"
         )
-    return StepResult(cached=found[node].state == "CACHED", outputs=found[node].outputs)
+    cached = {name for name, run in found.items() if run.state == "CACHED"}
+    return StepResult(cached=node in cached, outputs=found[node].outputs, pushed_earlier="Pusher" in cached)
 
 
 def write_report(result: StepResult, report_file: str, blessed_file: str, reason_file: str) -> None:
@@ -127,17 +130,17 @@ def write_report(result: StepResult, report_file: str, blessed_file: str, reason
       blessed_file: gets true or false.
       reason_file: gets the reasons, one line.
     """
-    from components.run_report.render import render, render_markdown
+    from components.run_report.render import pushed, render, render_markdown
     from components.run_report.report import read_report
 
     report = read_report(result.outputs["report"])
-    print(render(report), flush=True)
+    print(render(report, pushed_earlier=result.pushed_earlier), flush=True)
     reasons = " ".join("; ".join(map(str, report.verdict.failures)).split())
-    pushed = f"version {report.pushed_version} pushed" if report.pushed_version is not None else "nothing pushed"
+    what = pushed(report, result.pushed_earlier)
     texts = {
-        report_file: render_markdown(report),
+        report_file: render_markdown(report, result.pushed_earlier),
         blessed_file: "true" if report.blessed else "false",
-        reason_file: pushed if report.blessed else f"{pushed}: {reasons}",
+        reason_file: what if report.blessed else f"{what}: {reasons}",
     }
     for file, text in texts.items():
         os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)

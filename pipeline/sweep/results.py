@@ -29,7 +29,7 @@ class TrialResult(Section):
     """One trained model."""
 
     key: str
-    """Of the trial, its whole configuration and its data: see :func:`trial_key`."""
+    """Of the trial, its whole configuration, its data and its code: see :func:`trial_key`."""
     trial: Trial
     sets: dict[str, SetMetrics] = Field(default_factory=dict)
     """By negative set."""
@@ -55,17 +55,18 @@ class TrialResult(Section):
     """Why there is no model, where training failed."""
 
 
-def trial_key(trial: Trial, config: PipelineConfig, examples: str) -> str:
-    """Names what a result was measured on: equal keys mean equal settings on equal data.
+def trial_key(trial: Trial, config: PipelineConfig, examples: str, code: str) -> str:
+    """Names what a result was measured on: equal keys mean equal settings on equal data, by the same code.
 
     Args:
       trial: which one.
       config: what all trials share.
       examples: address of the transformed examples.
+      code: digest of the code that trains and measures.
     """
     settled = trial.configure(config)
     sections = (settled.model, settled.sampler, settled.training, settled.ingest)
-    text = "\n".join([examples, *(section.model_dump_json() for section in sections)])
+    text = "\n".join([examples, code, *(section.model_dump_json() for section in sections)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -11,6 +11,7 @@ from components.baselines.results import FILE_NAME, BaselineResults
 from pipeline.config import PipelineConfig
 from pipeline.layout import Layout
 from pipeline.local_runner import prepare_data
+from pipeline.step_code import project_sources
 from pipeline.sweep.render import SweepReport, render_csv, render_markdown
 from pipeline.sweep.results import Journal, TrialResult, summarize, trial_key
 from pipeline.sweep.trials import Trial
@@ -45,7 +46,8 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial]) -> SweepReport:
     folder = Layout(config.output).sweep
     journal = Journal(os.path.join(folder, "trials.jsonl"))
     known = journal.read()
-    keys = [trial_key(trial, config, examples) for trial in trials]
+    code = project_sources().digest([measure.__module__])
+    keys = [trial_key(trial, config, examples, code) for trial in trials]
     missing = sum(key not in known for key in keys)
     print(f"{len(trials)} trials, {len(trials) - missing} of them measured before", file=sys.stderr)
     results: list[TrialResult] = []

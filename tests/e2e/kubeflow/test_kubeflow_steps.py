@@ -46,8 +46,8 @@ class Runs:
     Attributes:
       config: what it was compiled from.
       first: in fresh processes; there is no blessed model yet.
-      second: with a bound that cannot be reached, and the first one's model to compare with.
-      third: as the second one.
+      second: as the first one.
+      third: of another model, with a bound that cannot be reached, and the first one's model to compare with.
       pushed: names in the served folder after each of them.
     """
 
@@ -87,8 +87,8 @@ def runs(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
         parameters = {**PARAMETERS, "data": str(small_log)}
         for run_id, runner, parallel, changed in (
             ("first", subprocess_runner, 2, {}),
-            ("second", forking, 1, {"min_auc": 0.999}),
-            ("third", forking, 1, {"min_auc": 0.999}),
+            ("second", forking, 1, {}),
+            ("third", forking, 1, {"min_auc": 0.999, "activation": "relu"}),
         ):
             outcome = run_package(package, run_id, parameters | changed, folder, runner, parallel)
             print(f"{run_id} run: {outcome.seconds:.0f} s, exit codes {outcome.codes}")
@@ -124,26 +124,28 @@ def test_the_last_step_gets_the_report(runs: Runs) -> None:
     assert outputs["reason"] == f"version {runs.pushed[0][0]} pushed"
 
 
-def test_a_second_run_compares_with_the_blessed_model_and_is_not_blessed(runs: Runs) -> None:
-    assert {task for task, code in runs.second.codes.items() if code} == {"verdict"}, _said(runs.second)
-    assert runs.second.codes["verdict"] == 3
+def test_an_identical_run_takes_all_from_the_cache_and_pushes_nothing(runs: Runs) -> None:
+    assert set(runs.second.codes.values()) == {0}, _said(runs.second)
     states = runs.states("second")
-    assert {node for node, state in states.items() if state == "CACHED"} == set(BEFORE_THE_GATE)
-    assert states.keys() == NODES
-    assert runs.second.outputs["run-report"]["blessed"] == "false"
-    assert "NOT BLESSED: nothing pushed: " in runs.second.logs["verdict"]
-    assert "0.9990" in runs.second.logs["verdict"]
-    assert "latest blessed model: AUC" in runs.second.outputs["run-report"]["report"]
-
-
-def test_a_third_run_takes_all_from_the_cache(runs: Runs) -> None:
-    states = runs.states("third")
     # A resolver always looks again.
     assert {node for node, state in states.items() if state != "CACHED"} == {"LatestBlessedModel"}
     assert states.keys() == NODES
-    assert runs.third.codes == {**dict.fromkeys(runs.third.codes, 0), "verdict": 3}
-    # What Kubeflow shows of a cached step is there all the same.
-    assert runs.third.outputs["run-report"] == runs.second.outputs["run-report"]
+    what = f"version {runs.pushed[0][0]} was pushed by an earlier run"
+    assert runs.second.outputs["run-report"]["reason"] == what
+    assert runs.second.outputs["run-report"]["report"].startswith(f"# dnn, preset kubeflow: BLESSED, {what}\n")
+    assert runs.second.logs["verdict"] == f"BLESSED: {what}\n"
+
+
+def test_another_model_is_compared_with_the_blessed_one_and_is_not_blessed(runs: Runs) -> None:
+    assert {task for task, code in runs.third.codes.items() if code} == {"verdict"}, _said(runs.third)
+    assert runs.third.codes["verdict"] == 3
+    states = runs.states("third")
+    assert {node for node, state in states.items() if state == "CACHED"} == {*BEFORE_THE_GATE} - {"Trainer"}
+    assert states.keys() == NODES
+    assert runs.third.outputs["run-report"]["blessed"] == "false"
+    assert "NOT BLESSED: nothing pushed: " in runs.third.logs["verdict"]
+    assert "0.9990" in runs.third.logs["verdict"]
+    assert "latest blessed model: AUC" in runs.third.outputs["run-report"]["report"]
 
 
 def test_only_the_blessed_model_was_pushed(runs: Runs) -> None:

@@ -15,6 +15,7 @@ from components.run_report.render import render
 from components.schema.impression_schema import Ranges
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 from pipeline import cli
+from pipeline.layout import Layout
 from pipeline.local_runner import RunFailed, run
 from serving.client import RankingClient
 from serving.server import ModelServer
@@ -117,18 +118,39 @@ def test_another_runner_takes_the_data_from_the_cache(trained: Trained, capfd: p
     assert {line[0] for line in shown if line[1] == "cached"} == result.cached
 
 
-def test_a_run_that_changes_nothing_takes_everything_from_the_cache(
+def test_an_identical_run_trains_evaluates_and_pushes_nothing(
     trained: Trained, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = trained.arguments("--set", "evaluation.compare_with_blessed=false")
-    assert cli.main(arguments) == 0
     versions = sorted(trained.serving.iterdir())
-    capfd.readouterr()
-    assert cli.main(arguments) == 0
+    assert cli.main(trained.arguments()) == 0
     shown = capfd.readouterr()
-    assert shown.err.count("cached") == len(NODES) - 1
-    assert "An earlier run had pushed this model" in shown.err
+    steps = [line.split("]")[1].split() for line in shown.err.splitlines() if line.startswith("[")]
+    # A resolver always looks.
+    assert {step for step, took, *_ in steps if took != "cached"} == {"LatestBlessedModel"}
+    assert {step for step, *_ in steps} == set(NODES)
+    version = trained.result.pushed_version
+    assert shown.out.startswith(f"\ndin, preset demo: BLESSED, version {version} was pushed by an earlier run\n")
+    assert f"An earlier run pushed it to {trained.version_dir}" in shown.out
     assert sorted(trained.serving.iterdir()) == versions
+    newest = max(int(path.name) for path in versions)
+    assert (f"another model's: {newest}" in shown.err) == (newest != version)
+
+
+def test_a_folder_that_was_moved_is_served_and_asked(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:
+    def asked(output: Path) -> str:
+        with ModelServer(Path(Layout(str(output)).model_base("ctr")), "ctr") as server:
+            server.wait_until_ready(60)
+            assert cli.main(["predict", "--output", str(output), "--port", str(server.port)]) == 0
+        return capfd.readouterr().out
+
+    here = asked(trained.output)
+    moved = trained.output.with_name("moved")
+    os.rename(trained.output, moved)
+    try:
+        assert asked(moved) == here
+    finally:
+        os.rename(moved, trained.output)
+    assert "<- chosen" in here
 
 
 def test_a_bound_that_is_missed_blocks_the_push(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:

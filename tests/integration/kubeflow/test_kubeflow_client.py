@@ -166,7 +166,7 @@ def test_waiting_shows_a_line_a_step_and_ends_with_0(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["[", "1/13]", "impression-gen", "succeeded", "75", "s"]
     assert sorted(line.split("]")[1].split()[0] for line in lines[:-1]) == sorted(TASKS)
-    assert lines[-1] == "BLESSED and pushed."
+    assert lines[-1] == "BLESSED; the report of step run-report says which version it is."
 
 
 def test_a_model_that_was_not_blessed_ends_with_3(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ def test_a_step_is_taken_from_the_cache_of_an_earlier_run(config: PipelineConfig
     assert first.outputs == second.outputs
     assert Path(first.outputs["schema"], "schema.pbtxt").exists()
     assert (_states(config, "one"), _states(config, "two")) == ({SCHEMA: "COMPLETE"}, {SCHEMA: "CACHED"})
+
+
+def test_a_step_whose_artifact_was_removed_is_not_taken_from_the_cache(config: PipelineConfig) -> None:
+    first = run_step(config, SCHEMA, "one")
+    shutil.rmtree(first.outputs["schema"])
+    second = run_step(config, SCHEMA, "two")
+    assert not second.cached
+    assert Path(second.outputs["schema"], "schema.pbtxt").exists()
 
 
 def test_a_step_that_is_run_again_in_its_run_is_not_repeated(config: PipelineConfig) -> None:

@@ -14,6 +14,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from pipeline.config import ConfigError, PipelineConfig, load_preset
 from pipeline.kubeflow.commands import Package
 from pipeline.kubeflow.parameters import PARAMETERS, defaults
+from pipeline.step_code import CODE_KEY
 
 sys.path.insert(0, str(Path(__file__).parent / "golden"))
 from regenerate import GOLDEN, SETTINGS, golden_package
@@ -234,6 +235,9 @@ def test_vertex_gets_tfxs_own_output() -> None:
     spec = json_format.ParseDict(yaml.safe_load(compile_vertex(config)), pipeline_spec_pb2.PipelineSpec())
     assert spec.schema_version == "2.1.0"
     assert {"ImpressionGen", "Trainer", "Evaluator", "RunReport"} <= set(spec.root.dag.tasks)
+    # Vertex compares the arguments of a step, so its code must be among them.
+    code = spec.root.dag.tasks["Trainer"].inputs.parameters[CODE_KEY].runtime_value.constant.string_value
+    assert len(code) == 64
     executors = json_format.MessageToDict(spec.deployment_spec)["executors"]
     images = {e["container"]["image"] for e in executors.values() if "container" in e}
     assert images == {"registry.example/ctr-pipeline:0.1.0"}

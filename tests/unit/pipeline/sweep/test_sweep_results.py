@@ -80,17 +80,18 @@ def test_a_line_of_something_else_is_named(tmp_path: Path) -> None:
 def test_a_key_changes_with_what_the_result_depends_on_alone() -> None:
     config = load_preset("sample")
     trial = Trial(variant=DNN, seed=1)
-    key = trial_key(trial, config, "examples/1")
-    assert key == trial_key(trial, config.with_overrides({"evaluation.min_auc": 0.5}), "examples/1")
+    key = trial_key(trial, config, "examples/1", "code")
+    assert key == trial_key(trial, config.with_overrides({"evaluation.min_auc": 0.5}), "examples/1", "code")
     others = [
-        trial_key(trial, config, "examples/2"),
-        trial_key(Trial(variant=DNN, seed=2), config, "examples/1"),
-        trial_key(Trial(variant=DIN, seed=1), config, "examples/1"),
-        trial_key(trial, config.with_overrides({"training.epochs": 1}), "examples/1"),
-        trial_key(trial, config.with_overrides({"model.embedding_dim": 8}), "examples/1"),
-        trial_key(trial, config.with_overrides({"sampler.negatives": 8}), "examples/1"),
-        trial_key(Trial(variant=DNN.model_copy(update={"sampler": "in_batch"}), seed=1), config, "examples/1"),
-        trial_key(trial, config.with_overrides({"ingest.history_length": 10}), "examples/1"),
+        trial_key(trial, config, "examples/1", "edited"),
+        trial_key(trial, config, "examples/2", "code"),
+        trial_key(Trial(variant=DNN, seed=2), config, "examples/1", "code"),
+        trial_key(Trial(variant=DIN, seed=1), config, "examples/1", "code"),
+        trial_key(trial, config.with_overrides({"training.epochs": 1}), "examples/1", "code"),
+        trial_key(trial, config.with_overrides({"model.embedding_dim": 8}), "examples/1", "code"),
+        trial_key(trial, config.with_overrides({"sampler.negatives": 8}), "examples/1", "code"),
+        trial_key(Trial(variant=DNN.model_copy(update={"sampler": "in_batch"}), seed=1), config, "examples/1", "code"),
+        trial_key(trial, config.with_overrides({"ingest.history_length": 10}), "examples/1", "code"),
     ]
     assert len({key, *others}) == 1 + len(others)
 

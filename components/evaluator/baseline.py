@@ -1,0 +1,97 @@
+"""Which model a candidate is compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from ml_metadata.metadata_store.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx import types
+from tfx.components.evaluator.constants import (
+    ARTIFACT_PROPERTY_BLESSED_KEY,
+    ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY,
+    BLESSED_VALUE,
+)
+from tfx.dsl.components.common.resolver import ResolverStrategy
+from tfx.dsl.io import fileio
+from tfx.types.standard_component_specs import BASELINE_MODEL_KEY, MODEL_KEY
+
+CANDIDATE_KEY: Final = "candidate"
+BLESSINGS_KEY: Final = "model_blessing"
+
+
+class BaselineStrategy(ResolverStrategy):
+    """The latest blessed model of the time when the candidate was judged first, the same one ever after.
+
+    A candidate that no Evaluator of these settings has judged is compared with the model that was blessed last; with
+    none if there is none, or if it is the candidate itself. Each later time it is compared with that same model. So:
+
+    * A second identical run gives the Evaluator the same inputs, which it takes from the cache, and pushes nothing.
+      (TFX's LatestBlessedModelStrategy gives it what the first run has just blessed: the candidate itself, which is
+      then evaluated against itself and pushed again.)
+    * An old run that is repeated after a newer model was blessed keeps its old verdict, and does not take the newer
+      one's place. So does the first of several models of one command that a challenger has beaten.
+    * A verdict of NOT BLESSED stands, too, whatever was blessed since.
+    * Under other settings of the gate, or after an edit of the Evaluator's code, a candidate is judged anew, against
+      the model that was blessed last.
+    * New data or a new training make a new candidate.
+
+    ``model`` and ``model_blessing`` are resolved to one artifact each or none, ``candidate`` to none.
+
+    Args:
+      judge: JSON: the parameters by which an execution of the Evaluator is one of these settings, by name.
+    """
+
+    def __init__(self, judge: str) -> None:
+        self._judge: dict[str, str] = json.loads(judge)
+
+    def resolve_artifacts(
+        self, store: MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
+        """See the class; ``candidate`` holds one model, the other two all of the pipeline."""
+        [candidate] = input_dict[CANDIDATE_KEY]
+        models = {model.id: model for model in input_dict[MODEL_KEY]}
+        blessed = {
+            blessing.get_int_custom_property(ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): blessing
+            for blessing in sorted(input_dict[BLESSINGS_KEY], key=lambda artifact: artifact.id)
+            if blessing.get_int_custom_property(ARTIFACT_PROPERTY_BLESSED_KEY) == BLESSED_VALUE
+        }
+        judgement = next(self._judgements(store, candidate.id), None)
+        if judgement is not None:
+            chosen = next(_inputs(store, judgement.id, BASELINE_MODEL_KEY), None)
+        else:
+            chosen = max(blessed.keys() & models.keys(), key=lambda model: blessed[model].id, default=None)
+            chosen = None if chosen == candidate.id else chosen
+        return {
+            CANDIDATE_KEY: [],
+            MODEL_KEY: [models[chosen]] if chosen in models else [],
+            BLESSINGS_KEY: [blessed[chosen]] if chosen in blessed else [],
+        }
+
+    def _judgements(self, store: MetadataStore, candidate: int) -> Iterator[mlmd.Execution]:
+        """Of the candidate by an Evaluator of these settings, the newest first, where the verdict is still there."""
+        events = _of_key(store.get_events_by_artifact_ids([candidate]), mlmd.Event.INPUT, MODEL_KEY)
+        executions = store.get_executions_by_id([event.execution_id for event in events])
+        for execution in sorted(executions, key=lambda each: each.id, reverse=True):
+            done = execution.last_known_state in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
+            properties = {name: value.string_value for name, value in execution.custom_properties.items()}
+            if done and self._judge.items() <= properties.items() and _outputs_exist(store, execution.id):
+                yield execution
+
+
+def _of_key(events: Iterable[mlmd.Event], kind: int, key: str) -> Iterator[mlmd.Event]:
+    return (event for event in events if event.type == kind and event.path.steps[0].key == key)
+
+
+def _inputs(store: MetadataStore, execution: int, key: str) -> Iterator[int]:
+    events = store.get_events_by_execution_ids([execution])
+    return (event.artifact_id for event in _of_key(events, mlmd.Event.INPUT, key))
+
+
+def _outputs_exist(store: MetadataStore, execution: int) -> bool:
+    # As TFX looks before it takes an execution from its cache. Without them the judgement will be made again.
+    events = store.get_events_by_execution_ids([execution])
+    outputs = store.get_artifacts_by_id([event.artifact_id for event in events if event.type == mlmd.Event.OUTPUT])
+    return all(fileio.exists(artifact.uri) for artifact in outputs)

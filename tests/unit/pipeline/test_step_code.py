@@ -1,0 +1,185 @@
+"""What of the code is in which step's cache key: it decides what an edit re-runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import load_preset
+from pipeline.step_code import CODE_KEY, Sources, loaded_names
+
+ROOT = Path(__file__).parents[3]
+TRAINED = {"Trainer", "Evaluator", "Pusher", "RunReport"}
+INGESTED = {
+    *("ImpressionGen", "StatisticsGen", "ExampleValidator", "AnomalyGate", "ImpressionTransform", "Baselines"),
+    *TRAINED,
+}
+
+
+def package(folder: Path, **files: str) -> Sources:
+    for name, text in files.items():
+        file = folder / "shop" / f"{name.replace('__', '/')}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        for parent in (file.parent, folder / "shop"):
+            (parent / "__init__.py").touch()
+    return Sources({"shop": folder / "shop"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import shop.models.din",
+        "import os, shop.models.din as din",
+        "from shop.models import din",
+        "from shop.models.din import DIN, OTHER",
+        "from shop.models.din import *",
+        "from . import models\nfrom .models import din",
+        "from .models.din import DIN",
+        "def build():\n    from shop.models.din import DIN\n    return DIN",
+        "try:\n    import shop.models.din\nexcept ImportError:\n    pass",
+        "if fast:\n    pass\nelse:\n    import shop.models.din",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    import shop.models.din",
+    ],
+)
+def test_every_way_to_import_is_found(text: str, tmp_path: Path) -> None:
+    sources = package(tmp_path, step=text, models__din="import shop.layers", layers="", models__unused="")
+    assert sources.files(["shop.step"]).keys() == {
+        *("shop", "shop.step", "shop.models", "shop.models.din", "shop.layers")
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import numpy, os.path",
+        "# import shop.models.din",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from shop.models.din import DIN",
+    ],
+)
+def test_what_is_not_loaded_is_not_found(text: str, tmp_path: Path) -> None:
+    sources = package(tmp_path, step=text, models__din="")
+    assert sources.files(["shop.step.Executor", "numpy.array"]).keys() == {"shop", "shop.step"}
+
+
+def test_a_circle_ends(tmp_path: Path) -> None:
+    sources = package(tmp_path, one="import shop.two", two="import shop.one")
+    assert sources.files(["shop.one"]).keys() == {"shop", "shop.one", "shop.two"}
+
+
+def test_the_digest_is_of_bytes_and_not_of_places(tmp_path: Path) -> None:
+    here, there = (package(tmp_path / name, step="import shop.other", other="") for name in "ab")
+    assert here.digest(["shop.step"]) == there.digest(["shop.step"])
+    (tmp_path / "b" / "shop" / "other.py").write_text("# a comment")
+    assert here.digest(["shop.step"]) != there.digest(["shop.step"])
+
+
+# --- the real steps ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from pipeline.pipeline import create_pipeline
+
+    config = load_preset("demo").with_overrides({"data": "/log.csv", "output": str(tmp_path_factory.mktemp("output"))})
+    return create_pipeline(config, data_must_exist=False).components
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("copy")
+    for name in ("components", "models", "pipeline", "serving", "generator"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def digests(root: Path, nodes: Any) -> dict[str, str]:
+    sources = Sources.beside(root / "pipeline")
+    return {
+        node.id: sources.digest(loaded_names(node.executor_spec, node.exec_properties))
+        for node in nodes
+        if CODE_KEY in node.exec_properties
+    }
+
+
+@pytest.mark.slow
+def test_every_step_that_runs_has_its_code_in_its_key(nodes: Any, copied: Path) -> None:
+    of_this_tree = digests(copied, nodes)
+    assert {
+        node.id: node.exec_properties[CODE_KEY] for node in nodes if node.id != "LatestBlessedModel"
+    } == of_this_tree
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("edited", "steps"),
+    [
+        ("models/din.py", {"Trainer"}),
+        ("models/layers/attention.py", {"Trainer"}),
+        ("models/samplers/mixed.py", {"Trainer"}),
+        ("models/losses.py", {"Trainer"}),
+        ("components/trainer/fit.py", {"Trainer"}),
+        ("components/trainer/run_fn.py", {"Trainer"}),
+        ("components/transform/preprocessing.py", {"ImpressionTransform"}),
+        ("components/transform/materialize.py", {"ImpressionTransform"}),
+        # Steps that follow it import the types of its outputs, and so all of it.
+        ("components/impression_gen/negatives.py", {"ImpressionGen", "ImpressionTransform", "Trainer"}),
+        ("components/statistics/executor.py", {"StatisticsGen"}),
+        ("components/schema/impression_schema.py", {"SchemaGen"}),
+        ("components/anomaly_gate/findings.py", {"AnomalyGate"}),
+        ("components/evaluator/pair_metrics.py", {"Evaluator"}),
+        ("components/pusher/publish.py", {"Pusher", "RunReport"}),
+        ("components/run_report/render.py", {"RunReport"}),
+        ("components/baselines/compute.py", {"Baselines"}),
+        ("pipeline/cli.py", set()),
+        ("pipeline/pipeline.py", set()),
+        ("serving/server.py", set()),
+        ("generator/world.py", set()),
+    ],
+)
+def test_an_edit_reaches_the_steps_that_run_it(edited: str, steps: set[str], nodes: Any, copied: Path) -> None:
+    before = digests(copied, nodes)
+    file = copied / edited
+    text = file.read_bytes()
+    try:
+        file.write_bytes(text + b"\n# edited\n")
+        after = digests(copied, nodes)
+    finally:
+        file.write_bytes(text)
+    assert {node for node in before if before[node] != after[node]} == steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("edited", "repeated"),
+    [("models/din.py", TRAINED), ("components/impression_gen/negatives.py", INGESTED)],
+)
+def test_what_follows_an_edited_step_is_repeated(edited: str, repeated: set[str], nodes: Any, copied: Path) -> None:
+    before = digests(copied, nodes)
+    text = (copied / edited).read_bytes()
+    try:
+        (copied / edited).write_bytes(text + b"\n# edited\n")
+        changed = {node for node, digest in digests(copied, nodes).items() if digest != before[node]}
+    finally:
+        (copied / edited).write_bytes(text)
+    upstream = {node.id: {above.id for above in node.upstream_nodes} for node in nodes}
+    for _ in nodes:
+        changed |= {node for node, above in upstream.items() if above & changed}
+    assert changed - {"LatestBlessedModel"} == repeated
+
+
+@pytest.mark.slow
+def test_the_digest_is_in_what_tfx_hashes(nodes: Any, tmp_path: Path) -> None:
+    from tfx.dsl.compiler.compiler import Compiler
+
+    from pipeline.pipeline import create_pipeline
+
+    config = load_preset("demo").with_overrides({"data": "/log.csv", "output": str(tmp_path)})
+    compiled = Compiler().compile(create_pipeline(config, data_must_exist=False))
+    parameters = {n.pipeline_node.node_info.id: n.pipeline_node.parameters.parameters for n in compiled.nodes}
+    assert {name: p[CODE_KEY].field_value.string_value for name, p in parameters.items() if CODE_KEY in p} == {
+        node.id: node.exec_properties[CODE_KEY] for node in nodes if CODE_KEY in node.exec_properties
+    }

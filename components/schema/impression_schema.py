@@ -24,6 +24,8 @@ from models.config import Section
 SERVING: Final = "SERVING"
 TRAINING: Final = "TRAINING"
 
+_NO_BOUND: Final = 2**63 - 1
+
 
 class Ranges(Section):
     """What ``ingest`` says of the impressions that it stores, and no other of its settings."""
@@ -50,28 +52,22 @@ class Ranges(Section):
 
 
 class _Values(NamedTuple):
-    """Of one feature: its smallest and largest value, None for no bound, and the settings that they come from."""
+    """Of one feature: its smallest and largest value, and the settings that they come from."""
 
     smallest: int
-    largest: int | None
+    largest: int
     settings: tuple[str, ...] = ()
 
 
 def impression_schema(ranges: Ranges) -> schema_pb2.Schema:
     """The schema; where a range comes from settings, the feature's ``annotation.comment`` names them."""
     first, last = ranges.window
-    codes = names.BEHAVIORS.values()
     window = ("ingest.window_start", "ingest.window_end")
-    positive = _Values(1, None)
-    values = {
-        names.USER_ID: positive,
+    values = {name: _Values(*bounds) for name, bounds in names.VALUE_RANGES.items()} | {
+        names.USER_ID: _Values(1, _NO_BOUND),
         names.TIMESTAMP: _Values(first, last, window),
-        names.HISTORY_ITEM_ID: positive,
-        names.HISTORY_CATEGORY_ID: positive,
-        names.HISTORY_BEHAVIOR: _Values(min(codes), max(codes)),
-        names.HISTORY_AGE: _Values(1, last - first, window),
-        names.CANDIDATE_ITEM_ID: positive,
-        names.CANDIDATE_CATEGORY_ID: positive,
+        # Unlike that of a request, a stored event lies in the window.
+        names.HISTORY_AGE: _Values(names.VALUE_RANGES[names.HISTORY_AGE].minimum, last - first, window),
         names.LABEL: _Values(0, 1),
     }
     length = ("ingest.history_length",)
@@ -92,7 +88,7 @@ def _add(
 ) -> None:
     feature = _feature(schema, name, schema_pb2.INT, fewest, most)
     feature.int_domain.min = values.smallest
-    if values.largest is not None:
+    if values.largest != _NO_BOUND:
         feature.int_domain.max = values.largest
     if settings := values.settings + settings:
         feature.annotation.comment.extend(settings)

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from components.progress import said
+
 _STEP = re.compile(r"(?:node|Component) (\S+) is (running|finished)\.")
 """What BeamDagRunner and LocalDagRunner log around each node's launch."""
-_PROGRESS = re.compile(r"Progress of (\S+): (.*)")
-"""What a component says of itself while it runs."""
 _CACHED = re.compile(r"A cached execution \d+ is used\.")
 """What TFX's launcher logs in between where a result is taken from the cache."""
 
@@ -53,8 +53,8 @@ class ComponentProgress(logging.Handler):
             self.running = None
         elif self.running and _CACHED.fullmatch(message):
             self._cached = True
-        elif self._stream.isatty() and (progress := _PROGRESS.fullmatch(message)) and progress[1] == self.running:
-            self._stream.write(f"\r\x1b[K{self._head()} {progress[2]}")
+        elif self._stream.isatty() and (progress := said(message)) and progress[0] == self.running:
+            self._stream.write(f"\r\x1b[K{self._head()} {progress[1]}")
             self._stream.flush()
 
     def fail(self) -> None:

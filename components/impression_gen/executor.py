@@ -19,10 +19,11 @@ from tfx.utils import proto_utils
 from components.config import IngestConfig
 from components.impression_gen.build import run_ingest
 from components.impression_gen.log_reader import find_files, list_sources
-from components.impression_gen.progress import PREFIX, reported
+from components.impression_gen.progress import reported
 from components.impression_gen.spool import Spool, spool_folder
 from components.impression_gen.summary import IngestSummary
 from components.impression_gen.writer import EXAMPLES_FILE_FORMAT
+from components.progress import say
 from models.impression import SPLITS
 
 CATALOGUE_KEY: Final = "catalogue"
@@ -95,4 +96,4 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 
 def _report(line: str) -> None:
-    logging.info("%s%s", PREFIX, line)
+    say("ImpressionGen", line)

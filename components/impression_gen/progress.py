@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from components.impression_gen.spool import Spool
+from components.progress import SECONDS_BETWEEN_LINES, minutes
 
 READ: Final = "read"
 """Rows of a block, bytes of the file."""
@@ -26,10 +27,6 @@ PROPOSE: Final = "propose"
 """Requests of a stretch of time."""
 WRITE: Final = "write"
 """Rows of a partition, impressions."""
-
-SECONDS_BETWEEN_LINES: Final = 10.0
-PREFIX: Final = "Progress of ImpressionGen: "
-"""Of a logged line; what follows is for people."""
 
 Done = dict[str, tuple[int, ...]]
 """See ``Spool.done``."""
@@ -58,8 +55,8 @@ def describe(done: Done, log_bytes: int, partitions: int, seconds: float, step_s
         files = done.get(step, (0,))[0]
         share, amount = files / partitions, f"{files} of {partitions} partitions"
         rate = ""
-    left = f"{_minutes(step_seconds * (1 - share) / share)} left in this step" if 0 < share < 1 and step_seconds else ""
-    return ", ".join(part for part in (f"{_minutes(seconds)}: {_VERBS[step]}", amount, rate, left) if part)
+    left = f"{minutes(step_seconds * (1 - share) / share)} left in this step" if 0 < share < 1 and step_seconds else ""
+    return ", ".join(part for part in (f"{minutes(seconds)}: {_VERBS[step]}", amount, rate, left) if part)
 
 
 _VERBS: Final = {
@@ -75,10 +72,6 @@ _VERBS: Final = {
 def current_step(done: Done) -> str:
     """The last step that has done anything."""
     return next((step for step in reversed(_VERBS) if step in done), READ)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 @contextmanager

@@ -190,9 +190,17 @@ class EvaluationConfig(Section):
 
     min_auc: Annotated[float, Field(gt=0, lt=1)]
     """Lower bound of AUC. Required: a gate without a bound would let everything through."""
+    max_auc: Annotated[float, Field(gt=0, le=1)] | None = 0.99
+    """Upper bound of AUC: above it, a leak or swapped columns are likelier than such a model. Null allows any."""
     max_auc_drop: Annotated[float, Field(ge=0, lt=1)] = 0.005
     """How far below the latest blessed model's AUC a candidate may be on the same data."""
     compare_with_blessed: bool = True
     """False judges by ``min_auc`` alone: the way through when the blessed model can no longer read the data."""
     baseline_training_impressions: Annotated[int, Field(ge=100)] = 100_000
     """Train impressions that the logistic-regression baseline is fitted on, at most."""
+
+    @model_validator(mode="after")
+    def _bounds_leave_room(self) -> EvaluationConfig:
+        if self.max_auc is not None and self.max_auc <= self.min_auc:
+            raise ValueError(f"max_auc {self.max_auc:g} must be above min_auc {self.min_auc:g}, or null")
+        return self

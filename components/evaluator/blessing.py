@@ -9,7 +9,7 @@ from typing import Any, Final
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 
-from components.evaluator.verdict import Failure, Verdict
+from components.evaluator.verdict import Failure, Kind, Verdict
 
 OVERALL: Final = "overall"
 
@@ -52,16 +52,20 @@ def _failures(validation: Any) -> Iterable[Failure]:
         for failure in sliced.failures:
             threshold = failure.metric_threshold
             drop = failure.metric_key.is_diff
-            change, lower = threshold.change_threshold, threshold.value_threshold.lower_bound
-            bound = change.absolute.value if drop else lower.value
-            value = _number(failure.metric_value)
+            value, bounds = _number(failure.metric_value), threshold.value_threshold
+            kind: Kind = "lower_bound"
+            bound, sign = bounds.lower_bound.value, 1
+            if drop:
+                kind, bound = "max_drop", threshold.change_threshold.absolute.value
+            elif value is not None and bounds.HasField("upper_bound") and value > bounds.upper_bound.value:
+                kind, bound, sign = "upper_bound", bounds.upper_bound.value, -1
             yield Failure(
                 metric=failure.metric_key.name,
                 slice=_slice_name(sliced.slice_key),
-                kind="max_drop" if drop else "lower_bound",
+                kind=kind,
                 bound=bound,
                 value=value,
-                short_by=None if value is None else bound - value,
+                short_by=None if value is None else sign * (bound - value),
             )
 
 

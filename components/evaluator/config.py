@@ -25,12 +25,13 @@ def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORAN
 
     Args:
       judged_set: whose AUC the bounds are for.
-      evaluation: the bounds. Without ``compare_with_blessed`` the lower bound of AUC decides alone, as it does
-        on a first run, when there is no blessed model.
+      evaluation: the bounds. Without ``compare_with_blessed`` those of the AUC itself decide alone, as they do on a
+        first run, when there is no blessed model.
     """
-    threshold = tfma.MetricThreshold(
-        value_threshold=tfma.GenericValueThreshold(lower_bound={"value": evaluation.min_auc})
-    )
+    bounds = tfma.GenericValueThreshold(lower_bound={"value": evaluation.min_auc})
+    if evaluation.max_auc is not None:
+        bounds.upper_bound.value = evaluation.max_auc
+    threshold = tfma.MetricThreshold(value_threshold=bounds)
     if evaluation.compare_with_blessed:
         threshold.change_threshold.CopyFrom(
             tfma.GenericChangeThreshold(

@@ -88,7 +88,7 @@ def runs(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
         for run_id, runner, parallel, changed in (
             ("first", subprocess_runner, 2, {}),
             ("second", forking, 1, {}),
-            ("third", forking, 1, {"min_auc": 0.999, "activation": "relu"}),
+            ("third", forking, 1, {"min_auc": 0.98, "activation": "relu"}),
         ):
             outcome = run_package(package, run_id, parameters | changed, folder, runner, parallel)
             print(f"{run_id} run: {outcome.seconds:.0f} s, exit codes {outcome.codes}")
@@ -144,7 +144,7 @@ def test_another_model_is_compared_with_the_blessed_one_and_is_not_blessed(runs:
     assert states.keys() == NODES
     assert runs.third.outputs["run-report"]["blessed"] == "false"
     assert "NOT BLESSED: nothing pushed: " in runs.third.logs["verdict"]
-    assert "0.9990" in runs.third.logs["verdict"]
+    assert "0.980" in runs.third.logs["verdict"]
     assert "latest blessed model: AUC" in runs.third.outputs["run-report"]["report"]
 
 

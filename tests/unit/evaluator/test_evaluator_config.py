@@ -23,6 +23,7 @@ def test_the_gate_is_auc_on_contemporaneous_negatives() -> None:
     assert name == "auc"
     assert [dict(spec.feature_values) for spec in gate.slicing_specs] == [{"negative_set": "contemporaneous"}]
     assert gate.threshold.value_threshold.lower_bound.value == pytest.approx(0.8)
+    assert gate.threshold.value_threshold.upper_bound.value == pytest.approx(0.99)
     assert gate.threshold.change_threshold.absolute.value == pytest.approx(-0.01)
     assert gate.threshold.change_threshold.direction == tfma.MetricDirection.HIGHER_IS_BETTER
 
@@ -31,3 +32,13 @@ def test_without_comparison_only_the_lower_bound_is_left() -> None:
     ((_, gate),) = gates(evaluator_config(EvaluationConfig(min_auc=0.8, compare_with_blessed=False)))
     assert gate.threshold.HasField("value_threshold")
     assert not gate.threshold.HasField("change_threshold")
+
+
+def test_an_upper_bound_of_null_is_none_at_all() -> None:
+    ((_, gate),) = gates(evaluator_config(EvaluationConfig(min_auc=0.995, max_auc=None)))
+    assert not gate.threshold.value_threshold.HasField("upper_bound")
+
+
+def test_bounds_that_no_model_can_meet_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"max_auc 0\.99 must be above min_auc 0\.995, or null"):
+        EvaluationConfig(min_auc=0.995)

@@ -48,6 +48,7 @@ def test_an_assignment_keeps_the_rest_of_its_section() -> None:
         ("model.name=transformer9", "model.name", "'dnn'"),
         ("model.dropout=1.0", "model.dropout", "less than 1"),
         ("evaluation.min_auc=1.5", "evaluation.min_auc", "less than 1"),
+        ("evaluation.max_auc=0.5", "evaluation", "max_auc 0.5 must be above min_auc 0.8, or null"),
         ("ingest.validation_share=0.9", "ingest", "below 1"),
         ("ingest.window_end=2017-11-01T00:00:00", "ingest", "window_end must be after window_start"),
         ("ingest.window_start=2017-11-25T00:00:00+08:00", "ingest.window_start", "without an offset"),
@@ -123,7 +124,7 @@ _OVERRIDES = st.fixed_dictionaries(
         "model.hidden_units": st.lists(st.integers(1, 8192), min_size=1, max_size=4),
         "model.embedding_l2": st.floats(0, 1e6),
         "training.learning_rate": st.floats(0, 1, exclude_min=True),
-        "evaluation.min_auc": st.floats(0, 1, exclude_min=True, exclude_max=True),
+        "evaluation.min_auc": st.floats(0, 0.98, exclude_min=True),
     },
 )
 

@@ -23,11 +23,12 @@ from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types import BaseChannel, Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
-from tfx.types.standard_component_specs import EVAL_CONFIG_KEY
+from tfx.types.standard_component_specs import EVAL_CONFIG_KEY, MODULE_PATH_KEY
 from tfx.utils.proto_utils import proto_to_json
 
 from components.anomaly_gate.component import AnomalyGate
 from components.baselines.component import Baselines
+from components.evaluator import scoring
 from components.evaluator.baseline import CANDIDATE_KEY, BaselineStrategy
 from components.evaluator.config import evaluator_config
 from components.impression_gen.component import ImpressionGen
@@ -97,6 +98,7 @@ def create_pipeline(
         baseline_model=blessed,
         eval_config=judge,
         example_splits=[EVAL_SPLIT],
+        module_path=scoring.__name__,
     )
     pusher = Pusher(
         model=model,
@@ -117,7 +119,7 @@ def create_pipeline(
 
 def _identity(judge: EvalConfig) -> str:
     """Of what the Evaluator's key holds apart from its inputs, as JSON: what it is given, and its code."""
-    parameters = {EVAL_CONFIG_KEY: proto_to_json(judge)}
+    parameters = {EVAL_CONFIG_KEY: proto_to_json(judge), MODULE_PATH_KEY: scoring.__name__}
     code = project_sources().digest(loaded_names(Evaluator.EXECUTOR_SPEC, parameters))
     return json.dumps({**parameters, CODE_KEY: code})
 

@@ -33,7 +33,7 @@ class BaselinesSpec(types.ComponentSpec):
 
 
 class Baselines(base_component.BaseComponent):
-    """AUC of popularity, coldness, category recency and a logistic regression on the pairs of the eval split.
+    """AUC of the trivial baselines on the pairs of the eval split, see :func:`components.baselines.compute.compute`.
 
     Args:
       transformed_examples: impressions as Transform leaves them, splits train, validation, eval.

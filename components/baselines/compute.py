@@ -22,9 +22,11 @@ from components.baselines.reservoir import Reservoir
 from components.baselines.results import BaselineResults, SetResult
 from components.baselines.unknown import UnknownCounter
 from components.evaluator.auc import auc
+from components.evaluator.seen import positive_is_new
 from models.impression import (
     CANDIDATE_ITEM_ID,
     EVAL_SPLIT,
+    HISTORY_ITEM_ID,
     LABEL,
     REQUEST_FEATURES,
     TRAIN_SPLIT,
@@ -37,6 +39,9 @@ from models.layers.match import MATCH_FEATURE_NAMES, match_features
 class _EvalSet:
     impressions: int = 0
     labels: list[np.ndarray] = field(default_factory=list)
+    new: list[np.ndarray] = field(default_factory=list)
+    seen_positives: int = 0
+    seen_negatives: int = 0
     scores: defaultdict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -65,9 +70,10 @@ def compute(
 ) -> BaselineResults:
     """Scores every pair of the eval split with each baseline.
 
-    Popularity is the item's count in the train split; coldness, whether that is above 0; category recency, how
-    recently the candidate's category stands in the history; logistic regression takes all match features.
-    In memory at once: a batch, the sample that the regression is fitted on, and 20 bytes for each eval pair.
+    Seen before is whether the item stands in the history; popularity, the item's count in the train split; coldness,
+    whether that is above 0; category recency, how recently the candidate's category stands in the history; logistic
+    regression takes all match features. In memory at once: a batch, the sample that the regression is fitted on, and
+    25 bytes for each eval pair.
 
     Args:
       files: split -> gzipped TFRecord files of transformed impressions, for each of the three splits.
@@ -94,11 +100,18 @@ def compute(
         unknown.add(EVAL_SPLIT, batch)
         scores = _scores(batch, item_counts, regression)
         labels = batch.pairs(LABEL).astype(np.int8)
-        of_pair = np.repeat(batch.negative_set, batch.real.sum(axis=1))
+        candidates = batch.real.sum(axis=1)
+        of_pair = np.repeat(batch.negative_set, candidates)
+        histories, items, padded = (batch.features[n] for n in (HISTORY_ITEM_ID, CANDIDATE_ITEM_ID, LABEL))
+        new = np.repeat(positive_is_new(histories, items, padded).numpy(), candidates)
+        seen = scores[results.SEEN_BEFORE] > 0
         for name in sorted(set(batch.negative_set.tolist())):
             rows, eval_set = of_pair == name, sets[name.decode()]
             eval_set.impressions += int((batch.negative_set == name).sum())
             eval_set.labels.append(labels[rows])
+            eval_set.new.append(new[rows])
+            eval_set.seen_positives += int((seen & (labels > 0))[rows].sum())
+            eval_set.seen_negatives += int((seen & (labels == 0))[rows].sum())
             for baseline, score in scores.items():
                 eval_set.scores[baseline].append(score[rows])
     return BaselineResults(
@@ -132,6 +145,7 @@ def _scores(batch: Batch, item_counts: ItemCounts, regression: Pipeline) -> dict
     features = _match(batch)
     counts = item_counts.of(batch.pairs(CANDIDATE_ITEM_ID))
     return {
+        results.SEEN_BEFORE: features[:, MATCH_FEATURE_NAMES.index("item_seen")],
         results.POPULARITY: counts.astype(np.float32),
         results.COLDNESS: (counts > 0).astype(np.float32),
         results.CATEGORY_RECENCY: features[:, MATCH_FEATURE_NAMES.index("category_recency")],
@@ -140,11 +154,20 @@ def _scores(batch: Batch, item_counts: ItemCounts, regression: Pipeline) -> dict
 
 
 def _set_result(eval_set: _EvalSet) -> SetResult:
-    labels = np.concatenate(eval_set.labels)
-    values = {name: auc(labels, np.concatenate(score)) for name, score in eval_set.scores.items()}
+    labels, new = np.concatenate(eval_set.labels), np.concatenate(eval_set.new)
+    scores = {name: np.concatenate(score) for name, score in eval_set.scores.items()}
     return SetResult(
         impressions=eval_set.impressions,
         pairs=labels.size,
         positives=int(labels.sum()),
-        auc={name: value if math.isfinite(value) else None for name, value in values.items()},
+        seen_positives=eval_set.seen_positives,
+        seen_negatives=eval_set.seen_negatives,
+        pairs_new=int(new.sum()),
+        auc=_aucs(labels, scores),
+        auc_new=_aucs(labels[new], {name: score[new] for name, score in scores.items()}),
     )
+
+
+def _aucs(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    values = {name: auc(labels, score) for name, score in scores.items()}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

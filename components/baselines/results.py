@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from models.config import Section
+from models.impression import NEGATIVE_SETS
 
 FILE_NAME: Final = "baselines.json"
 """The file in a ``BaselineReport`` artifact, JSON of :class:`BaselineResults`."""
 
+SEEN_BEFORE: Final = "seen_before"
 POPULARITY: Final = "popularity"
 COLDNESS: Final = "coldness"
 CATEGORY_RECENCY: Final = "category_recency"
@@ -21,8 +23,16 @@ class SetResult(Section):
     impressions: int
     pairs: int
     positives: int
+    seen_positives: int
+    """Positives whose item stands in the impression's history: its last L events, as stored."""
+    seen_negatives: int
+    """Negatives likewise."""
+    pairs_new: int
+    """Pairs of impressions whose positive is new to the user, that is, not among the seen ones."""
     auc: dict[str, float | None]
     """Baseline -> AUC on all pairs of the set; None where a class is missing."""
+    auc_new: dict[str, float | None]
+    """Baseline -> AUC on the pairs of ``pairs_new``."""
 
 
 class UnknownShare(Section):
@@ -50,6 +60,7 @@ class BaselineResults(Section):
     """Trivial baselines on exactly the pairs that the model is judged on."""
 
     sets: dict[str, SetResult]
+    """By negative set of the eval split."""
     unknown: tuple[UnknownShare, ...]
     fitted_impressions: int
     """Train impressions that the logistic regression was fitted on."""
@@ -57,3 +68,25 @@ class BaselineResults(Section):
     coefficients: dict[str, float]
     """Match feature -> weight of the logistic regression on the standardised feature."""
     seed: int
+
+    def seen_before(self) -> str:
+        """What is to be said beside every table of AUCs: how far "seen before" tells the label by construction."""
+        names = [name for name in NEGATIVE_SETS if name in self.sets]
+        results = [self.sets[name] for name in names]
+        positives = [_share(r.seen_positives, r.positives) for r in results]
+        negatives = [_share(r.seen_negatives, r.pairs - r.positives) for r in results]
+        sets = ", ".join(name.replace("_", " ") for name in names)
+        return (
+            f"Seen before: {_of_sets(positives)} of the positives stand in the user's own history (its last events, as "
+            f"stored) and {_of_sets(negatives)} of the negatives ({sets}). Negatives are drawn outside the user's own "
+            "log, so having been seen tells the label by construction. AUC on new items counts only the impressions "
+            "whose positive does not stand in the history."
+        )
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count / of:.1%}" if of else "-"
+
+
+def _of_sets(shares: list[str]) -> str:
+    return shares[0] if len(set(shares)) == 1 else " / ".join(shares)

@@ -9,19 +9,17 @@ import tensorflow_model_analysis as tfma
 
 from components.config import EvaluationConfig
 from components.evaluator import pair_metrics
-from models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET, USER_ID
+from models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET
 
 SIGNATURE: Final = "serving_default"
 PREDICTION_KEY: Final = "probability"
-
-IMPRESSIONS: Final = "example_count"
 
 
 def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORANEOUS) -> tfma.EvalConfig:
     """Metrics overall and by negative set; the gate is the AUC on one negative set.
 
     Labels and probabilities are [N] in an impression, and make N pairs. For the metrics see
-    :class:`components.evaluator.pair_metrics.PairMetrics`; ``example_count`` counts impressions.
+    :class:`components.evaluator.pair_metrics.PairMetrics`; :mod:`components.evaluator.scoring` makes the pairs.
 
     Args:
       judged_set: whose AUC the bounds are for.
@@ -45,10 +43,9 @@ def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORAN
         tfma.MetricConfig(
             class_name=pair_metrics.PairMetrics.__name__,
             module=pair_metrics.__name__,
-            config=json.dumps({"user_key": USER_ID, "name": pair_metrics.AUC}),
+            config=json.dumps({"name": pair_metrics.AUC}),
             per_slice_thresholds=[gate],
         ),
-        tfma.MetricConfig(class_name="ExampleCount", config=json.dumps({"name": IMPRESSIONS})),
     ]
     return tfma.EvalConfig(
         model_specs=[tfma.ModelSpec(signature_name=SIGNATURE, prediction_key=PREDICTION_KEY, label_key=LABEL)],

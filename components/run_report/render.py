@@ -11,15 +11,19 @@ from components.baselines.results import (
     COLDNESS,
     LOGISTIC_REGRESSION,
     POPULARITY,
+    SEEN_BEFORE,
+    SetResult,
     UnknownShare,
 )
 from components.config import EvaluationConfig, IngestConfig
+from components.evaluator.verdict import TOO_GOOD
 from components.run_report.report import Report
 from models.impression import EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
 
 WIDTH: Final = 100
 
 _BASELINES: Final = {
+    SEEN_BEFORE: "seen before (in the own history)",
     POPULARITY: "item popularity in train",
     COLDNESS: "coldness (item seen in train)",
     CATEGORY_RECENCY: "category recency",
@@ -75,8 +79,14 @@ def _headline(report: Report, pushed_earlier: bool) -> str:
 
 
 def _tables(report: Report, times: Mapping[str, float] | None, pushed_earlier: bool) -> list[_Table]:
-    gate = _gate(report, pushed_earlier)
-    tables = [_rows(report), _data(report), _auc(report), _unknown(report.baselines.unknown), gate]
+    tables = [
+        _rows(report),
+        _data(report),
+        _auc(report),
+        _auc_new(report),
+        _unknown(report.baselines.unknown),
+        _gate(report, pushed_earlier),
+    ]
     if times:
         rows = [(name, f"{seconds:.1f}") for name, seconds in times.items()]
         tables.append(_Table("Time", ("component", "seconds"), [*rows, ("total", f"{sum(times.values()):.1f}")], []))
@@ -102,10 +112,7 @@ def _data(report: Report) -> _Table:
 
 
 def _auc(report: Report) -> _Table:
-    sets = [name for name in NEGATIVE_SETS if name in report.baselines.sets]
-    results = [report.baselines.sets[name] for name in sets]
-    metrics = [report.verdict.metrics.get(f"{NEGATIVE_SET}={name}", {}) for name in sets]
-    blessed = [report.verdict.blessed_metrics.get(f"{NEGATIVE_SET}={name}", {}) for name in sets]
+    sets, results, metrics, blessed = _by_set(report)
     model = report.config["model"]["name"]
 
     rows = [(f"{model}: AUC", *(_number(m.get("auc")) for m in metrics))]
@@ -121,6 +128,10 @@ def _auc(report: Report) -> _Table:
     rows.append((f"{model} above the best of these", *margins))
     rows.append(("pairs", *(f"{r.pairs:,}" for r in results)))
     rows.append(("of them positive", *(f"{r.positives:,}" for r in results)))
+    rows.append(("positives seen before", *(_share(_of(r.seen_positives, r.positives)) for r in results)))
+    rows.append(
+        ("negatives seen before", *(_share(_of(r.seen_negatives, r.pairs - r.positives)) for r in results)),
+    )
     rows.append(("users in GAUC", *(_count(m.get("gauc_users")) for m in metrics)))
     rows.append(("users of one class, not in GAUC", *(_count(m.get("gauc_users_skipped")) for m in metrics)))
 
@@ -134,8 +145,62 @@ def _auc(report: Report) -> _Table:
     )
     reading = "A scorer below 0.5 tells the label as well, upside down: 0.1 says as much as 0.9."
     return _Table(
-        "AUC by negative set, on the same pairs of the eval split", ("scorer", *sets), rows, [protocol, reading]
+        "AUC by negative set, on the same pairs of the eval split",
+        ("scorer", *sets),
+        rows,
+        [protocol, report.baselines.seen_before(), reading, *_too_good(report)],
     )
+
+
+def _auc_new(report: Report) -> _Table:
+    sets, results, metrics, blessed = _by_set(report)
+    model = report.config["model"]["name"]
+    rows = [(f"{model}: AUC", *(_number(m.get("auc_new")) for m in metrics))]
+    if any(blessed):
+        rows.append(("latest blessed model: AUC", *(_number(m.get("auc_new")) for m in blessed)))
+    rows += [(label, *(_number(r.auc_new.get(key)) for r in results)) for key, label in _BASELINES.items()]
+    margins = [
+        _margin(m.get("auc_new"), [v for v in r.auc_new.values() if v is not None])
+        for m, r in zip(metrics, results, strict=True)
+    ]
+    rows.append((f"{model} above the best of these", *margins))
+    rows.append(("pairs", *(f"{r.pairs_new:,}" for r in results)))
+    return _Table("AUC on items that are new to the user, likewise", ("scorer", *sets), rows, [])
+
+
+class _BySet(NamedTuple):
+    """By negative set, in the order of the columns."""
+
+    names: Sequence[str]
+    baselines: list[SetResult]
+    model: list[dict[str, float | None]]
+    blessed: list[dict[str, float | None]]
+
+
+def _by_set(report: Report) -> _BySet:
+    names = [name for name in NEGATIVE_SETS if name in report.baselines.sets]
+    slices = [f"{NEGATIVE_SET}={name}" for name in names]
+    return _BySet(
+        names,
+        [report.baselines.sets[name] for name in names],
+        [report.verdict.metrics.get(name, {}) for name in slices],
+        [report.verdict.blessed_metrics.get(name, {}) for name in slices],
+    )
+
+
+def _too_good(report: Report) -> list[str]:
+    """Names what alone tells the label: any scorer above the upper bound, judged or not."""
+    bound = EvaluationConfig.model_validate(report.config["evaluation"]).max_auc
+    if bound is None:
+        return []
+    sets, results, metrics, _ = _by_set(report)
+    model = report.config["model"]["name"]
+    found = []
+    for name, result, measured in zip(sets, results, metrics, strict=True):
+        scores: dict[str, float | None] = {f"{model}: {m.upper()}": measured.get(m) for m in ("auc", "gauc")}
+        scores |= {_BASELINES.get(key, key): value for key, value in result.auc.items()}
+        found += [f"{scorer} is {v:.4f} on {name}" for scorer, v in scores.items() if v is not None and v > bound]
+    return [f"Too good to be true: {', '.join(found)}. {TOO_GOOD}"] if found else []
 
 
 def _unknown(shares: Iterable[UnknownShare]) -> _Table:
@@ -161,6 +226,8 @@ def _gate(report: Report, pushed_earlier: bool) -> _Table:
     evaluation = EvaluationConfig.model_validate(report.config["evaluation"])
     judged = IngestConfig.model_validate(report.config["ingest"]).judged_set
     bound = f"AUC on {judged} negatives at least {evaluation.min_auc:.4f}"
+    if evaluation.max_auc is not None:
+        bound += f" and at most {evaluation.max_auc:.4f}"
     if report.verdict.blessed_metrics:
         bound += f", and at most {evaluation.max_auc_drop:.4f} below the latest blessed model"
     elif evaluation.compare_with_blessed:
@@ -184,6 +251,10 @@ def _number(value: float | None) -> str:
 
 def _count(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
+
+
+def _of(count: int, of: int) -> float | None:
+    return count / of if of else None
 
 
 def _share(value: float | None) -> str:

@@ -74,12 +74,9 @@ def match_features(
         of_kind = tf.cast(history_behavior == BEHAVIORS[behavior], tf.float32)
         return tf.minimum(tf.einsum("bnt,bt->bn", same, of_kind), 1.0)
 
-    def same_as(candidate: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
-        known = real[:, None, :] & (candidate_item_id != PADDING_ID)[:, :, None]
-        return tf.cast((candidate[:, :, None] == history[:, None, :]) & known, tf.float32)
-
-    same_item = same_as(candidate_item_id, history_item_id)
-    same_category = same_as(candidate_category_id, history_category_id)
+    both_real = real[:, None, :] & (candidate_item_id != PADDING_ID)[:, :, None]
+    same_item = tf.cast(_same(candidate_item_id, history_item_id) & both_real, tf.float32)
+    same_category = tf.cast(_same(candidate_category_id, history_category_id) & both_real, tf.float32)
     item_count = tf.reduce_sum(same_item, axis=2)
     category_count = tf.reduce_sum(same_category, axis=2)
     features = (
@@ -98,3 +95,20 @@ def match_features(
         any_with(same_category, "buy"),
     )
     return tf.stack(features, axis=2)
+
+
+def item_seen(history_item_id: tf.Tensor, candidate_item_id: tf.Tensor) -> tf.Tensor:
+    """The match feature ``item_seen`` alone: whether the candidate's item stands in the history.
+
+    Args:
+      history_item_id: [B, T] int64, padded with 0.
+      candidate_item_id: [B, N] int64, padded with 0.
+
+    Returns:
+      [B, N] bool, False for a padding candidate.
+    """
+    return tf.reduce_any(_same(candidate_item_id, history_item_id), axis=2) & (candidate_item_id != PADDING_ID)
+
+
+def _same(candidate: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
+    return candidate[:, :, None] == history[:, None, :]

@@ -39,18 +39,28 @@ def render_markdown(report: SweepReport) -> str:
     sets = [name for name in NEGATIVE_SETS if name in report.baselines.sets]
     header = [
         "model", "activation", "match features", "negatives", "loss",
-        *(f"AUC {name.replace('_', ' ')}" for name in sets),
+        *(f"AUC {name.replace('_', ' ')}" for name in sets), f"AUC {report.judged_set.replace('_', ' ')}, new items",
         "AUC with another user's history", "GAUC", "log loss", "log loss before calibration",
         "training impressions/s", "parameters", "of them outside embeddings", "export, MB", "p50, ms",
     ]  # fmt: skip
     rows = [
-        [f"*{name.replace('_', ' ')}*", "", "", "", "", *(_plain(report.baselines.sets[s].auc[name]) for s in sets)]
+        [
+            f"*{name.replace('_', ' ')}*",
+            "",
+            "",
+            "",
+            "",
+            *(_plain(report.baselines.sets[s].auc[name]) for s in sets),
+            _plain(report.baselines.sets[report.judged_set].auc_new[name]),
+        ]
         for name in report.baselines.sets[report.judged_set].auc
     ]
     rows += [_row(variant, sets, report.judged_set) for variant in report.variants]
     width = len(header)
     lines = [
         report.protocol,
+        "",
+        report.baselines.seen_before(),
         "",
         f"| {' | '.join(header)} |",
         f"|{' --- |' * width}",
@@ -70,7 +80,7 @@ def render_csv(results: Sequence[TrialResult]) -> str:
         "shuffled_auc", "uncalibrated_log_loss", "epochs", "preparation_seconds", "impressions_per_second",
         "parameters", "embedding_parameters", "export_bytes", "p50_ms", "seconds", "failure",
     )  # fmt: skip
-    measures = ("auc", "gauc", "log_loss", "pairs")
+    measures = ("auc", "auc_new", "gauc", "log_loss", "pairs")
     of_variant = ("model", "activation", "match_features", "negatives", "loss")
     writer.writerow([*of_variant, "seed", *(f"{m}_{name}" for name in sets for m in measures), *plain])
     for result in results:
@@ -93,6 +103,7 @@ def _row(variant: VariantSummary, sets: Sequence[str], judged_set: str) -> list[
         variant.variant.negatives,
         variant.variant.loss.replace("_", " "),
         *(_spread(variant.auc[name]) for name in sets),
+        _spread(new) if (new := variant.auc_new[judged_set]) else "-",
         _spread(variant.shuffled_auc) + (" suspicious" if suspicious(variant, judged_set) else ""),
         _spread(variant.gauc) if variant.gauc else "-",
         _spread(variant.log_loss),

@@ -19,6 +19,9 @@ class SetMetrics(Section):
 
     pairs: int
     auc: float
+    auc_new: float | None = None
+    """AUC on the impressions whose positive is new to the user; None without any, or where a version that did not
+    measure it made the result."""
     gauc: float | None
     """AUC of each user, averaged by pairs; None where no user has both labels."""
     log_loss: float
@@ -127,6 +130,8 @@ class VariantSummary(Section):
     seeds: int
     auc: dict[str, Spread]
     """By negative set."""
+    auc_new: dict[str, Spread | None]
+    """Likewise, on the impressions whose positive is new to the user."""
     shuffled_auc: Spread
     gauc: Spread | None
     """On contemporaneous negatives, as is the log loss."""
@@ -155,6 +160,7 @@ def summarize(results: Iterable[TrialResult], gate_set: str) -> list[VariantSumm
             variant=variant,
             seeds=len(group),
             auc={name: spread([r.sets[name].auc for r in group]) for name in group[0].sets},
+            auc_new={name: _optional([r.sets[name].auc_new for r in group]) for name in group[0].sets},
             shuffled_auc=spread([r.shuffled_auc for r in group if r.shuffled_auc is not None]),
             gauc=_optional([r.sets[gate_set].gauc for r in group]),
             log_loss=spread([r.sets[gate_set].log_loss for r in group]),

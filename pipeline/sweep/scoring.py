@@ -9,11 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from components.evaluator.auc import auc, grouped_auc
+from components.evaluator.seen import positive_is_new
 from components.trainer.input_pipeline import MODEL_FEATURES, to_model_inputs
 from models.contract import Ranker
 from models.impression import (
     CANDIDATE_ITEM_ID,
     HISTORY_INPUTS,
+    HISTORY_ITEM_ID,
     LABEL,
     NEGATIVE_SET,
     PADDING_ID,
@@ -33,6 +35,8 @@ class Pairs(NamedTuple):
     user: np.ndarray
     label: np.ndarray
     logit: np.ndarray
+    new: np.ndarray
+    """Whether the positive of the pair's impression is new to the user."""
 
 
 def score(model: Ranker, files: Sequence[str], history_length: int) -> Pairs:
@@ -79,10 +83,13 @@ def metrics(pairs: Pairs) -> dict[str, SetMetrics]:
     for name in sorted(set(pairs.negative_set.tolist())):
         rows = pairs.negative_set == name
         user, label, logit = pairs.user[rows], pairs.label[rows], pairs.logit[rows].astype(np.float64)
+        new = pairs.new[rows]
+        auc_new = auc(label[new], logit[new])
         by_user = grouped_auc(user, label, logit)
         result[name.decode()] = SetMetrics(
             pairs=int(rows.sum()),
             auc=auc(label, logit),
+            auc_new=auc_new if np.isfinite(auc_new) else None,
             gauc=by_user.value if by_user.groups else None,
             log_loss=float(np.logaddexp(0.0, np.where(label > 0, -logit, logit)).mean()),
         )
@@ -127,12 +134,14 @@ def _score(model: Ranker, batches: tf.data.Dataset) -> Pairs:
     for inputs, about in batches.prefetch(tf.data.AUTOTUNE):
         real = inputs[CANDIDATE_ITEM_ID].numpy() != PADDING_ID
         candidates = real.sum(axis=1)
+        new = positive_is_new(inputs[HISTORY_ITEM_ID], inputs[CANDIDATE_ITEM_ID], about[LABEL])
         parts.append(
             Pairs(
                 np.repeat(about[NEGATIVE_SET].numpy(), candidates),
                 np.repeat(about[USER_ID].numpy(), candidates),
                 about[LABEL].numpy()[real],
                 logits_of(inputs).numpy()[real],
+                np.repeat(new.numpy(), candidates),
             )
         )
     return Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))

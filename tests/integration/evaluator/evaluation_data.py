@@ -36,6 +36,8 @@ class Pairs:
     negative_set: np.ndarray
     label: np.ndarray
     score: np.ndarray
+    new: np.ndarray
+    """Whether the positive of the pair's impression does not stand in its history."""
 
 
 def save_model(folder: Path, divisor: float = 1000.0, offset: float = 0.0) -> str:
@@ -45,25 +47,43 @@ def save_model(folder: Path, divisor: float = 1000.0, offset: float = 0.0) -> st
 
 
 def write_impressions(
-    path: Path, count: int, seed: int, sets: Sequence[str] = NEGATIVE_SETS, only_positives: Sequence[str] = ()
+    path: Path,
+    count: int,
+    seed: int,
+    sets: Sequence[str] = NEGATIVE_SETS,
+    only_positives: Sequence[str] = (),
+    negatives_below: int = 800,
+    positives_from: int = 200,
 ) -> Pairs:
-    """Impressions of 1 + 2 candidates of 20 users, the positives scoring higher on average."""
+    """Impressions of 1 + 2 candidates of 20 users, the positives scoring higher on average.
+
+    Histories have 0 to 5 events; in a quarter of the impressions the positive is one of them, and a negative in some.
+    """
     rng = np.random.default_rng(seed)
     pairs = []
     with tf.io.TFRecordWriter(str(path), options="GZIP") as writer:
         for i in range(count):
             user, negative_set = int(rng.integers(1, 21)), sets[i % len(sets)]
             label = np.array([1, 0, 0]) if negative_set not in only_positives else np.array([1, 1, 1])
-            item = np.where(label == 1, rng.integers(200, 999, 3), rng.integers(1, 800, 3))
+            item = np.where(label == 1, rng.integers(positives_from, 999, 3), rng.integers(1, negatives_below, 3))
+            history = rng.integers(1, 999, i % 5).tolist()
+            if i % 4 == 0:
+                history.append(int(item[0]))
+            elif i % 7 == 0:
+                history.append(int(item[1]))
+            new = not set(history) & set(item[label == 1].tolist())
             example = tf.train.Example()
             feature = example.features.feature
             feature["user_id"].int64_list.value.append(user)
             feature["negative_set"].bytes_list.value.append(negative_set.encode())
+            feature["history_item_id"].int64_list.value.extend(history)
             feature["candidate_item_id"].int64_list.value.extend(item.tolist())
             feature["label"].int64_list.value.extend(label.tolist())
             writer.write(example.SerializeToString())
             pairs += [
-                (user, negative_set, y, np.float32(s) / np.float32(1000)) for y, s in zip(label, item, strict=True)
+                (user, negative_set, y, np.float32(s) / np.float32(1000), new) for y, s in zip(label, item, strict=True)
             ]
-    user_column, set_column, labels, scores = zip(*pairs, strict=True)
-    return Pairs(np.array(user_column, np.int64), np.array(set_column), np.array(labels), np.array(scores, np.float32))
+    users, names, labels, scores, news = zip(*pairs, strict=True)
+    return Pairs(
+        np.array(users, np.int64), np.array(names), np.array(labels), np.array(scores, np.float32), np.array(news)
+    )

@@ -3,56 +3,77 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
-import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from evaluation_data import save_model, write_impressions
-from sklearn.metrics import log_loss
-from tfx_bsl.public import tfxio
+from sklearn.metrics import log_loss, roc_auc_score
+from tfx import types
+from tfx.components import Evaluator
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor
+from tfx.proto import example_gen_pb2
+from tfx.types import Channel, artifact_utils, standard_artifacts
 
 from components.config import EvaluationConfig
+from components.evaluator import scoring
 from components.evaluator.auc import auc, grouped_auc
 from components.evaluator.blessing import read_verdict
 from components.evaluator.config import evaluator_config
 from components.evaluator.verdict import Verdict
+from components.impression_gen.writer import EXAMPLES_FILE_FORMAT
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
 
 GATE = f"negative_set={CONTEMPORANEOUS}"
 
 
+def examples_artifact(data: Path) -> types.Artifact:
+    """The impressions as ImpressionGen leaves them."""
+    folder = data.parent / "examples" / "Split-eval"
+    folder.mkdir(parents=True, exist_ok=True)
+    data.rename(folder / "data_tfrecord-00000-of-00001.gz")
+    examples = artifact(standard_artifacts.Examples, folder.parent)
+    examples.split_names = artifact_utils.encode_split_names(["eval"])
+    examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+    examples_utils.set_file_format(examples, EXAMPLES_FILE_FORMAT)
+    return examples
+
+
+def artifact(cls: type[types.Artifact], folder: Path) -> types.Artifact:
+    result = cls()
+    result.uri = str(folder)
+    return result
+
+
 def evaluate(
     folder: Path, data: Path, model_dir: str, evaluation: EvaluationConfig, blessed_dir: str | None = None
 ) -> Verdict:
-    """What TFX's Evaluator does, without its artifacts."""
-    config = tfma.utils.update_eval_config_with_defaults(
-        evaluator_config(evaluation), has_baseline=blessed_dir is not None, rubber_stamp=True
+    """Runs the Evaluator's own executor, as its node would."""
+    node = Evaluator(
+        examples=Channel(type=standard_artifacts.Examples),
+        model=Channel(type=standard_artifacts.Model),
+        eval_config=evaluator_config(evaluation),
+        example_splits=["eval"],
+        module_path=scoring.__name__,
     )
-    models = [
-        tfma.default_eval_shared_model(path, model_name=spec.name, eval_config=config)
-        for spec, path in zip(config.model_specs, filter(None, (model_dir, blessed_dir)), strict=True)
-    ]
-    source = tfxio.TFExampleRecord(
-        str(data), raw_record_column_name=tfma.ARROW_INPUT_COLUMN, telemetry_descriptors=["test"]
-    )
-    output = folder / "evaluation"
-    with beam.Pipeline() as pipeline:
-        _ = (
-            pipeline
-            | source.BeamSource()
-            | tfma.ExtractEvaluateAndWriteResults(
-                eval_shared_model=models if len(models) > 1 else models[0],
-                eval_config=config,
-                output_path=str(output),
-            )
-        )
-    blessing = folder / "blessing"
-    blessing.mkdir()
-    ok = tfma.load_validation_result(str(output)).validation_ok
-    (blessing / ("BLESSED" if ok else "NOT_BLESSED")).touch()
-    return read_verdict(str(output), str(blessing))
+    inputs = {"examples": [examples_artifact(data)]}
+    for key, path in (("model", model_dir), ("baseline_model", blessed_dir)):
+        if path is not None:
+            served = folder / key / "Format-Serving"
+            served.parent.mkdir()
+            served.symlink_to(path)
+            inputs[key] = [artifact(standard_artifacts.Model, served.parent)]
+    outputs = {
+        "evaluation": [artifact(standard_artifacts.ModelEvaluation, folder / "evaluation")],
+        "blessing": [artifact(standard_artifacts.ModelBlessing, folder / "blessing")],
+    }
+    context = base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=[], tmp_dir=str(folder), unique_id="1")
+    node.executor_spec.executor_class(context).Do(inputs, outputs, node.exec_properties)
+    return read_verdict(str(folder / "evaluation"), str(folder / "blessing"))
 
 
 def test_metrics_of_every_slice_equal_the_oracle(tmp_path: Path, model_dir: str) -> None:
@@ -65,9 +86,12 @@ def test_metrics_of_every_slice_equal_the_oracle(tmp_path: Path, model_dir: str)
     assert set(verdict.metrics) == {"overall", *(f"negative_set={name}" for name in NEGATIVE_SETS)}
     for name, metrics in verdict.metrics.items():
         rows = np.full(pairs.label.shape, True) if name == "overall" else pairs.negative_set == name.split("=")[1]
-        user, label, score = pairs.user[rows], pairs.label[rows], pairs.score[rows]
+        user, label, score, new = pairs.user[rows], pairs.label[rows], pairs.score[rows], pairs.new[rows]
         expected = grouped_auc(user, label, score)
         assert metrics["auc"] == pytest.approx(auc(label, score), abs=1e-9)
+        assert metrics["auc_new"] == pytest.approx(roc_auc_score(label[new], score[new]), abs=1e-9)
+        assert metrics["pairs_new"] == new.sum()
+        assert 0 < new.sum() < rows.sum()
         assert metrics["gauc"] == pytest.approx(expected.value, abs=1e-9)
         assert metrics["gauc_users"] == expected.groups
         assert metrics["gauc_users_skipped"] == expected.skipped
@@ -79,22 +103,99 @@ def test_metrics_of_every_slice_equal_the_oracle(tmp_path: Path, model_dir: str)
 
 def test_a_bound_out_of_reach_is_named_with_what_is_missing(tmp_path: Path, model_dir: str) -> None:
     pairs = write_impressions(tmp_path / "data.gz", 200, seed=1)
-    verdict = evaluate(tmp_path, tmp_path / "data.gz", model_dir, EvaluationConfig(min_auc=0.999))
+    verdict = evaluate(tmp_path, tmp_path / "data.gz", model_dir, EvaluationConfig(min_auc=0.98))
 
     assert not verdict.blessed
     (failure,) = verdict.failures
     rows = pairs.negative_set == CONTEMPORANEOUS
     value = auc(pairs.label[rows], pairs.score[rows])
     assert (failure.metric, failure.slice, failure.kind) == ("auc", GATE, "lower_bound")
-    assert failure.bound == pytest.approx(0.999)
+    assert failure.bound == pytest.approx(0.98)
     assert failure.value == pytest.approx(value, abs=1e-9)
-    assert failure.short_by == pytest.approx(0.999 - value, abs=1e-9)
+    assert failure.short_by == pytest.approx(0.98 - value, abs=1e-9)
     assert f"missed by {failure.short_by:.4f}" in str(failure)
+
+
+def test_an_auc_near_1_is_refused_as_too_good(tmp_path: Path, model_dir: str) -> None:
+    """A planted leak: every positive scores above every negative."""
+    data = tmp_path / "data.gz"
+    write_impressions(data, 60, seed=1, negatives_below=500, positives_from=500)
+    verdict = evaluate(tmp_path, data, model_dir, EvaluationConfig(min_auc=0.5))
+
+    assert not verdict.blessed
+    (failure,) = verdict.failures
+    assert (failure.metric, failure.slice, failure.kind) == ("auc", GATE, "upper_bound")
+    assert (failure.bound, failure.value) == (pytest.approx(0.99), 1.0)
+    assert failure.short_by == pytest.approx(0.01)
+    for part in ("is 1.0000; the upper bound is 0.9900, exceeded by 0.0100", "swapped columns", "evaluation.max_auc"):
+        assert part in str(failure)
+
+
+def test_without_an_upper_bound_any_auc_passes(tmp_path: Path, model_dir: str) -> None:
+    data = tmp_path / "data.gz"
+    write_impressions(data, 60, seed=1, negatives_below=500, positives_from=500)
+    verdict = evaluate(tmp_path, data, model_dir, EvaluationConfig(min_auc=0.5, max_auc=None))
+    assert verdict.blessed
+    assert verdict.metrics[GATE]["auc"] == 1.0
+
+
+def test_impressions_are_scored_in_full_batches_however_they_arrive(model_dir: str) -> None:
+    """Single ones and a crowd: the scores are the model's own, and what is said of progress counts all."""
+    config = evaluator_config(EvaluationConfig(min_auc=0.5))
+    model = tfma.default_eval_shared_model(model_dir, eval_config=config)
+    scored: list[int] = []
+
+    class Watched(scoring.ScoreImpressions):
+        def setup(self) -> None:
+            super().setup()
+            self._progress = SimpleNamespace(add=scored.append)
+
+    step = Watched([model], {"": config.model_specs[0]})
+    step.setup()
+    step.start_bundle()
+    records = [impression(item, user=1 + item % 3) for item in range(1, 301)]
+    extracts = []
+    for batch in (records[:1], records[1:3], records, records, records[:20]):
+        extracts += list(step.process({tfma.ARROW_RECORD_BATCH_KEY: arrow(batch)}))
+    extracts += [value.value for value in step.finish_bundle()]
+    assert scored == [scoring.BATCH_SIZE, 623 - scoring.BATCH_SIZE]
+    predicted = np.concatenate([extract[tfma.PREDICTIONS_KEY]["probability"] for extract in extracts])
+    items = [*range(1, 2), *range(2, 4), *range(1, 301), *range(1, 301), *range(1, 21)]
+    np.testing.assert_allclose(predicted.reshape(-1, 2)[:, 0], np.array(items, np.float32) / 1000, rtol=1e-6)
+    assert sum(int(extract[tfma.FEATURES_KEY]["example_count"][0]) for extract in extracts) == 623
+
+
+def test_labels_that_do_not_fit_the_candidates_are_named(model_dir: str) -> None:
+    config = evaluator_config(EvaluationConfig(min_auc=0.5))
+    step = scoring.ScoreImpressions(
+        [tfma.default_eval_shared_model(model_dir, eval_config=config)], {"": config.model_specs[0]}
+    )
+    step.setup()
+    step.start_bundle()
+    broken = tf.train.Example.FromString(impression(5, user=1))
+    broken.features.feature["label"].int64_list.value.append(0)
+    assert not list(step.process({tfma.ARROW_RECORD_BATCH_KEY: arrow([broken.SerializeToString()])}))
+    with pytest.raises(ValueError, match="label: 3 values for 2 candidates"):
+        list(step.finish_bundle())
+
+
+def impression(item: int, user: int) -> bytes:
+    example = tf.train.Example()
+    feature = example.features.feature
+    feature["user_id"].int64_list.value.append(user)
+    feature["negative_set"].bytes_list.value.append(b"uniform")
+    feature["candidate_item_id"].int64_list.value.extend([item, 999])
+    feature["label"].int64_list.value.extend([1, 0])
+    return bytes(example.SerializeToString())
+
+
+def arrow(records: list[bytes]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([[record] for record in records])], [tfma.ARROW_INPUT_COLUMN])
 
 
 def test_a_gate_slice_of_one_class_is_refused_and_skipped_in_gauc(tmp_path: Path, model_dir: str) -> None:
     data = tmp_path / "data.gz"
-    write_impressions(data, 200, seed=1, only_positives=(CONTEMPORANEOUS,))
+    pairs = write_impressions(data, 200, seed=1, only_positives=(CONTEMPORANEOUS,))
     verdict = evaluate(tmp_path, data, model_dir, EvaluationConfig(min_auc=0.5))
 
     assert not verdict.blessed
@@ -104,7 +205,7 @@ def test_a_gate_slice_of_one_class_is_refused_and_skipped_in_gauc(tmp_path: Path
     assert verdict.metrics[GATE]["auc"] is None
     assert verdict.metrics[GATE]["gauc"] is None
     assert verdict.metrics[GATE]["gauc_users"] == 0
-    assert verdict.metrics[GATE]["gauc_users_skipped"] == 17
+    assert verdict.metrics[GATE]["gauc_users_skipped"] == len(set(pairs.user[pairs.negative_set == CONTEMPORANEOUS]))
     assert verdict.metrics["negative_set=uniform"]["auc"] == pytest.approx(0.73, abs=0.1)
 
 
@@ -151,7 +252,7 @@ def test_without_comparison_the_same_model_passes(tmp_path: Path, model_dir: str
 
 def test_a_blessing_of_another_run_is_noticed(tmp_path: Path, model_dir: str) -> None:
     write_impressions(tmp_path / "data.gz", 60, seed=1)
-    evaluate(tmp_path, tmp_path / "data.gz", model_dir, EvaluationConfig(min_auc=0.999))
+    evaluate(tmp_path, tmp_path / "data.gz", model_dir, EvaluationConfig(min_auc=0.98))
     other = tmp_path / "other"
     other.mkdir()
     with pytest.raises(FileNotFoundError, match="neither BLESSED nor NOT_BLESSED"):

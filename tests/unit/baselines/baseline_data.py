@@ -47,7 +47,8 @@ def impression(negative_set: str, history: Sequence[tuple[int, int, int, int]], 
 
 
 def random_impressions(count: int, seed: int, negative_sets: Sequence[str]) -> list[dict[str, Any]]:
-    """Impressions whose positive shares the category of the last event in six of ten cases; histories may be empty."""
+    """Impressions whose positive shares the category of the last event in about half of all cases, and
+    is an item of the history in some; histories may be empty."""
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(count):
@@ -56,7 +57,9 @@ def random_impressions(count: int, seed: int, negative_sets: Sequence[str]) -> l
         ages = np.sort(rng.integers(1, 100_000, length))[::-1]
         history = [(int(v), int(v) // 10, int(rng.integers(1, 5)), int(a)) for v, a in zip(items, ages, strict=True)]
         positive = int(rng.integers(10, 700))
-        if length and rng.random() < 0.6:
+        if length and rng.random() < 0.2:
+            positive = int(rng.choice(items))
+        elif length and rng.random() < 0.6:
             positive = int(items[-1]) // 10 * 10 + int(rng.integers(0, 10))
         negatives = rng.integers(10, 700, rng.integers(1, 4)).tolist()
         rows.append(impression(negative_sets[i % len(negative_sets)], history, [positive, *negatives]))

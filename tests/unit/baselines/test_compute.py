@@ -32,18 +32,32 @@ def test_scores_equal_a_loop_over_the_pairs(
     results: BaselineResults, split_rows: dict[str, list[dict[str, Any]]], negative_set: str
 ) -> None:
     count_of = dict(zip(ITEMS.tolist(), COUNTS.tolist(), strict=True))
-    labels, popularity, recency = [], [], []
+    labels, popularity, recency, seen, new = [], [], [], [], []
     for row in split_rows["eval"]:
         if row["negative_set"].decode() == negative_set:
             labels += row["label"]
             popularity += [count_of.get(item, 0) for item in row["candidate_item_id"]]
             recency += [latest_age(row, category) for category in row["candidate_category_id"]]
+            of_row = [item in row["history_item_id"] for item in row["candidate_item_id"]]
+            seen += of_row
+            new += [not of_row[0]] * len(of_row)
     result = results.sets[negative_set]
     assert (result.impressions, result.pairs, result.positives) == (200, len(labels), 200)
     finite = np.maximum(recency, -1e9)
     assert result.auc["popularity"] == pytest.approx(roc_auc_score(labels, popularity), abs=1e-9)
     assert result.auc["coldness"] == pytest.approx(roc_auc_score(labels, np.array(popularity) > 0), abs=1e-9)
     assert result.auc["category_recency"] == pytest.approx(roc_auc_score(labels, finite), abs=1e-9)
+    assert result.auc["seen_before"] == pytest.approx(roc_auc_score(labels, seen), abs=1e-9)
+
+    of_new = np.array(new)
+    positive, was_seen = np.array(labels) == 1, np.array(seen)
+    assert 0 < of_new.sum() < of_new.size
+    assert result.pairs_new == of_new.sum()
+    assert (result.seen_positives, result.seen_negatives) == ((was_seen & positive).sum(), (was_seen & ~positive).sum())
+    assert min(result.seen_positives, result.seen_negatives) > 0
+    for name, scores in (("seen_before", seen), ("popularity", popularity), ("category_recency", finite)):
+        expected = roc_auc_score(positive[of_new], np.array(scores)[of_new])
+        assert result.auc_new[name] == pytest.approx(expected, abs=1e-9)
 
 
 def test_regression_learns_what_the_recency_of_a_category_tells(results: BaselineResults) -> None:
@@ -101,7 +115,7 @@ def test_impressions_of_empty_histories_only_are_scored(tmp_path: Path, split_fi
 
 
 def test_a_set_of_one_class_has_no_auc(tmp_path: Path, split_files: dict[str, list[str]]) -> None:
-    row = impression("uniform", [], [20, 30]) | {"label": [1, 1]}
+    row = impression("uniform", [(20, 2, 1, 5)], [20, 30]) | {"label": [1, 1]}
     result = compute(
         split_files | {"eval": [write(tmp_path / "eval.gz", [row])]},
         ItemCounts(ITEMS, COUNTS),
@@ -109,6 +123,8 @@ def test_a_set_of_one_class_has_no_auc(tmp_path: Path, split_files: dict[str, li
         seed=5,
     )
     assert set(result.sets["uniform"].auc.values()) == {None}
+    assert set(result.sets["uniform"].auc_new.values()) == {None}
+    assert result.sets["uniform"].pairs_new == 0
 
 
 def test_a_train_split_that_cannot_be_fitted_is_named(tmp_path: Path, split_files: dict[str, list[str]]) -> None:

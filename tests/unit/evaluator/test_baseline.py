@@ -172,4 +172,4 @@ def test_the_judge_is_known_by_what_the_evaluator_has_on_record(tmp_path: Path) 
     nodes = {node.id: node for node in create_pipeline(config, data_must_exist=False).components}
     judge = json.loads(nodes["LatestBlessedModel"].exec_properties[RESOLVER_CONFIG]["judge"])
     recorded = nodes["Evaluator"].exec_properties
-    assert judge == {name: recorded[name] for name in ("eval_config", "code_sha256")}
+    assert judge == {name: recorded[name] for name in ("eval_config", "module_path", "code_sha256")}

@@ -15,8 +15,22 @@ from pipeline.config import load_preset
 
 
 def make_report(**changes: Any) -> Report:
-    aucs = {"popularity": 0.495, "coldness": 0.5, "category_recency": 0.857, "logistic_regression": 0.867}
-    metrics = {"auc": 0.8912, "gauc": 0.8534, "log_loss": 0.4321, "gauc_users": 650.0, "gauc_users_skipped": 3.0}
+    aucs = {
+        "seen_before": 0.61,
+        "popularity": 0.495,
+        "coldness": 0.5,
+        "category_recency": 0.857,
+        "logistic_regression": 0.867,
+    }
+    aucs_new = {"popularity": 0.465, "coldness": 0.5, "category_recency": 0.817, "logistic_regression": 0.827}
+    metrics = {
+        "auc": 0.8912,
+        "auc_new": 0.8512,
+        "gauc": 0.8534,
+        "log_loss": 0.4321,
+        "gauc_users": 650.0,
+        "gauc_users_skipped": 3.0,
+    }
     values: dict[str, Any] = {
         "config": load_preset("sample").model_dump(mode="json"),
         "rows_read": 73_899,
@@ -29,7 +43,17 @@ def make_report(**changes: Any) -> Report:
         "vocabulary": {"items": 12_345, "categories": 1_234},
         "baselines": BaselineResults(
             sets={
-                name: SetResult(impressions=15_041, pairs=30_082, positives=15_041, auc=aucs) for name in NEGATIVE_SETS
+                name: SetResult(
+                    impressions=15_041,
+                    pairs=30_082,
+                    positives=15_041,
+                    seen_positives=3_354 - number,
+                    seen_negatives=0,
+                    pairs_new=23_374 + 2 * number,
+                    auc=aucs,
+                    auc_new=aucs_new,
+                )
+                for number, name in enumerate(NEGATIVE_SETS)
             },
             unknown=tuple(
                 UnknownShare(
@@ -81,8 +105,16 @@ REFUSED = Verdict(
         ),
     ),
     metrics={"negative_set=contemporaneous": {"auc": 0.8912, "gauc": None}},
-    blessed_metrics={"negative_set=contemporaneous": {"auc": 0.9112}},
+    blessed_metrics={"negative_set=contemporaneous": {"auc": 0.9112, "auc_new": 0.8711}},
 )
+
+
+NEW = "AUC on items that are new to the user"
+
+
+def section(text: str, title: str) -> str:
+    """A table with its notes."""
+    return text[text.index(f"\n{title}") :].split("\n\n")[0]
 
 
 def row(text: str, label: str) -> list[str]:
@@ -101,14 +133,22 @@ def test_every_number_of_the_run_stands_in_its_row() -> None:
     assert row(text, "events without impression: short_history") == ["615"]
     assert row(text, "items with several categories") == ["21"]
     assert row(text, "vocabulary, items") == ["12,345"]
-    assert row(text, "din: AUC") == ["0.8912"] * 3
-    assert row(text, "din: GAUC") == ["0.8534"] * 3
-    assert row(text, "din: log loss") == ["0.4321"] * 3
-    assert row(text, "coldness (item seen in train)") == ["0.5000"] * 3
-    assert row(text, "logistic regression, match features") == ["0.8670"] * 3
-    assert row(text, "din above the best of these") == ["+0.0242"] * 3
-    assert row(text, "pairs") == ["30,082"] * 3
-    assert row(text, "users of one class, not in GAUC") == ["3"] * 3
+    auc, auc_new = section(text, "AUC by negative set"), section(text, NEW)
+    assert row(auc, "din: AUC") == ["0.8912"] * 3
+    assert row(auc, "din: GAUC") == ["0.8534"] * 3
+    assert row(auc, "din: log loss") == ["0.4321"] * 3
+    assert row(auc, "coldness (item seen in train)") == ["0.5000"] * 3
+    assert row(auc, "logistic regression, match features") == ["0.8670"] * 3
+    assert row(auc, "din above the best of these") == ["+0.0242"] * 3
+    assert row(auc, "pairs") == ["30,082"] * 3
+    assert row(auc, "users of one class, not in GAUC") == ["3"] * 3
+    assert row(auc, "seen before (in the own history)") == ["0.6100"] * 3
+    assert row(auc, "positives seen before") == ["22.3%"] * 3
+    assert row(auc, "negatives seen before") == ["0.0%"] * 3
+    assert row(auc_new, "din: AUC") == ["0.8512"] * 3
+    assert row(auc_new, "category recency") == ["0.8170"] * 3
+    assert row(auc_new, "din above the best of these") == ["+0.0242"] * 3
+    assert row(auc_new, "pairs") == ["23,374", "23,376", "23,378"]
     assert row(text, "eval, uniform") == ["79.1%", "27.7%", "0.5%", "0.5%"]
     assert row(text, "Trainer") == ["29.5"]
     assert row(text, "total") == ["35.5"]
@@ -118,7 +158,7 @@ def test_every_number_of_the_run_stands_in_its_row() -> None:
 
 def test_the_columns_of_a_table_end_at_the_same_place() -> None:
     text = render(make_report())
-    lines = text.split("AUC by negative set")[1].split("Protocol")[0].splitlines()[1:]
+    lines = section(text, "AUC by negative set").split("Protocol")[0].splitlines()[2:]
     assert len(lines) > 10
     assert {len(line) for line in lines if line.strip()} == {len(lines[0])}
 
@@ -138,11 +178,58 @@ def test_a_refusal_names_each_bound_and_by_how_much() -> None:
     assert "what was served before is served on" in text
 
 
+def test_every_table_of_aucs_says_what_having_been_seen_tells() -> None:
+    """Shares by set where they differ, one where they do not; the same words in both forms."""
+    sets = make_report().baselines.sets
+    different = {"uniform": sets["uniform"].model_copy(update={"seen_positives": 1504, "seen_negatives": 151})}
+    report = make_report()
+    report = make_report(baselines=report.baselines.model_copy(update={"sets": sets | different}))
+    for text in (" ".join(render(report).split()), render_markdown(report)):
+        assert report.baselines.seen_before() in text
+        assert "Seen before: 10.0% / 22.3% / 22.3% of the positives stand in the user's own history" in text
+        assert "and 1.0% / 0.0% / 0.0% of the negatives (uniform, same category, contemporaneous)" in text
+    assert "Seen before: 22.3% of the positives" in make_report().baselines.seen_before()
+
+
+def test_a_scorer_near_1_is_called_too_good_to_be_true() -> None:
+    assert "Too good" not in render(make_report())
+    report = make_report()
+    sets = dict(report.baselines.sets)
+    uniform = sets["uniform"]
+    sets["uniform"] = uniform.model_copy(update={"auc": uniform.auc | {"logistic_regression": 0.9951}})
+    metrics = report.verdict.metrics
+    metrics["negative_set=same_category"] = metrics["negative_set=same_category"] | {"gauc": 0.9931}
+    changes = {
+        "baselines": report.baselines.model_copy(update={"sets": sets}),
+        "verdict": report.verdict.model_copy(update={"metrics": metrics}),
+    }
+    text = " ".join(render(make_report(**changes)).split())
+    assert (
+        "Too good to be true: logistic regression, match features is 0.9951 on uniform, "
+        "din: GAUC is 0.9931 on same_category. Something that gives the label away" in text
+    )
+    any_auc = load_preset("sample", ["evaluation.max_auc=null"]).model_dump(mode="json")
+    assert "Too good" not in render(make_report(**changes, config=any_auc))
+
+
+def test_the_gate_names_both_bounds_and_what_an_auc_above_them_means() -> None:
+    failure = REFUSED.failures[0].model_copy(
+        update={"kind": "upper_bound", "bound": 0.99, "value": 0.9977, "short_by": 0.0077}
+    )
+    verdict = REFUSED.model_copy(update={"failures": (failure,)})
+    text = " ".join(render(make_report(verdict=verdict, pushed_version=None, pushed_to=None)).split())
+    assert "AUC on contemporaneous negatives at least 0.8670 and at most 0.9900" in text
+    assert "is 0.9977; the upper bound is 0.9900, exceeded by 0.0077. Something that gives the label away" in text
+    assert "raise evaluation.max_auc, or set it to null" in text
+
+
 def test_a_missing_metric_is_a_dash_and_not_a_number() -> None:
     text = render(make_report(verdict=REFUSED, pushed_version=None, pushed_to=None))
-    assert row(text, "din: GAUC") == ["-", "-", "-"]
-    assert row(text, "din: AUC") == ["-", "-", "0.8912"]
-    assert row(text, "latest blessed model: AUC") == ["-", "-", "0.9112"]
+    auc, auc_new = section(text, "AUC by negative set"), section(text, NEW)
+    assert row(auc, "din: GAUC") == ["-", "-", "-"]
+    assert row(auc, "din: AUC") == ["-", "-", "0.8912"]
+    assert row(auc, "latest blessed model: AUC") == ["-", "-", "0.9112"]
+    assert row(auc_new, "latest blessed model: AUC") == ["-", "-", "0.8711"]
 
 
 def test_markdown_tables_have_a_cell_for_every_column() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.impression import BEHAVIORS, REQUEST_FEATURES
-from models.layers.match import MATCH_FEATURE_NAMES, match_features
+from models.layers.match import MATCH_FEATURE_NAMES, item_seen, match_features
 
 Event = tuple[int, int, int, int]
 
@@ -57,6 +57,13 @@ def test_equals_the_oracle_whatever_the_padding(batch: list[list[Event]], data: 
     )
     expected = [[oracle(history, c) for c in row] for history, row in zip(batch, candidates, strict=True)]
     np.testing.assert_allclose(got.numpy(), np.array(expected), atol=1e-6)
+    alone = item_seen(tf.constant(padded[..., 0]), tf.constant(candidate_array[..., 0]))
+    np.testing.assert_array_equal(alone.numpy(), got[..., MATCH_FEATURE_NAMES.index("item_seen")].numpy() > 0)
+
+
+def test_padding_was_never_seen() -> None:
+    seen = item_seen(tf.constant([[3, 0], [0, 0]], tf.int64), tf.constant([[3, 0], [3, 0]], tf.int64))
+    np.testing.assert_array_equal(seen.numpy(), [[True, False], [False, False]])
 
 
 def test_padding_candidates_and_empty_histories_give_zeros(make_inputs: Callable[..., dict[str, tf.Tensor]]) -> None:

@@ -19,7 +19,10 @@ DIN = Variant(model="din", activation="dice", match_features=True)
 
 
 def result(variant: Variant, seed: int, auc: float, shuffled: float = 0.5, **more: object) -> TrialResult:
-    metrics = {name: SetMetrics(pairs=10, auc=auc, gauc=auc, log_loss=0.5) for name in (CONTEMPORANEOUS, UNIFORM)}
+    metrics = {
+        name: SetMetrics(pairs=10, auc=auc, auc_new=auc - 0.1, gauc=auc, log_loss=0.5)
+        for name in (CONTEMPORANEOUS, UNIFORM)
+    }
     values = {"impressions_per_second": 1000.0 * seed, "parameters": 30, "embedding_parameters": 20, "p50_ms": 1.0}
     return TrialResult(
         key=f"{variant}{seed}",
@@ -32,7 +35,9 @@ def result(variant: Variant, seed: int, auc: float, shuffled: float = 0.5, **mor
 
 def report(results: list[TrialResult]) -> SweepReport:
     auc = {"category_recency": 0.85, "logistic_regression": 0.86}
-    baseline = SetResult(impressions=5, pairs=10, positives=5, auc=auc)
+    seen = {"seen_positives": 2, "seen_negatives": 0, "pairs_new": 6}
+    auc_new = {"category_recency": 0.75, "logistic_regression": 0.76}
+    baseline = SetResult(impressions=5, pairs=10, positives=5, auc=auc, auc_new=auc_new, **seen)
     return SweepReport(
         protocol="Protocol: a test.",
         judged_set=CONTEMPORANEOUS,
@@ -102,9 +107,11 @@ def test_the_table_puts_baselines_first_and_marks_what_does_not_read_histories()
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in table}) == 1
     assert table[2].startswith("| *category recency* |")
-    assert "| 0.8600 | 0.8600 |" in table[3]
+    assert "| 0.8600 | 0.8600 | 0.7600 |" in table[3]
+    assert "Seen before: 40.0% of the positives stand in the user's own history" in text
     assert table[4].startswith(
-        "| dnn | dice | yes | random | pointwise | 0.8100 ± 0.0141 | 0.8100 ± 0.0141 | 0.5000 ± 0.0000 |"
+        "| dnn | dice | yes | random | pointwise | 0.8100 ± 0.0141 | 0.8100 ± 0.0141 | 0.7100 ± 0.0141 "
+        "| 0.5000 ± 0.0000 |"
     )
     assert "1,500 | 30 | 10 | 2.0 | 1.0 |" in table[4]
     assert "0.8950 suspicious" in table[5]
@@ -140,8 +147,19 @@ def test_the_csv_has_a_line_a_trial() -> None:
     failed = TrialResult(key="x", trial=Trial(variant=DNN, seed=3), failure="nan, alas")
     rows = list(csv.DictReader(render_csv([result(DNN, 1, 0.8), failed]).splitlines()))
     assert rows[0]["auc_contemporaneous"] == "0.8"
+    assert float(rows[0]["auc_new_uniform"]) == pytest.approx(0.7)
     assert rows[0]["failure"] == ""
     assert (rows[1]["auc_contemporaneous"], rows[1]["failure"]) == ("", "nan, alas")
+
+
+def test_a_result_of_a_version_that_did_not_know_new_items_is_still_a_result() -> None:
+    old = result(DNN, 1, 0.8)
+    old = old.model_copy(update={"sets": {k: v.model_copy(update={"auc_new": None}) for k, v in old.sets.items()}})
+    without = old.model_dump(mode="json")
+    for metrics in without["sets"].values():
+        del metrics["auc_new"]
+    assert TrialResult.model_validate(without) == old
+    assert "| 0.8000 | 0.8000 | - | 0.5000 |" in render_markdown(report([old]))
 
 
 def test_the_plot_is_a_picture_that_shows_every_variant(tmp_path: Path) -> None:

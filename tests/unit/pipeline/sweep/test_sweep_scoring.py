@@ -67,6 +67,25 @@ def test_every_pair_is_scored_once(files: list[str], model: Ranker) -> None:
     assert {name: m.pairs for name, m in result.items()} == {UNIFORM: 40, CONTEMPORANEOUS: 60}
 
 
+def test_auc_on_new_items_leaves_out_impressions_whose_positive_stands_in_the_history(tmp_path: Path) -> None:
+    """Scores rise with the item: a seen positive below its negative, and two new ones, one of them above."""
+    rows = [([9, 3], [3, 8]), ([9, 3], [7, 6]), ([], [5, 6])]
+    with tf.io.TFRecordWriter(str(tmp_path / "eval.gz"), options="GZIP") as writer:
+        for user, (history, candidates) in enumerate(rows, start=1):
+            writer.write(_example(user, UNIFORM, history, candidates).SerializeToString())
+
+    class ItemId(tf.Module):
+        def __call__(self, inputs: dict[str, tf.Tensor], training: bool) -> object:
+            return type("Output", (), {"logits": tf.cast(inputs[CANDIDATE_ITEM_ID], tf.float32)})
+
+    pairs = score(ItemId(), [str(tmp_path / "eval.gz")], LENGTH)  # type: ignore[arg-type]
+    assert pairs.new.tolist() == [False, False, True, True, True, True]
+    measured = metrics(pairs)[UNIFORM]
+    # Of the positives 3, 7, 5 against the negatives 8, 6, 6, and of 7, 5 against 6, 6.
+    assert measured.auc == pytest.approx(2 / 9)
+    assert measured.auc_new == pytest.approx(1 / 2)
+
+
 def test_a_pairs_score_is_the_models_own(files: list[str], model: Ranker) -> None:
     pairs = score(model, files, LENGTH)
     row = np.flatnonzero((pairs.user == 3) & (pairs.negative_set == UNIFORM.encode()))
@@ -103,7 +122,7 @@ def test_shuffled_histories_are_those_of_other_users(files: list[str]) -> None:
 def test_log_loss_is_that_of_the_probability() -> None:
     logit = np.array([0.3, -2.0, 40.0, -40.0], np.float32)
     label = np.array([1, 0, 1, 0])
-    pairs = Pairs(np.array([b"uniform"] * 4), np.array([1, 1, 2, 2]), label, logit)
+    pairs = Pairs(np.array([b"uniform"] * 4), np.array([1, 1, 2, 2]), label, logit, np.array([True] * 4))
     probability = 1 / (1 + np.exp(-logit.astype(np.float64)))
     expected = -np.log(np.where(label > 0, probability, 1 - probability)).mean()
     assert metrics(pairs)["uniform"].log_loss == pytest.approx(expected, abs=1e-9)

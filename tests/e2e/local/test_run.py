@@ -58,6 +58,10 @@ def test_the_report_is_complete(trained: Trained) -> None:
         assert set(result.auc) == {SEEN_BEFORE, POPULARITY, COLDNESS, CATEGORY_RECENCY, LOGISTIC_REGRESSION}
         assert result.pairs == result.impressions * 2
         assert result.positives == result.impressions
+        assert 0 < result.seen_positives < result.positives
+        assert result.seen_negatives == 0
+        assert report.verdict.metrics[f"negative_set={name}"]["pairs_new"] == result.pairs_new
+        assert result.auc_new[SEEN_BEFORE] == 0.5
         assert 0.3 < (report.verdict.metrics[f"negative_set={name}"]["auc"] or 0) < 1
     assert {(s.split, s.label) for s in report.baselines.unknown} == {
         (split, label) for split in SPLITS for label in ("positive", "negative")
@@ -103,6 +107,7 @@ def test_what_the_sampler_keeps_is_in_the_checkpoint_and_not_in_the_export(train
 def test_the_noise_is_in_the_log(trained: Trained) -> None:
     text = Path(trained.result.log).read_text()
     assert "node Trainer is finished." in text
+    assert "Progress of Evaluator: loading 1 model(s)" in text
 
 
 def test_another_runner_takes_the_data_from_the_cache(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:

@@ -80,5 +80,6 @@ def test_the_sweep_measures_what_the_evaluator_measures(trained: Trained) -> Non
         # Unknown items of one category tie. How a logit is rounded depends on the batch that it is in, and the
         # Evaluator's batches on its speed: so some of the ties break, and two evaluations of one model differ by 2e-5.
         assert ours[name].auc == pytest.approx(measured["auc"], abs=1e-4)
+        assert ours[name].auc_new == pytest.approx(measured["auc_new"], abs=1e-4)
         assert ours[name].gauc == pytest.approx(measured["gauc"], abs=1e-4)
         assert ours[name].log_loss == pytest.approx(measured["log_loss"], abs=1e-5)

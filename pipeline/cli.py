@@ -20,6 +20,7 @@ import absl.logging
 import yaml
 
 from generator.config import DIRT_KINDS
+from models.validation import problems
 from pipeline.command_line import (
     EXIT_CODES,
     FAILED,
@@ -236,7 +237,10 @@ def _generate(options: argparse.Namespace) -> int:
         kind, equals, amount = assignment.partition("=")
         if not equals:
             raise ConfigError(f"--dirt {assignment!r}: expected KIND=AMOUNT, e.g. duplicate=49")
-        amounts[kind] = yaml.safe_load(amount)
+        try:
+            amounts[kind] = yaml.safe_load(amount)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--dirt {assignment!r}: the amount is not a number: {error}") from error
     names = ("items", "categories", "start")
     chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     _generate_log(options.output, users=options.users, seed=options.seed, dirt=amounts, **chosen)
@@ -253,8 +257,7 @@ def _generate_log(path: str, **settings: Any) -> None:
         os.makedirs(os.path.dirname(absolute(path)), exist_ok=True)
         summary = generate(config, Path(path))
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, p['loc'][:2]))}: {p['msg']} (got {p['input']!r})" for p in error.errors()]
-        raise ConfigError("\n".join(lines)) from error
+        raise ConfigError("\n".join(problems(error, GeneratorConfig))) from error
     except (ValueError, OSError) as error:
         raise CommandError(error) from error
     print(f"{summary.path}: {summary.rows:,} rows of {summary.users:,} users", file=sys.stderr)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, get_args
+from types import UnionType
+from typing import Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -16,7 +17,7 @@ _SCRIPT: Final = """\
 # Completes `python -m pipeline`, whatever the path of python; other uses of python get names of files.
 _ctr_pipeline() {{
     local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}"
-    local line="${{COMP_LINE:0:COMP_POINT}}" offered=""
+    local line="${{COMP_LINE:0:$COMP_POINT}}" offered=""
     COMPREPLY=()
     [[ "$line" == *" -m pipeline "* ]] || return 0
     local rest="${{line#* -m pipeline }}"
@@ -73,7 +74,8 @@ def offer(action: argparse.Action, values: Iterable[str]) -> None:
 def settings(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """``name=`` of every setting of a configuration, dotted."""
     for name, field in model.model_fields.items():
-        section = next((t for t in (field.annotation, *get_args(field.annotation)) if _is_model(t)), None)
+        kinds = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else [field.annotation]
+        section = next((kind for kind in kinds if _is_model(kind)), None)
         if section is None:
             yield f"{prefix}{name}="
         else:

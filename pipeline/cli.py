@@ -46,6 +46,7 @@ from pipeline.config import ConfigError, PipelineConfig, load_preset
 from pipeline.kubeflow import commands as kubeflow
 from pipeline.layout import Layout, absolute
 from pipeline.terminal import Terminal, show
+from pipeline.terminal import width as terminal_width
 
 if TYPE_CHECKING:
     from generator.behavior_log import GeneratorSummary
@@ -249,7 +250,7 @@ def _predict(options: argparse.Namespace) -> int:
     if options.json:
         print_json(answers.of_ranking(ranking, len(impression.history), chosen))
     else:
-        print(ranking_table(ranking, len(impression.history), chosen))
+        print(ranking_table(ranking, len(impression.history), chosen, terminal_width()))
     return OK
 
 
@@ -263,25 +264,31 @@ def _check_reachable(host: str, port: int) -> None:
         ) from error
 
 
-def ranking_table(ranking: Ranking, history_length: int, chosen_item: int | None = None) -> str:
+def ranking_table(ranking: Ranking, history_length: int, chosen_item: int | None = None, width: int = 80) -> str:
     """A ranked answer as text.
 
     Args:
       ranking: the answer of the server.
       history_length: events of the request's history.
       chosen_item: the item that the user really chose, where that is known.
+      width: characters in a line.
     """
-    lines = [
-        f"{ranking.model_name} version {ranking.model_version}, history of {history_length} events",
-        f"{'rank':>4}  {'item':>12}  {'category':>12}  {'probability':>11}  {'logit':>8}",
-    ]
-    for rank, candidate in enumerate(ranking.candidates, start=1):
-        mark = "  <- chosen" if candidate.item_id == chosen_item else ""
-        lines.append(
-            f"{rank:>4}  {candidate.item_id:>12}  {candidate.category_id:>12}  "
-            f"{candidate.probability:>11.4f}  {candidate.logit:>8.3f}{mark}"
+    from components.tables import Table, as_text, laid_out
+
+    title = f"{ranking.model_name} version {ranking.model_version}, history of {history_length} events"
+    header = ("rank", "item", "category", "probability", "logit", "")
+    rows = [
+        (
+            str(rank),
+            str(candidate.item_id),
+            str(candidate.category_id),
+            f"{candidate.probability:.4f}",
+            f"{candidate.logit:.3f}",
+            "<- chosen" if candidate.item_id == chosen_item else "",
         )
-    return "\n".join(lines)
+        for rank, candidate in enumerate(ranking.candidates, start=1)
+    ]
+    return as_text(laid_out([Table(title, header, rows)], width), width).lstrip("\n")
 
 
 # --- generate, show-config, demo ---------------------------------------------------------------------------
@@ -373,7 +380,7 @@ def _demo(options: argparse.Namespace) -> int:
     except (ImpressionError, NoSuchRun, ServingError, OSError) as error:
         raise CommandError(f"the model was trained and pushed, but not served: {error}") from error
     print("One impression of the eval split, answered over gRPC:\n")
-    print(ranking_table(ranking, len(impression.history), chosen))
+    print(ranking_table(ranking, len(impression.history), chosen, terminal_width()))
     terminal.note(f"\nTo serve it again: {program()} serve --output {options.output}")
     return OK
 

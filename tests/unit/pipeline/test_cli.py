@@ -222,6 +222,7 @@ def test_the_ranking_table_marks_the_chosen_item() -> None:
         ["1", "5", "7", "0.7500", "1.500"],
         ["2", "4", "7", "0.5000", "1.500", "<-", "chosen"],
     ]
+    assert max(map(len, table)) <= 60
 
 
 def test_generate_writes_the_asked_log(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import argparse
 import shlex
 from collections.abc import Iterable, Iterator
 from types import UnionType
-from typing import Any, Final, Union, get_args, get_origin
+from typing import Any, Final, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -82,7 +82,7 @@ def settings(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from settings(section, f"{prefix}{name}.")
 
 
-def _is_model(kind: Any) -> bool:
+def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 

@@ -115,7 +115,10 @@ def output_to_log(path: str, terminal: Terminal | None = None) -> Iterator[TextI
         open(path, "a", encoding="utf-8", buffering=1) as log,
         io.TextIOWrapper(os.fdopen(os.dup(2), "wb", 0), encoding="utf-8", errors="replace", write_through=True) as tty,
     ):
-        handlers = [logging.StreamHandler(log), *([logging.StreamHandler(tty)] if terminal.verbose else [])]
+        handlers: list[logging.Handler] = [
+            logging.StreamHandler(log),
+            *([logging.StreamHandler(tty)] if terminal.verbose else []),
+        ]
         for handler in handlers:
             handler.setFormatter(logging.Formatter(_FORMAT))
         root.handlers[:] = handlers

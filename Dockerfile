@@ -37,6 +37,8 @@ RUN case "$ACCELERATOR" in \
                 -r requirements-gpu.lock && /opt/venv/bin/pip check ;; \
         *) echo "ACCELERATOR is '$ACCELERATOR': give cpu or gpu" >&2; exit 1 ;; \
     esac
+# Its version is the program's.
+COPY pyproject.toml /app/
 COPY components /app/components
 COPY generator /app/generator
 COPY models /app/models

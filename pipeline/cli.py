@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import socket
 import sys
 import textwrap
 import warnings
@@ -20,6 +21,8 @@ import absl.logging
 import yaml
 
 from generator.config import DIRT_KINDS
+from models.validation import problems
+from pipeline import answers, completion
 from pipeline.command_line import (
     EXIT_CODES,
     FAILED,
@@ -28,15 +31,25 @@ from pipeline.command_line import (
     OK,
     USAGE,
     CommandError,
+    HelpFormatter,
     add_command,
     add_config_options,
+    add_json_option,
+    check_output,
     configuration,
+    print_json,
+    program,
+    terminal_of,
+    version,
 )
 from pipeline.config import ConfigError, PipelineConfig, load_preset
 from pipeline.kubeflow import commands as kubeflow
 from pipeline.layout import Layout, absolute
+from pipeline.terminal import Terminal, show
+from pipeline.terminal import width as terminal_width
 
 if TYPE_CHECKING:
+    from generator.behavior_log import GeneratorSummary
     from pipeline.local_runner import RunResult
     from serving.impressions import Ranking
 
@@ -51,13 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
       The exit code; see ``--help``.
     """
     options = _parser().parse_args(arguments)
-    absl.logging.set_verbosity(absl.logging.WARNING)
-    # Read when TensorFlow's library is loaded; its start-up notes say nothing to a user of the command line.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    absl.logging.set_verbosity(absl.logging.INFO if options.verbose else absl.logging.WARNING)
+    if options.verbose:
+        logging.basicConfig(format="%(asctime)s %(levelname).1s %(name)s: %(message)s", level=logging.INFO)
+    else:
+        # Read when TensorFlow's library is loaded; its start-up notes say nothing to a user of the command line.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with warnings.catch_warnings():
-            # Libraries warn of the Python they run on at each import.
-            warnings.simplefilter("ignore", FutureWarning)
+            if not options.verbose:
+                # Libraries warn of the Python they run on at each import.
+                warnings.simplefilter("ignore", FutureWarning)
             return int(options.command(options))
     except ConfigError as error:
         return _complain("configuration", error, USAGE)
@@ -81,34 +98,40 @@ def _complain(kind: str, error: object, code: int) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = configuration(options)
-    return _train(config)
+    return _train(configuration(options), terminal_of(options), as_json=options.json)
 
 
-def _train(config: PipelineConfig) -> int:
+def _train(config: PipelineConfig, terminal: Terminal, as_json: bool = False) -> int:
     """Trains the configured model, then its challengers; the first one's verdict is the exit code."""
     _check_data(config.data)
-    blessed = _train_one(config.with_overrides({"also_train": ()})).blessed
+    check_output(config.output)
+    results = [_train_one(config.with_overrides({"also_train": ()}), terminal, as_json)]
     for challenger in config.also_train:
         # A challenger takes the served model's place only if it is at least as good.
-        _train_one(config.with_overrides({"also_train": (), "model.name": challenger, "evaluation.max_auc_drop": 0.0}))
-    return OK if blessed else NOT_BLESSED
+        changes = {"also_train": (), "model.name": challenger, "evaluation.max_auc_drop": 0.0}
+        results.append(_train_one(config.with_overrides(changes), terminal, as_json))
+    if as_json:
+        print_json(answers.of_runs(results))
+    return OK if results[0].blessed else NOT_BLESSED
 
 
-def _train_one(config: PipelineConfig) -> RunResult:
-    from components.run_report.render import render
+def _train_one(config: PipelineConfig, terminal: Terminal, as_json: bool) -> RunResult:
+    from components.run_report.render import layout
     from pipeline.local_runner import RunFailed, run
 
-    print(f"{config.model.name.upper()}: {config.data} -> {config.output}", file=sys.stderr)
+    terminal.note(f"{config.model.name.upper()}: {config.data} -> {config.output}")
     try:
-        result = run(config)
+        result = run(config, terminal)
     except RunFailed as error:
         raise CommandError(error) from error
-    print(f"\n{render(result.report, result.times, result.pushed_earlier)}\n", flush=True)
+    if not as_json:
+        terminal.note("")
+        show(lambda width: layout(result.report, width, result.times, result.pushed_earlier))
+        terminal.note("")
     newest = _newest_version(Layout(absolute(config.output)).model_base(config.served_model_name))
     if newest is not None and result.pushed_version is not None and newest != result.pushed_version:
-        print(f"The newest version, which a server takes, is another model's: {newest}.", file=sys.stderr)
-    print(f"The log of this run: {result.log}", file=sys.stderr)
+        terminal.note(f"The newest version, which a server takes, is another model's: {newest}.")
+    terminal.note(f"The log of this run: {result.log}")
     return result
 
 
@@ -129,12 +152,13 @@ def _check_data(data: str) -> None:
 
 def _sweep(options: argparse.Namespace) -> int:
     from pipeline.local_runner import RunFailed
-    from pipeline.sweep.render import render_markdown
+    from pipeline.sweep.render import layout
     from pipeline.sweep.run import sweep
     from pipeline.sweep.trials import grid
 
-    config = configuration(options)
+    config, terminal = configuration(options), terminal_of(options)
     _check_data(config.data)
+    check_output(config.output)
     trials = grid(
         config,
         models=options.models.split(","),
@@ -147,11 +171,15 @@ def _sweep(options: argparse.Namespace) -> int:
         losses=options.losses.split(",") if options.losses else None,
     )
     try:
-        report = sweep(config, trials)
+        report = sweep(config, trials, terminal)
     except (RunFailed, ValueError) as error:
         raise CommandError(error) from error
-    print(render_markdown(report))
-    print(f"Table, CSV and plot: {Layout(absolute(config.output)).sweep}", file=sys.stderr)
+    files = Layout(absolute(config.output))
+    if options.json:
+        print_json(answers.of_sweep(report, files))
+    else:
+        show(lambda width: layout(report, width))
+    terminal.note(f"The whole table, CSV and plot: {files.sweep}")
     return FAILED if report.failures else OK
 
 
@@ -159,19 +187,32 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from serving.server import serve_forever
-
     model = options.model or _served_model(options.output)
     base = Layout(absolute(options.output)).model_base(model)
     if not os.path.isdir(base):
         raise CommandError(f"{base}: no such folder; 'run' pushes blessed models there")
+    _check_free(options.host, options.port)
+    with terminal_of(options).loading("TensorFlow"):
+        from serving.server import serve_forever
+
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    logging.getLogger("serving").setLevel(logging.INFO)
+    logging.getLogger("serving").setLevel(logging.WARNING if options.quiet else logging.INFO)
     try:
         serve_forever(base, model, host=options.host, port=options.port)
     except OSError as error:
         raise CommandError(error) from error
     return OK
+
+
+def _check_free(host: str, port: int) -> None:
+    """That a server can listen there; port 0 stands for any that is free."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise CommandError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port, or 0 for any"
+        ) from error
 
 
 def _served_model(output: str) -> str:
@@ -186,45 +227,68 @@ def _served_model(output: str) -> str:
 
 def _predict(options: argparse.Namespace) -> int:
     from pipeline.runs import NoSuchRun
-    from serving.client import RankingClient, ServingError
     from serving.impressions import ImpressionError, load_impression
 
     chosen = None
     try:
-        if options.impression:
-            impression = load_impression(options.impression)
-        else:
-            from pipeline.eval_impressions import eval_impression
-
-            impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
+        impression = load_impression(options.impression) if options.impression else None
         model = options.model or (_served_model(options.output) if options.output else "ctr")
+        _check_reachable(options.host, options.port)
+        with terminal_of(options).loading("TensorFlow"):
+            if impression is None:
+                from pipeline.eval_impressions import eval_impression
+
+                impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
+            from serving.client import RankingClient, ServingError
+    except (ImpressionError, NoSuchRun) as error:
+        raise CommandError(error) from error
+    try:
         with RankingClient(f"{options.host}:{options.port}", model) as client:
             ranking = client.rank(impression)
-    except (ImpressionError, NoSuchRun, ServingError) as error:
+    except ServingError as error:
         raise CommandError(error) from error
-    print(ranking_table(ranking, len(impression.history), chosen))
+    if options.json:
+        print_json(answers.of_ranking(ranking, len(impression.history), chosen))
+    else:
+        print(ranking_table(ranking, len(impression.history), chosen, terminal_width()))
     return OK
 
 
-def ranking_table(ranking: Ranking, history_length: int, chosen_item: int | None = None) -> str:
+def _check_reachable(host: str, port: int) -> None:
+    """That something listens there; what it is shows the first request."""
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError as error:
+        raise CommandError(
+            f"no server reachable at {host}:{port}: {error.strerror or error}; '{program()} serve' starts one"
+        ) from error
+
+
+def ranking_table(ranking: Ranking, history_length: int, chosen_item: int | None = None, width: int = 80) -> str:
     """A ranked answer as text.
 
     Args:
       ranking: the answer of the server.
       history_length: events of the request's history.
       chosen_item: the item that the user really chose, where that is known.
+      width: characters in a line.
     """
-    lines = [
-        f"{ranking.model_name} version {ranking.model_version}, history of {history_length} events",
-        f"{'rank':>4}  {'item':>12}  {'category':>12}  {'probability':>11}  {'logit':>8}",
-    ]
-    for rank, candidate in enumerate(ranking.candidates, start=1):
-        mark = "  <- chosen" if candidate.item_id == chosen_item else ""
-        lines.append(
-            f"{rank:>4}  {candidate.item_id:>12}  {candidate.category_id:>12}  "
-            f"{candidate.probability:>11.4f}  {candidate.logit:>8.3f}{mark}"
+    from components.tables import Table, as_text, laid_out
+
+    title = f"{ranking.model_name} version {ranking.model_version}, history of {history_length} events"
+    header = ("rank", "item", "category", "probability", "logit", "")
+    rows = [
+        (
+            str(rank),
+            str(candidate.item_id),
+            str(candidate.category_id),
+            f"{candidate.probability:.4f}",
+            f"{candidate.logit:.3f}",
+            "<- chosen" if candidate.item_id == chosen_item else "",
         )
-    return "\n".join(lines)
+        for rank, candidate in enumerate(ranking.candidates, start=1)
+    ]
+    return as_text(laid_out([Table(title, header, rows)], width), width).lstrip("\n")
 
 
 # --- generate, show-config, demo ---------------------------------------------------------------------------
@@ -236,14 +300,21 @@ def _generate(options: argparse.Namespace) -> int:
         kind, equals, amount = assignment.partition("=")
         if not equals:
             raise ConfigError(f"--dirt {assignment!r}: expected KIND=AMOUNT, e.g. duplicate=49")
-        amounts[kind] = yaml.safe_load(amount)
+        try:
+            amounts[kind] = yaml.safe_load(amount)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--dirt {assignment!r}: the amount is not a number: {error}") from error
     names = ("items", "categories", "start")
     chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    _generate_log(options.output, users=options.users, seed=options.seed, dirt=amounts, **chosen)
+    summary = _generate_log(
+        options.output, terminal_of(options), users=options.users, seed=options.seed, dirt=amounts, **chosen
+    )
+    if options.json:
+        print_json(answers.of_log(summary))
     return OK
 
 
-def _generate_log(path: str, **settings: Any) -> None:
+def _generate_log(path: str, terminal: Terminal, **settings: Any) -> GeneratorSummary:
     from pydantic import ValidationError
 
     from generator.behavior_log import GeneratorConfig, generate
@@ -251,18 +322,31 @@ def _generate_log(path: str, **settings: Any) -> None:
     try:
         config = GeneratorConfig.model_validate(settings)
         os.makedirs(os.path.dirname(absolute(path)), exist_ok=True)
-        summary = generate(config, Path(path))
+        with terminal.waiting(f"Generating a log of {config.users:,} users"):
+            summary = generate(config, Path(path), _ignore if terminal.quiet else None)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, p['loc'][:2]))}: {p['msg']} (got {p['input']!r})" for p in error.errors()]
-        raise ConfigError("\n".join(lines)) from error
+        raise ConfigError("\n".join(problems(error, GeneratorConfig))) from error
     except (ValueError, OSError) as error:
         raise CommandError(error) from error
-    print(f"{summary.path}: {summary.rows:,} rows of {summary.users:,} users", file=sys.stderr)
+    terminal.note(f"{summary.path}: {summary.rows:,} rows of {summary.users:,} users")
+    return summary
+
+
+def _ignore(users: int) -> None:
+    """In place of a progress bar."""
 
 
 def _show_config(options: argparse.Namespace) -> int:
-    config = configuration(options)
-    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+    settings = configuration(options).model_dump(mode="json")
+    if options.json:
+        print_json(settings)
+    else:
+        print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="")
+    return OK
+
+
+def _completion(options: argparse.Namespace) -> int:
+    print(completion.script(_parser(), options.shell), end="")
     return OK
 
 
@@ -271,19 +355,21 @@ _DEMO_PATIENCE_SECONDS = 300.0
 
 
 def _demo(options: argparse.Namespace) -> int:
+    terminal = terminal_of(options)
+    check_output(options.output)
+    log = os.path.join(options.output, "log", f"{options.users}-users-seed-{options.seed}.csv")
+    # The same log again would be a new file to the cache, and the whole pipeline would run again.
+    if not os.path.exists(log):
+        _generate_log(log, terminal, users=options.users, seed=options.seed)
+    config = load_preset("demo").with_overrides({"data": log, "output": absolute(options.output)})
+    code = _train(config, terminal)
+    if code != OK:
+        return code
     from pipeline.eval_impressions import eval_impression
     from pipeline.runs import NoSuchRun
     from serving.client import ImpressionError, RankingClient, ServingError
     from serving.server import ModelServer
 
-    log = os.path.join(options.output, "log", f"{options.users}-users-seed-{options.seed}.csv")
-    # The same log again would be a new file to the cache, and the whole pipeline would run again.
-    if not os.path.exists(log):
-        _generate_log(log, users=options.users, seed=options.seed)
-    config = load_preset("demo").with_overrides({"data": log, "output": absolute(options.output)})
-    code = _train(config)
-    if code != OK:
-        return code
     name = config.served_model_name
     try:
         impression, chosen = eval_impression(config.output, config.pipeline_name)
@@ -294,8 +380,8 @@ def _demo(options: argparse.Namespace) -> int:
     except (ImpressionError, NoSuchRun, ServingError, OSError) as error:
         raise CommandError(f"the model was trained and pushed, but not served: {error}") from error
     print("One impression of the eval split, answered over gRPC:\n")
-    print(ranking_table(ranking, len(impression.history), chosen))
-    print(f"\nTo serve it again: python -m pipeline serve --output {options.output}", file=sys.stderr)
+    print(ranking_table(ranking, len(impression.history), chosen, terminal_width()))
+    terminal.note(f"\nTo serve it again: {program()} serve --output {options.output}")
     return OK
 
 
@@ -304,21 +390,22 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline",
+        prog=program(),
         description="Click-through-rate prediction from behaviour logs: train, judge, serve and ask a ranking model.",
         epilog=f"""\
 examples:
-  python -m pipeline generate --users 3000 --output log.csv
-  python -m pipeline run --data log.csv --preset demo --output output/mine
-  python -m pipeline sweep --data log.csv --preset demo --output output/mine --models dnn,din --seeds 3
-  python -m pipeline serve --output output/mine
-  python -m pipeline predict --output output/mine
-  python -m pipeline submit --host http://localhost:8080 --data /data --wait
+  %(prog)s generate --users 3000 --output log.csv
+  %(prog)s run --data log.csv --preset demo --output output/mine
+  %(prog)s sweep --data log.csv --preset demo --output output/mine --models dnn,din --seeds 3
+  %(prog)s serve --output output/mine
+  %(prog)s predict --output output/mine
+  %(prog)s submit --host http://localhost:8080 --data /data --wait
 
 {EXIT_CODES}""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"ctr-pipeline {version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_sweep(commands)
@@ -328,6 +415,7 @@ examples:
     _add_show_config(commands)
     _add_demo(commands)
     kubeflow.add_commands(commands)
+    _add_completion(commands)
     return parser
 
 
@@ -343,14 +431,15 @@ repeated. Models of 'also_train' follow in runs of their own, as challengers: on
 is at least as good as the blessed model.
 
 examples:
-  python -m pipeline run --data UserBehavior.csv.zip
-  python -m pipeline run --data logs/ --preset sample --set training.epochs=2 --set model.name=dnn
-  python -m pipeline run --data log.csv --preset demo --set evaluation.min_auc=0.7 --output output/strict
+  %(prog)s --data UserBehavior.csv.zip
+  %(prog)s --data logs/ --preset sample --set training.epochs=2 --set model.name=dnn
+  %(prog)s --data log.csv --preset demo --set evaluation.min_auc=0.7 --output output/strict
 
 {EXIT_CODES}  With 'also_train' the exit code is that of the first model.
 """,
     )
     add_config_options(parser)
+    add_json_option(parser)
 
 
 def _add_sweep(commands: Any) -> None:
@@ -364,12 +453,13 @@ Writes DIR/sweep/table.md, trials.csv and plot.png. What has been measured befor
 the same data by the same code is not trained again, so a sweep that was stopped goes on where it was.
 
 examples:
-  python -m pipeline sweep --data log.csv --preset sample --models all --activations dice,prelu --seeds 3
-  python -m pipeline sweep --data log.csv --preset sample --models dnn,din --match-features with
-  python -m pipeline sweep --data log.csv --preset samplers --models din --samplers all --alphas 0,0.5,1 --losses all
+  %(prog)s --data log.csv --preset sample --models all --activations dice,prelu --seeds 3
+  %(prog)s --data log.csv --preset sample --models dnn,din --match-features with
+  %(prog)s --data log.csv --preset samplers --models din --samplers all --alphas 0,0.5,1 --losses all
 """,
     )
     add_config_options(parser)
+    add_json_option(parser)
     parser.add_argument("--models", metavar="NAMES", default="all", help="comma-separated, or all; default: all")
     parser.add_argument(
         "--activations", metavar="NAMES", help="comma-separated, or all; default: the configured one alone"
@@ -407,7 +497,7 @@ def _add_serve(commands: Any) -> None:
 A version pushed while the server runs is loaded and takes over without a restart.
 
 example:
-  python -m pipeline serve --output output --port 8500
+  %(prog)s --output output --port 8500
 """,
     )
     parser.add_argument("--output", metavar="DIR", default="output", help="of the run; default: %(default)s")
@@ -424,16 +514,19 @@ def _add_predict(commands: Any) -> None:
         "ask a running server to rank the candidates of one impression",
         """\
 An impression file:
-  {"history": [{"item_id": 12, "category_id": 3, "behavior": "pv", "age_seconds": 3600}],
-   "candidates": [{"item_id": 7, "category_id": 3}, {"item_id": 9, "category_id": 4}]}
+  {"history": [{"item_id": 12, "category_id": 3, "behavior": "pv",
+                "age_seconds": 3600}],
+   "candidates": [{"item_id": 7, "category_id": 3},
+                  {"item_id": 9, "category_id": 4}]}
 
 examples:
-  python -m pipeline predict --impression impression.json
-  python -m pipeline predict --output output          # an impression of that run's eval split
+  %(prog)s --impression impression.json
+  %(prog)s --output output
 """,
     )
+    add_json_option(parser)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--impression", metavar="FILE.json", help="history (oldest first) and candidates")
+    source.add_argument("--impression", metavar="FILE", help="JSON: history (oldest first) and candidates")
     source.add_argument("--output", metavar="DIR", help="take an impression of the eval split of the run in DIR")
     parser.add_argument("--host", default="127.0.0.1", help="of the server; default: %(default)s")
     parser.add_argument("--port", type=_port, default=8500, help="default: %(default)s")
@@ -451,9 +544,9 @@ def _add_generate(commands: Any) -> None:
         "write a behaviour log of the public data's shape, the same bytes for the same seed",
         """\
 example:
-  python -m pipeline generate --users 3000 --seed 7 --output log.csv.gz
-  python -m pipeline generate --users 20000 --categories 300 --output small-shop.csv
-  python -m pipeline generate --output dirty.csv --dirt duplicate=49 --dirt unknown_behavior=0.001 --crlf
+  %(prog)s --users 3000 --seed 7 --output log.csv.gz
+  %(prog)s --users 20000 --categories 300 --output small-shop.csv
+  %(prog)s --output dirty.csv --dirt duplicate=49 --dirt unknown_behavior=0.001 --crlf
 """,
     )
     parser.add_argument("--users", type=int, default=3000, help="default: %(default)s")
@@ -464,14 +557,16 @@ example:
     )
     parser.add_argument("--start", metavar="DAY", help="first of the log's nine days; default: 2017-11-25")
     parser.add_argument("--output", metavar="FILE", required=True, help="a .csv or .csv.gz")
-    parser.add_argument(
+    dirt = parser.add_argument(
         "--dirt",
         metavar="KIND=AMOUNT",
         action="append",
         default=[],
         help=f"add bad rows, a whole number of them or a share of the clean rows; kinds: {', '.join(DIRT_KINDS)}",
     )
+    completion.offer(dirt, (f"{kind}=" for kind in DIRT_KINDS))
     parser.add_argument("--crlf", action="store_true", help="end lines with CR LF")
+    add_json_option(parser)
 
 
 def _add_show_config(commands: Any) -> None:
@@ -482,10 +577,11 @@ def _add_show_config(commands: Any) -> None:
         "print the settings of a run as YAML, defaults and changes resolved",
         """\
 example:
-  python -m pipeline show-config --preset sample --set training.epochs=2
+  %(prog)s --preset sample --set training.epochs=2
 """,
     )
     add_config_options(parser)
+    add_json_option(parser)
 
 
 def _add_demo(commands: Any) -> None:
@@ -496,12 +592,27 @@ def _add_demo(commands: Any) -> None:
         "generate a log, run preset 'demo' on it, serve the model and rank one impression over gRPC",
         """\
 example:
-  python -m pipeline demo --users 1000 --output output/small-demo
+  %(prog)s --users 1000 --output output/small-demo
 """,
     )
     parser.add_argument("--users", type=int, default=3000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="default: %(default)s")
     parser.add_argument("--output", metavar="DIR", default="output/demo", help="default: %(default)s")
+
+
+def _add_completion(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "completion",
+        _completion,
+        "write what makes a shell complete commands, options and settings with the Tab key",
+        """\
+examples:
+  source <(%(prog)s bash)
+  source <(%(prog)s zsh)
+""",
+    )
+    parser.add_argument("shell", choices=completion.SHELLS)
 
 
 def _shares(text: str) -> list[float]:

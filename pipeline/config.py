@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from components.config import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
 from models.config import ModelConfig, ModelName, Section
 from models.samplers.config import SamplerConfig, require_pair
+from models.validation import instead_of, problems
 from pipeline.kubeflow.config import KubeflowConfig
 from pipeline.layout import absolute
 from pipeline.metadata import MetadataConfig
@@ -136,7 +137,7 @@ def load_preset(name: str, assignments: Sequence[str] = ()) -> PipelineConfig:
       ConfigError: for an unknown preset, a malformed assignment, an unknown key or an impossible value.
     """
     if name not in preset_names():
-        raise ConfigError(f"preset: {name!r} is unknown; choose one of {', '.join(preset_names())}")
+        raise ConfigError(f"preset: {name!r} is unknown; {instead_of(name, preset_names())}")
     text = resources.files(__package__).joinpath(f"presets/{name}.yaml").read_text(encoding="utf-8")
     values: dict[str, Any] = yaml.safe_load(text)
     values["preset"] = name
@@ -164,11 +165,4 @@ def _validated(values: Mapping[str, Any]) -> PipelineConfig:
     try:
         return PipelineConfig.model_validate(values)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            where = ".".join(str(part) for part in problem["loc"]) or "configuration"
-            if problem["type"] == "extra_forbidden":
-                lines.append(f"{where}: unknown key")
-            else:
-                lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r})")
-        raise ConfigError("\n".join(lines)) from error
+        raise ConfigError("\n".join(problems(error, PipelineConfig))) from error

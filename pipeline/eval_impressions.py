@@ -7,8 +7,6 @@ import itertools
 import os
 from collections.abc import Iterator
 
-import tensorflow as tf
-
 from models import impression as names
 from pipeline.layout import Layout
 from pipeline.runs import NoSuchRun, latest_output
@@ -61,6 +59,9 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
 
 
 def _records(folder: str) -> Iterator[dict[str, list[int]]]:
+    # That there is no run is known without it.
+    import tensorflow as tf
+
     for file in sorted(glob.glob(os.path.join(folder, "*.gz"))):
         for serialized in tf.data.TFRecordDataset(file, compression_type="GZIP"):
             example = tf.train.Example.FromString(serialized.numpy())

@@ -58,7 +58,7 @@ def compile_kfp(config: PipelineConfig) -> str:
     Raises:
       ConfigError: if a setting that a cluster needs is missing.
     """
-    _check(config)
+    check(config)
     nodes = _nodes(config)
     spec, platform = _pipeline_spec(config, nodes), _platform_spec(config, nodes)
     return yaml.safe_dump_all([spec, platform], sort_keys=True, allow_unicode=True, width=10_000)
@@ -73,7 +73,7 @@ def compile_vertex(config: PipelineConfig) -> str:
     Raises:
       ConfigError: if a setting that a cluster needs is missing.
     """
-    _check(config)
+    check(config)
     from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 
     from pipeline.pipeline import create_pipeline
@@ -88,7 +88,12 @@ def compile_vertex(config: PipelineConfig) -> str:
             return file.read()
 
 
-def _check(config: PipelineConfig) -> None:
+def check(config: PipelineConfig) -> None:
+    """That a cluster is told what it needs; without TFX, so that it can be said before that is loaded.
+
+    Raises:
+      ConfigError: if a setting is missing, or a path means nothing to a step.
+    """
     problems = []
     if not config.kubeflow.image:
         problems.append("kubeflow.image: name the image of the steps, with a tag or digest")

@@ -17,7 +17,7 @@ from pipeline.config import ConfigError, PipelineConfig
 from pipeline.errors import reason
 from pipeline.layout import Layout
 from pipeline.progress import ComponentProgress
-from pipeline.terminal import output_to_log
+from pipeline.terminal import Terminal, output_to_log
 
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
@@ -74,11 +74,12 @@ class RunResult:
         return self.pushed_version is not None and "Pusher" in self.cached
 
 
-def run(config: PipelineConfig) -> RunResult:
+def run(config: PipelineConfig, terminal: Terminal | None = None) -> RunResult:
     """Runs the pipeline once, for one model, and shows each component on standard error.
 
     Args:
       config: the run; relative paths are read from the working directory.
+      terminal: how much is shown there.
 
     Raises:
       ConfigError: if there is no pipeline for the configuration, e.g. because the data is missing, or if its
@@ -86,7 +87,7 @@ def run(config: PipelineConfig) -> RunResult:
       RunFailed: if a component fails, or cannot run because an input is missing.
     """
     config = config.with_absolute_paths()
-    run_id, log, nodes = _run_nodes(config, config.model.name, _whole_pipeline)
+    run_id, log, nodes = _run_nodes(config, config.model.name, _whole_pipeline, terminal)
 
     from components.run_report.report import read_report
 
@@ -102,11 +103,12 @@ def run(config: PipelineConfig) -> RunResult:
     )
 
 
-def prepare_data(config: PipelineConfig) -> dict[str, dict[str, str]]:
+def prepare_data(config: PipelineConfig, terminal: Terminal | None = None) -> dict[str, dict[str, str]]:
     """Runs the steps before training, from the cache where their settings have not changed.
 
     Args:
       config: as for :func:`run`.
+      terminal: likewise.
 
     Returns:
       Component -> output -> address of its artifact.
@@ -115,7 +117,7 @@ def prepare_data(config: PipelineConfig) -> dict[str, dict[str, str]]:
       ConfigError: as for :func:`run`.
       RunFailed: likewise.
     """
-    _, _, nodes = _run_nodes(config.with_absolute_paths(), "data", _data_pipeline)
+    _, _, nodes = _run_nodes(config.with_absolute_paths(), "data", _data_pipeline, terminal)
     return {name: node.outputs for name, node in nodes.items()}
 
 
@@ -131,45 +133,50 @@ def _data_pipeline(config: PipelineConfig) -> Pipeline:
     return create_data_pipeline(config)
 
 
-def _run_nodes(config: PipelineConfig, label: str, factory: Factory) -> tuple[str, str, dict[str, NodeRun]]:
+def _run_nodes(
+    config: PipelineConfig, label: str, factory: Factory, terminal: Terminal | None
+) -> tuple[str, str, dict[str, NodeRun]]:
+    terminal = terminal or Terminal()
     if config.metadata.kind != "sqlite":
         raise ConfigError(
             f"metadata.kind: runs on one machine keep it in SQLite under their output, not in {config.metadata}"
         )
     run_id = f"{dt.datetime.now():%Y%m%d-%H%M%S-%f}-{label}"
     log = os.path.join(Layout(config.output).logs, f"{run_id}.log")
-    with output_to_log(log) as terminal:
+    with output_to_log(log, terminal) as stream:
         _adopt_moved_artifacts(Layout(config.output), terminal)
-        return run_id, log, _run_dag(config, factory, run_id, log, terminal)
+        return run_id, log, _run_dag(config, factory, run_id, log, terminal, stream)
 
 
-def _adopt_moved_artifacts(layout: Layout, terminal: TextIO) -> None:
+def _adopt_moved_artifacts(layout: Layout, terminal: Terminal) -> None:
     from pipeline.runs import adopt_moved_artifacts
 
     count, before = adopt_moved_artifacts(layout.metadata_db)
     if count:
-        print(
+        terminal.note(
             f"The runs in this folder were made at {before}. It is now at {layout.output}, and their {count} artifacts "
-            "are taken from here; most steps run again, because TFX's cache compares addresses.",
-            file=terminal,
+            "are taken from here; most steps run again, because TFX's cache compares addresses."
         )
 
 
-def _run_dag(config: PipelineConfig, factory: Factory, run_id: str, log: str, terminal: TextIO) -> dict[str, NodeRun]:
-    import absl.logging
-    from tfx.dsl.compiler.compiler import Compiler
-    from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
-    from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
-    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-    from tfx.orchestration.portable.runtime_parameter_utils import substitute_runtime_parameter
+def _run_dag(
+    config: PipelineConfig, factory: Factory, run_id: str, log: str, terminal: Terminal, stream: TextIO
+) -> dict[str, NodeRun]:
+    with terminal.loading():
+        import absl.logging
+        from tfx.dsl.compiler.compiler import Compiler
+        from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
+        from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
+        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+        from tfx.orchestration.portable.runtime_parameter_utils import substitute_runtime_parameter
 
-    from components.trainer.strategy import training_strategy
-    from pipeline.runs import node_runs
+        from components.trainer.strategy import training_strategy
+        from pipeline.runs import node_runs
 
-    try:
-        dag = Compiler().compile(factory(config))
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+        try:
+            dag = Compiler().compile(factory(config))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     # The runners would name the run themselves and tell nobody.
     substitute_runtime_parameter(dag, {PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
     runner = BeamDagRunner() if config.runner == "beam" else LocalDagRunner()
@@ -178,7 +185,7 @@ def _run_dag(config: PipelineConfig, factory: Factory, run_id: str, log: str, te
     training_strategy(config.training.cpu_replicas)
     verbosity = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.INFO)
-    progress = ComponentProgress(terminal, total=len(dag.nodes))
+    progress = ComponentProgress(stream, total=len(dag.nodes), in_place=not terminal.verbose)
     absl_logger = logging.getLogger("absl")
     absl_logger.addHandler(progress)
     try:

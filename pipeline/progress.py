@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from components.progress import said
+from pipeline.terminal import width
 
 _STEP = re.compile(r"(?:node|Component) (\S+) is (running|finished)\.")
 """What BeamDagRunner and LocalDagRunner log around each node's launch."""
@@ -22,14 +23,28 @@ class ComponentProgress(logging.Handler):
     On a terminal a component's line stands while it runs, with what the component says of its progress, and is
     completed when it ends; elsewhere it is written once, at the end.
 
+    Args:
+      stream: gets the lines.
+      total: components of the pipeline.
+      clock: seconds.
+      in_place: False where others write to the terminal, too: lines are then written once there as well.
+
     Attributes:
       running: the component that has started and not ended, None between components.
       finished: the components that have ended, in order.
     """
 
-    def __init__(self, stream: TextIO, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        total: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        in_place: bool = True,
+    ) -> None:
         super().__init__(logging.INFO)
         self._stream = stream
+        self._in_place = in_place and stream.isatty()
         self._total = total
         self._clock = clock
         self._cached = False
@@ -43,9 +58,8 @@ class ComponentProgress(logging.Handler):
         step = _STEP.fullmatch(message)
         if step and step[2] == "running":
             self.running, self._started, self._cached = step[1], self._clock(), False
-            if self._stream.isatty():
-                self._stream.write(f"{self._head()} ...")
-                self._stream.flush()
+            if self._in_place:
+                self._write_over(f"{self._head()} ...")
         elif step and step[1] == self.running:
             took = "cached" if self._cached else f"{self._clock() - self._started:.1f} s"
             self._finish_line(f"{self._head()} {took:>8}")
@@ -53,9 +67,8 @@ class ComponentProgress(logging.Handler):
             self.running = None
         elif self.running and _CACHED.fullmatch(message):
             self._cached = True
-        elif self._stream.isatty() and (progress := said(message)) and progress[0] == self.running:
-            self._stream.write(f"\r\x1b[K{self._head()} {progress[1]}")
-            self._stream.flush()
+        elif self._in_place and (progress := said(message)) and progress[0] == self.running:
+            self._write_over(f"{self._head()} {progress[1]}")
 
     def fail(self) -> None:
         """Completes the running component's line after an error."""
@@ -66,5 +79,10 @@ class ComponentProgress(logging.Handler):
         return f"[{len(self.finished) + 1:>2}/{self._total}] {self.running:<20}"
 
     def _finish_line(self, text: str) -> None:
-        self._stream.write(f"\r\x1b[K{text}\n" if self._stream.isatty() else f"{text}\n")
+        self._stream.write(f"\r\x1b[K{text}\n" if self._in_place else f"{text}\n")
+        self._stream.flush()
+
+    def _write_over(self, text: str) -> None:
+        # What goes over into the next line could not be written over.
+        self._stream.write(f"\r\x1b[K{text[: width() - 1]}")
         self._stream.flush()

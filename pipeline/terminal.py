@@ -1,4 +1,7 @@
-"""Keeps the terminal readable: libraries write into a log file, the run's own lines onto the terminal."""
+"""What the command line says, and how it keeps the terminal readable while libraries talk.
+
+Results go to standard output, everything else to standard error; libraries write into a log file.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,89 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Iterator
-from typing import TextIO
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TextIO
 
-_FORMAT = "%(asctime)s %(levelname).1s %(name)s: %(message)s"
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_FORMAT: Final = "%(asctime)s %(levelname).1s %(name)s: %(message)s"
+_NARROWEST: Final = 40
+
+
+def width() -> int:
+    """Characters in a line: what ``COLUMNS`` or the terminal says, 80 where there is none."""
+    return max(_NARROWEST, shutil.get_terminal_size((80, 24)).columns)
+
+
+def wrapped(line: str, columns: int) -> list[str]:
+    """A line in lines of so many characters; a longer word, such as a path, stays whole."""
+    return textwrap.wrap(line, columns, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def show(content: Callable[[int], RenderableType]) -> None:
+    """Prints a result onto standard output: styled on a terminal (``NO_COLOR`` is obeyed), plain text elsewhere.
+
+    Args:
+      content: makes it for a width.
+    """
+    from rich.console import Console
+
+    from components.tables import as_text
+
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    columns = width()
+    print(as_text(content(columns), columns, console), flush=True)
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """What a command says beside its result, on standard error.
+
+    Attributes:
+      quiet: say nothing.
+      verbose: let libraries' log lines through.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+
+    def note(self, text: str) -> None:
+        """Says something, in lines of the terminal's width; a long word such as a path stays whole."""
+        if not self.quiet:
+            lines = text.splitlines()
+            if sys.stderr.isatty():
+                lines = [part for line in lines for part in wrapped(line, width())]
+            print("\n".join(lines), file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Says what is waited for; on a terminal the line goes when the block ends."""
+        passing = sys.stderr.isatty() and not self.verbose
+        if self.quiet or not passing:
+            self.note(f"{text} ...")
+            yield
+            return
+        stream = sys.stderr
+        stream.write(f"{text} ..."[: width() - 1])
+        stream.flush()
+        try:
+            yield
+        finally:
+            stream.write("\r\x1b[K")
+            stream.flush()
+
+    def loading(self, what: str = "TensorFlow and TFX") -> contextlib.AbstractContextManager[None]:
+        """:meth:`waiting` for libraries."""
+        return self.waiting(f"Loading {what}")
 
 
 @contextlib.contextmanager
-def output_to_log(path: str) -> Iterator[TextIO]:
+def output_to_log(path: str, terminal: Terminal | None = None) -> Iterator[TextIO]:
     """Sends the process's output into a log file while the block runs.
 
     Whatever writes to file descriptors 1 and 2 (C++ libraries, child processes) and every record of level
@@ -23,10 +100,12 @@ def output_to_log(path: str) -> Iterator[TextIO]:
 
     Args:
       path: the log file; its folder is made where missing, an existing file is continued.
+      terminal: if it is verbose, records go there, too; if it is quiet, progress bars do not.
 
     Yields:
-      The terminal: what standard error was before.
+      The terminal: what standard error was before, or nowhere if the terminal is quiet.
     """
+    terminal = terminal or Terminal()
     os.makedirs(os.path.dirname(path), exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -36,16 +115,20 @@ def output_to_log(path: str) -> Iterator[TextIO]:
         open(path, "a", encoding="utf-8", buffering=1) as log,
         io.TextIOWrapper(os.fdopen(os.dup(2), "wb", 0), encoding="utf-8", errors="replace", write_through=True) as tty,
     ):
-        handler = logging.StreamHandler(log)
-        handler.setFormatter(logging.Formatter(_FORMAT))
-        root.handlers[:] = [handler]
+        handlers: list[logging.Handler] = [
+            logging.StreamHandler(log),
+            *([logging.StreamHandler(tty)] if terminal.verbose else []),
+        ]
+        for handler in handlers:
+            handler.setFormatter(logging.Formatter(_FORMAT))
+        root.handlers[:] = handlers
         root.setLevel(logging.INFO)
         logging.captureWarnings(True)
-        sys.stdout, sys.stderr = log, tty
+        sys.stdout, sys.stderr = log, log if terminal.quiet else tty
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         try:
-            yield tty
+            yield io.StringIO() if terminal.quiet else tty
         finally:
             sys.stdout, sys.stderr, out, err, root.handlers[:], level = before
             root.setLevel(level)

@@ -31,6 +31,7 @@ from models.impression import (
     VALUE_RANGES,
     BehaviorName,
 )
+from models.validation import problems
 
 MAX_HISTORY = 1_000
 """Events of a request's history; as many as ingest may be told to keep."""
@@ -180,15 +181,4 @@ def load_impression(path: str | Path) -> Impression:
 
 
 def _described(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors(include_url=False):
-        where = ".".join(str(part) for part in problem["loc"]) or "impression"
-        if problem["type"] in ("missing", "json_invalid", "value_error"):
-            lines.append(f"  {where}: {problem['msg'].removeprefix('Value error, ')}")
-        elif problem["type"] == "extra_forbidden":
-            lines.append(f"  {where}: unknown field")
-        elif problem["type"] in ("too_short", "too_long"):
-            lines.append(f"  {where}: {problem['msg']}")
-        else:
-            lines.append(f"  {where}: {problem['msg']} (got {problem['input']!r:.80})")
-    return "\n".join(lines)
+    return "\n".join(f"  {line}" for line in problems(error, Impression, whole="impression"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
+
+from rich.console import Group
 
 from components.baselines.results import (
     CATEGORY_RECENCY,
@@ -18,6 +19,7 @@ from components.baselines.results import (
 from components.config import EvaluationConfig, IngestConfig
 from components.evaluator.verdict import TOO_GOOD
 from components.run_report.report import Report
+from components.tables import Table, as_text, laid_out, paragraph
 from models.impression import EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
 
 WIDTH: Final = 100
@@ -31,26 +33,24 @@ _BASELINES: Final = {
 }
 
 
-class _Table(NamedTuple):
-    title: str
-    header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    notes: Sequence[str]
-
-
-def render(report: Report, times: Mapping[str, float] | None = None, pushed_earlier: bool = False) -> str:
-    """The report as aligned plain text, at most :data:`WIDTH` characters wide.
+def render(
+    report: Report, times: Mapping[str, float] | None = None, pushed_earlier: bool = False, width: int = WIDTH
+) -> str:
+    """The report as plain text, without colours.
 
     Args:
       report: of one run.
       times: component -> seconds, for a last table; they are known only after the run.
       pushed_earlier: whether the version is one that an earlier run had pushed; likewise.
+      width: characters in a line; only a path may be longer.
     """
-    lines = _wrapped(_headline(report, pushed_earlier), "")
-    for table in _tables(report, times, pushed_earlier):
-        lines += ["", table.title, *_aligned(table)]
-        lines += [line for note in table.notes for line in _wrapped(note, "  ")]
-    return "\n".join(lines)
+    return as_text(layout(report, width, times, pushed_earlier), width)
+
+
+def layout(report: Report, width: int, times: Mapping[str, float] | None = None, pushed_earlier: bool = False) -> Group:
+    """The report for a console of this width. Arguments as for :func:`render`."""
+    headline = paragraph(_headline(report, pushed_earlier), width, style="bold green" if report.blessed else "bold red")
+    return Group(headline, laid_out(_tables(report, times, pushed_earlier), width))
 
 
 def render_markdown(report: Report, pushed_earlier: bool = False) -> str:
@@ -78,7 +78,7 @@ def _headline(report: Report, pushed_earlier: bool) -> str:
     return f"{run}: {verdict}, {pushed(report, pushed_earlier)}"
 
 
-def _tables(report: Report, times: Mapping[str, float] | None, pushed_earlier: bool) -> list[_Table]:
+def _tables(report: Report, times: Mapping[str, float] | None, pushed_earlier: bool) -> list[Table]:
     tables = [
         _rows(report),
         _data(report),
@@ -89,17 +89,17 @@ def _tables(report: Report, times: Mapping[str, float] | None, pushed_earlier: b
     ]
     if times:
         rows = [(name, f"{seconds:.1f}") for name, seconds in times.items()]
-        tables.append(_Table("Time", ("component", "seconds"), [*rows, ("total", f"{sum(times.values()):.1f}")], []))
+        tables.append(Table("Time", ("component", "seconds"), [*rows, ("total", f"{sum(times.values()):.1f}")], []))
     return tables
 
 
-def _rows(report: Report) -> _Table:
+def _rows(report: Report) -> Table:
     rows = [("read", f"{report.rows_read:,}"), ("kept", f"{report.rows_kept:,}")]
     rows += [(f"quarantined: {reason}", f"{count:,}") for reason, count in report.quarantined.items()]
-    return _Table("Rows of the log", ("", "rows"), rows, [])
+    return Table("Rows of the log", ("", "rows"), rows, [])
 
 
-def _data(report: Report) -> _Table:
+def _data(report: Report) -> Table:
     rows = [("users", f"{report.users:,}")]
     rows += [(f"impressions, {split}", f"{count:,}") for split, count in report.impressions.items()]
     reasons = {reason: None for by_reason in report.dropped.values() for reason in by_reason}
@@ -108,10 +108,10 @@ def _data(report: Report) -> _Table:
         rows.append((f"events without impression: {reason}", f"{events:,}"))
     rows.append(("items with several categories", f"{report.items_with_several_categories:,}"))
     rows += [(f"vocabulary, {name}", f"{size:,}") for name, size in report.vocabulary.items()]
-    return _Table("Data", ("", "count"), rows, [])
+    return Table("Data", ("", "count"), rows, [])
 
 
-def _auc(report: Report) -> _Table:
+def _auc(report: Report) -> Table:
     sets, results, metrics, blessed = _by_set(report)
     model = report.config["model"]["name"]
 
@@ -144,7 +144,7 @@ def _auc(report: Report) -> _Table:
         f"{report.baselines.fitted_impressions:,} train impressions, seed {report.baselines.seed}."
     )
     reading = "A scorer below 0.5 tells the label as well, upside down: 0.1 says as much as 0.9."
-    return _Table(
+    return Table(
         "AUC by negative set, on the same pairs of the eval split",
         ("scorer", *sets),
         rows,
@@ -152,7 +152,7 @@ def _auc(report: Report) -> _Table:
     )
 
 
-def _auc_new(report: Report) -> _Table:
+def _auc_new(report: Report) -> Table:
     sets, results, metrics, blessed = _by_set(report)
     model = report.config["model"]["name"]
     rows = [(f"{model}: AUC", *(_number(m.get("auc_new")) for m in metrics))]
@@ -165,7 +165,7 @@ def _auc_new(report: Report) -> _Table:
     ]
     rows.append((f"{model} above the best of these", *margins))
     rows.append(("pairs", *(f"{r.pairs_new:,}" for r in results)))
-    return _Table("AUC on items that are new to the user, likewise", ("scorer", *sets), rows, [])
+    return Table("AUC on items that are new to the user, likewise", ("scorer", *sets), rows, [])
 
 
 class _BySet(NamedTuple):
@@ -203,7 +203,7 @@ def _too_good(report: Report) -> list[str]:
     return [f"Too good to be true: {', '.join(found)}. {TOO_GOOD}"] if found else []
 
 
-def _unknown(shares: Iterable[UnknownShare]) -> _Table:
+def _unknown(shares: Iterable[UnknownShare]) -> Table:
     by_set: dict[str, dict[str, UnknownShare]] = {}
     for share in shares:
         name = f"{share.split}, {share.negative_set}" if share.split == EVAL_SPLIT else share.split
@@ -218,11 +218,11 @@ def _unknown(shares: Iterable[UnknownShare]) -> _Table:
                 *(_share(s.category_share if s else None) for s in (positive, negative)),
             )
         )
-    header = ("split", "items: positives", "items: negatives", "categories: pos.", "categories: neg.")
-    return _Table("Candidates unknown to the vocabulary", header, rows, [])
+    header = ("split", "items: pos.", "items: neg.", "categ.: pos.", "categ.: neg.")
+    return Table("Candidates unknown to the vocabulary", header, rows, [])
 
 
-def _gate(report: Report, pushed_earlier: bool) -> _Table:
+def _gate(report: Report, pushed_earlier: bool) -> Table:
     evaluation = EvaluationConfig.model_validate(report.config["evaluation"])
     judged = IngestConfig.model_validate(report.config["ingest"]).judged_set
     bound = f"AUC on {judged} negatives at least {evaluation.min_auc:.4f}"
@@ -238,7 +238,7 @@ def _gate(report: Report, pushed_earlier: bool) -> _Table:
         notes.append("Nothing was pushed; what was served before is served on.")
     else:
         notes.append(f"{'An earlier run pushed it' if pushed_earlier else 'Pushed'} to {report.pushed_to}")
-    return _Table("Gate", (), [], notes)
+    return Table("Gate", (), [], notes)
 
 
 def _margin(value: float | None, baselines: list[float]) -> str:
@@ -259,27 +259,3 @@ def _of(count: int, of: int) -> float | None:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
-
-
-def _aligned(table: _Table) -> list[str]:
-    if not table.rows:
-        return []
-    cells = [table.header, *table.rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(table.header))]
-    return [
-        "  "
-        + "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
-        for row in cells
-    ]
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    # A path is worth more whole than within the margin.
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent + ("  " if text.startswith("- ") else ""),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import yaml
 
+from pipeline import kubeflow_runner
 from pipeline.command_line import (
     EXIT_CODES,
     FAILED,
@@ -24,11 +25,14 @@ from pipeline.command_line import (
     add_command,
     add_config_options,
     configuration,
+    terminal_of,
 )
+from pipeline.completion import offer
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.kubeflow import api as kubeflow_api
 from pipeline.kubeflow.parameters import PARAMETERS, defaults, with_parameters
 from pipeline.kubeflow_runner import CONFIG_OPTION, VERDICT
+from pipeline.terminal import Terminal
 
 _PIPELINE_ID: Final = "(the pipeline's id)"
 _VERSION_ID: Final = "(the version's id)"
@@ -92,51 +96,63 @@ class Package:
 
 
 def _compile(options: argparse.Namespace) -> int:
-    package = _compiled(configuration(options), options.target)
-    if options.file == "-":
+    config, terminal = configuration(options), terminal_of(options)
+    file = options.file or f"{config.pipeline_name}-{options.target}.yaml"
+    if file != "-":
+        _check_file(file)
+    package = _compiled(config, options.target, terminal)
+    if file == "-":
         print(package, end="")
         return OK
-    file = options.file or f"{configuration(options).pipeline_name}-{options.target}.yaml"
     try:
         with open(file, "w", encoding="utf-8") as opened:
             opened.write(package)
     except OSError as error:
         raise CommandError(f"--file {file}: {error.strerror}") from error
-    print(f"{file}: {len(package.encode()):,} bytes", file=sys.stderr)
+    terminal.note(f"{file}: {len(package.encode()):,} bytes")
     return OK
 
 
-def _compiled(config: PipelineConfig, target: str) -> str:
-    from pipeline import kubeflow_runner
+def _check_file(file: str) -> None:
+    """That a file may be written, before what it gets is made."""
+    folder = os.path.dirname(os.path.abspath(file))
+    if not os.path.isdir(folder):
+        raise CommandError(f"--file {file}: there is no folder {folder}")
+    if os.path.isdir(file):
+        raise CommandError(f"--file {file}: is a folder")
+    if not os.access(file if os.path.exists(file) else folder, os.W_OK):
+        raise CommandError(f"--file {file}: cannot be written by this user")
 
+
+def _compiled(config: PipelineConfig, target: str, terminal: Terminal) -> str:
     if config.also_train:
-        print(
+        terminal.note(
             f"also_train ({', '.join(config.also_train)}) is left out: a compiled pipeline trains one model a run; "
-            "submit it once more with --param model=NAME",
-            file=sys.stderr,
+            "submit it once more with --param model=NAME"
         )
         config = config.with_overrides({"also_train": ()})
-    return kubeflow_runner.compile_kfp(config) if target == "kfp" else kubeflow_runner.compile_vertex(config)
+    kubeflow_runner.check(config)
+    with terminal.waiting("Compiling the pipeline, with TensorFlow and TFX"):
+        return kubeflow_runner.compile_kfp(config) if target == "kfp" else kubeflow_runner.compile_vertex(config)
 
 
 # --- submit, schedule --------------------------------------------------------------------------------------
 
 
 def _submit(options: argparse.Namespace) -> int:
-    package, parameters = _package_and_parameters(options)
+    terminal = terminal_of(options)
+    package, parameters, api = _prepared(options, terminal)
     config = package.config
     name = options.name or f"{config.pipeline_name} {parameters['model']} {dt.datetime.now():%Y-%m-%d %H:%M:%S}"
     body = {"runtime_config": {"parameters": parameters}}
-    if options.dry_run:
+    if api is None:
         return _show_plan(options, package, "runs", name, body)
-    server = _server(options)
     try:
-        api = kubeflow_api.Api(server)
         pipeline, experiment = _upload(api, options, package)
         run = api.start(name, experiment, pipeline, parameters, _service_account(options, config))
     except kubeflow_api.ApiError as error:
         raise CommandError(error) from error
-    print(f"run {run}: {name}\n{api.run_page(run)}", file=sys.stderr)
+    terminal.note(f"run {run}: {name}\n{api.run_page(run)}")
     if not options.wait:
         print(run)
         return OK
@@ -149,7 +165,7 @@ def _wait(api: kubeflow_api.Api, run: str, tasks: tuple[str, ...], options: argp
             api,
             run,
             tasks,
-            lambda line: print(line, flush=True),
+            lambda line: None if options.quiet else print(line, flush=True),
             poll_seconds=options.poll_seconds,
             timeout=options.wait_seconds,
         )
@@ -173,7 +189,8 @@ def _schedule(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"--cron {options.cron!r}: {len(fields)} fields; give six, seconds first, e.g. '0 30 3 * * *' for 3:30"
         )
-    package, parameters = _package_and_parameters(options)
+    terminal = terminal_of(options)
+    package, parameters, api = _prepared(options, terminal)
     config = package.config
     name = options.name or config.pipeline_name
     body = {
@@ -183,11 +200,9 @@ def _schedule(options: argparse.Namespace) -> int:
         "max_concurrency": 1,
         "no_catchup": True,
     }
-    if options.dry_run:
+    if api is None:
         return _show_plan(options, package, "recurringruns", name, body)
-    server = _server(options)
     try:
-        api = kubeflow_api.Api(server)
         pipeline, experiment = _upload(api, options, package)
         made = api.schedule(
             name,
@@ -200,7 +215,7 @@ def _schedule(options: argparse.Namespace) -> int:
         )
     except kubeflow_api.ApiError as error:
         raise CommandError(error) from error
-    print(f"recurring run {made}: {name}, {options.cron}", file=sys.stderr)
+    terminal.note(f"recurring run {made}: {name}, {options.cron}")
     print(made)
     return OK
 
@@ -213,8 +228,13 @@ def _server(options: argparse.Namespace) -> kubeflow_api.Server:
         raise ConfigError(str(error)) from error
 
 
-def _package_and_parameters(options: argparse.Namespace) -> tuple[Package, dict[str, Any]]:
-    """Checks all that can be checked before the pipeline is compiled, which takes a while."""
+def _prepared(
+    options: argparse.Namespace, terminal: Terminal
+) -> tuple[Package, dict[str, Any], kubeflow_api.Api | None]:
+    """The package, the run's parameters, and the server, None for a dry run.
+
+    All that can be checked is, the server included, before the pipeline is compiled, which takes a while.
+    """
     given: dict[str, str] = {}
     for assignment in options.param:
         name, equals, value = assignment.partition("=")
@@ -226,11 +246,20 @@ def _package_and_parameters(options: argparse.Namespace) -> tuple[Package, dict[
     of_run = with_parameters(config, given)
     if not of_run.data:
         raise ConfigError("data: name the log of this run with --param data=PATH, as the steps see it")
-    if not options.dry_run:
-        _server(options)
     if package is None:
-        package = Package.parse(_compiled(config, "kfp"), "this configuration")
-    return package, defaults(of_run)
+        kubeflow_runner.check(config)
+    api = None if options.dry_run else _connected(_server(options), terminal)
+    if package is None:
+        package = Package.parse(_compiled(config, "kfp", terminal), "this configuration")
+    return package, defaults(of_run), api
+
+
+def _connected(server: kubeflow_api.Server, terminal: Terminal) -> kubeflow_api.Api:
+    try:
+        with terminal.waiting(f"Asking {server.host}"):
+            return kubeflow_api.Api(server)
+    except kubeflow_api.ApiError as error:
+        raise CommandError(error) from error
 
 
 def _upload(api: kubeflow_api.Api, options: argparse.Namespace, package: Package) -> tuple[tuple[str, str], str]:
@@ -353,8 +382,8 @@ def _add_compile(commands: Any) -> None:
 The package for Kubeflow Pipelines (2.5.0 and newer) has one step for each node of the DAG.
 
 examples:
-  python -m pipeline compile --data /data --set kubeflow.image=registry.example/ctr-pipeline:0.1.0
-  python -m pipeline compile --target vertex --data gs://bucket/log.csv --output gs://bucket/ctr --file ctr.yaml
+  %(prog)s --data /data --set kubeflow.image=registry.example/ctr-pipeline:0.1.0
+  %(prog)s --target vertex --data gs://bucket/log.csv --output gs://bucket/ctr --file ctr.yaml
 """,
     )
     add_config_options(parser, preset="kubeflow")
@@ -370,9 +399,9 @@ def _add_submit(commands: Any) -> None:
         "upload the pipeline to Kubeflow Pipelines, as a new version of it, and start a run",
         f"""\
 examples:
-  python -m pipeline submit --host http://localhost:8080 --data /data --wait
-  python -m pipeline submit --package ctr-kfp.yaml --param data=/data --param epochs=3 --param model=dien
-  python -m pipeline submit --package ctr-kfp.yaml --param data=/data --dry-run
+  %(prog)s --host http://localhost:8080 --data /data --wait
+  %(prog)s --package ctr-kfp.yaml --param data=/data --param epochs=3 --param model=dien
+  %(prog)s --package ctr-kfp.yaml --param data=/data --dry-run
 
 {EXIT_CODES}  1, 2 and 3 are those of the run only with --wait.
 """,
@@ -396,8 +425,8 @@ def _add_schedule(commands: Any) -> None:
 One run at a time; runs that were missed are not made up for.
 
 examples:
-  python -m pipeline schedule --cron "0 30 3 * * *" --data "/data/{YYYY}-{MM}-{DD}.csv"
-  python -m pipeline schedule --cron "0 0 4 * * 1" --package ctr-kfp.yaml --param data=/data --replace
+  %(prog)s --cron "0 30 3 * * *" --data "/data/{YYYY}-{MM}-{DD}.csv"
+  %(prog)s --cron "0 0 4 * * 1" --package ctr-kfp.yaml --param data=/data --replace
 """,
     )
     _add_run_options(parser)
@@ -411,13 +440,14 @@ examples:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser, preset="kubeflow")
     parser.add_argument("--package", metavar="FILE", help="of 'compile'; default: compile now, from the options above")
-    parser.add_argument(
+    param = parser.add_argument(
         "--param",
         metavar="NAME=VALUE",
         action="append",
         default=[],
         help=f"a parameter of the run; may be repeated: {_PARAMETER_NAMES}",
     )
+    offer(param, (f"{parameter.name}=" for parameter in PARAMETERS))
     parser.add_argument("--experiment", metavar="NAME", help="made where there is none; default: the pipeline's name")
     parser.add_argument("--version", metavar="NAME", help="of the uploaded pipeline; default: the time")
     parser.add_argument("--service-account", metavar="NAME", help="default: kubeflow.service_account")
@@ -448,8 +478,9 @@ def _add_step(commands: Any) -> None:
 Steps that share a run id make a run; they meet in ML Metadata and in the output folder of the configuration.
 
 example:
-  python -m pipeline step --node ImpressionGen --run-id 1 --config '{"evaluation":{"min_auc":0.8}}' --data /mnt/log
+  %(prog)s --node ImpressionGen --run-id 1 --config '{"evaluation":{"min_auc":0.8}}' --data /mnt/log
 """,
+        listed=False,
     )
     parser.add_argument("--node", metavar="ID", required=True)
     parser.add_argument("--run-id", metavar="ID", required=True)
@@ -470,9 +501,10 @@ def _add_verdict(commands: Any) -> None:
         "the last step of the compiled pipeline: fail if the model was not blessed",
         f"""\
 example:
-  python -m pipeline verdict --blessed false --reason "nothing pushed: AUC is 0.61; the lower bound is 0.8"
+  %(prog)s --blessed false --reason "nothing pushed: AUC is 0.61; the lower bound is 0.8"
 
 {EXIT_CODES}""",
+        listed=False,
     )
     parser.add_argument("--blessed", metavar="BOOL", required=True, choices=("true", "false", "True", "False"))
     parser.add_argument("--reason", metavar="TEXT", default="")

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args
 
 from models.config import ActivationName, ModelName
 from models.samplers.config import SamplerName
+from models.validation import instead_of
 from pipeline.config import ConfigError, PipelineConfig
 
 LATEST: Final = "latest"
@@ -89,7 +90,7 @@ def with_parameters(config: PipelineConfig, values: Mapping[str, str]) -> Pipeli
     by_name = {parameter.name: parameter for parameter in PARAMETERS}
     for name in values:
         if name not in by_name:
-            raise ConfigError(f"parameter {name}: unknown; there are {', '.join(by_name)}")
+            raise ConfigError(f"parameter {name}: unknown; {instead_of(name, by_name)}")
     settings = {by_name[name].setting: by_name[name].value(text) for name, text in values.items()}
     try:
         return config.with_overrides(settings)

@@ -1,4 +1,4 @@
-"""The table of a sweep: CSV with everything, Markdown to read."""
+"""The table of a sweep: CSV with everything, Markdown to read, and the best of it for the terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import io
 from collections.abc import Sequence
 from typing import Final
 
+from rich.console import Group
+
 from components.baselines.results import BaselineResults
+from components.tables import Table, laid_out
 from models.config import Section
 from models.impression import NEGATIVE_SETS
 from pipeline.sweep.results import Spread, TrialResult, VariantSummary
@@ -71,6 +74,73 @@ def render_markdown(report: SweepReport) -> str:
     return "\n".join(lines) + "\n"
 
 
+def layout(report: SweepReport, width: int) -> Group:
+    """The variants by their AUC on the judged set, best first, among the baselines; for a console of this width.
+
+    Columns that do not fit are left out, the last ones first; :func:`render_markdown` has them all.
+    """
+    columns = ("AUC", "±", "GAUC", "another's history", "log loss", "impr./s", "p50, ms")
+    judged = report.baselines.sets[report.judged_set].auc
+    ranked: list[tuple[float, tuple[str, ...]]] = [
+        (-1.0 if auc is None else auc, (f"({name.replace('_', ' ')})", _plain(auc), *[""] * (len(columns) - 1)))
+        for name, auc in judged.items()
+    ]
+    ranked += [(v.auc[report.judged_set].mean, _compact_row(v, report)) for v in report.variants]
+    ranked.sort(key=lambda entry: entry[0], reverse=True)
+    seeds = {variant.seeds for variant in report.variants}
+    title = f"AUC on {report.judged_set.replace('_', ' ')} negatives, best first"
+    if len(seeds) == 1:
+        title += f"; {min(seeds)} seed{'s' * (seeds != {1})} each"
+    shared = [f"{name} {value}" for name, value in _shared(report).items()]
+    notes = [f"All: {', '.join(shared)}."] if shared else []
+    notes += [note.replace("**", "") for note in (report.protocol, *_suspicions(report), *_failures(report))]
+    header, rows = ("model", *columns), [row for _, row in ranked]
+    shown = len(header)
+    while shown > 2 and _narrowest(header[:shown], [row[:shown] for row in rows]) > width:
+        shown -= 1
+    return Group(laid_out([Table(title, header[:shown], [row[:shown] for row in rows], notes)], width))
+
+
+def _compact_row(variant: VariantSummary, report: SweepReport) -> tuple[str, ...]:
+    auc, shared = variant.auc[report.judged_set], _shared(report)
+    name = ", ".join([variant.variant.model, *(v for k, v in _settings(variant.variant).items() if k not in shared)])
+    rate, p50 = variant.impressions_per_second, variant.p50_ms
+    return (
+        name,
+        _plain(auc.mean),
+        _plain(auc.deviation),
+        _plain(variant.gauc.mean if variant.gauc else None),
+        _plain(variant.shuffled_auc.mean),
+        _plain(variant.log_loss.mean),
+        f"{rate.mean:,.0f}" if rate else "-",
+        f"{p50:.1f}" if p50 is not None else "-",
+    )
+
+
+def _settings(variant: Variant) -> dict[str, str]:
+    return {
+        "activation": variant.activation,
+        "match features": "match" if variant.match_features else "no match",
+        "negatives": variant.negatives,
+        "loss": variant.loss.replace("_", " "),
+    }
+
+
+def _shared(report: SweepReport) -> dict[str, str]:
+    """What is the same in all variants, and need not stand in each row."""
+    settings = [_settings(summary.variant) for summary in report.variants]
+    same = {
+        key: value for key, value in (settings[0] if settings else {}).items() if all(s[key] == value for s in settings)
+    }
+    return {key: {"match": "on", "no match": "off"}.get(value, value) for key, value in same.items()}
+
+
+def _narrowest(header: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Characters that a line needs if no word is broken."""
+    columns = zip(header, *rows, strict=True)
+    return sum(2 + max(len(word) for cell in column for word in cell.split() or [""]) for column in columns)
+
+
 def render_csv(results: Sequence[TrialResult]) -> str:
     """A line a trial."""
     out = io.StringIO()
@@ -117,12 +187,7 @@ def _row(variant: VariantSummary, sets: Sequence[str], judged_set: str) -> list[
 
 
 def _findings(report: SweepReport) -> list[str]:
-    lines = [
-        f"- **Suspicious**: {variant.variant} loses less than {SMALLEST_DROP} of AUC with another user's history, so "
-        "it does not read histories."
-        for variant in report.variants
-        if suspicious(variant, report.judged_set)
-    ]
+    lines = _suspicions(report)
     references = [v for v in report.variants if v.variant.model == "dnn"]
     if len({v.variant.negatives for v in report.variants}) > 1:
         references = [v for v in report.variants if v.variant.sampler == "random"]
@@ -130,10 +195,22 @@ def _findings(report: SweepReport) -> list[str]:
         reference = next((v for v in references if _differ_in_one(v.variant, variant.variant)), None)
         if reference is not None and variant not in references:
             lines.append(_against(variant, reference, report.judged_set))
-    lines += [
+    return lines + _failures(report)
+
+
+def _suspicions(report: SweepReport) -> list[str]:
+    return [
+        f"- **Suspicious**: {variant.variant} loses less than {SMALLEST_DROP} of AUC with another user's history, so "
+        "it does not read histories."
+        for variant in report.variants
+        if suspicious(variant, report.judged_set)
+    ]
+
+
+def _failures(report: SweepReport) -> list[str]:
+    return [
         f"- Failed: {result.trial.variant}, seed {result.trial.seed}: {result.failure}" for result in report.failures
     ]
-    return lines
 
 
 def _differ_in_one(a: Variant, b: Variant) -> bool:

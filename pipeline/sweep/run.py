@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 
@@ -15,9 +14,10 @@ from pipeline.step_code import project_sources
 from pipeline.sweep.render import SweepReport, render_csv, render_markdown
 from pipeline.sweep.results import Journal, TrialResult, summarize, trial_key
 from pipeline.sweep.trials import Trial
+from pipeline.terminal import Terminal
 
 
-def sweep(config: PipelineConfig, trials: Sequence[Trial]) -> SweepReport:
+def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | None = None) -> SweepReport:
     """Ingests and transforms once, trains every trial that has no result yet, and writes table and plot.
 
     Written to ``<output>/sweep``: ``trials.jsonl`` (every result ever measured there), and of these trials
@@ -26,13 +26,15 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial]) -> SweepReport:
     Args:
       config: what all trials share.
       trials: what is trained, in this order.
+      terminal: gets a line a trial.
 
     Raises:
       ConfigError: if the data cannot be ingested with this configuration.
       RunFailed: if a step before training fails.
     """
+    terminal = terminal or Terminal()
     config = config.with_absolute_paths()
-    outputs = prepare_data(config)
+    outputs = prepare_data(config, terminal)
     examples = outputs["ImpressionTransform"]["transformed_examples"]
     transform_graph = outputs["ImpressionTransform"]["transform_graph"]
     with open(os.path.join(outputs["Baselines"]["report"], FILE_NAME), encoding="utf-8") as file:
@@ -49,7 +51,7 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial]) -> SweepReport:
     code = project_sources().digest([measure.__module__])
     keys = [trial_key(trial, config, examples, code) for trial in trials]
     missing = sum(key not in known for key in keys)
-    print(f"{len(trials)} trials, {len(trials) - missing} of them measured before", file=sys.stderr)
+    terminal.note(f"{len(trials)} trials, {len(trials) - missing} of them measured before")
     results: list[TrialResult] = []
     done, start = 0, time.monotonic()
     for trial, key in zip(trials, keys, strict=True):
@@ -58,11 +60,8 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial]) -> SweepReport:
             journal.append(known[key])
             done += 1
             left = (time.monotonic() - start) / done * (missing - done)
-            print(
-                f"[{done:>3}/{missing}] {_line(known[key], config.ingest.judged_set)}, about {left / 60:.0f} min left",
-                file=sys.stderr,
-                flush=True,
-            )
+            line = _line(known[key], config.ingest.judged_set)
+            terminal.note(f"[{done:>3}/{missing}] {line}, about {left / 60:.0f} min left")
             _write(folder, config, baselines, [*results, known[key]])
         results.append(known[key])
     return _write(folder, config, baselines, results)

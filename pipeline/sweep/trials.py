@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 
 from models.config import ActivationName, ModelName, Section
 from models.samplers.config import LossName, SamplerName, StoredKind
+from models.validation import instead_of
 from pipeline.config import ConfigError, PipelineConfig
 
 ALL: Final = "all"
@@ -137,5 +138,6 @@ def _known(option: str, chosen: Sequence[str], known: Sequence[str]) -> Sequence
     unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
         wrong = ", ".join(map(repr, unknown)) or "nothing"
-        raise ConfigError(f"{option}: {wrong} is not known; choose among {', '.join(dict.fromkeys([ALL, *known]))}")
+        instead = instead_of(unknown[0] if unknown else "", dict.fromkeys([ALL, *known]))
+        raise ConfigError(f"{option}: {wrong} is not known; {instead}")
     return list(dict.fromkeys(chosen))

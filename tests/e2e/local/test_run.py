@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from trained_run import Trained
 from components.baselines.results import CATEGORY_RECENCY, COLDNESS, LOGISTIC_REGRESSION, POPULARITY, SEEN_BEFORE
 from components.config import IngestConfig
 from components.run_report.render import render
+from components.run_report.report import Report
 from components.schema.impression_schema import Ranges
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 from pipeline import cli
@@ -134,11 +136,26 @@ def test_an_identical_run_trains_evaluates_and_pushes_nothing(
     assert {step for step, took, *_ in steps if took != "cached"} == {"LatestBlessedModel"}
     assert {step for step, *_ in steps} == set(NODES)
     version = trained.result.pushed_version
-    assert shown.out.startswith(f"\ndin, preset demo: BLESSED, version {version} was pushed by an earlier run\n")
+    assert shown.out.startswith(f"din, preset demo: BLESSED, version {version} was pushed by an earlier run\n")
     assert f"An earlier run pushed it to {trained.version_dir}" in shown.out
     assert sorted(trained.serving.iterdir()) == versions
     newest = max(int(path.name) for path in versions)
     assert (f"another model's: {newest}" in shown.err) == (newest != version)
+
+
+def test_a_run_answers_programs(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*trained.arguments(), "--json"]) == 0
+    shown = capfd.readouterr()
+    first = f"DIN: {trained.config.data} -> {trained.config.output}\nLoading TensorFlow and TFX ...\n"
+    assert shown.err.startswith(first)
+    (document,) = json.loads(shown.out)["runs"]
+    assert document["blessed"]
+    assert document["pushed_earlier"]
+    assert document["pushed_version"] == trained.result.pushed_version
+    assert set(document["seconds"]) == set(NODES)
+    assert set(document["cached"]) == set(NODES) - {"LatestBlessedModel"}
+    assert Report.model_validate(document["report"]).verdict.metrics == trained.result.report.verdict.metrics
+    assert os.path.exists(document["log"])
 
 
 def test_a_folder_that_was_moved_is_served_and_asked(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:

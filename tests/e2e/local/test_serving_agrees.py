@@ -222,7 +222,17 @@ def test_predict_reads_an_impression_file(port: int, tmp_path: Path, capsys: pyt
     candidates = [{"item_id": 7, "category_id": 3}, {"item_id": 9, "category_id": 4}]
     file.write_text(json.dumps({"history": [event], "candidates": candidates}))
     assert _predict("--impression", str(file), "--port", str(port)) == 0
-    assert {line.split()[1] for line in capsys.readouterr().out.splitlines()[2:]} == {"7", "9"}
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[1] for line in lines[2:]} == {"7", "9"}
+    assert _predict("--impression", str(file), "--port", str(port), "--json", "--quiet") == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    document = json.loads(shown.out)
+    assert [str(candidate["item_id"]) for candidate in document["candidates"]] == [
+        line.split()[1] for line in lines[2:]
+    ]
+    assert lines[0] == f"ctr version {document['model_version']}, history of {document['history_length']} events"
+    assert document["chosen_item_id"] is None
 
 
 def test_predict_says_when_the_model_is_not_there(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 import time
 from pathlib import Path
 
@@ -13,13 +15,14 @@ from models.impression import NEGATIVE_SETS
 from pipeline import cli
 from pipeline.layout import Layout
 from pipeline.runs import node_runs
+from pipeline.sweep.render import SweepReport, render_markdown
 
 
-def _sweep(trained: Trained) -> int:
+def _sweep(trained: Trained, *options: str) -> int:
     where = ("--data", trained.config.data, "--preset", "demo", "--output", trained.config.output)
     what = ("--set", "training.epochs=1", "--models", "dnn", "--match-features", "with")
     negatives = ("--samplers", "in_batch,mixed", "--alphas", "0", "--losses", "sampled_softmax")
-    return cli.main(["sweep", *where, *what, *negatives])
+    return cli.main(["sweep", *where, *what, *negatives, *options])
 
 
 def test_a_sweep_trains_on_the_data_of_the_run_and_goes_on_where_it_was(
@@ -28,7 +31,10 @@ def test_a_sweep_trains_on_the_data_of_the_run_and_goes_on_where_it_was(
     assert _sweep(trained) == 0
     table = capsys.readouterr().out
     folder = Path(Layout(trained.config.output).sweep)
-    assert (folder / "table.md").read_text() in table
+    whole = (folder / "table.md").read_text()
+    assert max(map(len, table.splitlines())) <= 80
+    for measured in re.findall(r"sampled softmax \| \S+ \| \S+ \| (\S+) ", whole):
+        assert f" {measured} " in table
     assert (folder / "plot.png").stat().st_size > 10_000
 
     log = max(Path(Layout(trained.config.output).logs).glob("*-data.log"))
@@ -57,13 +63,15 @@ def test_a_sweep_trains_on_the_data_of_the_run_and_goes_on_where_it_was(
         assert abs(float(row["shuffled_auc"]) - 0.5) < 0.05
         assert float(row["export_bytes"]) > 100_000
         assert float(row["p50_ms"]) > 0
-    assert "suspicious" not in table.lower()
+    assert "suspicious" not in whole.lower() + table.lower()
 
     start = time.monotonic()
-    assert _sweep(trained) == 0
+    assert _sweep(trained, "--json") == 0
     again = capsys.readouterr()
     assert "2 trials, 2 of them measured before" in again.err
-    assert again.out == table
+    document = json.loads(again.out)
+    assert document["folder"] == str(folder)
+    assert render_markdown(SweepReport.model_validate({k: v for k, v in document.items() if k != "folder"})) == whole
     assert time.monotonic() - start < 20
 
 

@@ -52,6 +52,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     root.mkdir()
     for package in copied_packages():
         shutil.copytree(ROOT / package, app / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in re.findall(r"^COPY (\S+\.\S+) /app/$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
+        shutil.copy(ROOT / file, app)
     system = [path for path in ("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64") if os.path.lexists(path)]
     # Interpreter and folders of packages keep their places; the environment itself goes where the image has it.
     places = {sys.base_prefix: sys.base_prefix, os.path.realpath(sys.prefix): "/opt/venv", str(app): "/app"}
@@ -114,7 +116,9 @@ def test_every_module_imports_without_root_on_a_read_only_root(image: list[str])
     assert found["capabilities"] == "0" * 32
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["show-config", "--preset", "full"]], ids=["help", "show-config"])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["show-config", "--preset", "full"]], ids=lambda words: words[0]
+)
 def test_entry_point_answers(image: list[str], arguments: list[str]) -> None:
     entry = json.loads(re.findall(r'^ENTRYPOINT (\["python".*)$', (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0])
 
@@ -123,4 +127,6 @@ def test_entry_point_answers(image: list[str], arguments: list[str]) -> None:
     )
 
     assert result.returncode == 0, result.stderr
-    assert ("usage: python -m pipeline" in result.stdout) or ("served_model_name: ctr" in result.stdout)
+    (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    answer = {"--help": "usage: python -m pipeline", "--version": f"ctr-pipeline {version}\n"}
+    assert answer.get(arguments[0], "served_model_name: ctr") in result.stdout

@@ -323,7 +323,7 @@ def test_no_server_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
         (["--host", "localhost:8080"], "write http:// or https://"),
         (["--host", "http://x", "--token-file", "/no/such/file"], "token file /no/such/file: No such file"),
         (["--host", "http://x", "--param", "epochs"], "expected NAME=VALUE"),
-        (["--host", "http://x", "--param", "epochz=2"], "parameter epochz: unknown; there are data, span, model"),
+        (["--host", "http://x", "--param", "epochz=2"], "unknown; did you mean epochs? There are data, span"),
         (["--host", "http://x", "--param", "epochs=two"], "parameter epochs: 'two' is no number"),
         (["--host", "http://x", "--param", "epochs=0"], "training.epochs"),
         (["--host", "http://x", "--param", "min_auc=2"], "evaluation.min_auc"),

@@ -101,7 +101,7 @@ def _step(config: PipelineConfig, *more: str) -> int:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--epochs=0"], "training.epochs: Input should be greater than or equal to 1"),
+        (["--epochs=0"], "training.epochs: must be at least 1"),
         (["--model=gpt"], "model.name"),
         (["--min-auc=high"], "parameter min_auc: 'high' is no number"),
         (["--span=monday"], "span: give a number, a day such as 2017-12-03, or latest"),

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -11,13 +14,17 @@ import pytest
 import yaml
 
 from pipeline import cli
+from pipeline.command_line import program
 from pipeline.config import PipelineConfig, load_preset
 from serving.impressions import RankedCandidate, Ranking
 
-COMMANDS = (
+LISTED = (
     *("run", "sweep", "serve", "predict", "generate", "show-config", "demo"),
-    *("compile", "submit", "schedule", "step", "verdict"),
+    *("compile", "submit", "schedule", "completion"),
 )
+OF_CONTAINERS = ("step", "verdict")
+COMMANDS = (*LISTED, *OF_CONTAINERS)
+ROOT = Path(__file__).parents[3]
 _HEAVY = ("tensorflow", "tfx", "apache_beam", "ml_metadata", "grpc", "numpy")
 
 
@@ -36,25 +43,63 @@ def test_help_is_fast_and_names_every_command_and_exit_code() -> None:
     done = _python("-m", "pipeline", "--help")
     assert time.monotonic() - start < 5
     assert done.returncode == 0
-    for word in (*COMMANDS, "examples:", "exit codes:", "not blessed"):
+    for word in ("examples:", "exit codes:", "not blessed"):
         assert word in done.stdout
+    # What containers run is no choice of a person.
+    assert re.findall(r"^    (\S+)", done.stdout, re.MULTILINE) == list(LISTED)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _usage_code([command, "--help"]) == 0
-    assert f"python -m pipeline {command}" in capsys.readouterr().out.split("options:")[1]
+def _examples(text: str) -> list[str]:
+    after = re.sub(r" \\\n +", " ", text).partition("\nexample")[2].partition("\nexit codes")[0]
+    return re.findall(r"^  (?:source <\()?(\S+ -m pipeline .*?)\)?$", after, flags=re.MULTILINE)
 
 
-def test_examples_in_the_help_parse() -> None:
-    examples = []
-    for command in ("", *COMMANDS):
-        text = _python("-m", "pipeline", *([command] if command else []), "--help").stdout
-        examples += [line.strip() for line in text.splitlines() if line.startswith("  python -m pipeline ")]
-    assert len(examples) >= 12
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_and_its_examples_work_when_pasted(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {}
+    for columns in (80, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert _usage_code([*([command] if command else []), "--help"]) == 0
+        texts[columns] = capsys.readouterr().out
+        assert max(map(len, texts[columns].splitlines())) <= columns
+    examples = _examples(texts[80])
+    assert examples
+    assert examples == _examples(texts[200])
     for example in examples:
-        arguments = shlex.split(example.removeprefix("python -m pipeline "), comments=True)
-        cli._parser().parse_args(arguments)
+        python, *rest = shlex.split(example)
+        assert os.path.samefile(shutil.which(python) or python, sys.executable)
+        assert rest[:2] == ["-m", "pipeline"]
+        assert command in ("", rest[2])
+        cli._parser().parse_args(rest[2:])
+
+
+def test_the_program_is_named_as_it_is_called_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.chdir(tmp_path)
+    assert program() == ".venv/bin/python -m pipeline"
+    monkeypatch.chdir("/")
+    assert program() == f"{python.relative_to('/')} -m pipeline"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert program() == f"{python} -m pipeline"
+    # In an activated environment, and in a container.
+    monkeypatch.setenv("PATH", str(python.parent))
+    assert program() == "python -m pipeline"
+
+
+def test_the_version_is_the_projects(tmp_path: Path) -> None:
+    (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pipeline", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+    assert done.stdout == f"ctr-pipeline {version}\n"
 
 
 def test_configuration_loads_nothing_heavy() -> None:
@@ -74,6 +119,11 @@ def test_show_config_prints_yaml_that_is_the_configuration(capsys: pytest.Captur
     assert shown == load_preset("sample", ["training.epochs=2", "data=x.csv"])
 
 
+def test_show_config_gives_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["show-config", "--preset", "sample", "--set", "training.epochs=2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == load_preset("sample", ["training.epochs=2"]).model_dump(mode="json")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -84,6 +134,7 @@ def test_show_config_prints_yaml_that_is_the_configuration(capsys: pytest.Captur
         ["generate"],
         ["serve", "--port", "99999"],
         ["serve", "--port", "x"],
+        ["run", "--data", "x", "-q", "-v"],
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,13 +148,15 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
         (["run", "--data", "x.csv", "--set", "training.epochz=2"], "training.epochz: unknown key"),
         (
             ["run", "--data", "x.csv", "--preset", "nope"],
-            "choose one of demo, full, kubeflow, mimn, mimn-corrected, sample",
+            "there are demo, full, kubeflow, mimn, mimn-corrected, sample",
         ),
         (["run"], "--data"),
         (["run", "--data", "does-not-exist.csv"], "does-not-exist.csv does not exist"),
         (["show-config", "--set", "evaluation.min_auc=2"], "evaluation.min_auc"),
-        (["generate", "--output", "x.csv", "--users", "0"], "users: Input should be greater"),
-        (["generate", "--output", "x.csv", "--dirt", "mud=3"], "dirt.mud"),
+        (["generate", "--output", "x.csv", "--users", "0"], "users: must be at least 1 and at most 10,000,000 (got 0)"),
+        (["generate", "--output", "x.csv", "--dirt", "mud=3"], "dirt.mud: unknown key; there are negative_timestamp, "),
+        (["generate", "--output", "x.csv", "--dirt", "duplicates=3"], "unknown key; did you mean duplicate?"),
+        (["generate", "--output", "x.csv", "--dirt", "duplicate=["], "the amount is not a number"),
         (["generate", "--output", "x.csv", "--dirt", "duplicate=-1"], "dirt.duplicate"),
         (["generate", "--output", "x.csv", "--dirt", "duplicate"], "KIND=AMOUNT"),
     ],
@@ -169,6 +222,7 @@ def test_the_ranking_table_marks_the_chosen_item() -> None:
         ["1", "5", "7", "0.7500", "1.500"],
         ["2", "4", "7", "0.5000", "1.500", "<-", "chosen"],
     ]
+    assert max(map(len, table)) <= 60
 
 
 def test_generate_writes_the_asked_log(tmp_path: Path) -> None:
@@ -177,6 +231,41 @@ def test_generate_writes_the_asked_log(tmp_path: Path) -> None:
     assert cli.main([*arguments, "--output", str(clean)]) == 0
     assert cli.main([*arguments, "--output", str(dirty), "--dirt", "duplicate=3", "--crlf"]) == 0
     assert len(dirty.read_bytes().split(b"\r\n")) == len(clean.read_bytes().split(b"\n")) + 3
+
+
+def test_generate_says_as_much_as_it_is_asked_to(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "log.csv"
+    arguments = ["generate", "--users", "20", "--output", str(file), "--dirt", "duplicate=3"]
+    assert cli.main(arguments) == 0
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("Generating a log of 20 users ...\n")
+    rows = len(file.read_text().splitlines())
+    assert f"{file}: {rows:,} rows of 20 users" in shown.err
+    assert cli.main([*arguments, "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert cli.main([*arguments, "--quiet", "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert (document["path"], document["rows"], document["users"]) == (str(file), rows, 20)
+    assert document["dirt"]["duplicate"] == 3
+
+
+@pytest.mark.parametrize("command", [["run"], ["sweep", "--models", "dnn"], ["demo"]])
+@pytest.mark.parametrize("problem", ["is a file, not a folder", "cannot be written to"])
+def test_an_output_that_cannot_be_written_is_1(
+    command: list[str], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("1,2,3,pv,1511658000\n")
+    output = log
+    if problem.startswith("cannot"):
+        if os.geteuid() == 0:
+            pytest.skip("root may write everywhere")
+        output = tmp_path / "locked"
+        output.mkdir(mode=0o500)
+    data = [] if command == ["demo"] else ["--data", str(log)]
+    assert cli.main([*command, *data, "--output", str(output / "below")]) == 1
+    assert problem in capsys.readouterr().err
 
 
 def test_a_wrong_suffix_is_1_and_says_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,3 +97,22 @@ def test_a_terminal_sees_what_the_running_component_says(logger: logging.Logger)
     ]
     assert "epochs" not in terminal.getvalue()
     assert file.getvalue() == ""
+
+
+def test_a_line_that_is_written_over_is_no_wider_than_the_terminal(
+    logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    terminal = Terminal()
+    logger.addHandler(ComponentProgress(terminal, total=9, clock=Clock()))
+    logger.info("Component ImpressionGen is running.")
+    logger.info(f"Progress of ImpressionGen: {'many words ' * 20}")
+    assert [len(line) for line in terminal.getvalue().split("\r\x1b[K")] == [0, 31, 59]
+
+
+def test_beside_log_lines_nothing_is_written_over(logger: logging.Logger) -> None:
+    terminal = Terminal()
+    logger.addHandler(ComponentProgress(terminal, total=9, clock=Clock(), in_place=False))
+    for message in ("Component X is running.", "Progress of X: 3", "Component X is finished."):
+        logger.info(message)
+    assert terminal.getvalue().split() == ["[", "1/9]", "X", "0.0", "s"]

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from components.baselines.results import BaselineResults, SetResult, UnknownShare
 from components.evaluator.verdict import Failure, Verdict
-from components.run_report.render import WIDTH, render, render_markdown
+from components.run_report.render import render, render_markdown
 from components.run_report.report import Report
 from models.impression import NEGATIVE_SETS
 from pipeline.config import load_preset
@@ -163,11 +165,26 @@ def test_the_columns_of_a_table_end_at_the_same_place() -> None:
     assert {len(line) for line in lines if line.strip()} == {len(lines[0])}
 
 
-@pytest.mark.parametrize("report", [make_report(), make_report(verdict=REFUSED, pushed_version=None, pushed_to=None)])
-def test_no_line_is_wider_than_a_terminal(report: Report) -> None:
-    lines = render(report, {"a" * 40: 1.0}).splitlines()
-    assert max(map(len, lines)) <= WIDTH
-    assert all(line == line.rstrip() for line in lines)
+REPORTS = [make_report(), make_report(verdict=REFUSED, pushed_version=None, pushed_to=None)]
+NUMBER = re.compile(r"[+-]?\d[\d.,]*\d%?|\d")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("report", REPORTS)
+def test_the_report_fits_and_loses_nothing(report: Report, width: int) -> None:
+    times = {"a" * 40: 1.0, "Trainer": 29.5}
+    text, whole = render(report, times, width), render(report, times, 1000)
+    assert max(map(len, text.splitlines())) <= width
+    assert all(line == line.rstrip() for line in text.splitlines())
+    # Words may go on in the next line, numbers may not.
+    assert Counter(text.replace(" ", "").replace("\n", "")) == Counter(whole.replace(" ", "").replace("\n", ""))
+    assert Counter(NUMBER.findall(text)) == Counter(NUMBER.findall(whole))
+    assert text.isascii()
+
+
+def test_a_path_stays_whole() -> None:
+    path = "/" + "folder/" * 20
+    assert f"Pushed to\n  {path}\n" in render(make_report(pushed_to=path), {"Trainer": 1.0}, 60)
 
 
 def test_a_refusal_names_each_bound_and_by_how_much() -> None:

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from components.baselines.results import BaselineResults, SetResult
+from components.tables import as_text
 from models.impression import CONTEMPORANEOUS, UNIFORM
 from pipeline.config import load_preset
 from pipeline.sweep.plot import plot
-from pipeline.sweep.render import SweepReport, render_csv, render_markdown
+from pipeline.sweep.render import SweepReport, layout, render_csv, render_markdown
 from pipeline.sweep.results import Journal, SetMetrics, TrialResult, spread, summarize, trial_key
 from pipeline.sweep.trials import Trial, Variant
 
@@ -120,6 +122,50 @@ def test_the_table_puts_baselines_first_and_marks_what_does_not_read_histories()
     assert "din dice, match features on: +0.0900 AUC against dnn." in text
     text = render_markdown(report([*dnn, result(DIN, 1, 0.9), result(DIN, 2, 0.91)]))
     assert "din dice, match features on: +0.0950 AUC against dnn, +6.7 deviations" in text
+
+
+def compact(report: SweepReport, width: int) -> str:
+    return as_text(layout(report, width), width)
+
+
+def test_the_terminal_gets_the_best_first_among_the_baselines() -> None:
+    results = [result(DNN, 1, 0.8), result(DNN, 2, 0.82), result(DIN, 1, 0.9, shuffled=0.895), result(DIN, 2, 0.91)]
+    text = compact(report(results), 100)
+    lines = [line.split() for line in text.splitlines()]
+    first = next(index for index, line in enumerate(lines) if line[:1] == ["model"])
+    assert lines[first + 1] == ["din", "0.9050", "0.0071", "0.9050", "0.6975", "0.5000", "1,500", "1.0"]
+    assert lines[first + 2] == ["(logistic", "regression)", "0.8600"]
+    assert lines[first + 3] == ["(category", "recency)", "0.8500"]
+    assert lines[first + 4] == ["dnn", "0.8100", "0.0141", "0.8100", "0.5000", "0.5000", "1,500", "1.0"]
+    # What all share is said once, and how it was measured.
+    assert "All: activation dice, match features on, negatives random, loss pointwise." in text
+    assert "AUC on contemporaneous negatives, best first; 2 seeds each" in text
+    assert "Protocol: a test." in text
+    assert "|" not in text
+
+
+def test_a_name_in_the_terminal_says_in_what_a_variant_differs() -> None:
+    mixed = DIN.model_copy(update={"sampler": "mixed", "alpha": 0.25, "match_features": False})
+    text = compact(report([result(DIN, 1, 0.9, shuffled=0.899), result(mixed, 1, 0.92)]), 100)
+    assert re.search(r"^  din, match, random +0.9000", text, flags=re.MULTILINE)
+    assert re.search(r"^  din, no match, mixed 0.25 +0.9200", text, flags=re.MULTILINE)
+    assert "Suspicious: din dice, match features on loses" in text
+    failed = TrialResult(key="x", trial=Trial(variant=DNN, seed=3), failure="the training loss is nan")
+    text = compact(report([failed]), 100)
+    assert "Failed: dnn dice, match features on, seed 3: the training loss is nan" in text
+
+
+@pytest.mark.parametrize(("width", "columns"), [(60, 5), (80, 8), (120, 8), (200, 8)])
+def test_the_table_of_the_terminal_fits(width: int, columns: int) -> None:
+    long = Variant(model="transformer4rec", activation="prelu", match_features=False, sampler="mixed", alpha=0.25)
+    results = [result(v, seed, 0.8 + seed / 100) for v in (DNN, DIN, long) for seed in (1, 2)]
+    text = compact(report(results), width)
+    assert max(map(len, text.splitlines())) <= width
+    row = next(line for line in text.splitlines() if line.startswith("  transformer4rec"))
+    numbers = ["0.8150", "0.0071", "0.8150", "0.5000", "0.5000", "1,500", "1.0"]
+    assert row.split()[-columns + 1 :] == numbers[: columns - 1]
+    # Of the name nothing is lost.
+    assert {"transformer4rec,", "prelu,", "no", "match,", "mixed", "0.25"} <= set(text.split())
 
 
 def test_a_failed_trial_is_told_and_counts_for_no_mean() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tfx import types
@@ -18,6 +19,7 @@ from components.impression_gen.component import Catalogue
 from components.trainer.run_fn import (
     CATALOGUE_KEY,
     MODEL_KEY,
+    PLUGINS_KEY,
     RAW_EXAMPLES_KEY,
     SAMPLER_KEY,
     STORED_KEY,
@@ -70,6 +72,7 @@ class Trainer(base_component.BaseComponent):
       sampler: on which negatives.
       training: how.
       stored: how the impressions were made.
+      plugins: modules that register what ``model`` and ``sampler`` name.
 
     Outputs: ``model`` and ``model_run``, as of TFX's Trainer.
     """
@@ -87,6 +90,7 @@ class Trainer(base_component.BaseComponent):
         sampler: SamplerConfig,
         training: TrainingConfig,
         stored: StoredImpressions,
+        plugins: Sequence[str] = (),
     ) -> None:
         sections = {MODEL_KEY: model, SAMPLER_KEY: sampler, TRAINING_KEY: training, STORED_KEY: stored}
         super().__init__(
@@ -98,7 +102,11 @@ class Trainer(base_component.BaseComponent):
                 run_fn="components.trainer.run_fn.run_fn",
                 train_args=trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
                 eval_args=trainer_pb2.EvalArgs(splits=[epoch_split(training)]),
-                custom_config=json_utils.dumps({key: section.model_dump_json() for key, section in sections.items()}),
+                custom_config=json_utils.dumps(
+                    {key: section.model_dump_json() for key, section in sections.items()}
+                    # A run without any keeps the cache key that it had.
+                    | ({PLUGINS_KEY: list(plugins)} if plugins else {})
+                ),
                 model=types.Channel(type=standard_artifacts.Model),
                 model_run=types.Channel(type=standard_artifacts.ModelRun),
             )

@@ -18,12 +18,15 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from pydantic import (
     AfterValidator,
     ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     SerializationInfo,
     SerializerFunctionWrapHandler,
     create_model,
     model_serializer,
     model_validator,
 )
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from models.section import Section
 
@@ -126,19 +129,8 @@ class Registry(Generic[D]):
           RegistrationError: if there is none, with the names that there are.
         """
         if name not in self._declarations:
-            raise RegistrationError(
-                f"no {self.kind} {name!r} is registered; there are {', '.join(self)}; "
-                "'plugins' names modules that register more"
-            )
+            raise RegistrationError(f"no {self.kind} {name!r} is registered; there are {', '.join(self)}")
         return self._declarations[name]
-
-    def known(self, name: str) -> str:
-        """The name itself.
-
-        Raises:
-          RegistrationError: as :meth:`__getitem__`.
-        """
-        return self[name].name
 
     def settings(self) -> dict[str, type[Section]]:
         """All sections by name."""
@@ -151,6 +143,32 @@ class Registry(Generic[D]):
             fields: dict[str, Any] = {key: (section, section()) for key, section in settings.items()}
             self._sections = settings, create_model("Settings", __base__=Section, **fields)
         return self._sections[1]
+
+
+class NameIn:
+    """Annotates text that must be one of the names of a registry, as they are when it is validated.
+
+    To pydantic it is a ``Literal`` of these names, in its errors and in the JSON schema.
+
+    Args:
+      registry: with the names.
+    """
+
+    def __init__(self, registry: Registry[Any]) -> None:
+        self._registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """See pydantic."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """See pydantic."""
+        return {"type": "string", "enum": list(self._registry)}
+
+    def _check(self, name: str) -> str:
+        if name not in tuple(self._registry):
+            raise PydanticKnownError("literal_error", {"expected": ", ".join(map(repr, self._registry))})
+        return name
 
 
 class Extensible(Section):
@@ -184,6 +202,15 @@ class Extensible(Section):
         if check is not None:
             check(self)
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """That of the fields and of all sections."""
+        own = handler.resolve_ref_schema(handler(schema))
+        sections = handler.resolve_ref_schema(handler(cls.registry.section_of_all().__pydantic_core_schema__))
+        own["properties"] = {**own["properties"], **sections["properties"]}
+        own["additionalProperties"] = False
+        return own
 
     @model_serializer(mode="wrap")
     def _without_unchanged(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:

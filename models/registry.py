@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from models.registration import Declaration, RegistrationError, Registry
+from models.registration import Declaration, NameIn, RegistrationError, Registry
 from models.section import Section
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def _predicts_items(config: ModelConfig) -> None:
 MODELS: Final = Registry[Declaration]("model")
 ACTIVATIONS: Final = Registry[Declaration]("activation")
 
-ModelName = Annotated[str, AfterValidator(MODELS.known)]
-ActivationName = Annotated[str, AfterValidator(ACTIVATIONS.known)]
+ModelName = Annotated[str, NameIn(MODELS)]
+ActivationName = Annotated[str, NameIn(ACTIVATIONS)]
 
 
 def register_model(

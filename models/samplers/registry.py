@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from models.registration import Declaration, RegistrationError, Registry
+from models.registration import Declaration, NameIn, RegistrationError, Registry
 from models.section import Section
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class SamplerDeclaration(Declaration):
 
 SAMPLERS: Final = Registry[SamplerDeclaration]("sampler")
 
-SamplerName = Annotated[str, AfterValidator(SAMPLERS.known)]
+SamplerName = Annotated[str, NameIn(SAMPLERS)]
 
 
 def register_sampler(

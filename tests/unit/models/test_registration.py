@@ -69,7 +69,19 @@ def test_everything_that_lists_names_lists_a_plugins(plugins: Path) -> None:
     assert described["activation"].endswith(", mish, softsign")
     assert described["sampler"].endswith(", mixed, subset")
     for line, last in zip(str(refused.value).splitlines(), ("decay", "softsign", "subset"), strict=True):
-        assert re.fullmatch(rf"[a-z.]+: no [a-z]+ 'nosuch' is registered; there are .*, {last}; .*", line)
+        assert re.fullmatch(rf"[a-z.]+: Input should be '.*{last}'.*", line)
+
+
+def test_the_json_schema_knows_names_and_settings(plugins: Path) -> None:
+    load_preset("demo", plugins=PLUGINS)
+    definitions = PipelineConfig.model_json_schema()["$defs"]
+
+    model = definitions["ModelConfig"]["properties"]
+    assert model["name"]["enum"] == [*MODELS]
+    assert model["name"]["enum"][-1] == "decay"
+    assert model["decay"]["$ref"] == "#/$defs/DecayConfig"
+    assert model["transformer"]["$ref"] == "#/$defs/TransformerConfig"
+    assert definitions["DecayConfig"]["properties"]["rate"]["exclusiveMinimum"] == 0
 
 
 def test_a_process_that_gets_the_configuration_as_text_needs_no_tensorflow_to_read_it(plugins: Path) -> None:

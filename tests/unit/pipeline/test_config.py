@@ -45,7 +45,7 @@ def test_an_assignment_keeps_the_rest_of_its_section() -> None:
         ("trainings.epochs=2", "trainings", "unknown key"),
         ("training.epochs=0", "training.epochs", "greater than or equal to 1"),
         ("training.epochs=many", "training.epochs", "integer"),
-        ("model.name=transformer9", "model.name", "there are dnn, rnn"),
+        ("model.name=transformer9", "model.name", "'dnn'"),
         ("model.dropout=1.0", "model.dropout", "less than 1"),
         ("evaluation.min_auc=1.5", "evaluation.min_auc", "less than 1"),
         ("ingest.validation_share=0.9", "ingest", "below 1"),

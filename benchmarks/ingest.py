@@ -131,11 +131,10 @@ def without_beam(log: str, out: str, settings: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def next_step(work: str, ingested: str, out: str, settings: list[str], flags: list[str]) -> float:
-    """StatisticsGen or Transform on what an ingest wrote, by their executors."""
+def next_step(work: str, ingested: str, out: str, settings: list[str]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """StatisticsGen or Transform on what an ingest wrote: the component, and its inputs and outputs."""
     from tfx import types
     from tfx.components.util import examples_utils
-    from tfx.dsl.components.base import base_beam_executor
     from tfx.proto import example_gen_pb2
     from tfx.types import artifact_utils, standard_artifacts
     from tfx.utils import io_utils
@@ -175,11 +174,16 @@ def next_step(work: str, ingested: str, out: str, settings: list[str], flags: li
             "transform_graph": artifact(standard_artifacts.TransformGraph, f"{out}/graph"),
             "transformed_examples": artifact(standard_artifacts.Examples, f"{out}/transformed"),
         }
+    return component, inputs, {key: [value] for key, value in outputs.items()}
+
+
+def run_step(component: Any, inputs: dict[str, Any], outputs: dict[str, Any], out: str, flags: list[str]) -> float:
+    """Runs what :func:`next_step` gave, by its executor."""
+    from tfx.dsl.components.base import base_beam_executor
+
     context = base_beam_executor.BaseBeamExecutor.Context(tmp_dir=f"{out}/beam", beam_pipeline_args=flags)
     start = time.perf_counter()
-    component.executor_spec.executor_class(context).Do(
-        inputs, {key: [value] for key, value in outputs.items()}, dict(component.exec_properties)
-    )
+    component.executor_spec.executor_class(context).Do(inputs, outputs, dict(component.exec_properties))
     return time.perf_counter() - start
 
 
@@ -187,7 +191,8 @@ def measured_here(options: argparse.Namespace) -> None:
     """Does one piece of work and prints its seconds."""
     if options.work in ("statistics", "transform"):
         ingested = str(Path(options.out).parent / "ingest")
-        seconds = next_step(options.work, ingested, options.out, options.set, beam_flags(options.workers))
+        step = next_step(options.work, ingested, options.out, options.set)
+        seconds = run_step(*step, options.out, beam_flags(options.workers))
     elif options.work == "without Beam":
         seconds = without_beam(options.log, options.out, options.set)
     elif options.work == "row at a time":

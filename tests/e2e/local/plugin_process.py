@@ -37,10 +37,12 @@ def train(step: dict[str, Any]) -> list[float]:
         made.uri = step["artifacts"][name]
         return [made]
 
-    examples = artifact(standard_artifacts.Examples, "transformed_examples")
-    examples[0].split_names = json.dumps(["train", "validation", "eval"])
+    examples, raw = (artifact(standard_artifacts.Examples, name) for name in ("transformed_examples", "examples"))
+    for each in (*examples, *raw):
+        each.split_names = json.dumps(["train", "validation", "eval"])
     inputs = {
         "examples": examples,
+        "raw_examples": raw,
         "transform_graph": artifact(standard_artifacts.TransformGraph, "transform_graph"),
         "catalogue": artifact(Catalogue, "catalogue"),
     }

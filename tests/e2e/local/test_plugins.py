@@ -49,7 +49,10 @@ def test_what_a_plugin_registers_is_trained_exported_and_served(
     ).with_overrides({"data": trained.config.data, "output": str(tmp_path / "output")})
     assert config.ingest == trained.config.ingest
     trainer = next(node for node in create_pipeline(config).components if node.id == "Trainer")
-    data = {"ImpressionTransform": ("transformed_examples", "transform_graph"), "ImpressionGen": ("catalogue",)}
+    data = {
+        "ImpressionTransform": ("transformed_examples", "transform_graph"),
+        "ImpressionGen": ("examples", "catalogue"),
+    }
     artifacts = {key: str(trained.artifact(node, key)) for node, keys in data.items() for key in keys}
     made = {key: str(tmp_path / key) for key in ("model", "model_run")}
     step = {

@@ -10,9 +10,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import (
@@ -55,6 +57,11 @@ class Declaration:
     settings: Mapping[str, type[Section]] = field(default_factory=dict)
     check: Callable[[Any], None] | None = None
 
+    @property
+    def path(self) -> str:
+        """Dotted name of what builds it."""
+        return _path(self.target).replace(":", ".")
+
     def load(self) -> Any:
         """What builds it.
 
@@ -79,10 +86,12 @@ class Registry(Generic[D]):
 
     Args:
       kind: of what is declared, one word.
+      base: ``"package.module:Class"`` of what each target must give; imported when one is built.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, base: str) -> None:
         self.kind = kind
+        self._base = base
         self._declarations: dict[str, D] = {}
         self._sections: tuple[dict[str, type[Section]], type[Section]] | None = None
 
@@ -103,8 +112,8 @@ class Registry(Generic[D]):
         if isinstance(target, str) and importlib.util.find_spec(target.partition(":")[0]) is None:
             raise RegistrationError(f"{what}: there is no module {target.partition(':')[0]}")
         known = self._declarations.get(name)
-        if known is not None and _path(known) != _path(declaration):
-            raise RegistrationError(f"{what} is registered already: {_path(known)}; choose another name")
+        if known is not None and known.path != declaration.path:
+            raise RegistrationError(f"{what} is registered already: {known.path}; choose another name")
         taken = self.settings()
         for key, section in declaration.settings.items():
             if not _NAME.fullmatch(key):
@@ -131,6 +140,20 @@ class Registry(Generic[D]):
         if name not in self._declarations:
             raise RegistrationError(f"no {self.kind} {name!r} is registered; there are {', '.join(self)}")
         return self._declarations[name]
+
+    def build(self, name: str, *arguments: Any) -> Any:
+        """What the target of a name makes of these arguments.
+
+        Raises:
+          RegistrationError: if there is no such name, its target is not there, or it gives something else.
+        """
+        made = self[name].load()(*arguments)
+        base = Declaration(self.kind, self._base).load()
+        if not isinstance(made, base):
+            raise RegistrationError(
+                f"{self.kind} {name}: {type(made).__name__} does not derive from {_path(base).replace(':', '.')}"
+            )
+        return made
 
     def settings(self) -> dict[str, type[Section]]:
         """All sections by name."""
@@ -237,12 +260,18 @@ class Extensible(Section):
 
 
 def _path(thing: Any) -> str:
-    if isinstance(thing, Declaration):
-        return thing.target if isinstance(thing.target, str) else _path(thing.target)
-    return f"{thing.__module__}:{thing.__qualname__}"
+    return thing if isinstance(thing, str) else f"{thing.__module__}:{thing.__qualname__}"
 
 
 # --- from outside the tree -----------------------------------------------------------------------------------------
+
+_packages: dict[str, Path] = {}
+
+
+def plugin_packages() -> dict[str, Path]:
+    """Top-level name -> folder of the packages of all plugins of this process; of a single module, its file without
+    its suffix."""
+    return dict(_packages)
 
 
 def load_plugins(modules: Iterable[str]) -> None:
@@ -277,6 +306,10 @@ def _load_plugin(module: str) -> str:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{last.filename}, line {last.lineno}"
         raise RegistrationError(f"importing {module} failed: {type(error).__name__}: {error} ({where})") from error
+    top = module.partition(".")[0]
+    loaded = sys.modules[top]
+    folders = getattr(loaded, "__path__", None) or [Path(str(loaded.__file__)).with_suffix("")]
+    _packages[top] = Path(next(iter(folders)))
     return module
 
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from pydantic import Field, model_validator
 
-from models.registration import Declaration, NameIn, RegistrationError, Registry
+from models.registration import Declaration, NameIn, Registry
 from models.section import Section
 
 if TYPE_CHECKING:
     from models.config import ModelConfig
     from models.contract import Ranker
+    from models.samplers.config import SamplerConfig
 
 Units = Annotated[int, Field(ge=1, le=8192)]
 T = TypeVar("T")
@@ -83,8 +84,8 @@ def _predicts_items(config: ModelConfig) -> None:
         raise ValueError(f"item_embedding must be true for {config.name}: its cloze objective predicts items")
 
 
-MODELS: Final = Registry[Declaration]("model")
-ACTIVATIONS: Final = Registry[Declaration]("activation")
+MODELS: Final = Registry[Declaration]("model", "models.contract:Ranker")
+ACTIVATIONS: Final = Registry[Declaration]("activation", "keras.layers:Layer")
 
 ModelName = Annotated[str, NameIn(MODELS)]
 ActivationName = Annotated[str, NameIn(ACTIVATIONS)]
@@ -180,11 +181,11 @@ def build_model(config: ModelConfig, item_indices: int, category_indices: int, h
     Raises:
       RegistrationError: if what was declared is not there, or is no ranker.
     """
-    from models.contract import Ranker
-
-    model = MODELS[config.name].load()(config, item_indices, category_indices, history_length)
-    if not isinstance(model, Ranker):
-        raise RegistrationError(
-            f"model {config.name}: {type(model).__name__} does not derive from models.contract.Ranker"
-        )
+    model: Ranker = MODELS.build(config.name, config, item_indices, category_indices, history_length)
     return model
+
+
+def code_of(model: ModelConfig, sampler: SamplerConfig) -> list[str]:
+    """Dotted names of what a training builds by name: the module that builds it does not import them."""
+    chosen = (model.registry[model.name], ACTIVATIONS[model.activation], sampler.registry[sampler.name])
+    return [declaration.path for declaration in chosen]

@@ -38,6 +38,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     write_package(folder)
     for registry in (MODELS, SAMPLERS, ACTIVATIONS):
         monkeypatch.setattr(registry, "_declarations", dict(registry._declarations))
+    monkeypatch.setattr("models.registration._packages", {})
     monkeypatch.syspath_prepend(folder)
     before = set(sys.modules)
     yield folder

@@ -18,6 +18,7 @@ from components.config import StoredImpressions, TrainingConfig
 from components.impression_gen.component import Catalogue
 from components.trainer.run_fn import (
     CATALOGUE_KEY,
+    CODE_OF_KEY,
     MODEL_KEY,
     PLUGINS_KEY,
     RAW_EXAMPLES_KEY,
@@ -28,6 +29,7 @@ from components.trainer.run_fn import (
 from components.trainer.train import epoch_split
 from models.config import ModelConfig
 from models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
+from models.registry import code_of
 from models.samplers.config import SamplerConfig
 
 
@@ -106,6 +108,8 @@ class Trainer(base_component.BaseComponent):
                     {key: section.model_dump_json() for key, section in sections.items()}
                     # A run without any keeps the cache key that it had.
                     | ({PLUGINS_KEY: list(plugins)} if plugins else {})
+                    # Code that no module imports, so that it is part of the cache key.
+                    | {CODE_OF_KEY: code_of(model, sampler)}
                 ),
                 model=types.Channel(type=standard_artifacts.Model),
                 model_run=types.Channel(type=standard_artifacts.ModelRun),

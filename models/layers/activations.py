@@ -9,7 +9,6 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from models.registration import RegistrationError
 from models.registry import ACTIVATIONS, ActivationName
 
 
@@ -134,7 +133,4 @@ def make_activation(name: ActivationName) -> keras.layers.Layer:
     Raises:
       RegistrationError: if the name is unknown, or what was declared is not there or no layer.
     """
-    layer = ACTIVATIONS[name].load()()
-    if not isinstance(layer, keras.layers.Layer):
-        raise RegistrationError(f"activation {name}: {type(layer).__name__} is no Keras layer")
-    return layer
+    return ACTIVATIONS.build(name)

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
-from models.samplers.config import SamplerConfig, StoredKind
+from models.samplers.config import StoredKind
+from models.samplers.registry import SamplerContext as SamplerContext
 
 Score: TypeAlias = "Callable[[Mapping[str, tf.Tensor]], tf.Tensor]"
 """Candidate features [B, M] -> logits [B, M], without a gradient."""
@@ -66,20 +67,6 @@ class StoredNegatives(NamedTuple):
         place = self._fields.index(kind)
         first = 1 + sum(self[:place])
         return slice(first, first + self[place])
-
-
-class SamplerContext(NamedTuple):
-    """What a sampler is made from."""
-
-    config: SamplerConfig
-    window: TrainingWindow
-    """Of training; empty but for the size of the catalogue where no in-batch columns are drawn."""
-    stored: StoredNegatives
-    """Which columns the stored impressions have."""
-    batch_size: int
-    """Impressions of a full step over all replicas."""
-    seed: int
-    """Of the draws."""
 
 
 class TrainingStep(NamedTuple):

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
-from models.registration import Declaration, NameIn, RegistrationError, Registry
+from models.registration import Declaration, NameIn, Registry
 from models.section import Section
 
 if TYPE_CHECKING:
-    from models.samplers.base import Sampler, SamplerContext, StoredNegatives, TrainingWindow
+    from models.samplers.base import Sampler, StoredNegatives, TrainingWindow
     from models.samplers.config import LossConfig, SamplerConfig
 
 T = TypeVar("T")
@@ -51,6 +51,20 @@ class HardConfig(Section):
         return round(self.share * negatives)
 
 
+class SamplerContext(NamedTuple):
+    """What a sampler is made from."""
+
+    config: SamplerConfig
+    window: TrainingWindow
+    """Of training; empty but for the size of the catalogue where no in-batch columns are drawn."""
+    stored: StoredNegatives
+    """Which columns the stored impressions have."""
+    batch_size: int
+    """Impressions of a full step over all replicas."""
+    seed: int
+    """Of the draws."""
+
+
 Pair = Callable[["SamplerConfig", "LossConfig", Mapping[str, int]], None]
 """Raises ValueError for a sampler's configuration and a loss that do not go with so many stored negatives a kind."""
 
@@ -71,7 +85,7 @@ class SamplerDeclaration(Declaration):
     needs_positive: bool = True
 
 
-SAMPLERS: Final = Registry[SamplerDeclaration]("sampler")
+SAMPLERS: Final = Registry[SamplerDeclaration]("sampler", "models.samplers.base:Sampler")
 
 SamplerName = Annotated[str, NameIn(SAMPLERS)]
 
@@ -88,7 +102,7 @@ def register_sampler(
 
     Args:
       name: in the configuration; small letters, digits and underscores.
-      target: takes a :class:`models.samplers.base.SamplerContext` and gives a :class:`models.samplers.base.Sampler`; or
+      target: takes a :class:`SamplerContext` and gives a :class:`models.samplers.base.Sampler`; or
         ``"package.module:name"`` of that, imported when it is built; left out by a decorator.
       settings: its sections of the configuration below ``sampler``, by name; ``context.config.section(Class)`` gives
         the settings.
@@ -211,11 +225,5 @@ def build_sampler(
     Raises:
       RegistrationError: if what was declared is not there, or gives no sampler.
     """
-    from models.samplers.base import Sampler, SamplerContext
-
-    sampler = SAMPLERS[config.name].load()(SamplerContext(config, window, stored, batch_size, seed))
-    if not isinstance(sampler, Sampler):
-        raise RegistrationError(
-            f"sampler {config.name}: {type(sampler).__name__} does not derive from models.samplers.base.Sampler"
-        )
+    sampler: Sampler = SAMPLERS.build(config.name, SamplerContext(config, window, stored, batch_size, seed))
     return sampler

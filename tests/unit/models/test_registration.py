@@ -134,7 +134,7 @@ def test_every_command_with_settings_takes_plugins(command: str) -> None:
         (
             "my_broken",
             "from models.registry import register_model\nregister_model('din', 'my_broken:Din')",
-            "my_broken: model 'din' is registered already: models.din:DIN; choose another name",
+            "my_broken: model 'din' is registered already: models.din.DIN; choose another name",
         ),
         (
             "my_broken",
@@ -212,7 +212,7 @@ def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
         build_model(ModelConfig(name="mine"), 10, 10, 6)
     with pytest.raises(RegistrationError, match="gone is declared as models.din:Gone: .*'Gone'"):
         build_model(ModelConfig(name="gone"), 10, 10, 6)
-    with pytest.raises(RegistrationError, match="activation mine: dict is no Keras layer"):
+    with pytest.raises(RegistrationError, match="activation mine: dict does not derive from keras"):
         make_activation("mine")
     with pytest.raises(RegistrationError, match="sampler mine: list does not derive"):
         build_sampler(SamplerConfig(name="mine"), window=None, stored=StoredNegatives(1, 0, 0), batch_size=4, seed=1)

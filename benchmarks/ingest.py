@@ -16,8 +16,8 @@ that process, and its memory is the largest sum over it and its children, shared
 The peers need an environment of their own, and MIMN's script (preprocess/taobao_prepare.py of its public repository):
 
     python3.10 -m venv peer-ingest && peer-ingest/bin/pip install -r benchmarks/ingest_peers.txt
-    .venv/bin/python benchmarks/ingest.py --millions 1,5 --peer peer-ingest/bin/python --mimn taobao_prepare.py
-    .venv/bin/python benchmarks/ingest.py --millions 20,100 --only ingest
+    .venv/bin/python -m benchmarks.ingest --millions 1,5 --peer peer-ingest/bin/python --mimn taobao_prepare.py
+    .venv/bin/python -m benchmarks.ingest --millions 20,100 --only ingest
 """
 
 from __future__ import annotations
@@ -25,31 +25,38 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 ROWS_A_USER = 101
-HERE = Path(__file__).parent
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore::FutureWarning"}
+"""Libraries warn of the Python they run on at each import."""
+HERE = Path(__file__).resolve().parent
 ALL = ("ingest", "statistics", "transform", "one process", "without Beam", "row at a time", "DuckDB", "Polars", "MIMN")
 COUNTED = ("ingest", "transform", "one process", "without Beam")
 """What writes as many impressions as the ingest."""
-FLAGS = {
-    "ingest": ["--direct_running_mode=multi_processing", "--direct_num_workers=0"],
-    "one process": ["--direct_running_mode=in_memory", "--direct_num_workers=1"],
-}
+PEERS = {"DuckDB": "duckdb", "Polars": "polars", "MIMN": "pandas"}
+"""The peers, and the package that each needs."""
 
 
 # --- in the measured process -------------------------------------------------------------------------------------
+
+
+def beam_flags(workers: int) -> list[str]:
+    """Of Beam's own runner: so many processes, 0 for one a core, 1 for this one."""
+    mode = "in_memory" if workers == 1 else "multi_processing"
+    return [f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"]
 
 
 def ingest_config(settings: list[str]) -> Any:
@@ -124,11 +131,10 @@ def without_beam(log: str, out: str, settings: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def next_step(work: str, ingested: str, out: str, settings: list[str]) -> float:
-    """StatisticsGen or Transform on what an ingest wrote, by their executors."""
+def next_step(work: str, ingested: str, out: str, settings: list[str]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """StatisticsGen or Transform on what an ingest wrote: the component, and its inputs and outputs."""
     from tfx import types
     from tfx.components.util import examples_utils
-    from tfx.dsl.components.base import base_beam_executor
     from tfx.proto import example_gen_pb2
     from tfx.types import artifact_utils, standard_artifacts
     from tfx.utils import io_utils
@@ -168,45 +174,54 @@ def next_step(work: str, ingested: str, out: str, settings: list[str]) -> float:
             "transform_graph": artifact(standard_artifacts.TransformGraph, f"{out}/graph"),
             "transformed_examples": artifact(standard_artifacts.Examples, f"{out}/transformed"),
         }
-    context = base_beam_executor.BaseBeamExecutor.Context(tmp_dir=f"{out}/beam", beam_pipeline_args=FLAGS["ingest"])
+    return component, inputs, {key: [value] for key, value in outputs.items()}
+
+
+def run_step(component: Any, inputs: dict[str, Any], outputs: dict[str, Any], out: str, flags: list[str]) -> float:
+    """Runs what :func:`next_step` gave, by its executor."""
+    from tfx.dsl.components.base import base_beam_executor
+
+    context = base_beam_executor.BaseBeamExecutor.Context(tmp_dir=f"{out}/beam", beam_pipeline_args=flags)
     start = time.perf_counter()
-    component.executor_spec.executor_class(context).Do(
-        inputs, {key: [value] for key, value in outputs.items()}, dict(component.exec_properties)
-    )
+    component.executor_spec.executor_class(context).Do(inputs, outputs, dict(component.exec_properties))
     return time.perf_counter() - start
 
 
 def measured_here(options: argparse.Namespace) -> None:
     """Does one piece of work and prints its seconds."""
-    sys.path.insert(0, str(HERE.parent))
     if options.work in ("statistics", "transform"):
         ingested = str(Path(options.out).parent / "ingest")
-        seconds = next_step(options.work, ingested, options.out, options.set)
+        step = next_step(options.work, ingested, options.out, options.set)
+        seconds = run_step(*step, options.out, beam_flags(options.workers))
     elif options.work == "without Beam":
         seconds = without_beam(options.log, options.out, options.set)
     elif options.work == "row at a time":
-        from ingest_by_row import row_at_a_time
+        from benchmarks.ingest_by_row import row_at_a_time
 
         seconds = row_at_a_time(options.log, options.out, ingest_config(options.set))
     else:
-        seconds = ingest(options.log, options.out, options.set, FLAGS[options.work])
+        workers = 1 if options.work == "one process" else options.workers
+        seconds = ingest(options.log, options.out, options.set, beam_flags(workers))
     print(json.dumps({"seconds": seconds}))
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------
 
 
-def measure(command: list[str], out: Path, cwd: Path | None = None) -> dict[str, float]:
+def measure(command: list[str], out: Path, cwd: Path = HERE.parent) -> dict[str, float]:
     """Runs a command: the seconds that its last line names, or else all, and the memory of it and its children.
 
-    The seconds of one that fails are not a number.
+    What it writes to standard error stands among the words of this process.
+
+    Raises:
+      SystemExit: if it fails.
     """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **QUIET}
     start = time.perf_counter()
-    with (out / "stdout").open("w+") as printed, (out / "stderr").open("w") as said:
-        process = subprocess.Popen(command, stdout=printed, stderr=said, cwd=cwd, env=environment)
+    with (out / "stdout").open("w+") as printed:
+        process = subprocess.Popen(command, stdout=printed, cwd=cwd, env=environment)
         tree, peak = psutil.Process(process.pid), 0
         while process.poll() is None:
             peak = max(peak, _memory(tree))
@@ -215,13 +230,12 @@ def measure(command: list[str], out: Path, cwd: Path | None = None) -> dict[str,
                 process.wait(2)
         seconds = time.perf_counter() - start
         if process.returncode:
-            print(f"{command} failed:\n{(out / 'stderr').read_text()[-2000:]}", file=sys.stderr)
-            return {"seconds": math.nan, "peak": peak, "bytes": 0}
+            raise SystemExit(f"error: this ended with code {process.returncode}: {shlex.join(command)}")
         printed.seek(0)
         last = printed.read().strip().rsplit("\n", 1)[-1]
     if last.startswith("{"):
         seconds = json.loads(last)["seconds"]
-    written = sum(f.stat().st_size for f in out.rglob("*") if f.is_file() and f.name not in ("stdout", "stderr"))
+    written = sum(f.stat().st_size for f in out.rglob("*") if f.is_file() and f.name != "stdout")
     return {"seconds": seconds, "peak": peak, "bytes": written}
 
 
@@ -266,6 +280,27 @@ def python3_of_mimn(script: Path, folder: Path, log: Path) -> Path:
     return copy
 
 
+def missing(works: Sequence[str], peer: str, mimn: Path | None) -> str:
+    """What stands in the way of these works; nothing if nothing does."""
+    unknown = [work for work in works if work not in ALL]
+    if unknown:
+        return f"--only: {', '.join(unknown)} is not known; there are {', '.join(ALL)}"
+    if {"statistics", "transform"} & set(works) and "ingest" not in works:
+        return "--only: statistics and transform read what ingest wrote; name ingest before them"
+    peers = [work for work in works if work in PEERS]
+    imports = "; ".join(f"import {PEERS[work]}" for work in peers)
+    others = ",".join(work for work in ALL if work not in PEERS)
+    if shutil.which(peer) is None or subprocess.run([peer, "-c", imports], check=False).returncode:
+        return (
+            f"{', '.join(peers)}: {peer} does not have what they need. Make an environment for them with\n"
+            "  python3.10 -m venv peer-ingest && peer-ingest/bin/pip install -r benchmarks/ingest_peers.txt\n"
+            f'and give --peer peer-ingest/bin/python, or measure without them: --only "{others}"'
+        )
+    if "MIMN" in works and (mimn is None or not mimn.is_file()):
+        return f"MIMN: give its preprocess/taobao_prepare.py with --mimn (got {mimn}), or leave it out with --only"
+    return ""
+
+
 def make_log(folder: Path, millions: float) -> tuple[Path, int]:
     """The generated log of so many million rows, about; made once."""
     from generator.behavior_log import generate
@@ -286,6 +321,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("output/benchmark-ingest"), help="for logs and output")
     parser.add_argument("--peer", default=sys.executable, help="the Python that has the peers")
     parser.add_argument("--mimn", type=Path, help="MIMN's preprocess/taobao_prepare.py")
+    parser.add_argument("--workers", type=int, default=0, help="of Beam's multi-processing; 0 is one a core, 1 none")
     parser.add_argument("--rounds", type=int, default=1, help="take turns so often; medians")
     parser.add_argument("--set", action="append", default=[], help="a setting, e.g. ingest.user_partitions=128")
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -295,10 +331,11 @@ def main() -> None:
     if options.work:
         measured_here(options)
         return
-    sys.path.insert(0, str(HERE.parent))
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    works = options.only.split(",") if options.only else ALL
+    works = tuple(options.only.split(",")) if options.only else ALL
+    if reason := missing(works, options.peer, options.mimn):
+        parser.error(reason)
     print(
         "| rows | what | seconds | rows/s | ingest is faster by | peak memory, GB | output, MB | bytes an impression |"
     )
@@ -313,14 +350,20 @@ def main() -> None:
                 if work in ("DuckDB", "Polars"):
                     command = [options.peer, str(HERE / "ingest_peers.py"), work.lower(), str(log), str(out)]
                 elif work == "MIMN":
-                    if options.mimn is None:
-                        continue
                     script = python3_of_mimn(options.mimn, folder / "mimn", log)
                     command = [options.peer, str(script)]
                 else:
-                    settings = [f"--set={each}" for each in options.set]
-                    command = [sys.executable, __file__, f"--work={work}", f"--log={log}", f"--out={out}", *settings]
-                results[work].append(measure(command, out, folder / "mimn" if work == "MIMN" else None))
+                    settings = [f"--workers={options.workers}", *(f"--set={each}" for each in options.set)]
+                    command = [
+                        sys.executable,
+                        "-m",
+                        "benchmarks.ingest",
+                        f"--work={work}",
+                        f"--log={log}",
+                        f"--out={out}",
+                        *settings,
+                    ]
+                results[work].append(measure(command, out, folder / "mimn" if work == "MIMN" else HERE.parent))
                 impressions[work] = impressions_of(out) or impressions.get("ingest")
                 if work != "ingest":
                     shutil.rmtree(out)

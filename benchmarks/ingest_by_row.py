@@ -1,7 +1,7 @@
 """The ingest as a Beam tutorial would write it: a Python tuple a row, a ``tf.train.Example`` built feature by feature.
 
 As many impressions of the same shape as the real one makes, without its checks, and with negatives drawn anyhow. A peer
-of benchmarks/ingest.py.
+of benchmarks/ingest.py, which runs it as its work "row at a time".
 """
 
 from __future__ import annotations
@@ -88,3 +88,9 @@ def _example(user: int, second: int, kind: str, history: list[Event], shown: lis
     features = {name: tf.train.Feature(int64_list=tf.train.Int64List(value=values)) for name, values in lists.items()}
     features["negative_set"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[kind.encode()]))
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+if __name__ == "__main__":
+    raise SystemExit(
+        'run it as a work of the ingest\'s: .venv/bin/python -m benchmarks.ingest --only "ingest,row at a time"'
+    )

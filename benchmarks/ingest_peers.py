@@ -87,6 +87,8 @@ def polars_histories(log: str, out: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        raise SystemExit("it is a work of another: .venv/bin/python -m benchmarks.ingest --only ingest,DuckDB,Polars")
     work, log, out = sys.argv[1:]
     begin = time.perf_counter()
     {"duckdb": duckdb_histories, "polars": polars_histories}[work](log, out)

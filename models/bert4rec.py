@@ -14,6 +14,7 @@ from models.layers.dense import Dense
 from models.layers.embedding import EmbeddedImpression
 from models.layers.interaction import StateAndProduct
 from models.layers.transformer import events_from_the_end, transformer_blocks
+from models.registry import BERT4RecConfig, TransformerConfig
 
 CLOZE_LOSS: Final = "cloze"
 
@@ -35,7 +36,7 @@ class BERT4Rec(Ranker):
 
     def build_encoder(self, width: int, context_width: int) -> int:
         """Creates tokens' projection, positions, [mask], blocks and the cloze's output layer."""
-        tokens = self.config.transformer.width
+        tokens = self.config.section(TransformerConfig).width
         init = keras.initializers.RandomNormal(stddev=0.05)
         self.event_token = Dense(tokens, name="event_token")
         self.event_token.build((None, width + context_width))
@@ -44,7 +45,7 @@ class BERT4Rec(Ranker):
         self.blocks = transformer_blocks(self.config)
         self.interaction = StateAndProduct(name="interaction")
         self.interaction.build(tokens, width)
-        if self.config.bert4rec.cloze_weight:
+        if self.config.section(BERT4RecConfig).cloze_weight:
             self.cloze_output = Dense(self.config.embedding_dim, name="cloze_output")
             self.cloze_output.build((None, tokens))
             self.item_bias = self.add_weight(
@@ -63,7 +64,7 @@ class BERT4Rec(Ranker):
         states = self.states(tokens, position, behind_the_last, mask | behind_the_last, training)
         state = tf.reduce_sum(states * tf.cast(behind_the_last, states.dtype)[..., None], axis=1)
         encoded = self.interaction(state, embedded.candidates)
-        weight = self.config.bert4rec.cloze_weight
+        weight = self.config.section(BERT4RecConfig).cloze_weight
         if not training or not weight:
             return encoded, {}
         masked = self.draw_masked(mask, position)
@@ -84,7 +85,7 @@ class BERT4Rec(Ranker):
 
     def draw_masked(self, mask: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
         """Which real events are masked: mask and position [B, T] -> [B, T] bool, at least one a history."""
-        settings = self.config.bert4rec
+        settings = self.config.section(BERT4RecConfig)
         draw = tf.where(mask, tf.random.uniform(tf.shape(mask)), 2.0)
         lowest = tf.reduce_min(draw, axis=1, keepdims=True)
         masked = (draw < settings.mask_share) | (draw == lowest)
@@ -108,7 +109,10 @@ class BERT4Rec(Ranker):
         output = tf.cast(tf.nn.gelu(self.cloze_output(tf.boolean_mask(states, counts))), tf.float32)
         known = self.embedding.item_indices - FIRST_KNOWN_INDEX
         drawn = tf.random.uniform(
-            [min(self.config.bert4rec.cloze_negatives, known)], FIRST_KNOWN_INDEX, FIRST_KNOWN_INDEX + known, tf.int64
+            [min(self.config.section(BERT4RecConfig).cloze_negatives, known)],
+            FIRST_KNOWN_INDEX,
+            FIRST_KNOWN_INDEX + known,
+            tf.int64,
         )
         table, bias = tf.convert_to_tensor(self.embedding.event_items), tf.convert_to_tensor(self.item_bias)
         of_true = tf.reduce_sum(output * tf.cast(tf.gather(table, true), tf.float32), axis=1) + tf.gather(bias, true)

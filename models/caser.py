@@ -11,6 +11,7 @@ from models.layers.convolution import HorizontalFilters, VerticalFilters, latest
 from models.layers.embedding import EmbeddedImpression
 from models.layers.interaction import StateAndProduct
 from models.layers.mlp import MLP
+from models.registry import CaserConfig
 
 
 class Caser(Ranker):
@@ -24,7 +25,7 @@ class Caser(Ranker):
 
     def build_encoder(self, width: int, context_width: int) -> int:
         """Creates the filters and the dense layer."""
-        settings, channels = self.config.caser, width + context_width
+        settings, channels = self.config.section(CaserConfig), width + context_width
         self.horizontal = HorizontalFilters(
             settings.events, settings.horizontal_filters, self.config.activation, name="horizontal"
         )
@@ -40,7 +41,7 @@ class Caser(Ranker):
     def encode(self, embedded: EmbeddedImpression, training: bool) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
         """[B, N, units + D]."""
         events = tf.concat([embedded.events, embedded.event_context], axis=-1)
-        events, real = latest(events, embedded.event_mask, self.config.caser.events)
+        events, real = latest(events, embedded.event_mask, self.config.section(CaserConfig).events)
         filtered = [self.horizontal(events, real, training=training), self.vertical(events)]
         state = self.dense(tf.concat(filtered, axis=-1), training=training, valid=tf.reduce_any(real, axis=1))
         return self.interaction(state, embedded.candidates), {}

@@ -2,81 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-ModelName = Literal["dnn", "rnn", "lstm", "gru4rec", "transformer4rec", "caser", "din", "dien", "bert4rec"]
-ActivationName = Literal["relu", "prelu", "dice", "mish"]
-
-
-Units = Annotated[int, Field(ge=1, le=8192)]
+from models.registration import Extensible, Registry
+from models.registry import MODELS, ActivationName, ModelName, Units
+from models.section import Section as Section
 
 
-class Section(BaseModel):
-    """A part of the configuration: immutable, and strict about its keys."""
+class ModelConfig(Extensible):
+    """Architecture and regularisation of a model. Beside these settings stand the sections of ``models/registry.py``
+    and of plugins; a section is read by the models alone that are registered with it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class RecurrentConfig(Section):
-    """RNN, LSTM, GRU4Rec, and the interest evolution of DIEN."""
-
-    units: Units = 32
-    """Width of the state."""
-
-
-class TransformerConfig(Section):
-    """Self-attention blocks of Transformer4Rec and BERT4Rec."""
-
-    layers: Annotated[int, Field(ge=1, le=12)] = 1
-    heads: Annotated[int, Field(ge=1, le=64)] = 2
-    width: Units = 32
-    """Width of a token; a multiple of ``heads``."""
-    feed_forward: Units = 64
-    """Inner width of a block's position-wise layers."""
-
-    @model_validator(mode="after")
-    def _divisible(self) -> TransformerConfig:
-        if self.width % self.heads:
-            raise ValueError(f"width is {self.width}, which must be a multiple of heads, {self.heads}")
-        return self
-
-
-class CaserConfig(Section):
-    """Caser's convolutions."""
-
-    events: Annotated[int, Field(ge=1, le=100)] = 10
-    """The paper's L: the latest events that the filters slide over; there is a filter height for each of 1..L."""
-    horizontal_filters: Units = 8
-    """Of each height."""
-    vertical_filters: Units = 4
-    units: Units = 32
-    """Width of the dense layer over the filters' outputs."""
-
-
-class DIENConfig(Section):
-    """DIEN's auxiliary loss."""
-
-    auxiliary_weight: Annotated[float, Field(ge=0)] = 0.5
-    """The paper's alpha; 0 leaves the loss out."""
-
-
-class BERT4RecConfig(Section):
-    """BERT4Rec's cloze objective."""
-
-    mask_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """The paper's rho: share of the events masked in training."""
-    last_only_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the impressions where only the last event is masked, as at inference."""
-    cloze_weight: Annotated[float, Field(ge=0)] = 0.1
-    """Weight of the cloze loss beside the pointwise one; 0 leaves it out."""
-    cloze_negatives: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
-    """Items that the softmax is over besides the masked ones, at most the vocabulary."""
-
-
-class ModelConfig(Section):
-    """Architecture and regularisation of a model; a section named after a model is read by that model alone."""
+    registry: ClassVar[Registry] = MODELS
 
     name: ModelName = "din"
     embedding_dim: Annotated[int, Field(ge=1, le=1024)] = 16
@@ -100,14 +39,3 @@ class ModelConfig(Section):
     """Share of item ids treated as unknown at each training step, so that unknown is learnt as unknown."""
     embedding_l2: Annotated[float, Field(ge=0)] = 1e-5
     """L2 penalty on the embedding rows that a batch touches."""
-    recurrent: RecurrentConfig = RecurrentConfig()
-    transformer: TransformerConfig = TransformerConfig()
-    caser: CaserConfig = CaserConfig()
-    dien: DIENConfig = DIENConfig()
-    bert4rec: BERT4RecConfig = BERT4RecConfig()
-
-    @model_validator(mode="after")
-    def _possible(self) -> ModelConfig:
-        if self.name == "bert4rec" and not self.item_embedding:
-            raise ValueError("item_embedding must be true for bert4rec: its cloze objective predicts items")
-        return self

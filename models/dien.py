@@ -15,6 +15,7 @@ from models.layers.embedding import EmbeddedImpression
 from models.layers.numeric import masked_softmax
 from models.layers.pooling import for_each_candidate, masked_mean
 from models.layers.recurrent import AttentionalGRU, cut, longest
+from models.registry import DIENConfig, RecurrentConfig
 
 AUXILIARY_LOSS: Final = "next_event"
 
@@ -35,7 +36,7 @@ class DIEN(Ranker):
 
     def build_encoder(self, width: int, context_width: int) -> int:
         """Creates extractor, attention and evolution."""
-        units = self.config.recurrent.units
+        units = self.config.section(RecurrentConfig).units
         self.extractor = keras.layers.GRU(width, return_sequences=True, reset_after=True)
         self.extractor.build((None, None, width + context_width))
         self.attention = Dense(width, use_bias=False, name="attention")
@@ -56,7 +57,7 @@ class DIEN(Ranker):
         evolved = self.evolution(interests, weights)
         context = for_each_candidate(masked_mean(embedded.event_context, embedded.event_mask), embedded.candidates)
         encoded = tf.concat([evolved, self.projection(evolved) * embedded.candidates, context], axis=-1)
-        weight = self.config.dien.auxiliary_weight
+        weight = self.config.section(DIENConfig).auxiliary_weight
         if not training or not weight:
             return encoded, {}
         loss = next_event_loss(interests, cut(embedded.events, steps), mask, cut_ids(embedded.event_item_ids, steps))

@@ -12,6 +12,7 @@ from models.contract import Ranker
 from models.layers.embedding import EmbeddedImpression
 from models.layers.interaction import StateAndProduct
 from models.layers.recurrent import cut, longest, state_at_last_event
+from models.registry import RecurrentConfig
 
 
 class RecurrentRanker(Ranker, abc.ABC):
@@ -27,7 +28,7 @@ class RecurrentRanker(Ranker, abc.ABC):
 
     def build_encoder(self, width: int, context_width: int) -> int:
         """Creates the recurrent layer over events and their context."""
-        units = self.config.recurrent.units
+        units = self.config.section(RecurrentConfig).units
         self.recurrence = self.build_layer(units)
         self.recurrence.build((None, None, width + context_width))
         self.interaction = StateAndProduct(name="interaction")

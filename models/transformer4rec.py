@@ -13,6 +13,7 @@ from models.layers.embedding import EmbeddedImpression
 from models.layers.numeric import masked_softmax
 from models.layers.pooling import for_each_candidate, masked_mean
 from models.layers.transformer import TransformerBlock, events_from_the_end, transformer_blocks
+from models.registry import TransformerConfig
 
 
 class Transformer4Rec(Ranker):
@@ -32,7 +33,7 @@ class Transformer4Rec(Ranker):
 
     def build_encoder(self, width: int, context_width: int) -> int:
         """Creates tokens' projection, positions and blocks."""
-        tokens = self.config.transformer.width
+        tokens = self.config.section(TransformerConfig).width
         self.event_token = Dense(tokens, name="event_token")
         self.event_token.build((None, width + context_width))
         self.target_token = Dense(tokens, name="target_token")

@@ -21,6 +21,8 @@ import absl.logging
 import yaml
 
 from generator.config import DIRT_KINDS
+from models.registry import ACTIVATIONS, MODELS
+from models.samplers.registry import SAMPLERS
 from models.validation import problems
 from pipeline import answers, completion
 from pipeline.command_line import (
@@ -460,15 +462,24 @@ examples:
     )
     add_config_options(parser)
     add_json_option(parser)
-    parser.add_argument("--models", metavar="NAMES", default="all", help="comma-separated, or all; default: all")
     parser.add_argument(
-        "--activations", metavar="NAMES", help="comma-separated, or all; default: the configured one alone"
+        "--models",
+        metavar="NAMES",
+        default="all",
+        help=f"comma-separated, or all: {', '.join(MODELS)}; default: all",
+    )
+    parser.add_argument(
+        "--activations",
+        metavar="NAMES",
+        help=f"comma-separated, or all: {', '.join(ACTIVATIONS)}; default: the configured one alone",
     )
     parser.add_argument(
         "--match-features", choices=("both", "with", "without"), default="both", help="default: %(default)s"
     )
     parser.add_argument(
-        "--samplers", metavar="NAMES", help="comma-separated, or all; default: the configured one alone"
+        "--samplers",
+        metavar="NAMES",
+        help=f"comma-separated, or all: {', '.join(SAMPLERS)}; default: the configured one alone",
     )
     parser.add_argument(
         "--stored",

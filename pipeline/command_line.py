@@ -168,6 +168,13 @@ def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") ->
     )
     offer(changes, settings(PipelineConfig))
     parser.add_argument(
+        "--plugin",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="import this module, which registers further models, samplers or activations; may be repeated",
+    )
+    parser.add_argument(
         "--output", metavar="DIR", help="folder for artifacts, metadata, logs and pushed models; default: the preset's"
     )
 
@@ -178,6 +185,6 @@ def configuration(options: argparse.Namespace) -> PipelineConfig:
     Raises:
       ConfigError: if there is none.
     """
-    config = load_preset(options.preset, options.set)
+    config = load_preset(options.preset, options.set, options.plugin)
     given = {name: getattr(options, name) for name in ("data", "output") if getattr(options, name) is not None}
     return config.with_overrides(given)

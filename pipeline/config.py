@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from components.config import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
 from models.config import ModelConfig, ModelName, Section
+from models.registration import Plugin
 from models.samplers.config import SamplerConfig, require_pair
 from models.validation import instead_of, problems
 from pipeline.kubeflow.config import KubeflowConfig
@@ -45,6 +46,10 @@ class PipelineConfig(Section):
     """One run of the pipeline."""
 
     preset: str = "custom"
+    plugins: tuple[Plugin, ...] = ()
+    """Modules outside this project that register further models, samplers and activations. Every process that reads the
+    configuration imports them, so they must be importable on each machine and in each image. Before all that may name
+    what they register: fields are read in this order."""
     pipeline_name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "ctr"
     served_model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")] = "ctr"
     data: str = ""
@@ -64,8 +69,9 @@ class PipelineConfig(Section):
     ingest: IngestConfig = IngestConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     transform: TransformConfig = TransformConfig()
-    model: ModelConfig = ModelConfig()
-    sampler: SamplerConfig = SamplerConfig()
+    # Made when a configuration is read, with the sections of its plugins.
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    sampler: SamplerConfig = Field(default_factory=SamplerConfig)
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig
     metadata: MetadataConfig = MetadataConfig()
@@ -73,14 +79,14 @@ class PipelineConfig(Section):
 
     @model_validator(mode="after")
     def _negatives_fit(self) -> PipelineConfig:
-        if self.ingest.flip_labels and (self.sampler.name != "random" or self.training.loss.name != "pointwise"):
+        if self.ingest.flip_labels and (self.sampler.needs_positive or self.training.loss.name != "pointwise"):
             raise ValueError(
                 "ingest.flip_labels leaves impressions without a positive: use sampler random and loss pointwise"
             )
         require_pair(
             self.sampler,
             self.training.loss,
-            **self.ingest.training_negatives.model_dump(),
+            self.ingest.training_negatives.model_dump(),
             batch_size=self.training.batch_size,
         )
         return self
@@ -130,8 +136,13 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml")))
 
 
-def load_preset(name: str, assignments: Sequence[str] = ()) -> PipelineConfig:
+def load_preset(name: str, assignments: Sequence[str] = (), plugins: Sequence[str] = ()) -> PipelineConfig:
     """Reads a preset and applies ``name=value`` assignments, values in YAML syntax.
+
+    Args:
+      name: of the preset.
+      assignments: in their order.
+      plugins: modules, besides those of setting ``plugins``.
 
     Raises:
       ConfigError: for an unknown preset, a malformed assignment, an unknown key or an impossible value.
@@ -149,6 +160,8 @@ def load_preset(name: str, assignments: Sequence[str] = ()) -> PipelineConfig:
             _set(values, key.strip(), yaml.safe_load(value))
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {assignment!r}: the value is not valid YAML: {error}") from error
+    if plugins:
+        values["plugins"] = list(dict.fromkeys([*(values.get("plugins") or ()), *plugins]))
     return _validated(values)
 
 

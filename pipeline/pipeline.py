@@ -75,6 +75,7 @@ def create_pipeline(
         sampler=config.sampler,
         training=config.training,
         stored=config.ingest.stored,
+        plugins=config.plugins,
     )
     model = training.outputs["model"]
     nodes: list[BaseNode] = [*data.nodes, training]

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from models.registration import plugin_packages
+
 if TYPE_CHECKING:
     from tfx.dsl.components.base.base_node import BaseNode
     from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
@@ -40,9 +42,10 @@ class Sources:
         self._imports: dict[str, frozenset[str]] = {}
 
     @classmethod
-    def beside(cls, package: Path) -> Sources:
-        """Of a package and all those in the same folder."""
-        return cls({entry.name: entry for entry in package.parent.iterdir() if (entry / "__init__.py").is_file()})
+    def beside(cls, package: Path, others: Mapping[str, Path] | None = None) -> Sources:
+        """Of a package, all those in the same folder, and others by name."""
+        found = {entry.name: entry for entry in package.parent.iterdir() if (entry / "__init__.py").is_file()}
+        return cls({**(others or {}), **found})
 
     def digest(self, names: Iterable[str]) -> str:
         """SHA-256 of the files that :meth:`files` finds, in hexadecimal; it changes with any of their bytes."""
@@ -123,7 +126,11 @@ def add_code(nodes: Iterable[BaseNode]) -> None:
             node.exec_properties[CODE_KEY] = project_sources().digest(loaded_names(executor, node.exec_properties))
 
 
-@functools.cache
 def project_sources() -> Sources:
-    """Of this project, as it was when the process first asked."""
-    return Sources.beside(Path(__file__).parent)
+    """Of this project and its plugins, as they were when the process first asked."""
+    return _sources_with(tuple(sorted(plugin_packages().items())))
+
+
+@functools.cache
+def _sources_with(plugins: tuple[tuple[str, Path], ...]) -> Sources:
+    return Sources.beside(Path(__file__).parent, dict(plugins))

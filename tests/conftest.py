@@ -1,10 +1,14 @@
-"""How tests are spread over parallel processes."""
+"""What all tests share: how they are spread over parallel processes, and a package from outside the tree."""
 
 from __future__ import annotations
 
 import os.path
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from pages import write_package
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -21,3 +25,23 @@ class _ByFile(LoadFileScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
     return _ByFile(config, log)
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path that holds the package of docs/models.md and docs/samplers.md; forgotten afterwards."""
+    from models.registry import ACTIVATIONS, MODELS
+    from models.samplers.registry import SAMPLERS
+
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    write_package(folder)
+    for registry in (MODELS, SAMPLERS, ACTIVATIONS):
+        monkeypatch.setattr(registry, "_declarations", dict(registry._declarations))
+    monkeypatch.setattr("models.registration._packages", {})
+    monkeypatch.syspath_prepend(folder)
+    before = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0].startswith("my_"):
+            del sys.modules[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tfx import types
@@ -17,7 +18,9 @@ from components.config import StoredImpressions, TrainingConfig
 from components.impression_gen.component import Catalogue
 from components.trainer.run_fn import (
     CATALOGUE_KEY,
+    CODE_OF_KEY,
     MODEL_KEY,
+    PLUGINS_KEY,
     RAW_EXAMPLES_KEY,
     SAMPLER_KEY,
     STORED_KEY,
@@ -26,6 +29,7 @@ from components.trainer.run_fn import (
 from components.trainer.train import epoch_split
 from models.config import ModelConfig
 from models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
+from models.registry import code_of
 from models.samplers.config import SamplerConfig
 
 
@@ -70,6 +74,7 @@ class Trainer(base_component.BaseComponent):
       sampler: on which negatives.
       training: how.
       stored: how the impressions were made.
+      plugins: modules that register what ``model`` and ``sampler`` name.
 
     Outputs: ``model`` and ``model_run``, as of TFX's Trainer.
     """
@@ -87,6 +92,7 @@ class Trainer(base_component.BaseComponent):
         sampler: SamplerConfig,
         training: TrainingConfig,
         stored: StoredImpressions,
+        plugins: Sequence[str] = (),
     ) -> None:
         sections = {MODEL_KEY: model, SAMPLER_KEY: sampler, TRAINING_KEY: training, STORED_KEY: stored}
         super().__init__(
@@ -98,7 +104,13 @@ class Trainer(base_component.BaseComponent):
                 run_fn="components.trainer.run_fn.run_fn",
                 train_args=trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
                 eval_args=trainer_pb2.EvalArgs(splits=[epoch_split(training)]),
-                custom_config=json_utils.dumps({key: section.model_dump_json() for key, section in sections.items()}),
+                custom_config=json_utils.dumps(
+                    {key: section.model_dump_json() for key, section in sections.items()}
+                    # A run without any keeps the cache key that it had.
+                    | ({PLUGINS_KEY: list(plugins)} if plugins else {})
+                    # Code that no module imports, so that it is part of the cache key.
+                    | {CODE_OF_KEY: code_of(model, sampler)}
+                ),
                 model=types.Channel(type=standard_artifacts.Model),
                 model_run=types.Channel(type=standard_artifacts.ModelRun),
             )

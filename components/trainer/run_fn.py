@@ -18,6 +18,7 @@ from components.trainer.fit import Epoch
 from components.trainer.train import train
 from components.trainer.warmup import warmup_requests
 from models.config import ModelConfig
+from models.registration import load_plugins
 from models.samplers.config import SamplerConfig
 from serving.warmup import write_warmup
 
@@ -27,6 +28,8 @@ SAMPLER_KEY: Final = "sampler"
 STORED_KEY: Final = "stored"
 CATALOGUE_KEY: Final = "catalogue"
 RAW_EXAMPLES_KEY: Final = "raw_examples"
+PLUGINS_KEY: Final = "plugins"
+CODE_OF_KEY: Final = "built_from"
 HISTORY_FILE: Final = "epochs.json"
 CALIBRATION_FILE: Final = "calibration.json"
 CHECKPOINT_FOLDER: Final = "checkpoint"
@@ -38,9 +41,11 @@ def run_fn(fn_args: Any) -> None:
     Args:
       fn_args: ``tfx.components.FnArgs``; ``train_files`` and ``eval_files`` are patterns of the train and the
         validation split (TFX calls any second split "eval"); ``custom_config`` holds sections of the
-        configuration as JSON and the addresses of the catalogue and of the raw validation split.
+        configuration as JSON, the addresses of the catalogue and of the raw validation split and, where there are some,
+        the names of plugins.
     """
     settings = fn_args.custom_config
+    load_plugins(settings.get(PLUGINS_KEY, ()))
     model_config = ModelConfig.model_validate_json(settings[MODEL_KEY])
     training = TrainingConfig.model_validate_json(settings[TRAINING_KEY])
     stored = StoredImpressions.model_validate_json(settings[STORED_KEY])

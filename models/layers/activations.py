@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from models.config import ActivationName
+from models.registry import ACTIVATIONS, ActivationName
 
 
 @keras.saving.register_keras_serializable("ctr")
@@ -127,13 +127,10 @@ class Dice(keras.layers.Layer):
         return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
 
 
-_ACTIVATIONS: dict[str, type[keras.layers.Layer]] = {"relu": ReLU, "prelu": PReLU, "dice": Dice, "mish": Mish}
-
-
 def make_activation(name: ActivationName) -> keras.layers.Layer:
     """A new activation layer; each place of use needs its own, since PReLU and Dice have weights.
 
     Raises:
-      KeyError: if the name is unknown.
+      RegistrationError: if the name is unknown, or what was declared is not there or no layer.
     """
-    return _ACTIVATIONS[name]()
+    return ACTIVATIONS.build(name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from models.config import ActivationName
 from models.layers.activations import make_activation
+from models.registry import ActivationName
 
 
 def latest(x: tf.Tensor, mask: tf.Tensor, events: int) -> tuple[tf.Tensor, tf.Tensor]:

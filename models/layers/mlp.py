@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from models.config import ActivationName
 from models.layers.activations import make_activation
 from models.layers.dense import Dense
+from models.registry import ActivationName
 
 
 @keras.saving.register_keras_serializable("ctr")

@@ -8,6 +8,7 @@ import tensorflow as tf
 from models.config import ModelConfig
 from models.layers.dense import Dense
 from models.layers.numeric import masked_softmax
+from models.registry import TransformerConfig
 
 
 @keras.saving.register_keras_serializable("ctr")
@@ -76,8 +77,8 @@ class TransformerBlock(keras.layers.Layer):
 
 
 def transformer_blocks(config: ModelConfig) -> list[TransformerBlock]:
-    """``config.transformer.layers`` blocks, built."""
-    part = config.transformer
+    """``transformer.layers`` blocks of the configuration, built."""
+    part = config.section(TransformerConfig)
     blocks = [
         TransformerBlock(part.heads, part.width, part.feed_forward, config.dropout, name=f"block_{number}")
         for number in range(part.layers)

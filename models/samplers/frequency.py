@@ -8,7 +8,7 @@ from typing import Any, Final
 import tensorflow as tf
 
 from models.impression import PADDING_ID
-from models.samplers.base import TrainingWindow
+from models.samplers.base import SamplerContext, TrainingWindow
 from models.samplers.config import FrequencyConfig
 from models.samplers.hashing import bucket
 from models.samplers.lookup import find
@@ -140,3 +140,15 @@ class StreamingFrequencies(Frequencies):
             strategy.extended.update(
                 variable, lambda local, p, v: local.scatter_update(tf.IndexedSlices(v, p)), args=(places, new)
             )
+
+
+def streaming_frequencies(context: SamplerContext) -> StreamingFrequencies:
+    """With the settings of section ``frequency``."""
+    return StreamingFrequencies(context.config.section(FrequencyConfig), context.batch_size)
+
+
+def configured_frequencies(context: SamplerContext) -> Frequencies:
+    """Those that setting ``frequencies`` names."""
+    if context.config.frequencies == "exact":
+        return ExactFrequencies(context.window)
+    return streaming_frequencies(context)

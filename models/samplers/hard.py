@@ -9,6 +9,7 @@ from models.samplers.base import (
     POSITIVE,
     Candidates,
     Sampler,
+    SamplerContext,
     TrainingStep,
     TrainingWindow,
     concatenate,
@@ -16,7 +17,7 @@ from models.samplers.base import (
     positive_first,
 )
 from models.samplers.config import HardConfig
-from models.samplers.frequency import Frequencies
+from models.samplers.frequency import Frequencies, configured_frequencies
 from models.samplers.in_batch import BatchColumns, Columns, log_multiplicity
 
 
@@ -113,3 +114,12 @@ class HardCategory(Sampler):
         begin_mask = tf.where(is_hard, is_real(stored), columns.mask[:, : self._most])
         mask = tf.concat([is_real(positive), begin_mask, columns.mask[:, self._most :]], axis=1)
         return Candidates(features, positive_first(mask), None, mask)
+
+
+def make_hard(context: SamplerContext) -> Sampler:
+    """As it is registered: of the configured kind."""
+    config, hard = context.config, context.config.section(HardConfig)
+    if hard.kind == "pool":
+        return HardPool(context.seed, config.negatives, hard, context.window, configured_frequencies(context))
+    first = context.stored.columns("same_category").start
+    return HardCategory(context.seed, config.negatives, hard, first, context.window)

@@ -12,13 +12,14 @@ from models.samplers.base import (
     POSITIVE,
     Candidates,
     Sampler,
+    SamplerContext,
     TrainingStep,
     TrainingWindow,
     concatenate,
     is_real,
     positive_first,
 )
-from models.samplers.frequency import Frequencies
+from models.samplers.frequency import ExactFrequencies, Frequencies, streaming_frequencies
 from models.samplers.hashing import pair_key
 from models.samplers.lookup import find
 
@@ -134,3 +135,13 @@ class InBatch(Sampler):
 def log_multiplicity(multiplicity: tf.Tensor) -> tf.Tensor:
     """log Q, finite where nothing was drawn: such a column is masked. No real item comes near the bound."""
     return tf.math.log(tf.maximum(multiplicity, 1e-30))
+
+
+def make_in_batch(context: SamplerContext) -> InBatch:
+    """As it is registered: corrected by exact frequencies."""
+    return InBatch(context.seed, context.config.negatives, context.window, ExactFrequencies(context.window))
+
+
+def make_frequency(context: SamplerContext) -> InBatch:
+    """As it is registered: the same, corrected by streaming frequencies."""
+    return InBatch(context.seed, context.config.negatives, context.window, streaming_frequencies(context))

@@ -8,13 +8,14 @@ from models.impression import CANDIDATE_ITEM_ID
 from models.samplers.base import (
     Candidates,
     Sampler,
+    SamplerContext,
     TrainingStep,
     TrainingWindow,
     concatenate,
     is_real,
     positive_first,
 )
-from models.samplers.frequency import Frequencies
+from models.samplers.frequency import Frequencies, configured_frequencies
 from models.samplers.in_batch import BatchColumns, log_multiplicity
 
 
@@ -55,3 +56,10 @@ class Mixed(Sampler):
         mask = tf.concat([is_real(stored), columns.mask], axis=1)
         log_q = log_multiplicity(in_batch + self._uniform_multiplicity)
         return Candidates(features, positive_first(mask), log_q, mask)
+
+
+def make_mixed(context: SamplerContext) -> Mixed:
+    """As it is registered."""
+    config = context.config
+    frequencies = configured_frequencies(context)
+    return Mixed(context.seed, config.negatives, config.uniform_negatives, context.window, frequencies)

@@ -11,6 +11,7 @@ from models.samplers.base import (
     POSITIVE,
     Candidates,
     Sampler,
+    SamplerContext,
     StoredNegatives,
     TrainingStep,
     concatenate,
@@ -50,3 +51,8 @@ class Random(Sampler):
             labels = positive_first(features[CANDIDATE_ITEM_ID])
         log_q = None if self._log_q is None else tf.fill(tf.shape(labels), self._log_q)
         return Candidates(features, labels, log_q, is_real(features))
+
+
+def make_random(context: SamplerContext) -> Random:
+    """As it is registered."""
+    return Random(context.seed, context.stored, context.config.stored, context.window.catalogue_size)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
-from models.config import ActivationName, ModelName
-from models.samplers.config import SamplerName
+from models.registration import Registry
+from models.registry import ACTIVATIONS, MODELS
+from models.samplers.registry import SAMPLERS
 from models.validation import instead_of
 from pipeline.config import ConfigError, PipelineConfig
 
@@ -25,13 +26,18 @@ class RunParameter:
       name: in the user interface.
       setting: dotted name in :class:`PipelineConfig`.
       type: ``parameterType`` of Kubeflow Pipelines.
-      description: one line.
+      says: one line about it, or the registry that its values are the names of.
     """
 
     name: str
     setting: str
     type: Literal["STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE"]
-    description: str
+    says: str | Registry[Any]
+
+    @property
+    def description(self) -> str:
+        """One line; of a name, all that there are now, those of plugins included."""
+        return ", ".join(self.says) if isinstance(self.says, Registry) else self.says
 
     @property
     def option(self) -> str:
@@ -56,9 +62,9 @@ class RunParameter:
 PARAMETERS: Final = (
     RunParameter("data", "data", "STRING", "behaviour log or a folder of them; may hold {SPAN}, or {YYYY} {MM} {DD}"),
     RunParameter("span", "span", "STRING", "of such a path: a number, a day (2017-12-03), or latest"),
-    RunParameter("model", "model.name", "STRING", ", ".join(get_args(ModelName))),
-    RunParameter("sampler", "sampler.name", "STRING", ", ".join(get_args(SamplerName))),
-    RunParameter("activation", "model.activation", "STRING", ", ".join(get_args(ActivationName))),
+    RunParameter("model", "model.name", "STRING", MODELS),
+    RunParameter("sampler", "sampler.name", "STRING", SAMPLERS),
+    RunParameter("activation", "model.activation", "STRING", ACTIVATIONS),
     RunParameter("epochs", "training.epochs", "NUMBER_INTEGER", "at most"),
     RunParameter("min_auc", "evaluation.min_auc", "NUMBER_DOUBLE", "lower bound of AUC, or nothing is pushed"),
     RunParameter("max_auc_drop", "evaluation.max_auc_drop", "NUMBER_DOUBLE", "allowed below the latest blessed model"),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from components.baselines.results import FILE_NAME, BaselineResults
+from models.registry import code_of
 from pipeline.config import PipelineConfig
 from pipeline.layout import Layout
 from pipeline.local_runner import prepare_data
@@ -48,8 +49,7 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | 
     folder = Layout(config.output).sweep
     journal = Journal(os.path.join(folder, "trials.jsonl"))
     known = journal.read()
-    code = project_sources().digest([measure.__module__])
-    keys = [trial_key(trial, config, examples, code) for trial in trials]
+    keys = [trial_key(trial, config, examples, _code(trial, config, measure.__module__)) for trial in trials]
     missing = sum(key not in known for key in keys)
     terminal.note(f"{len(trials)} trials, {len(trials) - missing} of them measured before")
     results: list[TrialResult] = []
@@ -65,6 +65,11 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | 
             _write(folder, config, baselines, [*results, known[key]])
         results.append(known[key])
     return _write(folder, config, baselines, results)
+
+
+def _code(trial: Trial, config: PipelineConfig, module: str) -> str:
+    settled = trial.configure(config)
+    return project_sources().digest([module, *code_of(settled.model, settled.sampler)])
 
 
 def _line(result: TrialResult, judged: str) -> str:

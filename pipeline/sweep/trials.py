@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, Final, get_args
 
-from models.config import ActivationName, ModelName, Section
-from models.samplers.config import LossName, SamplerName, StoredKind
+from models.config import Section
+from models.registry import ACTIVATIONS, MODELS, ActivationName, ModelName
+from models.samplers.config import LossName, StoredKind
+from models.samplers.registry import SAMPLERS, SamplerName
 from models.validation import instead_of
 from pipeline.config import ConfigError, PipelineConfig
 
@@ -105,10 +107,10 @@ def grid(
     """
     if seeds < 1:
         raise ConfigError(f"seeds: at least 1 is needed (got {seeds})")
-    names = _expand("models", models, get_args(ModelName))
-    kinds = _expand("activations", activations, get_args(ActivationName))
+    names = _expand("models", models, tuple(MODELS))
+    kinds = _expand("activations", activations, tuple(ACTIVATIONS))
     loss_names = _expand("losses", losses or [config.training.loss.name], get_args(LossName))
-    sampler_names = _expand("samplers", samplers or [config.sampler.name], get_args(SamplerName))
+    sampler_names = _expand("samplers", samplers or [config.sampler.name], tuple(SAMPLERS))
     settings: dict[str, list[dict[str, Any]]] = {
         "random": [
             {"stored": kind} for kind in _known("stored", stored or [config.sampler.stored], get_args(StoredKind))

@@ -106,6 +106,27 @@ def digests(root: Path, nodes: Any) -> dict[str, str]:
 
 
 @pytest.mark.slow
+def test_an_edit_of_a_plugin_reaches_the_step_that_runs_it(plugins: Path, tmp_path: Path) -> None:
+    from pipeline.pipeline import create_pipeline
+    from pipeline.step_code import _sources_with
+
+    config = load_preset("demo", ["model.name=decay"], ["my_shop.ctr"])
+    config = config.with_overrides({"data": "/log.csv", "output": str(tmp_path)})
+
+    def of_steps() -> dict[str, str]:
+        _sources_with.cache_clear()
+        nodes = create_pipeline(config, data_must_exist=False).components
+        return {node.id: node.exec_properties[CODE_KEY] for node in nodes if CODE_KEY in node.exec_properties}
+
+    before = of_steps()
+    with (plugins / "my_shop/decay.py").open("a") as file:
+        file.write("# edited\n")
+    after = of_steps()
+
+    assert {node for node in before if before[node] != after[node]} == {"Trainer"}
+
+
+@pytest.mark.slow
 def test_every_step_that_runs_has_its_code_in_its_key(nodes: Any, copied: Path) -> None:
     of_this_tree = digests(copied, nodes)
     assert {
@@ -119,7 +140,10 @@ def test_every_step_that_runs_has_its_code_in_its_key(nodes: Any, copied: Path) 
     [
         ("models/din.py", {"Trainer"}),
         ("models/layers/attention.py", {"Trainer"}),
-        ("models/samplers/mixed.py", {"Trainer"}),
+        ("models/samplers/random.py", {"Trainer"}),
+        # Other models and samplers than the configured ones.
+        ("models/caser.py", set()),
+        ("models/samplers/mixed.py", set()),
         ("models/losses.py", {"Trainer"}),
         ("components/trainer/fit.py", {"Trainer"}),
         ("components/trainer/run_fn.py", {"Trainer"}),

@@ -1,0 +1,317 @@
+"""What the configuration can choose by name, and how more of it is registered, in the tree or outside.
+
+A :class:`Registry` holds declarations: a name, where the class is, and its settings. All that knows the names (the
+validation, the command line's help, the choices of a sweep, the parameters on Kubeflow) asks the registry. Nothing here
+loads TensorFlow: a class that is declared as ``"module:Class"`` is imported when it is built.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    create_model,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+
+from models.section import Section
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+class RegistrationError(ValueError):
+    """What cannot be registered, found or imported; the message says what and why."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Something that the configuration can choose.
+
+    Attributes:
+      name: in the configuration.
+      target: what builds it, or ``"module:name"`` of that, which is imported when it is built.
+      settings: its sections of the configuration by name. Several declarations may share a section.
+      check: called with the whole section that names it (``model`` or ``sampler``) once that is read; raises ValueError
+        for what cannot be had.
+    """
+
+    name: str
+    target: str | Callable[..., Any]
+    settings: Mapping[str, type[Section]] = field(default_factory=dict)
+    check: Callable[[Any], None] | None = None
+
+    @property
+    def path(self) -> str:
+        """Dotted name of what builds it."""
+        return _path(self.target).replace(":", ".")
+
+    def load(self) -> Any:
+        """What builds it.
+
+        Raises:
+          RegistrationError: if it is not where it was declared to be.
+        """
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ModuleNotFoundError, AttributeError) as error:
+            raise RegistrationError(f"{self.name} is declared as {self.target}: {error}") from error
+
+
+D = TypeVar("D", bound=Declaration)
+S = TypeVar("S", bound=Section)
+
+
+class Registry(Generic[D]):
+    """Declarations by name, in the order in which they were made.
+
+    Args:
+      kind: of what is declared, one word.
+      base: ``"package.module:Class"`` of what each target must give; imported when one is built.
+    """
+
+    def __init__(self, kind: str, base: str) -> None:
+        self.kind = kind
+        self._base = base
+        self._declarations: dict[str, D] = {}
+        self._sections: tuple[dict[str, type[Section]], type[Section]] | None = None
+
+    def declare(self, declaration: D) -> None:
+        """Adds one; the same one again changes nothing.
+
+        Raises:
+          RegistrationError: if its name, its target or a section is impossible or taken.
+        """
+        name, target = declaration.name, declaration.target
+        what = f"{self.kind} {name!r}"
+        if not _NAME.fullmatch(name):
+            raise RegistrationError(f"{what}: give a name of small letters, digits and underscores, a letter first")
+        if isinstance(target, str) and not all(
+            map(_MODULE.fullmatch, [*target.split(":", 1), target.partition(":")[2]])
+        ):
+            raise RegistrationError(f"{what}: {target!r} is not of the form 'package.module:Class'")
+        if isinstance(target, str) and importlib.util.find_spec(target.partition(":")[0]) is None:
+            raise RegistrationError(f"{what}: there is no module {target.partition(':')[0]}")
+        known = self._declarations.get(name)
+        if known is not None and known.path != declaration.path:
+            raise RegistrationError(f"{what} is registered already: {known.path}; choose another name")
+        taken = self.settings()
+        for key, section in declaration.settings.items():
+            if not _NAME.fullmatch(key):
+                raise RegistrationError(f"{what}: {key!r} is no name of a section")
+            if not (isinstance(section, type) and issubclass(section, Section)):
+                raise RegistrationError(
+                    f"{what}: section {key!r} must be a class that derives from models.section.Section"
+                )
+            other = next((k for k, s in taken.items() if (k == key) != (_path(s) == _path(section))), None)
+            if other is not None:
+                raise RegistrationError(f"{what}: section {other!r} is registered already, as {_path(taken[other])}")
+        self._declarations[name] = declaration
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, the built-in ones first."""
+        return iter(self._declarations)
+
+    def __getitem__(self, name: str) -> D:
+        """One declaration.
+
+        Raises:
+          RegistrationError: if there is none, with the names that there are.
+        """
+        if name not in self._declarations:
+            raise RegistrationError(f"no {self.kind} {name!r} is registered; there are {', '.join(self)}")
+        return self._declarations[name]
+
+    def build(self, name: str, *arguments: Any) -> Any:
+        """What the target of a name makes of these arguments.
+
+        Raises:
+          RegistrationError: if there is no such name, its target is not there, or it gives something else.
+        """
+        made = self[name].load()(*arguments)
+        base = Declaration(self.kind, self._base).load()
+        if not isinstance(made, base):
+            raise RegistrationError(
+                f"{self.kind} {name}: {type(made).__name__} does not derive from {_path(base).replace(':', '.')}"
+            )
+        return made
+
+    def settings(self) -> dict[str, type[Section]]:
+        """All sections by name."""
+        return {key: section for declared in self._declarations.values() for key, section in declared.settings.items()}
+
+    def section_of_all(self) -> type[Section]:
+        """A section whose fields are all sections, each with its defaults."""
+        settings = self.settings()
+        if self._sections is None or self._sections[0] != settings:
+            fields: dict[str, Any] = {key: (section, section()) for key, section in settings.items()}
+            self._sections = settings, create_model("Settings", __base__=Section, **fields)
+        return self._sections[1]
+
+
+class NameIn:
+    """Annotates text that must be one of the names of a registry, as they are when it is validated.
+
+    To pydantic it is a ``Literal`` of these names, in its errors and in the JSON schema.
+
+    Args:
+      registry: with the names.
+    """
+
+    def __init__(self, registry: Registry[Any]) -> None:
+        self._registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """See pydantic."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """See pydantic."""
+        return {"type": "string", "enum": list(self._registry)}
+
+    def _check(self, name: str) -> str:
+        if name not in tuple(self._registry):
+            raise PydanticKnownError("literal_error", {"expected": ", ".join(map(repr, self._registry))})
+        return name
+
+
+class Extensible(Section):
+    """A section of the configuration with the sections of all that its registry holds beside its fields.
+
+    They have their defaults where nothing is given. :meth:`section` gives one with its type.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    registry: ClassVar[Registry[Any]]
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_sections(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        if both := sorted(cls.registry.settings().keys() & cls.model_fields):
+            raise RegistrationError(
+                f"section {', '.join(both)} has the name of a setting that each {cls.registry.kind} has"
+            )
+        own = {key: value for key, value in values.items() if key in cls.model_fields}
+        kind = cls.registry.section_of_all()
+        sections = kind.model_validate({key: value for key, value in values.items() if key not in own})
+        return own | {key: getattr(sections, key) for key in kind.model_fields}
+
+    @model_validator(mode="after")
+    def _check(self) -> Extensible:
+        check = self.registry[self.name].check
+        if check is not None:
+            check(self)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """That of the fields and of all sections."""
+        own = handler.resolve_ref_schema(handler(schema))
+        sections = handler.resolve_ref_schema(handler(cls.registry.section_of_all().__pydantic_core_schema__))
+        own["properties"] = {**own["properties"], **sections["properties"]}
+        own["additionalProperties"] = False
+        return own
+
+    @model_serializer(mode="wrap")
+    def _without_unchanged(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if info.exclude_defaults:
+            values = {key: value for key, value in values.items() if value or key in type(self).model_fields}
+        return values
+
+    def section(self, kind: type[S]) -> S:
+        """The settings of one section.
+
+        Args:
+          kind: the class that it was registered with.
+
+        Raises:
+          RegistrationError: if none was registered with it.
+        """
+        for section in (self.model_extra or {}).values():
+            if isinstance(section, kind):
+                return section
+        raise RegistrationError(
+            f"{kind.__name__} is no section of a registered {self.registry.kind}; pass it as settings"
+        )
+
+
+def _path(thing: Any) -> str:
+    return thing if isinstance(thing, str) else f"{thing.__module__}:{thing.__qualname__}"
+
+
+# --- from outside the tree -----------------------------------------------------------------------------------------
+
+_packages: dict[str, Path] = {}
+
+
+def plugin_packages() -> dict[str, Path]:
+    """Top-level name -> folder of the packages of all plugins of this process; of a single module, its file without
+    its suffix."""
+    return dict(_packages)
+
+
+def load_plugins(modules: Iterable[str]) -> None:
+    """Imports modules that register what is not in the tree; one that is imported already is not run again.
+
+    Args:
+      modules: dotted names.
+
+    Raises:
+      RegistrationError: if there is no such module, or it cannot be imported; the message names it.
+    """
+    for module in modules:
+        _load_plugin(module)
+
+
+def _load_plugin(module: str) -> str:
+    if not _MODULE.fullmatch(module):
+        raise RegistrationError(f"{module!r} is no name of a module, such as my_package.my_module")
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            raise RegistrationError(
+                f"there is no module {module} here: install its package into this environment, or name the folder that "
+                "holds it in PYTHONPATH"
+            ) from error
+        raise RegistrationError(f"{module} needs a module that is not here: {error}") from error
+    except RegistrationError as error:
+        raise RegistrationError(f"{module}: {error}") from error
+    except Exception as error:
+        # A plugin is another's code: whatever it raises belongs to it, and the reader needs its line.
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{last.filename}, line {last.lineno}"
+        raise RegistrationError(f"importing {module} failed: {type(error).__name__}: {error} ({where})") from error
+    top = module.partition(".")[0]
+    loaded = sys.modules[top]
+    folders = getattr(loaded, "__path__", None) or [Path(str(loaded.__file__)).with_suffix("")]
+    _packages[top] = Path(next(iter(folders)))
+    return module
+
+
+Plugin = Annotated[str, AfterValidator(_load_plugin)]
+"""The name of a module that registers what is not in the tree; reading it imports that module."""

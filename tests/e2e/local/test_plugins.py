@@ -1,0 +1,70 @@
+"""A model, an activation and a sampler from outside the tree, as docs/models.md and docs/samplers.md show them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import ROOT
+from trained_run import Trained
+
+from pipeline.config import load_preset
+
+SCRIPT = Path(__file__).with_name("plugin_process.py")
+
+
+def answer_of(question: dict[str, object], folder: Path, *path: Path) -> list[float]:
+    file = folder / "question.json"
+    file.write_text(json.dumps(question))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, str(SCRIPT), str(file)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    answer: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+@pytest.mark.slow
+def test_what_a_plugin_registers_is_trained_exported_and_served(
+    trained: Trained, plugins: Path, tmp_path: Path
+) -> None:
+    from pipeline.pipeline import create_pipeline
+
+    config = load_preset(
+        "demo",
+        [
+            "model.name=decay",
+            "model.decay.rate=0.25",
+            "model.activation=softsign",
+            "sampler.name=subset",
+            "sampler.subset.keep=1",
+            "training.epochs=1",
+        ],
+        ["my_shop.ctr", "my_shop.subset"],
+    ).with_overrides({"data": trained.config.data, "output": str(tmp_path / "output")})
+    assert config.ingest == trained.config.ingest
+    trainer = next(node for node in create_pipeline(config).components if node.id == "Trainer")
+    data = {
+        "ImpressionTransform": ("transformed_examples", "transform_graph"),
+        "ImpressionGen": ("examples", "catalogue"),
+    }
+    artifacts = {key: str(trained.artifact(node, key)) for node, keys in data.items() for key in keys}
+    made = {key: str(tmp_path / key) for key in ("model", "model_run")}
+    step = {
+        "exec_properties": dict(trainer.exec_properties),
+        "artifacts": {**artifacts, **made},
+        "folder": str(tmp_path),
+    }
+
+    in_memory = answer_of(step, tmp_path, ROOT, plugins)
+    reloaded = answer_of({"reload": str(tmp_path / "model/Format-Serving")}, tmp_path)
+
+    np.testing.assert_allclose(reloaded, in_memory, atol=1e-5)
+    assert np.ptp(in_memory) > 1e-4
+    (epoch,) = json.loads((tmp_path / "model_run/epochs.json").read_text())
+    assert epoch["validation_auc"] > 0.55

@@ -1,0 +1,216 @@
+"""Every file of benchmarks/ runs at a tiny size, from a checkout, and prints what its docs promise.
+
+What is measured here says nothing: the machine is busy and the sizes are far too small.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pages import PAGES, ROOT
+
+RATIO = re.compile(r"\d+\.\d+")
+
+
+class Tiny(NamedTuple):
+    """How a benchmark is run here.
+
+    Attributes:
+      arguments: of a run of seconds; {} is an empty folder.
+      header: of the table that it prints.
+      rows: first cells of its rows, "/" between them.
+      ratio: the column of ratios; all of its cells are numbers.
+      without_peer: what that column holds where the peer is not there.
+    """
+
+    arguments: tuple[str, ...]
+    header: str
+    rows: tuple[str, ...]
+    ratio: str
+    without_peer: str = ""
+
+
+TINY = {
+    "compression": Tiny(
+        ("{}/examples",),
+        "| gzip level | bytes an impression | of those without | µs to write one | µs to read one |",
+        ("none", "1", "2", "4", "6", "9"),
+        "of those without",
+    ),
+    "deepctr_training": Tiny(
+        ("--models", "din", "--rounds", "1", "--seconds", "0.1", "--batches", "2", "--without-peers"),
+        "| model | | pairs/s | DeepCTR, pairs/s | ratio | parameters (outside embeddings) | DeepCTR, likewise |",
+        ("din/same inputs", "din/as shipped"),
+        "ratio",
+        "no peer",
+    ),
+    "ingest": Tiny(
+        (
+            "--millions",
+            "0.01",
+            "--workers",
+            "1",
+            "--folder",
+            "{}",
+            "--only",
+            "ingest,without Beam,row at a time",
+        ),
+        "| rows | what | seconds | rows/s | ingest is faster by | peak memory, GB | output, MB | bytes an impression |",
+        ("10,241/ingest", "10,241/without Beam", "10,241/row at a time"),
+        "ingest is faster by",
+    ),
+    "keras_choice": Tiny(
+        ("--apis", "keras3-loop", "--strategies", "one", "mirrored", "--steps", "2"),
+        "| API | strategy | loss, third round | equals one device | first round, s | third, s | first, ratio |",
+        ("keras3-loop/one", "keras3-loop/mirrored"),
+        "first, ratio",
+    ),
+    "samplers": Tiny(
+        (
+            "--models",
+            "dnn",
+            "--samplers",
+            "random",
+            "mixed 0.5",
+            "--rounds",
+            "1",
+            "--impressions",
+            "256",
+            "--batch-size",
+            "64",
+        ),
+        "| model | sampler | impressions/s | relative to random |",
+        ("dnn/random", "dnn/mixed 0.5"),
+        "relative to random",
+    ),
+}
+OF_OTHERS = {"ingest_by_row": "ingest", "ingest_peers": "ingest"}
+"""What is no benchmark but a work of one."""
+
+
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_every_file_has_its_tiny_run() -> None:
+    files = {file.stem for file in (ROOT / "benchmarks").glob("*.py")} - {"__init__"}
+
+    assert files == TINY.keys() | OF_OTHERS.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_a_benchmark_prints_its_ratios(name: str, tmp_path: Path) -> None:
+    tiny = TINY[name]
+    if name == "compression":
+        write_impressions(tmp_path / "examples")
+
+    done = run(name, *(argument.format(tmp_path) for argument in tiny.arguments))
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = done.stdout.splitlines()
+    first = lines.index(tiny.header)
+    columns = [cell.strip() for cell in tiny.header.strip("|").split("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[first + 2 :]]
+    assert [len(row) for row in rows] == [len(columns)] * len(tiny.rows)
+    named = 1 + tiny.rows[0].count("/")
+    assert tuple("/".join(row[:named]) for row in rows) == tiny.rows
+    ratios = [row[columns.index(tiny.ratio)] for row in rows]
+    if tiny.without_peer:
+        assert ratios == [tiny.without_peer] * len(rows)
+    else:
+        assert all(RATIO.fullmatch(ratio) and float(ratio) > 0 for ratio in ratios), ratios
+        assert float(ratios[0]) == 1
+
+
+@pytest.mark.parametrize("work", ["statistics", "transform"])
+def test_the_steps_that_follow_get_what_they_take(work: str, tmp_path: Path) -> None:
+    """They run for half a minute each; the rest of them is what the pipeline's own tests run."""
+    from benchmarks.ingest import next_step
+
+    component, inputs, outputs = next_step(work, str(tmp_path / "ingest"), str(tmp_path), [])
+
+    assert inputs.keys() == {key for key, slot in component.spec.INPUTS.items() if not slot.optional}
+    assert outputs.keys() <= component.outputs.keys()
+
+
+def write_impressions(folder: Path) -> None:
+    import tensorflow as tf
+
+    (folder / "Split-train").mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(folder / "Split-train/00000.gz"), "GZIP") as writer:
+        for number in range(200):
+            example = tf.train.Example()
+            example.features.feature["history_item_id"].int64_list.value.extend(range(number, number + 50))
+            writer.write(example.SerializeToString())
+
+
+def test_compression_without_impressions_says_so(tmp_path: Path) -> None:
+    done = run("compression", str(tmp_path))
+
+    assert done.returncode == 1
+    assert f"no impressions in {tmp_path}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        (
+            "deepctr_training",
+            ["--models", "din"],
+            ["--peer-2.15 is missing", "pip install -r benchmarks/deepctr_2.15.txt"],
+        ),
+        ("deepctr_training", ["--models", "dien", "--peer-2.10", "/no/python"], ["/no/python is no program"]),
+        ("ingest", ["--only", "DuckDB"], ["No module named 'duckdb'", "pip install -r benchmarks/ingest_peers.txt"]),
+        (
+            "ingest",
+            ["--only", "ingest,MIMN", "--peer", sys.executable],
+            ["MIMN: give its preprocess/taobao_prepare.py"],
+        ),
+        ("ingest", ["--only", "transform"], ["name ingest before them"]),
+        ("ingest", ["--only", "Spark"], ["Spark is not known"]),
+    ],
+)
+def test_a_peer_that_is_missing_is_said_before_anything_runs(name: str, arguments: list[str], says: list[str]) -> None:
+    done = run(name, *arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert all(text in done.stderr for text in says), done.stderr
+
+
+def test_a_side_that_fails_stops_the_benchmark_with_what_it_said(tmp_path: Path) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'the peer is broken' >&2\nexit 3\n")
+    broken.chmod(0o755)
+
+    done = run("deepctr_training", "--models", "din", "--peer-2.15", str(broken), "--batches", "2")
+
+    assert done.returncode == 1
+    assert "the peer is broken" in done.stderr
+    assert "ended with code 3 before it said READY" in done.stderr
+    assert not RATIO.search(done.stdout)
+
+
+def test_a_work_of_another_says_whose() -> None:
+    # The other one says it after its imports, which take seconds.
+    done = run("ingest_peers")
+
+    assert done.returncode != 0
+    assert f"-m benchmarks.{OF_OTHERS['ingest_peers']}" in done.stderr
+
+
+def test_the_pages_run_benchmarks_in_the_one_way_that_works() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert re.findall(r"python benchmarks/\w+\.py", text) == [], page.name
+        named = set(re.findall(r"-m benchmarks\.([a-z_]+)", text))
+        assert named <= TINY.keys(), page.name

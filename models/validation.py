@@ -55,6 +55,12 @@ def problems(error: ValidationError, model: type[BaseModel], whole: str = "confi
     return list(dict.fromkeys(lines))
 
 
+def setting_names(model: type[BaseModel]) -> list[str]:
+    """The dotted name of every setting of a configuration, sections left out."""
+    names = list(_Schema(model).dotted_names())
+    return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
+
+
 def instead_of(name: str, known: Iterable[str]) -> str:
     """What to write instead of an unknown name, e.g. ``did you mean din? There are dnn, din``.
 

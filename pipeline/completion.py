@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Iterable, Iterator
-from types import UnionType
-from typing import Any, Final, TypeGuard, Union, get_args, get_origin
+from typing import Final
 
 from pydantic import BaseModel
+
+from models.validation import setting_names
 
 SHELLS: Final = ("bash", "zsh")
 
@@ -71,19 +72,9 @@ def offer(action: argparse.Action, values: Iterable[str]) -> None:
     action.offers = tuple(values)  # type: ignore[attr-defined]
 
 
-def settings(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def settings(model: type[BaseModel]) -> Iterator[str]:
     """``name=`` of every setting of a configuration, dotted."""
-    for name, field in model.model_fields.items():
-        kinds = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else [field.annotation]
-        section = next((kind for kind in kinds if _is_model(kind)), None)
-        if section is None:
-            yield f"{prefix}{name}="
-        else:
-            yield from settings(section, f"{prefix}{name}.")
-
-
-def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+    return (f"{name}=" for name in setting_names(model))
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -173,7 +173,7 @@ NUMBER = re.compile(r"[+-]?\d[\d.,]*\d%?|\d")
 @pytest.mark.parametrize("report", REPORTS)
 def test_the_report_fits_and_loses_nothing(report: Report, width: int) -> None:
     times = {"a" * 40: 1.0, "Trainer": 29.5}
-    text, whole = render(report, times, width), render(report, times, 1000)
+    text, whole = render(report, times, width=width), render(report, times, width=1000)
     assert max(map(len, text.splitlines())) <= width
     assert all(line == line.rstrip() for line in text.splitlines())
     # Words may go on in the next line, numbers may not.
@@ -184,7 +184,7 @@ def test_the_report_fits_and_loses_nothing(report: Report, width: int) -> None:
 
 def test_a_path_stays_whole() -> None:
     path = "/" + "folder/" * 20
-    assert f"Pushed to\n  {path}\n" in render(make_report(pushed_to=path), {"Trainer": 1.0}, 60)
+    assert f"Pushed to\n  {path}\n" in render(make_report(pushed_to=path), {"Trainer": 1.0}, width=60)
 
 
 def test_a_refusal_names_each_bound_and_by_how_much() -> None:

@@ -70,6 +70,8 @@ def commands(block: Block) -> list[list[str]]:
         lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
     found: list[list[str]] = []
     for line in lines:
+        # What the shell does with the output is the shell's.
+        line = re.sub(r"^source <\((.*)\)$| > \S+$", r"\1", line)
         words = shlex.split(line, comments=True)
         while words:
             end = words.index("&&") if "&&" in words else len(words)
@@ -213,10 +215,12 @@ def runs_here(command: list[str]) -> bool:
     if program(command) != "python" or command[1:3] != ["-m", "pipeline"]:
         return False
     arguments = command[3:]
+    if shlex.join(arguments) in WRONG:
+        return False
     if arguments[0] == "generate":
         users = int(arguments[arguments.index("--users") + 1]) if "--users" in arguments else 3000
         return users <= 3000
-    return arguments[0] == "show-config"
+    return arguments[0] in ("show-config", "completion")
 
 
 RUNS = [(block, command) for block, command in COMMANDS if runs_here(command)]

@@ -84,5 +84,5 @@ def _grid(table: Table, width: int) -> RenderableType:
 
 def _stacked(header: str, cells: Sequence[str]) -> Iterator[str]:
     """A header in lines that are no wider than the column needs."""
-    widest = max(map(len, [*cells, *header.split()]))
+    widest = max(1, *map(len, [*cells, *header.split()]))
     yield from textwrap.wrap(header, widest, break_on_hyphens=False) or [""]

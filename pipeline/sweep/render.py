@@ -79,11 +79,14 @@ def layout(report: SweepReport, width: int) -> Group:
 
     Columns that do not fit are left out, the last ones first; :func:`render_markdown` has them all.
     """
-    columns = ("AUC", "±", "GAUC", "another's history", "log loss", "impr./s", "p50, ms")
-    judged = report.baselines.sets[report.judged_set].auc
+    columns = ("AUC", "±", "new items", "GAUC", "another's history", "log loss", "impr./s", "p50, ms")
+    judged = report.baselines.sets[report.judged_set]
     ranked: list[tuple[float, tuple[str, ...]]] = [
-        (-1.0 if auc is None else auc, (f"({name.replace('_', ' ')})", _plain(auc), *[""] * (len(columns) - 1)))
-        for name, auc in judged.items()
+        (
+            -1.0 if auc is None else auc,
+            (f"({name.replace('_', ' ')})", _plain(auc), "", _plain(judged.auc_new.get(name)), *[""] * 5),
+        )
+        for name, auc in judged.auc.items()
     ]
     ranked += [(v.auc[report.judged_set].mean, _compact_row(v, report)) for v in report.variants]
     ranked.sort(key=lambda entry: entry[0], reverse=True)
@@ -93,7 +96,8 @@ def layout(report: SweepReport, width: int) -> Group:
         title += f"; {min(seeds)} seed{'s' * (seeds != {1})} each"
     shared = [f"{name} {value}" for name, value in _shared(report).items()]
     notes = [f"All: {', '.join(shared)}."] if shared else []
-    notes += [note.replace("**", "") for note in (report.protocol, *_suspicions(report), *_failures(report))]
+    said = (report.protocol, report.baselines.seen_before(), *_suspicions(report), *_failures(report))
+    notes += [note.replace("**", "") for note in said]
     header, rows = ("model", *columns), [row for _, row in ranked]
     shown = len(header)
     while shown > 2 and _narrowest(header[:shown], [row[:shown] for row in rows]) > width:
@@ -104,11 +108,12 @@ def layout(report: SweepReport, width: int) -> Group:
 def _compact_row(variant: VariantSummary, report: SweepReport) -> tuple[str, ...]:
     auc, shared = variant.auc[report.judged_set], _shared(report)
     name = ", ".join([variant.variant.model, *(v for k, v in _settings(variant.variant).items() if k not in shared)])
-    rate, p50 = variant.impressions_per_second, variant.p50_ms
+    new, rate, p50 = variant.auc_new[report.judged_set], variant.impressions_per_second, variant.p50_ms
     return (
         name,
         _plain(auc.mean),
         _plain(auc.deviation),
+        _plain(new.mean if new else None),
         _plain(variant.gauc.mean if variant.gauc else None),
         _plain(variant.shuffled_auc.mean),
         _plain(variant.log_loss.mean),

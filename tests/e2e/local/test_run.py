@@ -137,7 +137,7 @@ def test_an_identical_run_trains_evaluates_and_pushes_nothing(
     assert {step for step, *_ in steps} == set(NODES)
     version = trained.result.pushed_version
     assert shown.out.startswith(f"din, preset demo: BLESSED, version {version} was pushed by an earlier run\n")
-    assert f"An earlier run pushed it to {trained.version_dir}" in shown.out
+    assert f"An earlier run pushed it to {trained.version_dir}" in " ".join(shown.out.split())
     assert sorted(trained.serving.iterdir()) == versions
     newest = max(int(path.name) for path in versions)
     assert (f"another model's: {newest}" in shown.err) == (newest != version)

@@ -223,6 +223,8 @@ def test_the_ranking_table_marks_the_chosen_item() -> None:
         ["2", "4", "7", "0.5000", "1.500", "<-", "chosen"],
     ]
     assert max(map(len, table)) <= 60
+    unmarked = cli.ranking_table(Ranking(model_name="ctr", model_version=12, candidates=candidates), 50).splitlines()
+    assert unmarked[2].split() == ["1", "5", "7", "0.7500", "1.500"]
 
 
 def test_generate_writes_the_asked_log(tmp_path: Path) -> None:

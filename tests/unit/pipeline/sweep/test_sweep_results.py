@@ -133,14 +133,15 @@ def test_the_terminal_gets_the_best_first_among_the_baselines() -> None:
     text = compact(report(results), 100)
     lines = [line.split() for line in text.splitlines()]
     first = next(index for index, line in enumerate(lines) if line[:1] == ["model"])
-    assert lines[first + 1] == ["din", "0.9050", "0.0071", "0.9050", "0.6975", "0.5000", "1,500", "1.0"]
-    assert lines[first + 2] == ["(logistic", "regression)", "0.8600"]
-    assert lines[first + 3] == ["(category", "recency)", "0.8500"]
-    assert lines[first + 4] == ["dnn", "0.8100", "0.0141", "0.8100", "0.5000", "0.5000", "1,500", "1.0"]
+    assert lines[first + 1] == ["din", "0.9050", "0.0071", "0.8050", "0.9050", "0.6975", "0.5000", "1,500", "1.0"]
+    assert lines[first + 2] == ["(logistic", "regression)", "0.8600", "0.7600"]
+    assert lines[first + 3] == ["(category", "recency)", "0.8500", "0.7500"]
+    assert lines[first + 4] == ["dnn", "0.8100", "0.0141", "0.7100", "0.8100", "0.5000", "0.5000", "1,500", "1.0"]
     # What all share is said once, and how it was measured.
     assert "All: activation dice, match features on, negatives random, loss pointwise." in text
     assert "AUC on contemporaneous negatives, best first; 2 seeds each" in text
     assert "Protocol: a test." in text
+    assert "Seen before: 40.0% of the positives" in text
     assert "|" not in text
 
 
@@ -155,14 +156,14 @@ def test_a_name_in_the_terminal_says_in_what_a_variant_differs() -> None:
     assert "Failed: dnn dice, match features on, seed 3: the training loss is nan" in text
 
 
-@pytest.mark.parametrize(("width", "columns"), [(60, 5), (80, 8), (120, 8), (200, 8)])
+@pytest.mark.parametrize(("width", "columns"), [(60, 5), (80, 8), (120, 9), (200, 9)])
 def test_the_table_of_the_terminal_fits(width: int, columns: int) -> None:
     long = Variant(model="transformer4rec", activation="prelu", match_features=False, sampler="mixed", alpha=0.25)
     results = [result(v, seed, 0.8 + seed / 100) for v in (DNN, DIN, long) for seed in (1, 2)]
     text = compact(report(results), width)
     assert max(map(len, text.splitlines())) <= width
     row = next(line for line in text.splitlines() if line.startswith("  transformer4rec"))
-    numbers = ["0.8150", "0.0071", "0.8150", "0.5000", "0.5000", "1,500", "1.0"]
+    numbers = ["0.8150", "0.0071", "0.7150", "0.8150", "0.5000", "0.5000", "1,500", "1.0"]
     assert row.split()[-columns + 1 :] == numbers[: columns - 1]
     # Of the name nothing is lost.
     assert {"transformer4rec,", "prelu,", "no", "match,", "mixed", "0.25"} <= set(text.split())

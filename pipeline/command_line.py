@@ -18,6 +18,7 @@ EXIT_CODES: Final = """\
 exit codes:
   0  done            2  wrong usage or configuration
   1  a step failed   3  trained, but not blessed: nothing was pushed, the old version stays
+  130, 143  stopped by Ctrl-C or by SIGTERM: what was finished is kept, the same command goes on
 """
 
 

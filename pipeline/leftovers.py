@@ -147,12 +147,13 @@ def clear_all(layout: Layout, dry_run: bool = False) -> Leftovers:
 
     with _store(layout) as store:
         executions = {execution.id: execution for execution in store.get_executions()}
+        in_use = _in_use(store)
         cleared = {leftover.path for leftover in found.folders}
         for path, number in folders.items():
             execution = executions.get(number)
             if path in cleared or (execution is not None and (succeeded(execution) or is_active(execution))):
                 continue
-            if not _is_in_use(store, path):
+            if _below_root(path) not in in_use:
                 why = "did not succeed" if execution is not None else "is not known to ML Metadata"
                 _remove(path, f"execution {number} {why}", dry_run, found)
     under_way = {number for number, execution in executions.items() if is_active(execution)}
@@ -172,8 +173,9 @@ def _clear_run(layout: Layout, run_id: str, dry_run: bool, found: Leftovers) -> 
         unfinished = [execution for execution in of_run(store, run_id) if not succeeded(execution)]
         active = [execution for execution in unfinished if is_active(execution)]
         numbers = {execution.id for execution in unfinished}
+        in_use = _in_use(store)
         for path, number in _folders(layout):
-            if number in numbers and not _is_in_use(store, path):
+            if number in numbers and _below_root(path) not in in_use:
                 _remove(path, f"run {run_id} did not finish it", dry_run, found)
         found.executions.update((execution.id, f"run {run_id}, which has ended") for execution in active)
         if not dry_run:
@@ -190,10 +192,15 @@ def _folders(layout: Layout) -> Iterator[tuple[str, int]]:
                 yield path, int(name)
 
 
-def _is_in_use(store: MetadataStore, path: str) -> bool:
+def _in_use(store: MetadataStore) -> set[tuple[str, ...]]:
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-    return any(artifact.state == mlmd.Artifact.LIVE for artifact in store.get_artifacts_by_uri(path))
+    return {_below_root(artifact.uri) for artifact in store.get_artifacts() if artifact.state == mlmd.Artifact.LIVE}
+
+
+def _below_root(path: str) -> tuple[str, ...]:
+    # Node, output and execution: the folder may have been moved since.
+    return tuple(path.rstrip("/").split("/")[-3:])
 
 
 def _remove(path: str, why: str, dry_run: bool, found: Leftovers) -> None:

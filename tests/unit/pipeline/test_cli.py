@@ -16,7 +16,7 @@ from serving.impressions import RankedCandidate, Ranking
 
 COMMANDS = (
     *("run", "sweep", "serve", "predict", "generate", "show-config", "demo"),
-    *("compile", "submit", "schedule", "step", "verdict"),
+    *("clean", "compile", "submit", "schedule", "step", "verdict"),
 )
 _HEAVY = ("tensorflow", "tfx", "apache_beam", "ml_metadata", "grpc", "numpy")
 

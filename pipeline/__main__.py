@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.cli import main
+from pipeline.endings import Interrupted, handled
+
+
+def _main() -> int:
+    try:
+        # Of process 1 of a container this holds from the first import on.
+        with handled():
+            from pipeline.cli import main
+
+            return main()
+    except Interrupted as error:
+        print(f"interrupted: {error}", file=sys.stderr)
+        return error.code
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_main())

@@ -45,6 +45,7 @@ from pipeline.command_line import (
     version,
 )
 from pipeline.config import ConfigError, PipelineConfig, load_preset
+from pipeline.endings import Interrupted
 from pipeline.kubeflow import commands as kubeflow
 from pipeline.layout import Layout, absolute
 from pipeline.terminal import Terminal, show
@@ -82,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("configuration", error, USAGE)
     except CommandError as error:
         return _complain("error", error, FAILED)
+    except Interrupted as error:
+        return _complain("interrupted", error, error.code)
     except KeyboardInterrupt:
         return _complain("interrupted", "stopped before the end", INTERRUPTED)
     except BrokenPipeError:
@@ -387,6 +390,29 @@ def _demo(options: argparse.Namespace) -> int:
     return OK
 
 
+# --- clean -------------------------------------------------------------------------------------------------
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from pipeline.leftovers import clear_all, readable
+
+    terminal, layout = terminal_of(options), Layout(absolute(options.output))
+    if not os.path.isdir(layout.output):
+        raise CommandError(f"{layout.output}: no such folder; give the --output of the runs")
+    try:
+        found = clear_all(layout, dry_run=options.dry_run)
+    except OSError as error:
+        raise CommandError(error) from error
+    for leftover in found.folders:
+        print(f"{readable(leftover.size):>10}  {os.path.relpath(leftover.path, layout.output)}  ({leftover.why})")
+    for number, why in sorted(found.executions.items()):
+        print(f"{'':>10}  execution {number} of ML Metadata, under way no more  ({why})")
+    for line in found.left_alone:
+        terminal.note(f"left alone: {line}")
+    terminal.note(f"{'to be removed' if options.dry_run else 'removed'}: {found}")
+    return OK
+
+
 # --- the parser --------------------------------------------------------------------------------------------
 
 
@@ -415,6 +441,7 @@ examples:
     _add_predict(commands)
     _add_generate(commands)
     _add_show_config(commands)
+    _add_clean(commands)
     _add_demo(commands)
     kubeflow.add_commands(commands)
     _add_completion(commands)
@@ -609,6 +636,26 @@ example:
     parser.add_argument("--users", type=int, default=3000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=7, help="default: %(default)s")
     parser.add_argument("--output", metavar="DIR", default="output/demo", help="default: %(default)s")
+
+
+def _add_clean(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "clean",
+        _clean,
+        "remove what runs that were ended left behind in an output folder",
+        """\
+Outputs of executions that did not succeed, or that ML Metadata does not know, and copies of versions that were
+never pushed. Each run removes by itself what runs left that were killed; this removes what is older, too. Nothing
+is removed that a living run writes, that an execution which succeeded has made, or that was pushed; nor are logs.
+
+examples:
+  %(prog)s --output output/demo --dry-run
+  %(prog)s --output output/demo
+""",
+    )
+    parser.add_argument("--output", metavar="DIR", required=True, help="of the runs")
+    parser.add_argument("--dry-run", action="store_true", help="list it, and remove nothing")
 
 
 def _add_completion(commands: Any) -> None:

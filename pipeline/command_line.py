@@ -29,6 +29,7 @@ exit codes:
   1  a step failed
   2  wrong usage or configuration
   3  trained, but not blessed: nothing was pushed, the old version stays
+  130, 143  stopped by Ctrl-C or by SIGTERM: what was finished is kept
 """
 
 

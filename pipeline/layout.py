@@ -37,6 +37,11 @@ class Layout:
         return os.path.join(self.output, "logs")
 
     @property
+    def runs(self) -> str:
+        """A lock file for each run that is under way."""
+        return os.path.join(self.output, "runs")
+
+    @property
     def serving(self) -> str:
         """One folder a served model name, with its integer versions below."""
         return os.path.join(self.output, "serving")

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 from pipeline.config import ConfigError, PipelineConfig
+from pipeline.endings import RUN_PROCESS, last_words
 from pipeline.errors import reason
 from pipeline.layout import Layout
+from pipeline.leftovers import clear, living
 from pipeline.progress import ComponentProgress
 from pipeline.terminal import Terminal, output_to_log
 
@@ -141,11 +143,23 @@ def _run_nodes(
         raise ConfigError(
             f"metadata.kind: runs on one machine keep it in SQLite under their output, not in {config.metadata}"
         )
+    layout = Layout(config.output)
     run_id = f"{dt.datetime.now():%Y%m%d-%H%M%S-%f}-{label}"
-    log = os.path.join(Layout(config.output).logs, f"{run_id}.log")
-    with output_to_log(log, terminal) as stream:
-        _adopt_moved_artifacts(Layout(config.output), terminal)
+    log = os.path.join(layout.logs, f"{run_id}.log")
+    _clear(layout, terminal)
+    with living(layout, run_id), output_to_log(log, terminal) as stream:
+        _adopt_moved_artifacts(layout, terminal)
         return run_id, log, _run_dag(config, factory, run_id, log, terminal, stream)
+
+
+def _clear(layout: Layout, terminal: Terminal) -> None:
+    try:
+        cleared = clear(layout)
+    except OSError as error:
+        terminal.note(f"not cleared, what earlier runs left unfinished: {reason(error)}")
+        return
+    if cleared:
+        terminal.note(f"cleared, what earlier runs left unfinished: {cleared}")
 
 
 def _adopt_moved_artifacts(layout: Layout, terminal: Terminal) -> None:
@@ -171,6 +185,7 @@ def _run_dag(
         from tfx.orchestration.portable.runtime_parameter_utils import substitute_runtime_parameter
 
         from components.trainer.strategy import training_strategy
+        from pipeline.executions import Canceled
         from pipeline.runs import node_runs
 
         try:
@@ -188,8 +203,11 @@ def _run_dag(
     progress = ComponentProgress(stream, total=len(dag.nodes), in_place=not terminal.verbose)
     absl_logger = logging.getLogger("absl")
     absl_logger.addHandler(progress)
+    os.environ[RUN_PROCESS] = str(os.getpid())
+    canceled = Canceled(metadata=config.metadata, output=config.output, run_id=run_id)
     try:
-        runner.run_with_ir(dag)
+        with last_words(progress.interrupted, canceled.command()):
+            runner.run_with_ir(dag)
     except Exception as error:
         logging.error("The run failed.\n%s", traceback.format_exc())
         progress.fail()

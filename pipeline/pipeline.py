@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from tensorflow_model_analysis import EvalConfig
 
 # Not by way of tfx.v1: that imports Google's whole Vertex AI client, a third of the time that it takes.
@@ -190,5 +191,12 @@ def _pipeline(config: PipelineConfig, nodes: list[BaseNode]) -> Pipeline:
         components=nodes,
         enable_cache=config.enable_cache,
         metadata_connection_config=sqlite_metadata_connection_config(layout.metadata_db) if in_file else None,
-        beam_pipeline_args=list(config.beam_pipeline_args),
+        beam_pipeline_args=[*config.beam_pipeline_args, *_worker_arguments(config)],
     )
+
+
+def _worker_arguments(config: PipelineConfig) -> list[str]:
+    # Of worker processes on this machine alone.
+    options = PipelineOptions(list(config.beam_pipeline_args)).view_as(DirectOptions)
+    in_processes = options.direct_running_mode == "multi_processing"
+    return ["--beam_plugin=pipeline.end_with_run"] if in_processes else []

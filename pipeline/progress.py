@@ -75,6 +75,15 @@ class ComponentProgress(logging.Handler):
         if self.running:
             self._finish_line(f"{self._head()}   failed after {self._clock() - self._started:.1f} s")
 
+    def interrupted(self) -> str:
+        """The line that says that the run was told to end; written by the caller, over the running component's."""
+        if self.running:
+            where = f"during {self.running} after {self._clock() - self._started:.1f} s"
+        else:
+            where = f"after {self.finished[-1]}" if self.finished else "before the first component"
+        clear = "\r\x1b[K" if self._in_place else ""
+        return f"{clear}interrupted {where}; what was finished is kept, run the same command to go on\n"
+
     def _head(self) -> str:
         return f"[{len(self.finished) + 1:>2}/{self._total}] {self.running:<20}"
 

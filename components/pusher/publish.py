@@ -6,12 +6,17 @@ version must appear whole.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
 
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
+
+from components.locks import held
+from components.pusher.incoming import incoming_folder, lock_file, version_of
 
 _SAVED_MODEL = "saved_model.pb"
 
@@ -22,7 +27,7 @@ def publish(model_dir: str, base_dir: str) -> int:
     On a local or mounted file system the copy is made in a hidden sibling, ``.<version>.incoming``, flushed to
     disk and renamed: the version is there whole or not at all. On a remote store (``scheme://``) there is no
     atomic rename of a folder; there ``saved_model.pb``, without which servers load nothing, is written last.
-    An ``.incoming`` folder of a push that was killed stays behind and may be deleted by hand.
+    A lock in it goes with the process (``incoming.py``), so that what a push that was killed left can be removed.
 
     Args:
       model_dir: the SavedModel, local or remote.
@@ -40,38 +45,41 @@ def publish(model_dir: str, base_dir: str) -> int:
     fileio.makedirs(base_dir)
     if "://" in base_dir:
         return _publish_remote(model_dir, base_dir)
-    version, incoming = _claim(base_dir)
-    try:
-        copy = os.path.join(incoming, "model")
-        io_utils.copy_dir(model_dir, copy)
-        _flush(copy)
-        os.rename(copy, os.path.join(base_dir, str(version)))
-    except Exception as error:
-        raise OSError(f"{model_dir}: not pushed to {base_dir}, the copy failed: {error!r}") from error
-    finally:
-        shutil.rmtree(incoming)
+    with _claimed(base_dir) as (version, incoming):
+        try:
+            copy = os.path.join(incoming, "model")
+            io_utils.copy_dir(model_dir, copy)
+            _flush(copy)
+            os.rename(copy, os.path.join(base_dir, str(version)))
+        except Exception as error:
+            raise OSError(f"{model_dir}: not pushed to {base_dir}, the copy failed: {error!r}") from error
     _flush_entry(base_dir)
     return version
 
 
-def _claim(base_dir: str) -> tuple[int, str]:
+@contextlib.contextmanager
+def _claimed(base_dir: str) -> Iterator[tuple[int, str]]:
     # Creating the folder is the claim: of two pushes at once, one gets the next number.
     while True:
         version = _next_version(os.listdir(base_dir))
-        incoming = os.path.join(base_dir, f".{version}.incoming")
+        incoming = incoming_folder(base_dir, version)
         try:
             os.mkdir(incoming)
         except FileExistsError:
             continue
-        if not os.path.exists(os.path.join(base_dir, str(version))):
-            return version, incoming
-        # Another push finished with this number since the folder was listed.
-        os.rmdir(incoming)
+        with held(lock_file(incoming)):
+            try:
+                # Another push may have finished with this number since the folder was listed.
+                if not os.path.exists(os.path.join(base_dir, str(version))):
+                    yield version, incoming
+                    return
+            finally:
+                shutil.rmtree(incoming)
 
 
 def _next_version(names: list[str]) -> int:
-    taken = [n.removeprefix(".").removesuffix(".incoming").rstrip("/") for n in names]
-    return max([int(time.time()), *(int(n) + 1 for n in taken if n.isascii() and n.isdigit())])
+    taken = [version_of(name.rstrip("/")) for name in names]
+    return max([int(time.time()), *(version + 1 for version in taken if version is not None)])
 
 
 def _publish_remote(model_dir: str, base_dir: str) -> int:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.config import ConfigError, PipelineConfig
+from pipeline.endings import RUN_PROCESS, last_words
 from pipeline.errors import reason
 from pipeline.layout import Layout
 from pipeline.metadata import MetadataError, connection
@@ -65,6 +67,7 @@ def run_step(config: PipelineConfig, node: str, run_id: str) -> StepResult:
     from tfx.orchestration.portable.launcher import Launcher
     from tfx.orchestration.portable.runtime_parameter_utils import substitute_runtime_parameter
 
+    from pipeline.executions import Canceled
     from pipeline.pipeline import create_pipeline
 
     try:
@@ -95,8 +98,17 @@ def run_step(config: PipelineConfig, node: str, run_id: str) -> StepResult:
             handle.store.get_context_types()
     except Exception as error:
         raise StepFailed(f"{node} could not connect to {config.metadata}: {reason(error)}") from error
+    started = time.monotonic()
+
+    def line() -> str:
+        seconds = time.monotonic() - started
+        return f"interrupted during {node} after {seconds:.1f} s; the next try of the step goes on\n"
+
+    os.environ[RUN_PROCESS] = str(os.getpid())
+    canceled = Canceled(metadata=config.metadata, output=config.output, run_id=run_id, node=node)
     try:
-        launcher.launch()
+        with last_words(line, canceled.command()):
+            launcher.launch()
     except Exception as error:
         logging.exception("%s failed", node)
         raise StepFailed(f"{node} failed: {reason(error)}") from error

@@ -20,7 +20,7 @@ from serving.impressions import RankedCandidate, Ranking
 
 LISTED = (
     *("run", "sweep", "serve", "predict", "generate", "show-config", "demo"),
-    *("compile", "submit", "schedule", "completion"),
+    *("clean", "compile", "submit", "schedule", "completion"),
 )
 OF_CONTAINERS = ("step", "verdict")
 COMMANDS = (*LISTED, *OF_CONTAINERS)

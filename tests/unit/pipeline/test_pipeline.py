@@ -93,17 +93,24 @@ def test_a_setting_reaches_only_the_nodes_that_depend_on_it(
     assert _changed(log, **overrides) == nodes | {"RunReport"}
 
 
-def test_beams_arguments_reach_its_steps_as_they_stand(log: Path) -> None:
+_PORTABLE = ["--runner=PortableRunner", "--job_endpoint=beam-job-server:8099", "--experiments=a", "--experiments=b"]
+_PROCESSES = ["--direct_running_mode", "multi_processing", "--direct_num_workers=2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "added"), [(_PORTABLE, []), (_PROCESSES, ["--beam_plugin=pipeline.end_with_run"])]
+)
+def test_beams_arguments_reach_its_steps_as_they_stand(log: Path, arguments: list[str], added: list[str]) -> None:
     from tfx.proto.orchestration.executable_spec_pb2 import BeamExecutableSpec
 
-    arguments = ["--runner=PortableRunner", "--job_endpoint=beam-job-server:8099", "--experiments=a", "--experiments=b"]
     found = {}
     for name, packed in _deployment(_ir(log, beam_pipeline_args=arguments)).executor_specs.items():
         spec = BeamExecutableSpec()
         if packed.Unpack(spec):
             found[name] = [argument.value.string_value for argument in spec.beam_pipeline_args_placeholders]
 
-    assert found == dict.fromkeys(BEAM_STEPS, arguments)
+    # Processes on this machine are told to end with the run.
+    assert found == {step: [*arguments, *added] for step in BEAM_STEPS}
 
 
 def test_nothing_uses_the_data_before_the_gate(log: Path) -> None:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+_RUN = """
+import os, time
+import apache_beam as beam
+from pipeline.endings import RUN_PROCESS
+
+os.environ[RUN_PROCESS] = str(os.getpid())
+arguments = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", "--beam_plugin=pipeline.end_with_run"]
+with beam.Pipeline(argv=arguments) as pipeline:
+    pipeline | beam.Create([1, 2]) | beam.Map(lambda _: (print("working", flush=True), time.sleep(60)))
+"""
+
+
+def _workers(group: int) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (folder / "cmdline").read_bytes()
+            in_group = os.getpgid(int(folder.name)) == group
+        except (OSError, ProcessLookupError):
+            continue
+        if in_group and b"sdk_worker_main" in name:
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+def test_beams_workers_end_with_a_run_that_is_killed() -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", _RUN], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"working\n"
+        assert len(_workers(run.pid)) >= 2
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+        end = time.monotonic() + 5
+        while _workers(run.pid) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert _workers(run.pid) == []
+    finally:
+        for process in _workers(run.pid):
+            os.kill(process, signal.SIGKILL)
+        run.stdout.close()

@@ -67,14 +67,17 @@ def _claimed(base_dir: str) -> Iterator[tuple[int, str]]:
             os.mkdir(incoming)
         except FileExistsError:
             continue
-        with held(lock_file(incoming)):
+        with contextlib.ExitStack() as stack:
             try:
-                # Another push may have finished with this number since the folder was listed.
-                if not os.path.exists(os.path.join(base_dir, str(version))):
-                    yield version, incoming
-                    return
-            finally:
-                shutil.rmtree(incoming)
+                stack.enter_context(held(lock_file(incoming)))
+            except FileNotFoundError:
+                # Taken for one that a killed push left, before it was locked.
+                continue
+            stack.callback(shutil.rmtree, incoming)
+            # Another push may have finished with this number since the folder was listed.
+            if not os.path.exists(os.path.join(base_dir, str(version))):
+                yield version, incoming
+                return
 
 
 def _next_version(names: list[str]) -> int:

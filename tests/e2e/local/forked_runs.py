@@ -1,4 +1,4 @@
-"""Imports what runs need, then forks a command for each request that it reads: see ``test_endings.py``."""
+"""Imports what runs need, then forks a command for each request that it reads: see ``test_interrupted_runs.py``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from components.locks import held
 from components.pusher.publish import publish
 
 
@@ -53,6 +55,23 @@ def test_pushes_at_the_same_time_get_different_versions(tmp_path: Path, model_di
         thread.join()
     assert len(set(versions)) == 8
     assert sorted(os.listdir(base)) == sorted(map(str, versions))
+
+
+def test_a_claim_that_was_cleared_before_it_was_locked_is_made_again(
+    tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleared = []
+
+    def clear_first(path: str) -> contextlib.AbstractContextManager[None]:
+        if not cleared:
+            cleared.append(path)
+            os.rmdir(os.path.dirname(path))
+        return held(path)
+
+    monkeypatch.setattr("components.pusher.publish.held", clear_first)
+    version = publish(str(model_dir), str(tmp_path / "serving"))
+    assert len(cleared) == 1
+    assert os.listdir(tmp_path / "serving") == [str(version)]
 
 
 def test_a_watcher_never_sees_an_incomplete_version(tmp_path: Path, model_dir: Path) -> None:

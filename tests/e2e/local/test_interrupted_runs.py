@@ -55,30 +55,29 @@ class _Runs:
         arguments = ["run", "--data", str(self.log), "--preset", "demo", "--output", self.layout.output, *settings]
         return self.command(arguments, **ending)
 
-    def command(self, arguments: list[str], step: str = "", number: int = 0, **request: bool) -> _Ended:
-        """Runs a command to its end, or sends it a signal when a step's executor has started."""
+    def command(
+        self, arguments: list[str], step: str = "", says: str = "", number: int = 0, slow_push: bool = False
+    ) -> _Ended:
+        """Runs a command to its end, or sends it a signal when a step's executor has started, or it says something."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         out, err = self.folder / "out", self.folder / "err"
         out.write_text("")
         err.write_text("")
         logs = set(self._logs())
-        request = {"slow_push": False, **request}
-        files = {"arguments": arguments, "out": str(out), "err": str(err)}
-        self._server.stdin.write(json.dumps({**request, **files}) + "\n")
+        request = {"arguments": arguments, "out": str(out), "err": str(err), "slow_push": slow_push}
+        self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         process = int(self._server.stdout.readline())
-        if step:
-            running = re.compile(rf"node {step} is running.*Going to run a new execution \d", re.S)
-            if arguments[0] == "step":
-                running = re.compile(r"Going to run a new execution \d")
+        if step or says:
+            launched = "Running launcher for" if arguments[0] == "step" else f"node {step} is running"
+            awaited = re.compile(re.escape(says) if says else rf"{launched}.*Going to run a new execution \d", re.S)
             end = time.monotonic() + 120
-            while not any(running.search(file.read_text()) for file in [err, *(set(self._logs()) - logs)]):
+            while not any(awaited.search(file.read_text()) for file in [err, *(set(self._logs()) - logs)]):
                 assert time.monotonic() < end, err.read_text()
                 time.sleep(0.05)
-            if request["slow_push"]:
-                while not list(Path(self.layout.serving).glob("*/.*.incoming/model")):
-                    time.sleep(0.05)
+            while slow_push and not list(Path(self.layout.serving).glob("*/.*.incoming/model")):
+                time.sleep(0.05)
             os.kill(process, number)
         start = time.monotonic()
         code = int(self._server.stdout.readline())
@@ -164,6 +163,17 @@ def test_the_next_run_goes_on_and_clears_what_a_killed_one_left(runs: _Runs) -> 
     # Nothing is left for this one.
     clean = runs.command(["clean", "--output", runs.layout.output])
     assert (clean.code, clean.err) == (0, "removed: nothing\n")
+
+
+def test_a_sweep_ends_between_two_batches(runs: _Runs) -> None:
+    settings = [part for value in (*_SETTINGS, "training.epochs=50") for part in ("--set", value)]
+    output = ["--preset", "demo", "--output", runs.layout.output]
+    arguments = ["sweep", "--data", str(runs.log), *output, *settings, "--models", "dnn", "--seeds", "2"]
+    ended = runs.command(arguments, says="2 trials, 0 of them measured before", number=signal.SIGTERM)
+    assert ended.code == 143
+    assert ended.seconds < 5
+    *_, last = ended.err.splitlines()
+    assert last == "interrupted: stopped by SIGTERM before the end"
 
 
 def test_a_step_on_a_cluster_ends_likewise_and_its_next_try_goes_on(runs: _Runs) -> None:

@@ -19,8 +19,8 @@ from pipeline.config import PipelineConfig, load_preset
 from serving.impressions import RankedCandidate, Ranking
 
 LISTED = (
-    *("run", "sweep", "serve", "predict", "generate", "show-config", "demo"),
-    *("clean", "compile", "submit", "schedule", "completion"),
+    *("run", "sweep", "serve", "predict", "generate", "show-config", "clean", "demo"),
+    *("compile", "submit", "schedule", "completion"),
 )
 OF_CONTAINERS = ("step", "verdict")
 COMMANDS = (*LISTED, *OF_CONTAINERS)

@@ -42,7 +42,10 @@ def offered(file: Path, line: str) -> list[str]:
     return done.stdout.split("\n")[:-1]
 
 
-COMMANDS = ["run", "sweep", "serve", "predict", "generate", "show-config", "demo", "compile", "submit", "schedule"]
+COMMANDS = [
+    *("run", "sweep", "serve", "predict", "generate", "show-config", "clean", "demo"),
+    *("compile", "submit", "schedule"),
+]
 
 
 @pytest.mark.parametrize("python", ["python", ".venv/bin/python", "/opt/venv/bin/python", "python3"])

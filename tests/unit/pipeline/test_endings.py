@@ -24,9 +24,9 @@ except Interrupted as error:
 """
 _SLEEP = "print('ready', flush=True); time.sleep(60)"
 _DEAF = """
-        print("ready", flush=True)
         while True:
             try:
+                print("ready", flush=True)
                 time.sleep(60)
             except KeyboardInterrupt:
                 pass

@@ -87,7 +87,8 @@ def without_beam(log: str, out: str, settings: list[str]) -> float:
 
     from components.impression_gen import build
     from components.impression_gen.counts import SECOND_COUNT, merge_counts
-    from components.impression_gen.log_reader import list_sources, list_tasks
+    from components.impression_gen.log_reader import list_tasks
+    from components.impression_gen.sources import list_sources
     from components.impression_gen.spool import Spool, spool_folder
 
     config = ingest_config(settings)
@@ -118,7 +119,7 @@ def without_beam(log: str, out: str, settings: list[str]) -> float:
     read = run(build.ReadAndParse(sources, config, spool), tasks)
     ordered = run(build.SortPartition(config, spool), grouped(read[None]).items())
     seconds = merge_counts(np.frombuffer(b"".join(ordered["seconds"]), SECOND_COUNT))
-    timeline = build._timeline(seconds.tobytes(), config, {})
+    timeline = build._timeline(seconds.tobytes(), config)
     counted = run(build.CountItems(config, spool), ordered[None], timeline)
     merged = run(build.MergeItems(spool), grouped(counted[None]).items())
     catalogue = build._make_catalogue(merged[None], f"{out}/catalogue", spool)

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
+from components.impression_gen.quarantine import REASONS
 from models.config import Section
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, BehaviorName
 from models.samplers.config import LossConfig
@@ -16,6 +17,9 @@ NegativeSet = Literal["uniform", "same_category", "contemporaneous"]
 
 LOG_TIMEZONE = ZoneInfo("Asia/Shanghai")
 """The public log's days are Shanghai days: its first row is 25 November there and 24 November in UTC."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainingNegatives(Section):
@@ -35,6 +39,36 @@ class TrainingNegatives(Section):
     def total(self) -> int:
         """Negatives of one training impression, so that N = 1 + total."""
         return self.uniform + self.same_category + self.contemporaneous
+
+
+class PlausibilityConfig(Section):
+    """Bounds that every behaviour log meets, and one with swapped or constant columns does not.
+
+    Items and categories are those of the train split. A bound of null is not looked at.
+    """
+
+    min_events: Annotated[int, Field(ge=0)] = 1000
+    """Logs with fewer events are not judged: their shares mean nothing."""
+    min_users: Annotated[int, Field(ge=1)] | None = 2
+    min_items: Annotated[int, Field(ge=1)] | None = 2
+    min_categories: Annotated[int, Field(ge=1)] | None = 2
+    min_events_per_user: Annotated[float, Field(ge=1)] | None = 2.0
+    """Mean. Items in the place of users have few; users without a history teach nothing."""
+    max_events_per_user: Annotated[float, Field(ge=1)] | None = 10_000.0
+    """Mean."""
+    max_items_with_several_categories: Share | None = 0.05
+    """Share of them among the items with two events or more. An item has one category; a user as an item has many."""
+    max_categories_per_item: Annotated[float, Field(gt=0)] | None = 0.9
+    """Number of categories over number of items."""
+    min_pv_share: Share | None = 0.3
+    """Of all events."""
+    max_pv_share: Share | None = 0.999
+    """A log of views alone is refused, as the other kinds may have been lost: null takes it."""
+    max_cart_share: Share | None = 0.4
+    max_fav_share: Share | None = 0.4
+    max_buy_share: Share | None = 0.4
+    max_second_share: Share | None = 0.1
+    """Of the second with the most events. Constant times, or days, have large ones."""
 
 
 class IngestConfig(Section):
@@ -77,12 +111,25 @@ class IngestConfig(Section):
     """Files of each split, and units of parallel work. One partition's events must fit in a worker's memory."""
     block_megabytes: Annotated[int, Field(ge=1, le=1024)] = 32
     """A plain CSV is split into byte ranges of this size, read in parallel."""
+    max_quarantined_share: Share = 0.01
+    """Share of the rows that may go to quarantine; with more the run stops. 1 takes any."""
+    max_quarantined_share_by_reason: dict[str, Share] = Field(default_factory=dict)
+    """Reason -> share. A reason named here has a bound of its own and does not count for the one above, e.g.
+    ``{outside_window: 1}`` where the window is a part of the log on purpose."""
+    plausibility: PlausibilityConfig = PlausibilityConfig()
 
     @field_validator("window_start", "window_end")
     @classmethod
     def _naive(cls, value: dt.datetime) -> dt.datetime:
         if value.tzinfo is not None:
             raise ValueError("give a local time without an offset; it is read as Asia/Shanghai")
+        return value
+
+    @field_validator("max_quarantined_share_by_reason")
+    @classmethod
+    def _known_reasons(cls, value: dict[str, float]) -> dict[str, float]:
+        if unknown := sorted(set(value) - set(REASONS)):
+            raise ValueError(f"{unknown[0]} is no reason; there are {', '.join(REASONS)}")
         return value
 
     @field_validator("behaviors_as_targets")

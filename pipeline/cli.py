@@ -108,8 +108,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _train(config: PipelineConfig, terminal: Terminal, as_json: bool = False) -> int:
     """Trains the configured model, then its challengers; the first one's verdict is the exit code."""
-    _check_data(config.data)
     check_output(config.output)
+    _check_data(config)
     results = [_train_one(config.with_overrides({"also_train": ()}), terminal, as_json)]
     for challenger in config.also_train:
         # A challenger takes the served model's place only if it is at least as good.
@@ -145,25 +145,37 @@ def _newest_version(folder: str) -> int | None:
     return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
-def _check_data(data: str) -> None:
-    if not data:
+def _check_data(config: PipelineConfig) -> None:
+    """Says within a second what is wrong with the data, as far as their first rows tell."""
+    if not config.data:
         raise ConfigError("data: give a behaviour log with --data PATH, or make one with 'generate'")
-    if "://" not in data and not os.path.exists(data):
-        raise ConfigError(f"data: {data} does not exist")
+    from components.impression_gen.look import look_at
+    from components.impression_gen.sources import NoLogError
+    from components.transform.vocabulary import vocabularies
+
+    try:
+        catalogue = look_at(absolute(config.data), config.ingest, config.span)
+        if catalogue is not None:
+            vocabularies(catalogue, config.transform)
+    except NoLogError as error:
+        raise ConfigError(str(error)) from error
+    except (ValueError, OSError) as error:
+        raise CommandError(error) from error
 
 
 # --- sweep -------------------------------------------------------------------------------------------------
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    config, terminal = configuration(options), terminal_of(options)
+    _check_data(config)
+    check_output(config.output)
+
     from pipeline.local_runner import RunFailed
     from pipeline.sweep.render import layout
     from pipeline.sweep.run import sweep
     from pipeline.sweep.trials import grid
 
-    config, terminal = configuration(options), terminal_of(options)
-    _check_data(config.data)
-    check_output(config.output)
     trials = grid(
         config,
         models=options.models.split(","),

@@ -155,7 +155,11 @@ def check_output(output: str) -> None:
 
 def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") -> None:
     """Adds the options that :func:`configuration` reads."""
-    parser.add_argument("--data", metavar="PATH", help="a UserBehavior.csv, .csv.gz or .csv.zip, or a folder of them")
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help="a UserBehavior.csv, .csv.gz or .csv.zip, or a folder of them; a name, never a pattern",
+    )
     presets = parser.add_argument(
         "--preset", metavar="NAME", default=preset, help=f"{', '.join(preset_names())}; default: %(default)s"
     )

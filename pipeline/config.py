@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from components.config import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
 from models.config import ModelConfig, ModelName, Section
@@ -53,7 +53,7 @@ class PipelineConfig(Section):
     pipeline_name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "ctr"
     served_model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")] = "ctr"
     data: str = ""
-    """A UserBehavior CSV (.csv, .csv.gz, .csv.zip) or a folder of them."""
+    """A UserBehavior CSV (.csv, .csv.gz, .csv.zip) or a folder of them: a name, never a pattern."""
     span: Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_span)] = None
     """Of a ``data`` path with {SPAN}, or {YYYY}, {MM} and {DD}: the span or day to take; null, or ``latest``, takes the
     latest."""
@@ -76,6 +76,16 @@ class PipelineConfig(Section):
     evaluation: EvaluationConfig
     metadata: MetadataConfig = MetadataConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()
+
+    @field_validator("output")
+    @classmethod
+    def _no_pattern(cls, value: str) -> str:
+        # StatisticsGen, Evaluator and others hand the folder to Beam, whose patterns know no quoting.
+        if found := next((character for character in value if character in "*?[\\"), None):
+            raise ValueError(
+                f"TFX would read the {found} as part of a pattern; choose a folder without any of * ? [ \\"
+            )
+        return value
 
     @model_validator(mode="after")
     def _negatives_fit(self) -> PipelineConfig:

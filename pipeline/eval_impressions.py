@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import os
 from collections.abc import Iterator
 
+from components.impression_gen.shards import list_shards, split_folder
 from models import impression as names
 from pipeline.layout import Layout
 from pipeline.runs import NoSuchRun, latest_output
@@ -32,7 +32,7 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
       NoSuchRun: if there is no run, or its examples are gone.
     """
     examples = latest_output(Layout(output).metadata_db, pipeline_name, "ImpressionGen", "examples")
-    split = os.path.join(examples, f"Split-{names.EVAL_SPLIT}")
+    split = split_folder(examples, names.EVAL_SPLIT)
     if not os.path.isdir(split):
         raise NoSuchRun(
             f"{split}: no such folder; the newest run whose metadata lies in {output} wrote its impressions there, and "
@@ -62,7 +62,7 @@ def _records(folder: str) -> Iterator[dict[str, list[int]]]:
     # That there is no run is known without it.
     import tensorflow as tf
 
-    for file in sorted(glob.glob(os.path.join(folder, "*.gz"))):
+    for file in list_shards(folder):
         for serialized in tf.data.TFRecordDataset(file, compression_type="GZIP"):
             example = tf.train.Example.FromString(serialized.numpy())
             yield {name: list(feature.int64_list.value) for name, feature in example.features.feature.items()}

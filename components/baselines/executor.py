@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from tfx import types
 from tfx.dsl.components.base import base_executor
-from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components.baselines.compute import ItemCounts, compute
 from components.baselines.results import FILE_NAME
 from components.impression_gen.catalogue import Catalogue
+from components.impression_gen.shards import list_shards
 from models.impression import SPLITS
 
 EXAMPLES_KEY: Final = "transformed_examples"
@@ -35,11 +35,7 @@ class Executor(base_executor.BaseExecutor):
         """See :func:`components.baselines.compute.compute`."""
         examples = input_dict[EXAMPLES_KEY]
         files = {
-            split: sorted(
-                path
-                for uri in artifact_utils.get_split_uris(examples, split)
-                for path in fileio.glob(io_utils.all_files_pattern(uri))
-            )
+            split: [path for uri in artifact_utils.get_split_uris(examples, split) for path in list_shards(uri)]
             for split in SPLITS
         }
         catalogue = Catalogue.read(artifact_utils.get_single_uri(input_dict[CATALOGUE_KEY]))

@@ -22,27 +22,41 @@ from typing import Final, TypeVar
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from components.config import IngestConfig
 from components.impression_gen import progress, quarantine, summary
 from components.impression_gen.catalogue import Catalogue
-from components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, MergeCounts, merge_counts
-from components.impression_gen.events import DUPLICATE_EVENT, EVENT, Records, pack_chunk, sort_partition
+from components.impression_gen.combine import MergeCounts
+from components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, count_items, count_seconds, merge_counts
+from components.impression_gen.events import (
+    DUPLICATE_EVENT,
+    EVENT,
+    Records,
+    as_text,
+    count_behaviors,
+    earliest,
+    pack_chunk,
+    sort_partition,
+)
+from components.impression_gen.files import create_file
 from components.impression_gen.hashing import id_hash, part_of, split_by
-from components.impression_gen.impressions import build_impressions, make_requests, proposal_width
-from components.impression_gen.log_reader import Block, Source, Task, list_sources, list_tasks, parse_block, read_blocks
+from components.impression_gen.impressions import build_impressions, count_impressions, make_requests, proposal_width
+from components.impression_gen.log_reader import Block, Task, first_of_each, list_tasks, parse_block, read_blocks
 from components.impression_gen.negatives import REQUEST, CatalogueIndex, proposal, propose
+from components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
+from components.impression_gen.refusals import check_impressions, check_rows
+from components.impression_gen.shards import shard_path
+from components.impression_gen.sources import Source, list_sources
 from components.impression_gen.spool import NOTHING, Parcel, Spool, spool_folder
 from components.impression_gen.summary import IngestSummary, summarise
 from components.impression_gen.targets import find_targets, last_of_user
 from components.impression_gen.timeline import Timeline, make_timeline
-from components.impression_gen.writer import shard_path, write_shard
-from models.impression import BEHAVIORS, SPLITS
+from components.impression_gen.writer import write_shard
 
 _COUNTS: Final = "counts"
 _BAD_ROWS: Final = "bad_rows"
+_EXAMPLES: Final = "examples"
 _LINES: Final = "lines"
 _DUPLICATES: Final = "duplicates"
 _SECONDS: Final = "seconds"
@@ -55,12 +69,12 @@ _PARCEL: Final = beam.typehints.Tuple[str, int, int]
 _KEYED: Final = beam.typehints.Tuple[int, _PARCEL]
 _KEYED_PART: Final = beam.typehints.Tuple[int, beam.typehints.Tuple[int, _PARCEL]]
 _COUNT: Final = beam.typehints.Tuple[str, int]
+_EXAMPLE: Final = beam.typehints.Tuple[str, beam.typehints.Tuple[int, int, str, str]]
 _NUMBERED: Final = beam.typehints.Tuple[beam.typehints.Tuple[int, int], str]
 
 _T = TypeVar("_T")
 
 _MEGABYTE: Final = 1 << 20
-_NAMES_OF_CODES: Final = {code: name for name, code in BEHAVIORS.items()}
 
 Keyed = tuple[int, Parcel]
 """A partition of users, and records of it."""
@@ -87,15 +101,15 @@ def run_ingest(
 
     Args:
       pipeline: to be run by the caller.
-      files: paths of logs, see ``log_reader.find_files``; read in this order.
+      files: paths of logs, see ``sources.find_logs``; read in this order.
       ingest: the settings.
       examples_uri: gets ``Split-train``, ``Split-validation``, ``Split-eval``; while the pipeline runs, the spool.
       catalogue_uri: gets the catalogue and the summary of the ingest.
       quarantine_uri: gets the rows that could not be used.
 
     Raises:
-      ValueError: if an archive cannot be listed. While the pipeline runs: if a file is damaged, no row can be used, or
-        a split would have no event.
+      ValueError: if an archive cannot be listed. While the pipeline runs: if a file is damaged, more rows than
+        ``ingest`` allows cannot be used, the log is not plausible, or a split would have no event or no impression.
     """
     sources = list_sources(files)
     spool = Spool(spool_folder(examples_uri))
@@ -105,7 +119,9 @@ def run_ingest(
         pipeline
         | "Tasks" >> beam.Create(tasks)
         | "ReadAndParse"
-        >> beam.ParDo(ReadAndParse(sources, ingest, spool)).with_outputs(_BAD_ROWS, _LINES, _COUNTS, main=_EVENTS)
+        >> beam.ParDo(ReadAndParse(sources, ingest, spool)).with_outputs(
+            _BAD_ROWS, _EXAMPLES, _LINES, _COUNTS, main=_EVENTS
+        )
     )
     first_lines = beam.pvalue.AsSingleton(
         read[_LINES] | "ListLines" >> beam.combiners.ToList() | "FirstLines" >> beam.Map(_first_lines)
@@ -116,7 +132,9 @@ def run_ingest(
         | "AllPartitions" >> beam.Flatten()
         | "GroupByPartition" >> beam.GroupByKey()
         | "SortPartition"
-        >> beam.ParDo(SortPartition(ingest, spool)).with_outputs(_DUPLICATES, _SECONDS, _COUNTS, main=_EVENTS)
+        >> beam.ParDo(SortPartition(ingest, spool)).with_outputs(
+            _DUPLICATES, _EXAMPLES, _SECONDS, _COUNTS, main=_EVENTS
+        )
     )
     events = _typed(sorted_partitions[_EVENTS], _KEYED, "Events")
 
@@ -132,12 +150,25 @@ def run_ingest(
         | "WriteQuarantine" >> beam.Map(_write_quarantine, sources, quarantine_uri)
     )
 
+    examples = (
+        (
+            read[_EXAMPLES] | "NumberExamples" >> beam.FlatMap(_number_bad_rows, first_lines),
+            sorted_partitions[_EXAMPLES]
+            | "NumberDuplicateExamples" >> beam.FlatMap(_number_duplicates, sources, first_lines),
+        )
+        | "AllExamples" >> beam.Flatten()
+        | "ByReason" >> beam.Map(_by_reason).with_output_types(_EXAMPLE)
+        | "FirstOfReason" >> beam.combiners.Top.SmallestPerKey(quarantine.EXAMPLES)
+    )
+
     reading_counts = (read[_COUNTS], sorted_partitions[_COUNTS]) | "ReadingCounts" >> beam.Flatten()
     reading_totals = _totals(reading_counts, "Reading")
     timeline_json = (
         sorted_partitions[_SECONDS]
         | "MergeSeconds" >> beam.CombineGlobally(MergeCounts(SECOND_COUNT))
-        | "Timeline" >> beam.Map(_timeline, ingest, beam.pvalue.AsDict(reading_totals))
+        | "CheckRows"
+        >> beam.Map(_check_rows, ingest, sources, beam.pvalue.AsDict(reading_totals), beam.pvalue.AsDict(examples))
+        | "Timeline" >> beam.Map(_timeline, ingest)
     )
     timeline = beam.pvalue.AsSingleton(timeline_json)
     item_counts = (
@@ -146,10 +177,20 @@ def run_ingest(
         | "GroupItems" >> beam.GroupByKey()
         | "MergeItems" >> beam.ParDo(MergeItems(spool)).with_outputs(_COUNTS, main=_ITEMS)
     )
+    item_totals = _totals(item_counts[_COUNTS], "Items")
     catalogue = beam.pvalue.AsSingleton(
         item_counts[_ITEMS]
         | "ListItems" >> beam.combiners.ToList()
         | "Catalogue" >> beam.Map(_make_catalogue, catalogue_uri, spool)
+        | "CheckPlausible"
+        >> beam.Map(
+            _check_plausible,
+            ingest,
+            spool,
+            timeline,
+            beam.pvalue.AsDict(reading_totals),
+            beam.pvalue.AsDict(item_totals),
+        )
     )
 
     asked = events | "Ask" >> beam.ParDo(Ask(ingest, spool), timeline).with_outputs(_EVENTS, _REQUESTS)
@@ -163,12 +204,12 @@ def run_ingest(
         | "GroupProposals" >> beam.CoGroupByKey()
         | "WriteImpressions" >> beam.ParDo(WriteImpressions(ingest, examples_uri, spool), timeline, catalogue)
     )
-    all_counts = (reading_totals, impression_counts, item_counts[_COUNTS]) | "AllCounts" >> beam.Flatten()
+    all_counts = (reading_totals, impression_counts, item_totals) | "AllCounts" >> beam.Flatten()
     totals = _totals(all_counts, "All")
     _ = (
         pipeline
         | "Once" >> beam.Create([[source.label for source in sources]])
-        | "Finish" >> beam.Map(_finish, catalogue_uri, spool, beam.pvalue.AsDict(totals), timeline, catalogue)
+        | "Finish" >> beam.Map(_finish, ingest, catalogue_uri, spool, beam.pvalue.AsDict(totals), timeline, catalogue)
     )
 
 
@@ -209,12 +250,13 @@ class ReadAndParse(beam.DoFn):
         self._bad.inc(len(parsed.bad_rows))
         yield beam.pvalue.TaggedOutput(_LINES, (source, block.number, parsed.lines))
         yield beam.pvalue.TaggedOutput(_COUNTS, (summary.ROWS_READ, parsed.lines))
+        by_reason = parsed.by_reason()
         if parsed.bad_rows:
-            text = "".join(quarantine.record(*row) for row in parsed.bad_rows)
-            yield beam.pvalue.TaggedOutput(_BAD_ROWS, (source, block.number, text))
-        for reason in quarantine.REASONS:
-            count = sum(row[1] == reason for row in parsed.bad_rows)
-            yield beam.pvalue.TaggedOutput(_COUNTS, (summary.quarantined_key(reason), count))
+            for tag, rows in ((_BAD_ROWS, parsed.bad_rows), (_EXAMPLES, first_of_each(by_reason))):
+                text = "".join(quarantine.record(*row) for row in rows)
+                yield beam.pvalue.TaggedOutput(tag, (source, block.number, text))
+        for reason, bad_rows in by_reason.items():
+            yield beam.pvalue.TaggedOutput(_COUNTS, (summary.quarantined_key(reason), len(bad_rows)))
         partition = part_of(id_hash(parsed.events["user"]), self._ingest.user_partitions)
         with self._spool.file(progress.READ, parsed.lines, block.file_bytes) as write:
             chunks = [
@@ -239,14 +281,12 @@ class SortPartition(beam.DoFn):
         yield partition, parcel
         if len(duplicates):
             yield beam.pvalue.TaggedOutput(_DUPLICATES, duplicates.tobytes())
-        last = last_of_user(events)
-        # The shares of the splits are of these.
-        counted = events[last] if self._ingest.targets == "last" else events
-        seconds = np.ones(len(counted), SECOND_COUNT)
-        seconds["second"] = counted["timestamp"]
-        yield beam.pvalue.TaggedOutput(_SECONDS, merge_counts(seconds).tobytes())
+            yield beam.pvalue.TaggedOutput(_EXAMPLES, earliest(duplicates, quarantine.EXAMPLES).tobytes())
+        yield beam.pvalue.TaggedOutput(_SECONDS, count_seconds(events, self._ingest).tobytes())
         yield beam.pvalue.TaggedOutput(_COUNTS, (summary.quarantined_key(quarantine.DUPLICATE), len(duplicates)))
-        yield beam.pvalue.TaggedOutput(_COUNTS, (summary.USERS, int(last.sum())))
+        yield beam.pvalue.TaggedOutput(_COUNTS, (summary.USERS, int(last_of_user(events).sum())))
+        for name, count in count_behaviors(events).items():
+            yield beam.pvalue.TaggedOutput(_COUNTS, (summary.behavior_key(name), count))
 
 
 class CountItems(beam.DoFn):
@@ -259,11 +299,7 @@ class CountItems(beam.DoFn):
     def process(self, element: Keyed, timeline_json: str) -> Iterator[Keyed]:
         """Counts one partition."""
         events = np.frombuffer(self._spool.read(element[1]), EVENT)
-        counts = np.empty(len(events), ITEM_COUNT)
-        counts["item"], counts["category"] = events["item"], events["category"]
-        in_train = events["timestamp"] < Timeline.from_json(timeline_json).validation_start
-        counts["train_events"] = in_train | (self._ingest.catalogue_from == "all")
-        merged = merge_counts(counts)
+        merged = count_items(events, Timeline.from_json(timeline_json), self._ingest)
         shard = part_of(id_hash(merged["item"]), self._ingest.user_partitions)
         with self._spool.file(progress.COUNT, len(events)) as write:
             parts = [(key, write(rows.tobytes())) for key, rows in split_by(shard, merged)]
@@ -284,7 +320,9 @@ class MergeItems(beam.DoFn):
         yield parcel
         _, categories = np.unique(merged["item"], return_counts=True)
         several = int((categories > 1).sum())
-        yield beam.pvalue.TaggedOutput(_COUNTS, (summary.ITEMS_WITH_SEVERAL_CATEGORIES, several))
+        repeated = zip(summary.REPEATED_ITEMS, repeated_items(merged), strict=True)
+        for name, count in ((summary.ITEMS_WITH_SEVERAL_CATEGORIES, several), *repeated):
+            yield beam.pvalue.TaggedOutput(_COUNTS, (name, count))
 
 
 class Ask(beam.DoFn):
@@ -370,13 +408,7 @@ class WriteImpressions(beam.DoFn):
         for split, built in impressions.items():
             path = shard_path(self._examples_uri, split, partition, self._ingest.user_partitions)
             self._written.inc(write_shard(built, path, self._spool.folder))
-            counts = np.bincount(built.negative_set, minlength=len(built.negative_sets))
-            for negative_set, count in zip(built.negative_sets, counts, strict=True):
-                yield summary.impressions_key(split, negative_set), int(count)
-        for (split, reason), count in dropped.items():
-            yield summary.dropped_key(split, reason), count
-        for split, count in zip(SPLITS, np.bincount(timeline.splits(events["timestamp"]), minlength=3), strict=True):
-            yield summary.events_key(split), int(count)
+        yield from count_impressions(events, timeline, impressions, dropped)
         with self._spool.file(progress.WRITE, len(events), sum(len(built.positive) for built in impressions.values())):
             pass
 
@@ -415,9 +447,7 @@ def _number_duplicates(
         line = first_lines[source, block] + line_in_block
         first_source, first_block, first_line_in_block = row["first"].tolist()
         first = f"{sources[first_source].label}:{first_lines[first_source, first_block] + first_line_in_block}"
-        user, item, category, behavior, timestamp = row["event"].tolist()
-        text = f"{user},{item},{category},{_NAMES_OF_CODES[behavior]},{timestamp}"
-        record = quarantine.record(line, quarantine.DUPLICATE, f"first at {first}", text)
+        record = quarantine.record(line, quarantine.DUPLICATE, f"first at {first}", as_text(row["event"]))
         yield (source, (line - 1) // quarantine.LINES_PER_SHARD), record
 
 
@@ -425,24 +455,36 @@ def _write_quarantine(
     element: tuple[tuple[int, int], Iterable[str]], sources: Sequence[Source], quarantine_uri: str
 ) -> None:
     (source, shard), records = element
-    label = quarantine.escape(sources[source].label.encode())
     by_line = sorted(records, key=lambda record: int(record.split("\t", 1)[0]))
-    text = quarantine.HEADER + "".join(f"{label}\t{record}" for record in by_line)
-    with closing(FileSystems.create(os.path.join(quarantine_uri, quarantine.shard_name(source, shard)))) as file:
+    text = quarantine.HEADER + "".join(f"{sources[source].label}\t{record}" for record in by_line)
+    with closing(create_file(os.path.join(quarantine_uri, quarantine.shard_name(source, shard)))) as file:
         file.write(text.encode())
 
 
-def _timeline(packed_seconds: bytes, ingest: IngestConfig, totals: dict[str, int]) -> str:
-    seconds = np.frombuffer(packed_seconds, SECOND_COUNT)
-    if not len(seconds):
-        counts = {reason: totals.get(summary.quarantined_key(reason), 0) for reason in quarantine.REASONS}
-        found = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count) or "none quarantined"
-        raise ValueError(
-            f"data: none of {totals.get(summary.ROWS_READ, 0)} rows can be used ({found}); expected lines "
-            f"user_id,item_id,category_id,behavior,timestamp from {ingest.window_start} to {ingest.window_end} "
-            "(ingest.window_start, ingest.window_end)"
-        )
-    return make_timeline(seconds, ingest).to_json()
+def _by_reason(numbered: tuple[tuple[int, int], str]) -> tuple[str, tuple[int, int, str, str]]:
+    (source, _), record = numbered
+    line, reason, detail, text = record.rstrip("\n").split("\t")
+    return reason, (source, int(line), detail, text)
+
+
+def _check_rows(
+    packed_seconds: bytes,
+    ingest: IngestConfig,
+    sources: Sequence[Source],
+    totals: dict[str, int],
+    examples: dict[str, list[tuple[int, int, str, str]]],
+) -> bytes:
+    quarantined = {reason: totals.get(summary.quarantined_key(reason), 0) for reason in quarantine.REASONS}
+    named = {
+        reason: [quarantine.Example(sources[source].label, line, detail, text) for source, line, detail, text in rows]
+        for reason, rows in examples.items()
+    }
+    check_rows(totals.get(summary.ROWS_READ, 0), quarantined, named, ingest)
+    return packed_seconds
+
+
+def _timeline(packed_seconds: bytes, ingest: IngestConfig) -> str:
+    return make_timeline(np.frombuffer(packed_seconds, SECOND_COUNT), ingest).to_json()
 
 
 def _make_catalogue(counts: list[Parcel], catalogue_uri: str, spool: Spool) -> Parcel:
@@ -452,8 +494,23 @@ def _make_catalogue(counts: list[Parcel], catalogue_uri: str, spool: Spool) -> P
         return write(catalogue.to_bytes())
 
 
+def _check_plausible(
+    packed_catalogue: Parcel,
+    ingest: IngestConfig,
+    spool: Spool,
+    timeline_json: str,
+    reading: dict[str, int],
+    items: dict[str, int],
+) -> Parcel:
+    catalogue = Catalogue.from_bytes(spool.read(packed_catalogue))
+    facts = facts_of({**reading, **items}, catalogue, Timeline.from_json(timeline_json))
+    check_plausible(facts, ingest.plausibility)
+    return packed_catalogue
+
+
 def _finish(
     files: list[str],
+    ingest: IngestConfig,
     catalogue_uri: str,
     spool: Spool,
     totals: dict[str, int],
@@ -468,6 +525,7 @@ def _finish(
         (timeline.validation_start, timeline.eval_start),
         (len(catalogue.item_ids), len(catalogue.category_ids)),
     )
+    check_impressions(result, ingest)
     result.write(catalogue_uri)
     spool.remove()
     return result

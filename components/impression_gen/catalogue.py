@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
-from apache_beam.io.filesystems import FileSystems
 
 from components.impression_gen.events import Records
+from components.impression_gen.files import create_file, open_file
 
 ITEMS_FILE = "items.tsv"
 CATEGORIES_FILE = "categories.tsv"
@@ -94,7 +94,7 @@ class Catalogue:
 
 
 def _read_table(path: str, names: tuple[str, ...]) -> list[Int64Array]:
-    with closing(FileSystems.open(path)) as file:
+    with closing(open_file(path)) as file:
         data = file.read()
     if not data:
         return [np.empty(0, np.int64) for _ in names]
@@ -114,5 +114,5 @@ def _write_table(path: str, columns: tuple[Int64Array, ...]) -> None:
     table = pa.table([pa.array(column) for column in columns], names=[str(i) for i in range(len(columns))])
     buffer = io.BytesIO()
     pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(include_header=False, delimiter="\t"))
-    with closing(FileSystems.create(path)) as file:
+    with closing(create_file(path)) as file:
         file.write(buffer.getvalue())

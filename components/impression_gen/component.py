@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from tfx import types
-from tfx.components.example_gen import driver
 from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.proto import example_gen_pb2, range_config_pb2
 from tfx.types import artifact, standard_artifacts
@@ -13,11 +12,10 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter
 
 from components.config import IngestConfig
-from components.impression_gen import executor
-from components.impression_gen.log_reader import SUFFIXES, find_files
+from components.impression_gen import driver, executor
+from components.impression_gen.sources import find_logs
+from components.impression_gen.spans import find_span, has_span
 from models.impression import SPLITS
-
-_ANY_LOG = "*.csv*"
 
 
 class Catalogue(artifact.Artifact):
@@ -48,8 +46,8 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
     """Turns a behaviour log into impressions.
 
     Args:
-      data: a log (.csv, .csv.gz, .csv.zip) or a folder of them. A path may hold ``{SPAN}`` and ``{VERSION}``, or
-        ``{YYYY}``, ``{MM}``, ``{DD}``, from which TFX's driver takes ``span``.
+      data: a log (.csv, .csv.gz, .csv.zip) or a folder of them; a name, never a pattern. It may hold ``{SPAN}`` and
+        ``{VERSION}``, or ``{YYYY}``, ``{MM}``, ``{DD}``, from which the driver takes ``span``.
       span: number of a span, or days since 1970 where the path has a date; None takes the latest.
       must_exist: look for the log now. Where a pipeline is only described (compiled, or run by another node), the
         log may be out of reach.
@@ -58,25 +56,24 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
     Outputs: ``examples`` (splits train, validation, eval), ``catalogue``, ``quarantine``.
 
     Raises:
-      ValueError: if ``data`` names no log, or ``span`` is given and ``data`` has no place for one. That a span has no
-        log shows only when the component runs.
+      ValueError: if ``data`` names no log, or ``span`` is given and ``data`` has no place for one.
     """
 
     SPEC_CLASS = ImpressionGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
-    DRIVER_CLASS = driver.FileBasedDriver
+    DRIVER_CLASS = driver.Driver
 
     def __init__(self, data: str, ingest: IngestConfig, span: int | None = None, must_exist: bool = True) -> None:
-        base, pattern = input_of(data)
-        if span is not None and "{" not in pattern:
+        if span is not None and not has_span(data):
             raise ValueError(f"span: {data} has no {{SPAN}} and no {{YYYY}}, {{MM}} and {{DD}} to choose by")
-        if must_exist and "{" not in pattern:
-            find_files(os.path.join(base, pattern))
+        if must_exist:
+            find_logs(find_span(data, span).path if has_span(data) else data)
+        base, name = os.path.split(data)
         super().__init__(
             spec=ImpressionGenSpec(
                 input_base=base,
                 input_config=example_gen_pb2.Input(
-                    splits=[example_gen_pb2.Input.Split(name="log", pattern=pattern)],
+                    splits=[example_gen_pb2.Input.Split(name="log", pattern=name)],
                 ),
                 output_config=example_gen_pb2.Output(
                     split_config=example_gen_pb2.SplitConfig(
@@ -99,16 +96,3 @@ def _one_span(span: int) -> range_config_pb2.RangeConfig:
     return range_config_pb2.RangeConfig(
         static_range=range_config_pb2.StaticRange(start_span_number=span, end_span_number=span)
     )
-
-
-def input_of(data: str) -> tuple[str, str]:
-    """The driver's input base and its pattern below it.
-
-    Raises:
-      ValueError: if ``data`` is empty.
-    """
-    if not data:
-        raise ValueError(f"data: name a behaviour log ({', '.join(SUFFIXES)}) or a folder of them")
-    whole = data if data.endswith(SUFFIXES) else os.path.join(data, _ANY_LOG)
-    folder = os.path.dirname(whole.partition("{")[0])
-    return folder or ".", whole.removeprefix(folder).lstrip("/")

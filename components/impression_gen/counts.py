@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from components.config import IngestConfig
 from components.impression_gen.events import Records
+from components.impression_gen.targets import last_of_user
+from components.impression_gen.timeline import Timeline
 
 SECOND_COUNT: Final = np.dtype([("second", "<i8"), ("events", "<i8")])
 ITEM_COUNT: Final = np.dtype([("item", "<i8"), ("category", "<i8"), ("train_events", "<i8")])
 """How often an item was logged with a category in the train split; 0 if only later."""
 
 _KEYS: Final = {SECOND_COUNT: ["second"], ITEM_COUNT: ["item", "category"]}
-_PARTS_BETWEEN_MERGES: Final = 8
 
 
 def merge_counts(records: Records) -> Records:
@@ -39,29 +39,22 @@ def merge_counts(records: Records) -> Records:
     return merged
 
 
-class MergeCounts(beam.CombineFn):
-    """:func:`merge_counts` over bytes of records, on any number of workers."""
+def count_seconds(events: Records, ingest: IngestConfig) -> Records:
+    """The events in each second, [m] :data:`SECOND_COUNT`, that the shares of the splits are of.
 
-    def __init__(self, dtype: np.dtype) -> None:
-        self._dtype = dtype
+    Args:
+      events: [n] EVENT of whole users, in the order of ``events.sort_partition``.
+      ingest: whether they are each user's last alone.
+    """
+    counted = events[last_of_user(events)] if ingest.targets == "last" else events
+    seconds = np.ones(len(counted), SECOND_COUNT)
+    seconds["second"] = counted["timestamp"]
+    return merge_counts(seconds)
 
-    def create_accumulator(self) -> list[bytes]:
-        """Returns no counts."""
-        return []
 
-    def add_input(self, accumulator: list[bytes], element: bytes) -> list[bytes]:
-        """Adds records; merges now and then, so that repeated keys do not pile up."""
-        accumulator.append(element)
-        return self.compact(accumulator) if len(accumulator) >= _PARTS_BETWEEN_MERGES else accumulator
-
-    def merge_accumulators(self, accumulators: Iterable[list[bytes]]) -> list[bytes]:
-        """Joins partial counts."""
-        return self.compact([part for accumulator in accumulators for part in accumulator])
-
-    def compact(self, accumulator: list[bytes]) -> list[bytes]:
-        """Merges the parts into one."""
-        return [merge_counts(np.frombuffer(b"".join(accumulator), self._dtype)).tobytes()]
-
-    def extract_output(self, accumulator: list[bytes]) -> bytes:
-        """Returns the merged records."""
-        return self.compact(accumulator)[0]
+def count_items(events: Records, timeline: Timeline, ingest: IngestConfig) -> Records:
+    """How often each item was logged with each category, [m] :data:`ITEM_COUNT`, of [n] EVENT."""
+    counts = np.empty(len(events), ITEM_COUNT)
+    counts["item"], counts["category"] = events["item"], events["category"]
+    counts["train_events"] = (events["timestamp"] < timeline.validation_start) | (ingest.catalogue_from == "all")
+    return merge_counts(counts)

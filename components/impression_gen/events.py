@@ -10,6 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from components.impression_gen.hashing import id_hash
+from models.impression import BEHAVIORS
+
+FIELDS: Final = ("user_id", "item_id", "category_id", "behavior", "timestamp")
+"""Of a row of the log, in order."""
 
 EVENT: Final = np.dtype(
     [("user", "<i8"), ("item", "<i8"), ("category", "<i8"), ("behavior", "u1"), ("timestamp", "<i8")]
@@ -25,6 +29,7 @@ PLACE: Final = np.dtype([("source", "<u4"), ("block", "<u4"), ("line", "<u4")])
 DUPLICATE_EVENT: Final = np.dtype([("place", PLACE), ("first", PLACE), ("event", EVENT)])
 """A repeated event, its place and the place of the one that was kept."""
 
+_NAMES_OF_CODES: Final = {code: name for name, code in BEHAVIORS.items()}
 _CHUNK_HEADER: Final = np.dtype([("source", "<u4"), ("block", "<u4")])
 
 Records = npt.NDArray[np.void]
@@ -93,6 +98,23 @@ def sort_partition(chunks: Iterable[bytes]) -> tuple[Records, Records]:
     duplicates = np.empty(len(again), DUPLICATE_EVENT)
     duplicates["place"], duplicates["first"], duplicates["event"] = places(again), places(first), events[again]
     return events[~repeated], duplicates
+
+
+def earliest(duplicates: Records, most: int) -> Records:
+    """The first of [n] :data:`DUPLICATE_EVENT` in the log."""
+    return duplicates[np.lexsort([duplicates["place"][name] for name in ("line", "block", "source")])[:most]]
+
+
+def count_behaviors(events: Records) -> dict[str, int]:
+    """Events of each kind, of [n] :data:`EVENT`."""
+    of_code = np.bincount(events["behavior"], minlength=1 + max(_NAMES_OF_CODES))
+    return {name: int(of_code[code]) for code, name in _NAMES_OF_CODES.items()}
+
+
+def as_text(event: np.void) -> str:
+    """One :data:`EVENT` as a row of a log."""
+    user, item, category, behavior, timestamp = event.tolist()
+    return f"{user},{item},{category},{_NAMES_OF_CODES[behavior]},{timestamp}"
 
 
 def _order(rows: Records) -> npt.NDArray[np.int64]:

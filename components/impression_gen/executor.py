@@ -18,8 +18,8 @@ from tfx.utils import proto_utils
 
 from components.config import IngestConfig
 from components.impression_gen.build import run_ingest
-from components.impression_gen.log_reader import find_files, list_sources
 from components.impression_gen.progress import reported
+from components.impression_gen.sources import find_logs, list_sources
 from components.impression_gen.spool import Spool, spool_folder
 from components.impression_gen.summary import IngestSummary
 from components.impression_gen.writer import EXAMPLES_FILE_FORMAT
@@ -63,18 +63,20 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         input_config = example_gen_pb2.Input()
         proto_utils.json_to_proto(exec_properties[specs.INPUT_CONFIG_KEY], input_config)
-        files = find_files(os.path.join(exec_properties[specs.INPUT_BASE_KEY], input_config.splits[0].pattern))
+        found = find_logs(os.path.join(exec_properties[specs.INPUT_BASE_KEY], input_config.splits[0].pattern))
+        if found.ignored:
+            logging.info("ImpressionGen: not read, as their names are no log's: %s", ", ".join(found.ignored))
         ingest = unpack_config(exec_properties[specs.CUSTOM_CONFIG_KEY])
         examples = artifact_utils.get_single_instance(output_dict[specs.EXAMPLES_KEY])
         catalogue_uri = artifact_utils.get_single_uri(output_dict[CATALOGUE_KEY])
         quarantine_uri = artifact_utils.get_single_uri(output_dict[QUARANTINE_KEY])
 
         spool = Spool(spool_folder(examples.uri))
-        log_bytes = sum({source.path: source.size for source in list_sources(files)}.values())
+        log_bytes = sum({source.path: source.size for source in list_sources(found.files)}.values())
         started = time.monotonic()
         try:
             with reported(spool, log_bytes, ingest.user_partitions, _report), self._make_beam_pipeline() as pipeline:
-                run_ingest(pipeline, files, ingest, examples.uri, catalogue_uri, quarantine_uri)
+                run_ingest(pipeline, found.files, ingest, examples.uri, catalogue_uri, quarantine_uri)
         except BaseException:
             # It may be larger than the log, and a failed run keeps its folders.
             spool.remove()
@@ -88,7 +90,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         logging.info(
             "ImpressionGen: %d rows of %d files in %.1f s, %d kept, %d impressions",
             summary.rows_read,
-            len(files),
+            len(found.files),
             seconds,
             summary.rows_kept,
             sum(summary.impressions.values()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from components.config import IngestConfig
-from components.impression_gen import negatives
+from components.impression_gen import negatives, summary
 from components.impression_gen.events import EventColumns, Records
 from components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from components.impression_gen.summary import NO_NEGATIVE
@@ -205,6 +205,30 @@ def build_impressions(
 
 _Drawn = dict[str, tuple[Candidates, npt.NDArray[np.bool_]]]
 """Negative set -> candidates of n impressions, and which [n] of them are complete."""
+
+
+def count_impressions(
+    events: Records,
+    timeline: Timeline,
+    impressions: Mapping[str, Impressions],
+    dropped: Mapping[tuple[str, str], int],
+) -> Iterator[tuple[str, int]]:
+    """Yields (name in the summary, count) of what became of events [n].
+
+    Args:
+      events: of one partition.
+      timeline: of the log.
+      impressions: as of :func:`build_impressions`.
+      dropped: likewise.
+    """
+    for split, built in impressions.items():
+        counts = np.bincount(built.negative_set, minlength=len(built.negative_sets))
+        for negative_set, count in zip(built.negative_sets, counts, strict=True):
+            yield summary.impressions_key(split, negative_set), int(count)
+    for (split, reason), count in dropped.items():
+        yield summary.dropped_key(split, reason), count
+    for split, count in zip(SPLITS, np.bincount(timeline.splits(events["timestamp"]), minlength=3), strict=True):
+        yield summary.events_key(split), int(count)
 
 
 class _Draws:

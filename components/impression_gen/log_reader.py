@@ -8,12 +8,10 @@ around integers are accepted.
 from __future__ import annotations
 
 import gzip
-import io
-import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, Final, NamedTuple
@@ -22,15 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
-from components.impression_gen import quarantine
-from components.impression_gen.events import LOGGED_EVENT, Records
+from components.impression_gen import hints, quarantine
+from components.impression_gen.events import FIELDS, LOGGED_EVENT, Records
+from components.impression_gen.files import open_file
+from components.impression_gen.sources import Source
 from models.impression import BEHAVIORS
 
-SUFFIXES: Final = (".csv", ".csv.gz", ".csv.zip")
-FIELDS: Final = ("user_id", "item_id", "category_id", "behavior", "timestamp")
 ID_FIELDS: Final = FIELDS[:3]
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -41,27 +37,6 @@ _LARGEST: Final = 2**63 - 1
 
 BadRow = tuple[int, str, str, str]
 """Line in the block counted from 0, reason, detail, escaped text."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """One log: a file, or a member of a zip archive."""
-
-    path: str
-    size: int
-    """Bytes of the file."""
-    member: str | None = None
-
-    @property
-    def label(self) -> str:
-        """How quarantined rows name it."""
-        name = os.path.basename(self.path)
-        return name if self.member is None else f"{name}:{self.member}"
-
-    @property
-    def splittable(self) -> bool:
-        """Whether it can be read from the middle."""
-        return self.path.endswith(".csv")
 
 
 @dataclass(frozen=True)
@@ -84,44 +59,6 @@ class Block(NamedTuple):
     """How much of the file they took, compressed as it is."""
 
 
-def find_files(pattern: str) -> list[str]:
-    """The log files that match a pattern, sorted.
-
-    Raises:
-      ValueError: if there is none.
-    """
-    matched = FileSystems.match([pattern])[0].metadata_list
-    paths = sorted(found.path for found in matched if found.path.endswith(SUFFIXES))
-    if not paths:
-        raise ValueError(f"data: {pattern} matches no {', '.join(SUFFIXES)} file; name such a file or a folder of them")
-    return paths
-
-
-def list_sources(paths: Iterable[str]) -> list[Source]:
-    """The logs in files, in the order of the paths and, within an archive, of its directory.
-
-    Raises:
-      ValueError: if an archive cannot be read or holds no file.
-    """
-    sources = []
-    for path in paths:
-        size = FileSystems.match([path])[0].metadata_list[0].size_in_bytes
-        if not path.endswith(".zip"):
-            sources.append(Source(path, size))
-            continue
-        try:
-            with closing(_open(path)) as raw, zipfile.ZipFile(raw) as archive:
-                names = [m.filename for m in archive.infolist() if not m.is_dir()]
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{path}: not a readable zip archive: {error}") from error
-        # macOS adds a shadow file for each member.
-        members = [name for name in names if not name.startswith("__MACOSX/")]
-        if not members:
-            raise ValueError(f"{path}: the archive holds no file")
-        sources += [Source(path, size, member) for member in members]
-    return sources
-
-
 def list_tasks(sources: Sequence[Source], block_bytes: int) -> list[Task]:
     """Cuts logs into units of parallel reading."""
     tasks = []
@@ -141,10 +78,13 @@ def read_blocks(source: Source, task: Task, block_bytes: int) -> Iterator[Block]
     to their end in blocks of about ``block_bytes`` uncompressed bytes; no more than one is held.
 
     Raises:
-      ValueError: if the file is damaged, or a line is longer than 1 MiB.
+      ValueError: if the file is damaged or not of the kind that its name says, or a line is longer than 1 MiB.
     """
     try:
-        with closing(_open(source.path)) as raw:
+        with closing(open_file(source.path)) as raw:
+            if not task.start and source.member is None and source.size:
+                hints.check_kind(source.path, raw.read(hints.MAGIC_BYTES))
+                raw.seek(0)
             if source.splittable:
                 yield Block(task.block, _read_range(source, task, raw), task.end - task.start)
             elif source.member is None:
@@ -157,11 +97,7 @@ def read_blocks(source: Source, task: Task, block_bytes: int) -> Iterator[Block]
         raise ValueError(f"{source.path}: damaged or not of the kind its name says: {error}") from error
 
 
-def _open(path: str) -> io.BufferedReader:
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-
-
-def _read_range(source: Source, task: Task, raw: io.BufferedReader) -> bytes:
+def _read_range(source: Source, task: Task, raw: IO[bytes]) -> bytes:
     if task.start:
         # The byte before tells whether a line starts at `start` itself.
         raw.seek(task.start - 1)
@@ -189,7 +125,7 @@ def _read_range(source: Source, task: Task, raw: io.BufferedReader) -> bytes:
 
 
 def _read_stream(
-    source: Source, stream: IO[bytes] | gzip.GzipFile, raw: io.BufferedReader, block_bytes: int
+    source: Source, stream: IO[bytes] | gzip.GzipFile, raw: IO[bytes], block_bytes: int
 ) -> Iterator[Block]:
     block = 0
     rest = b""
@@ -197,6 +133,7 @@ def _read_stream(
     place = raw.tell()
     while data := stream.read(block_bytes):
         if first:
+            hints.check_content(source.label, data[: hints.MAGIC_BYTES])
             data = data.removeprefix(_BOM)
             first = False
         line_end = data.rfind(b"\n")
@@ -227,6 +164,13 @@ class ParsedBlock:
     bad_rows: list[BadRow]
     """In order of line."""
 
+    def by_reason(self) -> dict[str, list[BadRow]]:
+        """Reason -> its rows, in order of line."""
+        rows: dict[str, list[BadRow]] = {}
+        for row in self.bad_rows:
+            rows.setdefault(row[1], []).append(row)
+        return rows
+
 
 def parse_block(data: bytes, window: tuple[int, int]) -> ParsedBlock:
     """Parses whole lines and judges each.
@@ -251,6 +195,11 @@ def parse_block(data: bytes, window: tuple[int, int]) -> ParsedBlock:
         ]
         bad_rows.sort()
     return ParsedBlock(count, events, bad_rows)
+
+
+def first_of_each(by_reason: Mapping[str, Sequence[BadRow]]) -> list[BadRow]:
+    """Some rows of each reason, in order of line."""
+    return sorted(row for rows in by_reason.values() for row in rows[: quarantine.EXAMPLES])
 
 
 def _parse_fast(data: bytes, count: int) -> Records | None:

@@ -7,7 +7,7 @@ holds the bad rows of at most :data:`LINES_PER_SHARD` consecutive lines of one l
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 WRONG_FIELD_COUNT: Final = "wrong_field_count"
 NOT_AN_INTEGER: Final = "not_an_integer"
@@ -27,6 +27,9 @@ REASONS: Final = (
 )
 """All reasons, in the order in which they are looked for: a row has the first that fits."""
 
+EXAMPLES: Final = 20
+"""Rows of a reason that are kept in mind, to say what they have in common."""
+
 HEADER: Final = "file\tline\treason\tdetail\ttext\n"
 TEXT_LIMIT: Final = 200
 LINES_PER_SHARD: Final = 1_000_000
@@ -40,6 +43,15 @@ _ESCAPES: Final = {
     ord("\t"): "\\t",
     ord("\r"): "\\r",
 }
+
+
+class Example(NamedTuple):
+    """A row in quarantine, as its files have it."""
+
+    file: str
+    line: int
+    detail: str
+    text: str
 
 
 def escape(raw: bytes) -> str:

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
+from components.impression_gen.files import create_file, list_folder, open_file, remove_folder
 
 Parcel = tuple[str, int, int]
 """Name of the file in the spool, first byte, bytes."""
@@ -53,7 +52,7 @@ class Spool:
         name = "-".join([step, *map(str, amounts), uuid.uuid4().hex])
         end = 0
         path = os.path.join(self.folder, name)
-        with closing(FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)) as file:
+        with closing(create_file(path)) as file:
 
             def write(data: bytes) -> Parcel:
                 nonlocal end
@@ -69,7 +68,7 @@ class Spool:
         if not length:
             return b""
         path = os.path.join(self.folder, name)
-        with closing(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)) as file:
+        with closing(open_file(path)) as file:
             file.seek(start)
             data = bytes(file.read(length))
         if len(data) != length:
@@ -79,13 +78,17 @@ class Spool:
     def done(self) -> dict[str, tuple[int, ...]]:
         """Step -> (files, sum of the first amount, of the second, ...); work done twice counts twice."""
         totals: dict[str, tuple[int, ...]] = {}
-        for found in FileSystems.match([os.path.join(self.folder, "*")])[0].metadata_list:
-            step, *amounts, _ = os.path.basename(found.path).split("-")
+        try:
+            names = list_folder(self.folder)
+        except FileNotFoundError:
+            # Nothing is done yet.
+            return totals
+        for name in names:
+            step, *amounts, _ = name.split("-")
             now = (1, *map(int, amounts))
             totals[step] = tuple(a + b for a, b in zip(totals.get(step, (0,) * len(now)), now, strict=True))
         return totals
 
     def remove(self) -> None:
         """Deletes the folder."""
-        if FileSystems.exists(self.folder):
-            FileSystems.delete([self.folder])
+        remove_folder(self.folder)

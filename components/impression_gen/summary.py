@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from contextlib import closing
 
-from apache_beam.io.filesystems import FileSystems
 from pydantic import BaseModel, ConfigDict
 
+from components.impression_gen.files import create_file, open_file
 from components.impression_gen.quarantine import REASONS
 from models.impression import EVAL_SPLIT, MIXED, NEGATIVE_SETS, SPLITS
 
@@ -59,23 +59,30 @@ class IngestSummary(BaseModel):
     @classmethod
     def read(cls, uri: str) -> IngestSummary:
         """Reads ``summary.json`` of a catalogue artifact."""
-        with closing(FileSystems.open(os.path.join(uri, SUMMARY_FILE))) as file:
+        with closing(open_file(os.path.join(uri, SUMMARY_FILE))) as file:
             return cls.model_validate_json(file.read())
 
     def write(self, uri: str) -> None:
         """Writes ``summary.json`` into a catalogue artifact's folder."""
-        with closing(FileSystems.create(os.path.join(uri, SUMMARY_FILE))) as file:
+        with closing(create_file(os.path.join(uri, SUMMARY_FILE))) as file:
             file.write(self.model_dump_json(indent=2).encode() + b"\n")
 
 
 ROWS_READ = "rows_read"
 USERS = "users"
 ITEMS_WITH_SEVERAL_CATEGORIES = "items_with_several_categories"
+REPEATED_ITEMS = ("repeated_items", "repeated_items_with_several_categories")
+"""As ``plausibility.repeated_items`` counts them."""
 
 
 def quarantined_key(reason: str) -> str:
     """Name of a worker's count of quarantined rows."""
     return f"quarantined/{reason}"
+
+
+def behavior_key(name: str) -> str:
+    """Name of a worker's count of kept events of one kind."""
+    return f"behavior/{name}"
 
 
 def events_key(split: str) -> str:

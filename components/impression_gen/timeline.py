@@ -29,6 +29,8 @@ class Timeline:
     eval_start: int
     bucket_starts: tuple[int, ...]
     bucket_ends: tuple[int, ...]
+    busiest_second: float
+    """Share of the events in the second with the most."""
 
     def splits(self, timestamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The index into ``SPLITS`` of each timestamp [n]."""
@@ -113,4 +115,5 @@ def make_timeline(seconds: Records, ingest: IngestConfig) -> Timeline:
         eval_start,
         tuple(int(t) for t in times[first_rows]),
         tuple(int(t) for t in ends),
+        float(events.max() / total),
     )

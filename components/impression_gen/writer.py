@@ -21,11 +21,6 @@ EXAMPLES_FILE_FORMAT: Final = "tfrecords_gzip"
 WRITE_OPTIONS: Final = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
 
 
-def shard_path(examples_uri: str, split: str, shard: int, shards: int) -> str:
-    """Where a split's shard lies, named as TFX's own writers name it."""
-    return os.path.join(examples_uri, f"Split-{split}", f"data_tfrecord-{shard:05d}-of-{shards:05d}.gz")
-
-
 @contextmanager
 def new_shard(path: str, temporary_folder: str) -> Iterator[tf.io.TFRecordWriter]:
     """Opens a shard under another name and renames it when the block ends well: so a retried write does no harm."""

@@ -61,5 +61,6 @@ class EpochCheckpoint:
         with fileio.open(temporary, "w") as file:
             file.write(json.dumps([dataclasses.asdict(epoch) for epoch in epochs], indent=1))
         fileio.rename(temporary, os.path.join(self._folder, _EPOCHS), overwrite=True)
-        for old in fileio.glob(os.path.join(self._folder, f"{_STATE}-{len(epochs) - 1}.*")):
-            fileio.remove(old)
+        for name in fileio.listdir(self._folder):
+            if name.startswith(f"{_STATE}-{len(epochs) - 1}."):
+                fileio.remove(os.path.join(self._folder, name))

@@ -13,6 +13,7 @@ from tfx.dsl.io import fileio
 
 from components.config import StoredImpressions, TrainingConfig
 from components.impression_gen.catalogue import Catalogue
+from components.impression_gen.shards import list_shards
 from components.trainer.export import export
 from components.trainer.fit import Epoch
 from components.trainer.train import train
@@ -80,4 +81,5 @@ def run_fn(fn_args: Any) -> None:
 
 
 def _files(patterns: list[str]) -> list[str]:
-    return [file for pattern in patterns for file in fileio.glob(pattern)]
+    # TFX gives <folder>/* for each artifact, and the folder is a name.
+    return [shard for pattern in patterns for shard in list_shards(os.path.dirname(pattern))]

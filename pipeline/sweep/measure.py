@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import glob
 import os
 import tempfile
 import time
@@ -14,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from components.impression_gen.shards import list_shards, split_folder
 from components.trainer.export import export
 from components.trainer.fit import TrainingDiverged
 from components.trainer.train import Trained, epoch_split, train
@@ -96,7 +96,7 @@ def measure(
 
 
 def _files(examples: str, split: str) -> list[str]:
-    return sorted(glob.glob(os.path.join(examples, f"Split-{split}", "*.gz")))
+    return list_shards(split_folder(examples, split))
 
 
 def _rate(trained: Trained) -> float:

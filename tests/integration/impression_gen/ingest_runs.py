@@ -92,10 +92,11 @@ def random_rows(
     log = []
     for _ in range(rows):
         item = min(int(draw.paretovariate(0.6)), items)
-        category = 1 + (item + (draw.random() < 0.05)) % categories
+        # Of some items alone, the commonest among them: a log is not plausible otherwise.
+        category = 1 + (item + (draw.random() < 0.05) * (item % 50 == 1)) % categories
         behavior = draw.choice(("pv", "pv", "pv", "cart", "fav", "buy"))
         log.append((draw.randint(1, users), item, category, behavior, WINDOW_START + draw.randrange(seconds)))
-    log += draw.sample(log, rows // 50)
+    log += draw.sample(log, rows // 125)
     return log
 
 

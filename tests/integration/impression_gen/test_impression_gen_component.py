@@ -68,7 +68,7 @@ def test_span_artifacts_and_cache(tmp_path: Path) -> None:
         "quarantine"
     ] * 3
     summaries = [IngestSummary.read(a.uri) for a in store.get_artifacts_by_type("components.ImpressionCatalogue")]
-    assert all(summary.rows_read == 510 for summary in summaries)
+    assert all(summary.rows_read == 504 for summary in summaries)
     assert "num_files:1" in examples[0].custom_properties["input_fingerprint"].string_value
 
     artifact = artifact_utils.deserialize_artifact(
@@ -94,24 +94,22 @@ def test_missing_data_is_refused_before_anything_runs(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"data: name a behaviour log \(\.csv, \.csv\.gz, \.csv\.zip\)"):
         ImpressionGen(data="", ingest=IngestConfig())
-    for data in (tmp_path, tmp_path / "log.csv", tmp_path / "nowhere"):
-        with pytest.raises(ValueError, match=r"data: .* matches no \.csv"):
-            ImpressionGen(data=str(data), ingest=IngestConfig())
+    with pytest.raises(ValueError, match=r"data: the folder .* holds no \.csv, \.csv\.gz or \.csv\.zip file"):
+        ImpressionGen(data=str(tmp_path), ingest=IngestConfig())
+    with pytest.raises(ValueError, match=r"data: .*log\.csv does not exist"):
+        ImpressionGen(data=str(tmp_path / "log.csv"), ingest=IngestConfig())
+    with pytest.raises(ValueError, match=r"data: .* has no span with a log"):
+        ImpressionGen(data=str(tmp_path / "day-{SPAN}"), ingest=IngestConfig())
+    with pytest.raises(ValueError, match=r"span: .* has no \{SPAN\}"):
+        ImpressionGen(data=str(tmp_path), ingest=IngestConfig(), span=3)
 
 
-@pytest.mark.parametrize(
-    ("data", "base", "pattern"),
-    [
-        ("/logs/UserBehavior.csv.zip", "/logs", "UserBehavior.csv.zip"),
-        ("UserBehavior.csv", ".", "UserBehavior.csv"),
-        ("/log.csv", "/", "log.csv"),
-        ("logs", "logs", "*.csv*"),
-        ("gs://bucket/logs/", "gs://bucket/logs", "*.csv*"),
-        ("/logs/{YYYY}-{MM}-{DD}/log.csv.gz", "/logs", "{YYYY}-{MM}-{DD}/log.csv.gz"),
-        ("logs/span-{SPAN}", "logs", "span-{SPAN}/*.csv*"),
-    ],
-)
-def test_input_of(data: str, base: str, pattern: str) -> None:
-    from components.impression_gen.component import input_of
-
-    assert input_of(data) == (base, pattern)
+def test_a_name_that_would_be_a_pattern_is_read_and_cached(tmp_path: Path) -> None:
+    write_log(tmp_path / "in[1]" / "log[1].csv", 1)
+    (tmp_path / "in[1]" / "log1.csv").write_text("another log\n")
+    (tmp_path / "in[1]" / "._log[1].csv").write_text("hidden\n")
+    data = str(tmp_path / "in[1]" / "log[1].csv")
+    assert [state for _, state in run(tmp_path, data, IngestConfig())] == ["COMPLETE"]
+    assert [state for _, state in run(tmp_path, data, IngestConfig())] == ["COMPLETE", "CACHED"]
+    write_log(tmp_path / "in[1]" / "log[1].csv", 2)
+    assert run(tmp_path, data, IngestConfig())[-1][1] == "COMPLETE"

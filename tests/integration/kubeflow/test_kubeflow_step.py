@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from generator.behavior_log import generate
+from generator.config import GeneratorConfig
 from pipeline import cli
 from pipeline.config import ConfigError, PipelineConfig, load_preset
 from pipeline.kubeflow.step import StepFailed, run_step
@@ -90,7 +92,7 @@ def test_a_run_id_that_was_not_filled_in_is_refused(config: PipelineConfig, run_
 def test_the_log_is_looked_for_by_the_step_that_reads_it(config: PipelineConfig) -> None:
     gone = config.with_overrides({"data": f"{config.data}.csv"})
     run_step(gone, SCHEMA, "one")
-    with pytest.raises(ConfigError, match=r"log\.csv\.csv matches no \.csv"):
+    with pytest.raises(ConfigError, match=r"log\.csv\.csv does not exist"):
         run_step(gone, "ImpressionGen", "one")
 
 
@@ -164,6 +166,7 @@ def test_sqlite_needs_a_folder() -> None:
 
 
 def test_a_run_on_one_machine_needs_sqlite(config: PipelineConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    generate(GeneratorConfig(users=30), Path(config.data))
     arguments = ["run", "--data", config.data, "--output", config.output, "--preset", "demo"]
     grpc = ["--set", "metadata.kind=grpc", "--set", "metadata.grpc.host=h"]
     assert cli.main([*arguments, *grpc]) == 2
@@ -185,6 +188,7 @@ def test_spans_are_chosen(tmp_path: Path) -> None:
 
     from components.impression_gen.component import ImpressionGen
 
+    (tmp_path / "3.csv").touch()
     ingest = load_preset("demo").ingest
     chosen = ImpressionGen(str(tmp_path / "{SPAN}.csv"), ingest, span=3).exec_properties["range_config"]
     proto = range_config_pb2.RangeConfig()

@@ -57,7 +57,7 @@ def test_boundaries_and_buckets(times: list[int], buckets: int, reach: int) -> N
 
 
 def test_splits() -> None:
-    timeline = Timeline(10, 20, (0, 15), (12, AFTER_ALL))
+    timeline = Timeline(10, 20, (0, 15), (12, AFTER_ALL), 0.1)
     times = np.array([9, 10, 19, 20, 99])
     assert timeline.splits(times).tolist() == [0, 1, 1, 2, 2]
     assert timeline.split_ends(times).tolist() == [10, 20, 20, AFTER_ALL, AFTER_ALL]

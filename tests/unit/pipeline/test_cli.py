@@ -152,6 +152,12 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
         ),
         (["run"], "--data"),
         (["run", "--data", "does-not-exist.csv"], "does-not-exist.csv does not exist"),
+        (["run", "--data", "pyproject.toml"], "pyproject.toml is no .csv, .csv.gz or .csv.zip file"),
+        (["run", "--data", "x.csv", "--output", "out[1]"], "output: TFX would read the [ as part of a pattern"),
+        (
+            ["show-config", "--set", "ingest.max_quarantined_share_by_reason.mud=1"],
+            "mud is no reason; there are wrong_",
+        ),
         (["show-config", "--set", "evaluation.min_auc=2"], "evaluation.min_auc"),
         (["generate", "--output", "x.csv", "--users", "0"], "users: must be at least 1 and at most 10,000,000 (got 0)"),
         (["generate", "--output", "x.csv", "--dirt", "mud=3"], "dirt.mud: unknown key; there are negative_timestamp, "),
@@ -180,6 +186,34 @@ def test_a_missing_log_ends_without_a_traceback(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+@pytest.mark.parametrize(
+    ("row", "preset", "says"),
+    [
+        ("1;2;3;pv;1511544070", "demo", "separated by semicolons"),
+        ("1,2,3,pv,1511544070", "demo", "leave nothing for validation and eval"),
+        (None, "demo", "transform.min_item_count: no item has 2 events"),
+    ],
+)
+def test_a_log_that_cannot_be_used_is_1_before_anything_heavy_is_imported(
+    command: str, row: str | None, preset: str, says: str, tmp_path: Path
+) -> None:
+    # Each item once: nothing for a vocabulary.
+    rows = [row] if row else [f"{1 + i % 20},{10 + i},{1 + i % 4},pv,{1511540000 + 3000 * i}" for i in range(200)]
+    log, output = tmp_path / "log.csv", tmp_path / "output"
+    log.write_text("".join(f"{each}\n" for each in rows))
+    code = (
+        "import sys; from pipeline import cli; "
+        f"code = cli.main(['{command}', '--preset', '{preset}', '--data', {str(log)!r}, '--output', {str(output)!r}]); "
+        f"print(code, [name for name in {_HEAVY[:5]!r} if name in sys.modules])"
+    )
+    done = _python("-c", code)
+    assert done.stdout == "1 []\n"
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("command", [["serve"], ["predict"]])

@@ -1,0 +1,99 @@
+"""Files of a log by their names, on this machine or at an address that Beam has a file system for.
+
+A name is a name here, whatever characters it holds: nothing is a pattern. Beam, whose import takes seconds, is loaded
+for addresses alone.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from typing import IO, Any, Final, NamedTuple
+
+_NANOSECONDS: Final = 10**9
+
+
+class Stat(NamedTuple):
+    """What the cache compares of a file."""
+
+    size: int
+    """Bytes."""
+    modified: int
+    """Nanoseconds since 1970."""
+
+
+def is_address(path: str) -> bool:
+    """Whether a path is an address such as ``gs://bucket/log.csv``."""
+    return "://" in path
+
+
+def open_file(path: str) -> IO[bytes]:
+    """Opens a file's bytes as they are, compressed or not."""
+    if not is_address(path):
+        return open(path, "rb")
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    opened: IO[bytes] = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return opened
+
+
+def create_file(path: str) -> IO[bytes]:
+    """Opens a new file, its folder made where missing, for bytes that are written as they are."""
+    if not is_address(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, "wb")
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    created: IO[bytes] = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return created
+
+
+def stat(path: str) -> Stat:
+    """Size and time of a file.
+
+    Raises:
+      OSError: if there is none.
+    """
+    if not is_address(path):
+        found = os.stat(path)
+        return Stat(found.st_size, found.st_mtime_ns)
+    for metadata in _match(path):
+        return Stat(metadata.size_in_bytes, int(metadata.last_updated_in_seconds * _NANOSECONDS))
+    raise FileNotFoundError(f"{path} does not exist")
+
+
+def list_folder(folder: str) -> dict[str, bool]:
+    """What lies directly in a folder: name -> whether it is a folder itself; of an address also without a folder.
+
+    Raises:
+      OSError: if there is no such folder on this machine, or it cannot be read.
+    """
+    if not is_address(folder):
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.is_dir() for entry in entries}
+    base = folder.rstrip("/") + "/"
+    # Object stores have files alone: a folder shows in the names of what lies in it.
+    names = [metadata.path[len(base) :] for metadata in (*_match(base, "*"), *_match(base, "*/*"))]
+    return {name.partition("/")[0]: "/" in name for name in names if name}
+
+
+def remove_folder(folder: str) -> None:
+    """Deletes a folder of files, if there is one."""
+    if not is_address(folder):
+        if os.path.isdir(folder):
+            shutil.rmtree(folder)
+        return
+    from apache_beam.io.filesystems import FileSystems
+
+    if list_folder(folder):
+        FileSystems.delete([glob.escape(folder.rstrip("/")) + "/*"])
+
+
+def _match(path: str, pattern: str = "") -> list[Any]:
+    from apache_beam.io.filesystems import FileSystems
+
+    # Beam's patterns know no quoting but sets of one character, and those are what glob makes.
+    return list(FileSystems.match([glob.escape(path) + pattern])[0].metadata_list)

@@ -1,0 +1,158 @@
+"""A look at a log before anything runs: within a second, without Beam and TensorFlow.
+
+What is refused here, ingest would refuse as well, later and in the same words. A log that is small enough to be seen as
+a whole goes through the whole ingest in memory, writing nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from components.config import IngestConfig
+from components.impression_gen import hints, quarantine, summary
+from components.impression_gen.catalogue import Catalogue
+from components.impression_gen.counts import count_items, count_seconds
+from components.impression_gen.events import as_text, count_behaviors, earliest, pack_chunk, sort_partition
+from components.impression_gen.files import is_address, open_file
+from components.impression_gen.impressions import build_impressions, count_impressions, make_requests, proposal_width
+from components.impression_gen.log_reader import ParsedBlock, Task, parse_block, read_blocks
+from components.impression_gen.negatives import CatalogueIndex, propose
+from components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
+from components.impression_gen.refusals import check_impressions, check_rows
+from components.impression_gen.sources import Source, find_logs, list_sources
+from components.impression_gen.spans import find_span, has_span
+from components.impression_gen.summary import summarise
+from components.impression_gen.targets import find_targets, last_of_user
+from components.impression_gen.timeline import make_timeline
+
+BYTES: Final = 1 << 20
+"""How much of a log's rows is read, of all its files together."""
+_FILES: Final = 8
+"""Files whose rows are read; of the others only the first bytes."""
+_OF_TIME: Final = (quarantine.NEGATIVE_TIMESTAMP, quarantine.OUTSIDE_WINDOW)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The first rows of a log's files."""
+
+    sources: Sequence[Source]
+    blocks: list[tuple[int, ParsedBlock]]
+    """(Index of the source, its first block)."""
+    whole: bool
+    """Whether there are no other rows."""
+
+    @property
+    def rows(self) -> int:
+        return sum(block.lines for _, block in self.blocks)
+
+    def quarantined(self) -> Counter[str]:
+        return Counter(row[1] for _, block in self.blocks for row in block.bad_rows)
+
+    def examples(self) -> dict[str, list[quarantine.Example]]:
+        examples: dict[str, list[quarantine.Example]] = {}
+        for source, block in self.blocks:
+            for line, reason, detail, text in block.bad_rows:
+                kept = examples.setdefault(reason, [])
+                if len(kept) < quarantine.EXAMPLES:
+                    kept.append(quarantine.Example(self.sources[source].label, line + 1, detail, text))
+        return examples
+
+
+def look_at(data: str, ingest: IngestConfig, span: int | None = None) -> Catalogue | None:
+    """Refuses what cannot be ingested, as far as the first rows tell.
+
+    Args:
+      data: as in the configuration; an address is left to the ingest.
+      ingest: likewise.
+      span: likewise.
+
+    Returns:
+      The catalogue that ingest will make, where the whole log was seen.
+
+    Raises:
+      NoLogError: if ``data`` names no log.
+      ValueError: if the log cannot be used; the message says why.
+      OSError: if a file cannot be read.
+    """
+    if is_address(data):
+        return None
+    found = find_logs(find_span(data, span).path if has_span(data) else data)
+    seen = _first_rows(list_sources(found.files), ingest.window)
+    if seen.whole:
+        return _rehearse(seen, ingest)
+    _check_form(seen, ingest)
+    return None
+
+
+def _first_rows(sources: Sequence[Source], window: tuple[int, int]) -> _Seen:
+    share = max(1, BYTES // min(len(sources), _FILES))
+    blocks = []
+    whole = len(sources) <= _FILES
+    for index, source in enumerate(sources):
+        if index >= _FILES:
+            if source.member is None and source.size:
+                with closing(open_file(source.path)) as file:
+                    hints.check_kind(source.path, file.read(hints.MAGIC_BYTES))
+            continue
+        end = min(source.size, share) if source.splittable else source.size
+        first = list(itertools.islice(read_blocks(source, Task(index, 0, 0, end), share), 2))
+        whole = whole and len(first) < 2 and end == source.size
+        blocks += [(index, parse_block(block.lines, window)) for block in first[:1]]
+    return _Seen(sources, blocks, whole)
+
+
+def _check_form(seen: _Seen, ingest: IngestConfig) -> None:
+    """Refuses a log none of whose first rows has the form of a row; of their times the others may be better."""
+    counts, examples = seen.quarantined(), seen.examples()
+    timely = {reason: count for reason, count in counts.items() if reason in _OF_TIME}
+    if sum(counts.values()) == seen.rows and (
+        not timely or hints.wrong_unit(examples.get(quarantine.OUTSIDE_WINDOW, []))
+    ):
+        check_rows(seen.rows, counts, examples, ingest, of="the first ")
+
+
+def _rehearse(seen: _Seen, ingest: IngestConfig) -> Catalogue:
+    """The ingest of a whole log, see ``build.py``, in one partition and without its output."""
+    ingest = ingest.model_copy(update={"user_partitions": 1})
+    chunks = [pack_chunk(source, 0, block.events) for source, block in seen.blocks]
+    events, duplicates = sort_partition(chunks)
+    quarantined, examples = seen.quarantined(), seen.examples()
+    if len(duplicates):
+        quarantined[quarantine.DUPLICATE] = len(duplicates)
+        first = earliest(duplicates, quarantine.EXAMPLES)
+        examples[quarantine.DUPLICATE] = [_duplicate(row, seen.sources) for row in first]
+    check_rows(seen.rows, quarantined, examples, ingest)
+
+    timeline = make_timeline(count_seconds(events, ingest), ingest)
+    items = count_items(events, timeline, ingest)
+    catalogue = Catalogue.from_counts(items)
+    totals = {
+        summary.ROWS_READ: seen.rows,
+        summary.USERS: int(last_of_user(events).sum()),
+        **{summary.behavior_key(name): count for name, count in count_behaviors(events).items()},
+        **dict(zip(summary.REPEATED_ITEMS, repeated_items(items), strict=True)),
+    }
+    check_plausible(facts_of(totals, catalogue, timeline), ingest.plausibility)
+
+    requests = make_requests(events, find_targets(events, timeline, ingest), ingest)
+    proposals = propose(events, requests, timeline, ingest, proposal_width(ingest))
+    impressions, dropped = build_impressions(events, proposals, timeline, ingest, CatalogueIndex(catalogue))
+    totals |= count_impressions(events, timeline, impressions, dropped)
+    boundaries = (timeline.validation_start, timeline.eval_start)
+    sizes = (len(catalogue.item_ids), len(catalogue.category_ids))
+    check_impressions(summarise([], totals, boundaries, sizes), ingest)
+    return catalogue
+
+
+def _duplicate(row: np.void, sources: Sequence[Source]) -> quarantine.Example:
+    (source, _, line), (first, _, first_line) = row["place"].tolist(), row["first"].tolist()
+    detail = f"first at {sources[first].label}:{first_line + 1}"
+    return quarantine.Example(sources[source].label, line + 1, detail, as_text(row["event"]))

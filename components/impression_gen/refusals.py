@@ -1,0 +1,114 @@
+"""What of a log is not taken, in the words that a person gets: rows, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from components.config import IngestConfig
+from components.impression_gen.events import FIELDS
+from components.impression_gen.hints import advise
+from components.impression_gen.quarantine import Example
+from components.impression_gen.summary import (
+    NOT_A_TARGET_BEHAVIOR,
+    SHORT_HISTORY,
+    IngestSummary,
+)
+from models.impression import EVAL_SPLIT, SPLITS
+
+
+def check_rows(
+    rows: int,
+    quarantined: Mapping[str, int],
+    examples: Mapping[str, Sequence[Example]],
+    ingest: IngestConfig,
+    of: str = "",
+) -> None:
+    """Bounds the share of rows in quarantine.
+
+    Args:
+      rows: read.
+      quarantined: reason -> rows.
+      examples: reason -> some of them, earliest first.
+      ingest: the bounds and the window.
+      of: what to call the rows, where they are not all.
+
+    Raises:
+      ValueError: if there is no row, none can be used, or more cannot than a bound allows; the message has the
+        commonest reason, a row, and what is probably wrong.
+    """
+    expected = f"expected lines {','.join(FIELDS)} from {ingest.window_start} to {ingest.window_end}"
+    if not rows:
+        raise ValueError(f"data: the log has no row; {expected}")
+    own = ingest.max_quarantined_share_by_reason
+    together = {reason: count for reason, count in quarantined.items() if count and reason not in own}
+    bounds = [("max_quarantined_share", ingest.max_quarantined_share, together)] + [
+        (f"max_quarantined_share_by_reason.{reason}", bound, {reason: quarantined.get(reason, 0)})
+        for reason, bound in own.items()
+    ]
+    over = next((found for found in bounds if sum(found[2].values()) > found[1] * rows), None)
+    if over is None:
+        if sum(quarantined.values()) < rows:
+            return
+        over = ("", 1.0, {reason: count for reason, count in quarantined.items() if count})
+    name, bound, counts = over
+    lost = sum(counts.values())
+    reason = max(counts, key=lambda each: counts[each])
+    allowed = f", more than ingest.{name} allows ({bound:.2%})" if name else ""
+    lines = [
+        f"data: {lost:,} of {of}{rows:,} rows cannot be used ({lost / rows:.2%}){allowed}; {expected} "
+        "(ingest.window_start, ingest.window_end)",
+        f"In quarantine: {', '.join(f'{count:,} {each}' for each, count in _by_count(counts))}",
+    ]
+    seen = examples.get(reason, ())
+    if seen:
+        first = seen[0]
+        lines.append(f"For example {reason} ({first.detail}), {first.file}, line {first.line}: {first.text}")
+    if advice := advise(reason, seen):
+        lines.append(f"Probably {advice}.")
+    if name and sum(quarantined.values()) < rows:
+        own_bound = f"ingest.max_quarantined_share_by_reason.{reason}"
+        lines.append(f"If the log is right as it is, set {own_bound} above {counts[reason] / rows:.4f}.")
+    raise ValueError("\n".join(lines))
+
+
+def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: -item[1])
+
+
+def check_impressions(summary: IngestSummary, ingest: IngestConfig) -> None:
+    """Sees that each split has something to learn from or to judge on.
+
+    Raises:
+      ValueError: if a split has no impression; the message has what became of its events, and what would help.
+    """
+    judged = ingest.judged_set
+    found = {**summary.impressions, EVAL_SPLIT: summary.eval_impressions[judged]}
+    empty = [split for split in SPLITS if not found[split]]
+    if not empty:
+        return
+    lost = [
+        f"- {split}: {summary.events[split]:,} events, of which "
+        + ", ".join(f"{count:,} {reason}" for reason, count in _by_count(summary.dropped[split]) if count)
+        for split in empty
+    ]
+    reasons = {reason for split in empty for reason, count in summary.dropped[split].items() if count}
+    advice = []
+    if NOT_A_TARGET_BEHAVIOR in reasons:
+        kinds = ", ".join(ingest.behaviors_as_targets)
+        advice.append(f"An impression's positive is an event of kind {kinds} (ingest.behaviors_as_targets).")
+    if SHORT_HISTORY in reasons:
+        advice.append(f"Before it its user must have {ingest.min_history} events or more (ingest.min_history).")
+    if any(reason.startswith("no_negative") for reason in reasons):
+        advice.append(
+            "Its negative is an item that its user never had, and a contemporaneous one is of another user's event "
+            "after it in the same split."
+        )
+    raise ValueError(
+        f"data: no event of {' and '.join(empty)} becomes an impression, so there is nothing to "
+        f"{'judge on' if empty == [EVAL_SPLIT] else 'learn from'}; the log has {_users(summary.users)}.\n"
+        + "\n".join([*lost, *advice])
+    )
+
+
+def _users(count: int) -> str:
+    return f"{count:,} user{'' if count == 1 else 's'}"

@@ -197,7 +197,7 @@ def fit(
       train: number of an epoch, from 1, -> its global batches of (inputs, [B, N] labels).
       validation: likewise, in a fixed order; later than the train split and earlier than the eval split.
       config: the training section.
-      on_epoch: called after each epoch.
+      on_epoch: called after each epoch, at once for those before a stop.
       checkpoint: where training goes on if it was stopped, and what it saves to.
 
     Returns:
@@ -209,6 +209,8 @@ def fit(
     """
     distributed_validation = trainer.strategy.experimental_distribute_dataset(validation)
     epochs = checkpoint.restore() if checkpoint is not None else []
+    for epoch in epochs:
+        on_epoch(epoch)
     best = max(epochs, key=lambda epoch: epoch.validation_auc, default=None)
     best_weights = None
     impressions: int | None = None

@@ -77,13 +77,12 @@ def sampler_of(config: SamplerConfig) -> Sampler:
 def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
     name, _, sampler_name = name.partition("/")
     keras.utils.set_random_seed(1)
-    # Each replica draws its own unknown items and its own negatives of auxiliary losses, so equality needs none.
+    # Each replica draws its own negatives of auxiliary losses, so equality needs none.
     config = ModelConfig.model_validate(
         {
             "name": name,
             "embedding_dim": 4,
             "hidden_units": [4],
-            "item_unknown_rate": 0.0,
             "dien": {"auxiliary_weight": 0.0},
             "bert4rec": {"cloze_weight": 0.0},
             "caser": {"events": 4},

@@ -13,7 +13,7 @@ import tensorflow as tf
 from training_process import BATCH, RANDOM, ROWS, SAMPLERS, batches, sampler_of
 
 from components.config import TrainingConfig
-from components.trainer.checkpoint import EpochCheckpoint
+from components.trainer.checkpoint import CheckpointUnreadable, EpochCheckpoint
 from components.trainer.export import ServedRanker
 from components.trainer.fit import Epoch, Trainer, fit
 from models.config import ModelConfig
@@ -85,6 +85,17 @@ def test_a_training_that_was_done_is_not_trained_again(tmp_path: Path) -> None:
     assert train(done, 2, tmp_path) == epochs
     for ours, theirs in zip(done.model.get_weights(), trainer.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    train(trainer_of("dnn"), 1, tmp_path)
+    (data,) = tmp_path.glob("state-1.data*")
+    data.write_bytes(data.read_bytes()[:100])
+    with pytest.raises(CheckpointUnreadable, match=f"{tmp_path}: .* delete this folder to train from the start"):
+        train(trainer_of("dnn"), 2, tmp_path)
+    (tmp_path / "epochs.json").write_text("{")
+    with pytest.raises(CheckpointUnreadable, match="delete this folder"):
+        train(trainer_of("dnn"), 2, tmp_path)
 
 
 def test_the_arrays_are_in_the_checkpoint_and_what_is_counted_anew_is_not(tmp_path: Path) -> None:

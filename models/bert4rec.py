@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from models.contract import Ranker
-from models.impression import FIRST_KNOWN_INDEX
+from models.impression import FIRST_KNOWN_INDEX, PADDING_ID
 from models.layers.dense import Dense
 from models.layers.draws import next_seed
 from models.layers.embedding import EmbeddedImpression
@@ -113,7 +113,10 @@ class BERT4Rec(Ranker):
         number = min(self.config.section(BERT4RecConfig).cloze_negatives, known)
         drawn = FIRST_KNOWN_INDEX + tf.random.stateless_uniform([number], self._seed(), 0, known, tf.int64)
         table, bias = tf.convert_to_tensor(self.embedding.event_items), tf.convert_to_tensor(self.item_bias)
-        of_true = tf.reduce_sum(output * tf.cast(tf.gather(table, true), tf.float32), axis=1) + tf.gather(bias, true)
+        # As many rows at each step and on each replica, so that replicas can gather their tables' gradients.
+        rows = tf.pad(true, [[0, tf.size(items) - tf.size(true)]], constant_values=PADDING_ID)
+        of_items, of_bias = (tf.gather(part, rows)[: tf.size(true)] for part in (table, bias))
+        of_true = tf.reduce_sum(output * tf.cast(of_items, tf.float32), axis=1) + of_bias
         of_drawn = tf.matmul(output, tf.cast(tf.gather(table, drawn), tf.float32), transpose_b=True)
         of_drawn = tf.where(drawn == true[:, None], tf.float32.min, of_drawn + tf.gather(bias, drawn))
         loss = tf.reduce_logsumexp(tf.concat([of_true[:, None], of_drawn], axis=1), axis=1) - of_true

@@ -39,7 +39,7 @@ SAMPLERS = {
         {"name": "hard", "negatives": 3, "hard": {"pool": 8, "share": 0.7, "curriculum_steps": 6}}
     ),
 }
-"""A model trained with a sampler of the batch is named model/sampler."""
+"""A model trained with a sampler of the batch is named model/sampler; one with its auxiliary loss has a + behind."""
 
 
 def batches(rows: int, batch_size: int) -> tf.data.Dataset:
@@ -76,6 +76,7 @@ def sampler_of(config: SamplerConfig) -> Sampler:
 
 def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
     name, _, sampler_name = name.partition("/")
+    name, auxiliary = name.removesuffix("+"), name.endswith("+")
     keras.utils.set_random_seed(1)
     # Each replica draws its own negatives of auxiliary losses, so equality needs none.
     config = ModelConfig.model_validate(
@@ -83,8 +84,8 @@ def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
             "name": name,
             "embedding_dim": 4,
             "hidden_units": [4],
-            "dien": {"auxiliary_weight": 0.0},
-            "bert4rec": {"cloze_weight": 0.0},
+            "dien": {"auxiliary_weight": 0.5 * auxiliary},
+            "bert4rec": {"cloze_weight": 0.1 * auxiliary},
             "caser": {"events": 4},
         }
     )

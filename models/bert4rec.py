@@ -9,8 +9,9 @@ import keras
 import tensorflow as tf
 
 from models.contract import Ranker
-from models.impression import FIRST_KNOWN_INDEX
+from models.impression import FIRST_KNOWN_INDEX, PADDING_ID
 from models.layers.dense import Dense
+from models.layers.draws import next_seed
 from models.layers.embedding import EmbeddedImpression
 from models.layers.interaction import StateAndProduct
 from models.layers.transformer import events_from_the_end, transformer_blocks
@@ -45,6 +46,7 @@ class BERT4Rec(Ranker):
         self.blocks = transformer_blocks(self.config)
         self.interaction = StateAndProduct(name="interaction")
         self.interaction.build(tokens, width)
+        self.draws = keras.random.SeedGenerator()
         if self.config.section(BERT4RecConfig).cloze_weight:
             self.cloze_output = Dense(self.config.embedding_dim, name="cloze_output")
             self.cloze_output.build((None, tokens))
@@ -86,10 +88,10 @@ class BERT4Rec(Ranker):
     def draw_masked(self, mask: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
         """Which real events are masked: mask and position [B, T] -> [B, T] bool, at least one a history."""
         settings = self.config.section(BERT4RecConfig)
-        draw = tf.where(mask, tf.random.uniform(tf.shape(mask)), 2.0)
+        draw = tf.where(mask, tf.random.stateless_uniform(tf.shape(mask), self._seed()), 2.0)
         lowest = tf.reduce_min(draw, axis=1, keepdims=True)
         masked = (draw < settings.mask_share) | (draw == lowest)
-        last_only = tf.random.uniform([tf.shape(mask)[0], 1]) < settings.last_only_share
+        last_only = tf.random.stateless_uniform([tf.shape(mask)[0], 1], self._seed()) < settings.last_only_share
         return tf.where(last_only, position == 1, masked) & mask
 
     def cloze_loss(self, states: tf.Tensor, masked: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
@@ -108,18 +110,20 @@ class BERT4Rec(Ranker):
         true = tf.boolean_mask(items, counts)
         output = tf.cast(tf.nn.gelu(self.cloze_output(tf.boolean_mask(states, counts))), tf.float32)
         known = self.embedding.item_indices - FIRST_KNOWN_INDEX
-        drawn = tf.random.uniform(
-            [min(self.config.section(BERT4RecConfig).cloze_negatives, known)],
-            FIRST_KNOWN_INDEX,
-            FIRST_KNOWN_INDEX + known,
-            tf.int64,
-        )
+        number = min(self.config.section(BERT4RecConfig).cloze_negatives, known)
+        drawn = FIRST_KNOWN_INDEX + tf.random.stateless_uniform([number], self._seed(), 0, known, tf.int64)
         table, bias = tf.convert_to_tensor(self.embedding.event_items), tf.convert_to_tensor(self.item_bias)
-        of_true = tf.reduce_sum(output * tf.cast(tf.gather(table, true), tf.float32), axis=1) + tf.gather(bias, true)
+        # As many rows at each step and on each replica, so that replicas can gather their tables' gradients.
+        rows = tf.pad(true, [[0, tf.size(items) - tf.size(true)]], constant_values=PADDING_ID)
+        of_items, of_bias = (tf.gather(part, rows)[: tf.size(true)] for part in (table, bias))
+        of_true = tf.reduce_sum(output * tf.cast(of_items, tf.float32), axis=1) + of_bias
         of_drawn = tf.matmul(output, tf.cast(tf.gather(table, drawn), tf.float32), transpose_b=True)
         of_drawn = tf.where(drawn == true[:, None], tf.float32.min, of_drawn + tf.gather(bias, drawn))
         loss = tf.reduce_logsumexp(tf.concat([of_true[:, None], of_drawn], axis=1), axis=1) - of_true
         batch = tf.shape(masked)[0]
         total = tf.math.unsorted_segment_sum(loss, row, batch)
-        number = tf.math.unsorted_segment_sum(tf.ones_like(loss), row, batch)
-        return total / tf.maximum(number, 1.0)
+        events = tf.math.unsorted_segment_sum(tf.ones_like(loss), row, batch)
+        return total / tf.maximum(events, 1.0)
+
+    def _seed(self) -> tf.Tensor:
+        return next_seed(self.draws, each_replica=True)

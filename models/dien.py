@@ -11,6 +11,7 @@ import tensorflow as tf
 from models.contract import Ranker
 from models.impression import PADDING_ID
 from models.layers.dense import Dense
+from models.layers.draws import next_seed
 from models.layers.embedding import EmbeddedImpression
 from models.layers.numeric import masked_softmax
 from models.layers.pooling import for_each_candidate, masked_mean
@@ -45,6 +46,7 @@ class DIEN(Ranker):
         self.evolution.build(width)
         self.projection = Dense(width, use_bias=False, name="projection")
         self.projection.build((None, units))
+        self.shifts = keras.random.SeedGenerator()
         return units + width + context_width
 
     def encode(self, embedded: EmbeddedImpression, training: bool) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
@@ -60,7 +62,8 @@ class DIEN(Ranker):
         weight = self.config.section(DIENConfig).auxiliary_weight
         if not training or not weight:
             return encoded, {}
-        loss = next_event_loss(interests, cut(embedded.events, steps), mask, cut_ids(embedded.event_item_ids, steps))
+        events, ids = cut(embedded.events, steps), cut_ids(embedded.event_item_ids, steps)
+        loss = next_event_loss(interests, events, mask, ids, next_seed(self.shifts, each_replica=True))
         return encoded, {AUXILIARY_LOSS: weight * loss}
 
     def attention_of(self, interests: tf.Tensor, mask: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
@@ -74,7 +77,9 @@ def cut_ids(ids: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
     return cut(ids[..., None], steps)[..., 0]
 
 
-def next_event_loss(states: tf.Tensor, events: tf.Tensor, mask: tf.Tensor, item_ids: tf.Tensor) -> tf.Tensor:
+def next_event_loss(
+    states: tf.Tensor, events: tf.Tensor, mask: tf.Tensor, item_ids: tf.Tensor, seed: tf.Tensor
+) -> tf.Tensor:
     """DIEN's auxiliary loss of each impression.
 
     Args:
@@ -82,6 +87,7 @@ def next_event_loss(states: tf.Tensor, events: tf.Tensor, mask: tf.Tensor, item_
       events: [B, T, D], e_t; zero at padding.
       mask: [B, T] bool.
       item_ids: [B, T] int64, ``PADDING_ID`` at padding.
+      seed: [2], of the draw.
 
     Returns:
       [B] float32; 0 where no step counts.
@@ -90,7 +96,7 @@ def next_event_loss(states: tf.Tensor, events: tf.Tensor, mask: tf.Tensor, item_
     real_ids = tf.concat([tf.boolean_mask(item_ids, mask), [PADDING_ID]], axis=0)
     count = tf.maximum(tf.shape(real_ids)[0] - 1, 1)
     # One random shift along the real events of the batch: a draw that padding has no part in.
-    shift = tf.random.uniform([], 1, tf.maximum(count, 2), tf.int32)
+    shift = tf.random.stateless_uniform([], seed, 1, tf.maximum(count, 2), tf.int32)
     rank = tf.reshape(tf.cumsum(tf.reshape(tf.cast(mask, tf.int32), [-1])), tf.shape(mask)) - 1
     drawn = tf.math.floormod(rank + shift, count)
     negatives, negative_ids = tf.gather(real_events, drawn), tf.gather(real_ids, drawn)

@@ -47,19 +47,29 @@ def fit_calibration(
     # Standardised, so that one ridge and one step limit suit any model.
     center, spread = logits.mean(), logits.std() or 1.0
     feature = (logits - center) / spread
-    theta = np.array([1.0 if with_scale else spread, 0.0])
-    free = np.array([with_scale, True])
+    scale, offset = _fit(feature, labels, weight, scale=1.0 if with_scale else spread, free=with_scale)
+    if scale < _SMALLEST_SCALE * spread:
+        # An offset belongs to the scale that it was fitted with.
+        scale, offset = _fit(feature, labels, weight, scale=_SMALLEST_SCALE * spread, free=False)
+    return Calibration(scale / spread, offset - scale / spread * center)
+
+
+def _fit(
+    feature: np.ndarray, labels: np.ndarray, weight: np.ndarray, *, scale: float, free: bool
+) -> tuple[float, float]:
+    """Scale and offset of the feature; the scale is fitted from the one given on, or kept."""
+    theta = np.array([scale, 0.0])
+    fitted = np.array([free, True])
     for _ in range(_ITERATIONS):
         probability = 1 / (1 + np.exp(-np.clip(theta[0] * feature + theta[1], -500, 500)))
-        design = np.stack([feature, np.ones_like(feature)], axis=1)[:, free]
+        design = np.stack([feature, np.ones_like(feature)], axis=1)[:, fitted]
         gradient = design.T @ (weight * (probability - labels))
         curvature = (design * (weight * probability * (1 - probability))[:, None]).T @ design
-        step = np.linalg.solve(curvature + _RIDGE * np.eye(free.sum()), gradient)
-        theta[free] -= np.clip(step, -5, 5)
+        step = np.linalg.solve(curvature + _RIDGE * np.eye(fitted.sum()), gradient)
+        theta[fitted] -= np.clip(step, -5, 5)
         if np.abs(step).max() < 1e-9:
             break
-    scale = max(theta[0] / spread, _SMALLEST_SCALE)
-    return Calibration(scale, theta[1] - theta[0] / spread * center)
+    return float(theta[0]), float(theta[1])
 
 
 def validation_scores(model: Ranker, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:

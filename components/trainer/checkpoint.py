@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 from tfx.dsl.io import fileio
@@ -15,6 +17,10 @@ from components.trainer.fit import Epoch, Trainer
 _STATE = "state"
 _BEST = "best"
 _EPOCHS = "epochs.json"
+
+
+class CheckpointUnreadable(RuntimeError):
+    """What a training that was stopped left behind is damaged; the message names the folder."""
 
 
 class EpochCheckpoint:
@@ -37,18 +43,40 @@ class EpochCheckpoint:
         self._best = tf.train.Checkpoint(model=model)
 
     def restore(self) -> list[Epoch]:
-        """The epochs done; with none there, nothing is changed."""
+        """The epochs done; with none there, nothing is changed.
+
+        Raises:
+          CheckpointUnreadable: if it cannot be gone on from.
+        """
         path = os.path.join(self._folder, _EPOCHS)
         if not fileio.exists(path):
             return []
-        with fileio.open(path) as file:
-            epochs = [Epoch(**values) for values in json.loads(file.read())]
-        self._state.read(os.path.join(self._folder, f"{_STATE}-{len(epochs)}")).assert_existing_objects_matched()
+        with self._readable():
+            with fileio.open(path) as file:
+                epochs = [Epoch(**values) for values in json.loads(file.read())]
+            self._state.read(os.path.join(self._folder, f"{_STATE}-{len(epochs)}")).assert_existing_objects_matched()
+        logging.info("Going on after epoch %d, from %s", len(epochs), self._folder)
         return epochs
 
     def restore_best(self) -> None:
-        """Sets the model's weights to those of the best epoch."""
-        self._best.read(os.path.join(self._folder, _BEST)).assert_existing_objects_matched()
+        """Sets the model's weights to those of the best epoch.
+
+        Raises:
+          CheckpointUnreadable: if they cannot be read.
+        """
+        with self._readable():
+            self._best.read(os.path.join(self._folder, _BEST)).assert_existing_objects_matched()
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        # TensorFlow raises errors of many kinds for a file that is cut short.
+        except Exception as error:
+            raise CheckpointUnreadable(
+                f"{self._folder}: a training that was stopped cannot go on from here ({_first_line(error)}); "
+                "delete this folder to train from the start"
+            ) from error
 
     def save(self, epochs: Sequence[Epoch], is_best: bool) -> None:
         """After an epoch, the last of ``epochs``."""
@@ -64,3 +92,7 @@ class EpochCheckpoint:
         for name in fileio.listdir(self._folder):
             if name.startswith(f"{_STATE}-{len(epochs) - 1}."):
                 fileio.remove(os.path.join(self._folder, name))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.components.trainer import executor as tfx_executor
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.components.base import base_component, executor_spec
+from tfx.dsl.io import fileio
 from tfx.proto import trainer_pb2
 from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter
@@ -18,6 +22,7 @@ from components.config import StoredImpressions, TrainingConfig
 from components.impression_gen.component import Catalogue
 from components.trainer.run_fn import (
     CATALOGUE_KEY,
+    CHECKPOINT_KEY,
     CODE_OF_KEY,
     MODEL_KEY,
     PLUGINS_KEY,
@@ -34,7 +39,19 @@ from models.samplers.config import SamplerConfig
 
 
 class TrainerExecutor(tfx_executor.GenericExecutor):
-    """TFX's, which also tells ``run_fn`` where the catalogue and the raw validation split lie."""
+    """TFX's, which also tells ``run_fn`` where catalogue, raw validation split and an earlier try's checkpoint lie."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Trains; once the model is written, what only a further try would have needed is removed."""
+        super().Do(input_dict, output_dict, exec_properties)
+        checkpoint = checkpoint_folder(input_dict, output_dict, exec_properties)
+        if fileio.exists(checkpoint):
+            fileio.rmtree(checkpoint)
 
     def _GetFnArgs(
         self,
@@ -47,7 +64,33 @@ class TrainerExecutor(tfx_executor.GenericExecutor):
         arguments.custom_config[RAW_EXAMPLES_KEY] = artifact_utils.get_split_uri(
             input_dict[RAW_EXAMPLES_KEY], VALIDATION_SPLIT
         )
+        arguments.custom_config[CHECKPOINT_KEY] = checkpoint_folder(input_dict, output_dict, exec_properties)
         return arguments
+
+
+def checkpoint_folder(
+    input_dict: Mapping[str, Sequence[types.Artifact]],
+    output_dict: Mapping[str, Sequence[types.Artifact]],
+    exec_properties: Mapping[str, Any],
+) -> str:
+    """Where a training leaves off: ``<pipeline root>/Trainer/checkpoint/<digest>``.
+
+    Not in the step's outputs: TFX's launcher removes them when the step raises, and the next run's have another number.
+    The digest is of the inputs and of all parameters, as TFX's cache key is, so that a training goes on from its own
+    checkpoint and from no other.
+    """
+    whole = hashlib.sha256()
+    for key, artifacts in sorted(input_dict.items()):
+        for artifact in artifacts:
+            known = metadata_store_pb2.Artifact()
+            known.CopyFrom(artifact.mlmd_artifact)
+            # Of the record, not of what was recorded.
+            known.ClearField("last_update_time_since_epoch")
+            whole.update(key.encode() + known.SerializeToString(deterministic=True))
+    for key, value in sorted(exec_properties.items()):
+        whole.update(f"{key}={value!r}\n".encode())
+    model_run = artifact_utils.get_single_uri(list(output_dict[standard_component_specs.MODEL_RUN_KEY]))
+    return os.path.join(os.path.dirname(os.path.dirname(model_run)), CHECKPOINT_KEY, whole.hexdigest())
 
 
 class TrainerSpec(types.ComponentSpec):

@@ -48,7 +48,7 @@ class Epoch:
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is not finite."""
+    """The loss is not finite, or the gradients never are."""
 
 
 class Trainer:
@@ -87,7 +87,7 @@ class Trainer:
         """One pass over the data; gives its mean loss and the number of impressions.
 
         Raises:
-          TrainingDiverged: as soon as the loss is not finite.
+          TrainingDiverged: as soon as the loss is not finite, or float16 cannot hold the gradients.
         """
         iterator = iter(batches)
         loss_sum, count, impressions = 0.0, 0.0, 0
@@ -95,11 +95,16 @@ class Trainer:
         while more:
             sums, more_tensor = self._train_steps(iterator)
             more = bool(more_tensor)
-            loss, counted, impression_count = (float(value) for value in sums)
+            loss, counted, impression_count, hopeless = (float(value) for value in sums)
             loss_sum, count, impressions = loss_sum + loss, count + counted, impressions + int(impression_count)
             if not math.isfinite(loss):
                 raise TrainingDiverged(
                     f"the training loss is {loss} after {impressions} impressions; lower training.learning_rate"
+                )
+            if hopeless:
+                raise TrainingDiverged(
+                    f"after {impressions} impressions the gradients are too large for float16, however small the loss "
+                    "scale; choose training.precision=mixed_bfloat16 or float32"
                 )
             if bar is not None:
                 bar.update(int(impression_count))
@@ -119,7 +124,7 @@ class Trainer:
         return loss_sum / max(pairs, 1), auc_of_histogram(histogram)
 
     def _train_steps_eagerly(self, iterator: tf.distribute.DistributedIterator) -> tuple[tf.Tensor, tf.Tensor]:
-        sums = tf.zeros([3])
+        sums = tf.zeros([4])
         more = tf.constant(True)
         for _ in tf.range(_STEPS_PER_CALL):
             batch = iterator.get_next_as_optional()
@@ -153,10 +158,12 @@ class Trainer:
             if self.loss_scale is not None:
                 objective = self.loss_scale.scaled(objective)
         gradients = tape.gradient(objective, self.model.trainable_variables)
-        if self.loss_scale is not None:
-            gradients = self.loss_scale.unscale(gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
-        return tf.stack([loss, count, impressions])
+        hopeless = tf.constant(False)
+        if self.loss_scale is None:
+            self.optimizer.apply(gradients, self.model.trainable_variables)
+        else:
+            hopeless = self.loss_scale.apply(self.optimizer, gradients, self.model.trainable_variables)
+        return tf.stack([loss, count, impressions, tf.cast(hopeless, tf.float32)])
 
     def _validation_step_eagerly(
         self, batch: tuple[dict[str, tf.Tensor], tf.Tensor]
@@ -190,18 +197,20 @@ def fit(
       train: number of an epoch, from 1, -> its global batches of (inputs, [B, N] labels).
       validation: likewise, in a fixed order; later than the train split and earlier than the eval split.
       config: the training section.
-      on_epoch: called after each epoch.
+      on_epoch: called after each epoch, at once for those before a stop.
       checkpoint: where training goes on if it was stopped, and what it saves to.
 
     Returns:
       All epochs, those before a stop included.
 
     Raises:
-      TrainingDiverged: if the loss is not finite.
+      TrainingDiverged: if the loss is not finite, or float16 cannot hold the gradients.
       ValueError: if the validation AUC is not a number, since nothing could be chosen by it.
     """
     distributed_validation = trainer.strategy.experimental_distribute_dataset(validation)
     epochs = checkpoint.restore() if checkpoint is not None else []
+    for epoch in epochs:
+        on_epoch(epoch)
     best = max(epochs, key=lambda epoch: epoch.validation_auc, default=None)
     best_weights = None
     impressions: int | None = None

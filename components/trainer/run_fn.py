@@ -33,7 +33,7 @@ PLUGINS_KEY: Final = "plugins"
 CODE_OF_KEY: Final = "built_from"
 HISTORY_FILE: Final = "epochs.json"
 CALIBRATION_FILE: Final = "calibration.json"
-CHECKPOINT_FOLDER: Final = "checkpoint"
+CHECKPOINT_KEY: Final = "checkpoint"
 
 
 def run_fn(fn_args: Any) -> None:
@@ -42,8 +42,8 @@ def run_fn(fn_args: Any) -> None:
     Args:
       fn_args: ``tfx.components.FnArgs``; ``train_files`` and ``eval_files`` are patterns of the train and the
         validation split (TFX calls any second split "eval"); ``custom_config`` holds sections of the
-        configuration as JSON, the addresses of the catalogue and of the raw validation split and, where there are some,
-        the names of plugins.
+        configuration as JSON, the addresses of the catalogue, the raw validation split and the checkpoint and, where
+        there are some, the names of plugins.
     """
     settings = fn_args.custom_config
     load_plugins(settings.get(PLUGINS_KEY, ()))
@@ -68,7 +68,7 @@ def run_fn(fn_args: Any) -> None:
         catalogue_size=len(Catalogue.read(settings[CATALOGUE_KEY]).item_ids),
         train_files=_files(fn_args.train_files),
         validation_files=_files(fn_args.eval_files),
-        checkpoint_folder=os.path.join(fn_args.model_run_dir, CHECKPOINT_FOLDER),
+        checkpoint_folder=settings[CHECKPOINT_KEY],
         on_epoch=log,
     )
     with fileio.open(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as file:

@@ -24,6 +24,7 @@ from models.impression import (
     PADDING_ID,
     UNKNOWN_INDEX,
 )
+from models.layers.draws import next_seed
 
 AGE_BUCKETS: Final = 22
 """Ages are bucketed by powers of two of a second; the last one holds all above 24 days."""
@@ -67,6 +68,7 @@ class ImpressionEmbedding(keras.layers.Layer):
         self.config = config
         self.item_indices = item_indices
         self.category_indices = category_indices
+        self.salts = keras.random.SeedGenerator()
 
     def build(self, _: object = None) -> None:
         """Creates the tables."""
@@ -112,7 +114,9 @@ class ImpressionEmbedding(keras.layers.Layer):
         candidate_mask = impression[CANDIDATE_ITEM_ID] != PADDING_ID
         event_item, candidate_item = impression[HISTORY_ITEM_INDEX], impression[CANDIDATE_ITEM_INDEX]
         if training and self.config.item_unknown_rate:
-            salt = tf.random.uniform([], maxval=2**31, dtype=tf.int64)
+            # The same on every replica: a step knows an item, or does not.
+            seed = next_seed(self.salts, each_replica=False)
+            salt = tf.random.stateless_uniform([], seed, 0, 2**31, tf.int64)
             event_item, candidate_item = self._forget(event_item, salt), self._forget(candidate_item, salt)
         events = [tf.gather(self.event_categories, impression[HISTORY_CATEGORY_INDEX])]
         candidates = [tf.gather(self.categories, impression[CANDIDATE_CATEGORY_INDEX])]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import tempfile
 import time
 from typing import Final
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -73,7 +71,7 @@ def measure(
     uncalibrated = metrics(pairs._replace(logit=(pairs.logit - offset) / scale))[judged].log_loss
     shuffled = metrics(score_with_shuffled_histories(trained.model, eval_files, history_length, judged))
     export_bytes, p50_ms = _export_and_time(trained.model, transform, history_length)
-    result = TrialResult(
+    return TrialResult(
         key=key,
         trial=trial,
         sets=sets,
@@ -88,11 +86,15 @@ def measure(
         p50_ms=p50_ms,
         seconds=time.perf_counter() - start,
     )
-    # The graphs of one trial would stay in memory for all that follow.
-    del trained
-    keras.backend.clear_session()
-    gc.collect()
-    return result
+
+
+def measure_json(trial: str, key: str, config: str, transform_graph: str, examples: str, catalogue_size: str) -> str:
+    """:func:`measure` between processes: JSON and other text in, JSON out."""
+    # First, because it imports the plugins whose models a trial may name.
+    shared = PipelineConfig.from_json(config)
+    return measure(
+        Trial.model_validate_json(trial), key, shared, transform_graph, examples, int(catalogue_size)
+    ).model_dump_json()
 
 
 def _files(examples: str, split: str) -> list[str]:

@@ -12,6 +12,7 @@ from pipeline.config import PipelineConfig
 from pipeline.layout import Layout
 from pipeline.local_runner import prepare_data
 from pipeline.step_code import project_sources
+from pipeline.sweep.child import ChildFailed, in_child
 from pipeline.sweep.render import SweepReport, render_csv, render_markdown
 from pipeline.sweep.results import Journal, TrialResult, summarize, trial_key
 from pipeline.sweep.trials import Trial
@@ -21,6 +22,7 @@ from pipeline.terminal import Terminal
 def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | None = None) -> SweepReport:
     """Ingests and transforms once, trains every trial that has no result yet, and writes table and plot.
 
+    Each trial has a process of its own: the memory of one is free for the next, and one that crashes ends no sweep.
     Written to ``<output>/sweep``: ``trials.jsonl`` (every result ever measured there), and of these trials
     ``trials.csv``, ``table.md`` and ``plot.png``, anew after each trial.
 
@@ -43,21 +45,29 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | 
 
     # TensorFlow is loaded by now; before prepare_data its import would have written to the terminal.
     from components.impression_gen.catalogue import Catalogue
-    from pipeline.sweep.measure import measure
+    from pipeline.sweep.measure import measure_json
 
     catalogue_size = len(Catalogue.read(outputs["ImpressionGen"]["catalogue"]).item_ids)
     folder = Layout(config.output).sweep
     journal = Journal(os.path.join(folder, "trials.jsonl"))
     known = journal.read()
-    keys = [trial_key(trial, config, examples, _code(trial, config, measure.__module__)) for trial in trials]
+    keys = [trial_key(trial, config, examples, _code(trial, config, measure_json.__module__)) for trial in trials]
     missing = sum(key not in known for key in keys)
     terminal.note(f"{len(trials)} trials, {len(trials) - missing} of them measured before")
     results: list[TrialResult] = []
     done, start = 0, time.monotonic()
     for trial, key in zip(trials, keys, strict=True):
         if key not in known:
-            known[key] = measure(trial, key, config, transform_graph, examples, catalogue_size)
-            journal.append(known[key])
+            shared = (config.to_json(), transform_graph, examples, str(catalogue_size))
+            begun = time.monotonic()
+            try:
+                text = in_child(measure_json, trial.model_dump_json(), key, *shared, imports=[measure_json.__module__])
+                known[key] = TrialResult.model_validate_json(text)
+                journal.append(known[key])
+            except ChildFailed as error:
+                # Not written down: the next sweep tries once more.
+                seconds = time.monotonic() - begun
+                known[key] = TrialResult(key=key, trial=trial, failure=str(error), seconds=seconds)
             done += 1
             left = (time.monotonic() - start) / done * (missing - done)
             line = _line(known[key], config.ingest.judged_set)

@@ -73,7 +73,7 @@ def restored_model(trained: Trained) -> Ranker:
     reader = tf.train.load_checkpoint(str(trained.version_dir / "variables" / "variables"))
     suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
     keys = [key for key in reader.get_variable_to_shape_map() if key.startswith("model/") and key.endswith(suffix)]
-    assert len(keys) == len(model.variables)
+    assert len(keys) == len(model.weights)
     for key in keys:
         weight: Any = model
         for part in key.removesuffix(suffix).split("/")[1:]:

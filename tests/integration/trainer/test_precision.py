@@ -9,10 +9,10 @@ import tensorflow as tf
 from training_process import RANDOM, batches, sampler_of
 
 from components.config import TrainingConfig
-from components.trainer.fit import Trainer, fit
+from components.trainer.fit import Trainer, TrainingDiverged, fit
 from models.config import ModelConfig
 from models.contract import Ranker
-from models.loss_scale import FIRST_SCALE
+from models.loss_scale import FIRST_SCALE, SMALLEST_SCALE
 from models.registry import MODELS, build_model
 from models.samplers.config import LossConfig
 
@@ -49,15 +49,30 @@ def test_an_overflow_is_survived_and_answered_by_a_smaller_scale() -> None:
     data = batches(rows=64, batch_size=32)
     trainer = trainer_of(model_of("dnn", "mixed_float16"))
     assert trainer.loss_scale is not None
+    updated = [*trainer.model.trainable_variables, *trainer.optimizer.variables]
+    before = [np.asarray(variable) for variable in updated]
     # A scale that no gradient of this model can bear in float16.
     trainer.loss_scale.scale.assign(2.0**40)
     first, _ = trainer.train_epoch(tf.distribute.get_strategy().experimental_distribute_dataset(data))
     assert trainer.loss_scale.scale.numpy() == 2.0**38
+    for old, new in zip(before, updated, strict=True):
+        np.testing.assert_array_equal(old, np.asarray(new))
     for _ in range(15):
         last, _ = trainer.train_epoch(tf.distribute.get_strategy().experimental_distribute_dataset(data))
     assert trainer.loss_scale.scale.numpy() < 2.0**34
     assert last < first
     assert all(np.isfinite(weight).all() for weight in trainer.model.get_weights())
+
+
+def test_gradients_that_no_scale_helps_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of(model_of("dnn", "mixed_float16"))
+    assert trainer.loss_scale is not None
+    trainer.loss_scale.scale.assign(SMALLEST_SCALE)
+    # A loss as finite as ever, whose gradients float16 cannot hold.
+    monkeypatch.setattr(trainer.loss_scale, "scaled", lambda loss: loss * 2.0**40)
+    data = tf.distribute.get_strategy().experimental_distribute_dataset(batches(rows=64, batch_size=32))
+    with pytest.raises(TrainingDiverged, match="after 64 impressions the gradients are too large for float16"):
+        trainer.train_epoch(data)
 
 
 def test_only_float16_needs_a_scale() -> None:

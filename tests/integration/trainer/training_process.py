@@ -18,6 +18,8 @@ from components.trainer.input_pipeline import MODEL_FEATURES
 from components.trainer.strategy import training_strategy
 from models.config import ModelConfig
 from models.impression import CANDIDATE_ITEM_ID, INDEX_OF, USER_ID
+from models.loss_scale import DynamicLossScale
+from models.optimizers import LazyAdam
 from models.registry import build_model
 from models.samplers.base import Sampler, StoredNegatives, TrainingWindow
 from models.samplers.config import LossConfig, SamplerConfig
@@ -37,7 +39,7 @@ SAMPLERS = {
         {"name": "hard", "negatives": 3, "hard": {"pool": 8, "share": 0.7, "curriculum_steps": 6}}
     ),
 }
-"""A model trained with a sampler of the batch is named model/sampler."""
+"""A model trained with a sampler of the batch is named model/sampler; one with its auxiliary loss has a + behind."""
 
 
 def batches(rows: int, batch_size: int) -> tf.data.Dataset:
@@ -74,16 +76,16 @@ def sampler_of(config: SamplerConfig) -> Sampler:
 
 def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
     name, _, sampler_name = name.partition("/")
+    name, auxiliary = name.removesuffix("+"), name.endswith("+")
     keras.utils.set_random_seed(1)
-    # Each replica draws its own unknown items and its own negatives of auxiliary losses, so equality needs none.
+    # Each replica draws its own negatives of auxiliary losses, so equality needs none.
     config = ModelConfig.model_validate(
         {
             "name": name,
             "embedding_dim": 4,
             "hidden_units": [4],
-            "item_unknown_rate": 0.0,
-            "dien": {"auxiliary_weight": 0.0},
-            "bert4rec": {"cloze_weight": 0.0},
+            "dien": {"auxiliary_weight": 0.5 * auxiliary},
+            "bert4rec": {"cloze_weight": 0.1 * auxiliary},
             "caser": {"events": 4},
         }
     )
@@ -109,10 +111,43 @@ def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
     }
 
 
+def overflow(strategy: tf.distribute.Strategy) -> dict[str, object]:
+    """A step of float16 whose gradients the first replica alone cannot hold, between two that all can."""
+    with strategy.scope():
+        scale = DynamicLossScale()
+        weight = keras.Variable(np.ones(2, "float32"), aggregation="mean")
+        table = keras.Variable(np.ones((6, 3), "float32"), aggregation="mean")
+        optimizer = LazyAdam(0.1, row_decay=0.1)
+        optimizer.build([weight, table])
+
+    def step(number: tf.Tensor) -> None:
+        context = tf.distribute.get_replica_context()
+        assert context is not None
+        broken = (number == 1) & (context.replica_id_in_sync_group == 0)
+        value = tf.where(broken, float("inf"), 1.0) * scale.scale
+        rows = tf.IndexedSlices(tf.ones([2, 3]) * scale.scale, tf.constant([4, 1]), tf.constant([6, 3]))
+        scale.apply(optimizer, [tf.fill([2], value), rows], [weight, table])
+
+    @tf.function
+    def steps(first: tf.Tensor, last: tf.Tensor) -> None:
+        for number in tf.range(first, last):
+            strategy.run(step, args=(number,))
+
+    def state() -> list[list[float]]:
+        return [np.asarray(variable).ravel().tolist() for variable in [weight, table, *optimizer.variables]]
+
+    states = []
+    for number in range(3):
+        steps(tf.constant(number), tf.constant(number + 1))
+        states.append(state())
+    return {"states": states, "scale": float(scale.scale.numpy())}
+
+
 def main(cpu_replicas: int, names: list[str]) -> None:
     strategy = training_strategy(cpu_replicas)
     trained = {name: train(name, strategy) for name in names}
-    print(json.dumps({"replicas": strategy.num_replicas_in_sync, "models": trained}))
+    result = {"replicas": strategy.num_replicas_in_sync, "models": trained, "overflow": overflow(strategy)}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

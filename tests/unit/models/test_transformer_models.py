@@ -187,4 +187,4 @@ class TestCloze:
         assert not build("bert4rec", bert4rec={"cloze_weight": 0.0})(inputs, training=True).auxiliary_losses
         (loss,) = model(inputs, training=True).auxiliary_losses.values()
         # Nothing learnt: near the logarithm of the number of items to choose from, weighted by 0.1.
-        np.testing.assert_allclose(loss, [0.1 * np.log(49), 0, 0.1 * np.log(49)], rtol=0.05)
+        np.testing.assert_allclose(loss, [0.1 * np.log(49), 0, 0.1 * np.log(49)], rtol=0.1)

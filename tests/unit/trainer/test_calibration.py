@@ -55,9 +55,21 @@ def test_the_probability_is_right_at_the_base_rate_of_evaluation() -> None:
     assert found.offset == pytest.approx(-0.375, abs=0.03)
 
 
-def test_the_order_is_kept_even_if_the_labels_speak_against_it() -> None:
-    logits, labels = scores(-2.0, 0.0, 1000)
-    assert fit_calibration(logits, labels, 1.0, with_scale=True).scale > 0
+@pytest.mark.parametrize("scale", [-2.0, -0.2, 0.0])
+@pytest.mark.parametrize("negatives_a_positive", [1.0, 4.0])
+def test_the_order_is_kept_and_the_mean_is_right_even_if_the_labels_speak_against_it(
+    scale: float, negatives_a_positive: float
+) -> None:
+    logits, labels = scores(scale, -0.7, 2000, seed=3)
+    logits += 40
+    found = fit_calibration(logits, labels, negatives_a_positive, with_scale=True)
+    assert 0 < found.scale < 0.1
+
+    # At the rate that is asked for, a positive and so many negatives weigh alike.
+    probability = 1 / (1 + np.exp(-(found.scale * logits + found.offset)))
+    of_positives, of_negatives = probability[labels > 0].mean(), probability[labels == 0].mean()
+    mean = (of_positives + negatives_a_positive * of_negatives) / (1 + negatives_a_positive)
+    assert mean == pytest.approx(1 / (1 + negatives_a_positive), abs=1e-6)
 
 
 def test_separable_scores_and_equal_scores_stay_finite() -> None:

@@ -168,8 +168,8 @@ def _check_data(config: PipelineConfig) -> None:
 
 def _sweep(options: argparse.Namespace) -> int:
     config, terminal = configuration(options), terminal_of(options)
-    _check_data(config)
     check_output(config.output)
+    _check_data(config)
 
     from pipeline.local_runner import RunFailed
     from pipeline.sweep.render import layout

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from generator.behavior_log import generate
+from generator.config import GeneratorConfig
+
 ROOT = Path(__file__).parents[3]
 STOPPED = 77
 _HOOK = f"""
@@ -46,7 +49,7 @@ def taken_port() -> Iterator[int]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A log, a run's folder with a served model, and impressions good and bad."""
-    (tmp_path / "log.csv").write_text("1,2,3,pv,1511658000\n")
+    generate(GeneratorConfig(users=30), tmp_path / "log.csv")
     (tmp_path / "served" / "serving" / "ctr" / "1").mkdir(parents=True)
     candidate = {"item_id": 1, "category_id": 2}
     (tmp_path / "good.json").write_text(json.dumps({"history": [], "candidates": [candidate]}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -19,6 +20,8 @@ from pipeline.__main__ import _main
 
 def _command(request: dict) -> int:
     os.setsid()
+    # The tests may run in a shell's background, where it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), stream)
     if request["slow_push"]:

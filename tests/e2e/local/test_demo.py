@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def demo(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A demo whose training has been done already."""
-    monkeypatch.setattr(cli, "_train", lambda config: OK)
+    monkeypatch.setattr(cli, "_train", lambda config, terminal: OK)
     return ["demo", "--users", "20", "--output", str(trained.output)]
 
 

@@ -74,7 +74,9 @@ class _Runs:
             awaited = re.compile(re.escape(says) if says else rf"{launched}.*Going to run a new execution \d", re.S)
             end = time.monotonic() + 120
             while not any(awaited.search(file.read_text()) for file in [err, *(set(self._logs()) - logs)]):
-                assert time.monotonic() < end, err.read_text()
+                if time.monotonic() > end:
+                    os.kill(process, signal.SIGKILL)
+                    pytest.fail(f"{awaited.pattern} did not come:\n{err.read_text()}")
                 time.sleep(0.05)
             while slow_push and not list(Path(self.layout.serving).glob("*/.*.incoming/model")):
                 time.sleep(0.05)
@@ -168,8 +170,8 @@ def test_the_next_run_goes_on_and_clears_what_a_killed_one_left(runs: _Runs) -> 
 def test_a_sweep_ends_between_two_batches(runs: _Runs) -> None:
     settings = [part for value in (*_SETTINGS, "training.epochs=50") for part in ("--set", value)]
     output = ["--preset", "demo", "--output", runs.layout.output]
-    arguments = ["sweep", "--data", str(runs.log), *output, *settings, "--models", "dnn", "--seeds", "2"]
-    ended = runs.command(arguments, says="2 trials, 0 of them measured before", number=signal.SIGTERM)
+    arguments = ["sweep", "--data", str(runs.log), *output, *settings, "--models", "dnn"]
+    ended = runs.command(arguments, says=" trials, 0 of them measured before", number=signal.SIGTERM)
     assert ended.code == 143
     assert ended.seconds < 5
     *_, last = ended.err.splitlines()

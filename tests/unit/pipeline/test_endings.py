@@ -12,8 +12,11 @@ import pytest
 
 _UNSHARE = shutil.which("unshare") or ""
 _WAITS = """
-import sys, time
+import signal, sys, time
 from pipeline.endings import Interrupted, handled, last_words
+# The tests may run in a shell's background, where these are ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 {before}
 try:
     with handled():
@@ -109,7 +112,7 @@ def test_a_reader_who_does_not_read_holds_up_nobody() -> None:
 
 
 def test_what_the_shell_has_made_deaf_to_ctrl_c_stays_so() -> None:
-    process = _start(_SLEEP, "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)")
+    process = _start(_SLEEP, "signal.signal(signal.SIGINT, signal.SIG_IGN)")
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None
@@ -118,7 +121,7 @@ def test_what_the_shell_has_made_deaf_to_ctrl_c_stays_so() -> None:
 
 def test_a_command_with_a_handler_of_its_own_is_left_to_it() -> None:
     body = """
-        import signal, threading
+        import threading
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         print("ready", flush=True)

@@ -42,6 +42,13 @@ def left_off(root: Path) -> list[dict[str, Any]]:
     return epochs_of(only(root, "Trainer/checkpoint/*/epochs.json"))
 
 
+def saved_state(root: Path) -> list[str]:
+    import tensorflow as tf
+
+    state = only(root, "Trainer/checkpoint/*/state-*.index")
+    return [name for name, _ in tf.train.list_variables(str(state).removesuffix(".index"))]
+
+
 def ended(root: Path) -> list[dict[str, Any]]:
     """Of the one training that came to its end; nothing is left of those that did not."""
     assert not list(root.glob("Trainer/checkpoint/*"))
@@ -69,6 +76,7 @@ def test_after_a_kill_it_becomes_the_model_that_it_would_have_been(
     )
     assert killed.returncode == -9, killed.stderr[-3000:]
     (first,) = left_off(tmp_path)
+    assert any("sampler/frequencies/gap" in name for name in saved_state(tmp_path))
 
     launch(trained.config, inputs, tmp_path)
     again = ended(tmp_path)

@@ -69,7 +69,12 @@ def kill() -> None:
 
 def interrupt() -> None:
     """As Ctrl-C does."""
-    signal.raise_signal(signal.SIGINT)
+    # The tests may run in a shell's background, where it is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def fail() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline import local_runner
 from pipeline.config import PipelineConfig, load_preset
+from pipeline.terminal import Terminal
 
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
@@ -26,7 +27,7 @@ def _schema_alone(config: PipelineConfig) -> Pipeline:
 
 def _run(output: Path) -> tuple[str, str]:
     config = load_preset("demo").with_overrides({"output": str(output)})
-    _, _, nodes = local_runner._run_nodes(config, "schema", _schema_alone)
+    _, _, nodes = local_runner._run_nodes(config, "schema", _schema_alone, Terminal())
     return nodes["SchemaGen"].state, nodes["SchemaGen"].outputs["schema"]
 
 

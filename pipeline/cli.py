@@ -48,7 +48,7 @@ from pipeline.config import ConfigError, PipelineConfig, load_preset
 from pipeline.endings import Interrupted
 from pipeline.kubeflow import commands as kubeflow
 from pipeline.layout import Layout, absolute
-from pipeline.terminal import Terminal, show
+from pipeline.terminal import LOG_FORMAT, Terminal, show
 from pipeline.terminal import width as terminal_width
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     absl.logging.set_verbosity(absl.logging.INFO if options.verbose else absl.logging.WARNING)
     if options.verbose:
-        logging.basicConfig(format="%(asctime)s %(levelname).1s %(name)s: %(message)s", level=logging.INFO)
+        logging.basicConfig(format=LOG_FORMAT, level=logging.INFO)
     else:
         # Read when TensorFlow's library is loaded; its start-up notes say nothing to a user of the command line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

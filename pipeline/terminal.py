@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_FORMAT: Final = "%(asctime)s %(levelname).1s %(name)s: %(message)s"
+LOG_FORMAT: Final = "%(asctime)s %(levelname).1s %(name)s: %(message)s"
 _NARROWEST: Final = 40
 
 
@@ -120,7 +120,7 @@ def output_to_log(path: str, terminal: Terminal | None = None) -> Iterator[TextI
             *([logging.StreamHandler(tty)] if terminal.verbose else []),
         ]
         for handler in handlers:
-            handler.setFormatter(logging.Formatter(_FORMAT))
+            handler.setFormatter(logging.Formatter(LOG_FORMAT))
         root.handlers[:] = handlers
         root.setLevel(logging.INFO)
         logging.captureWarnings(True)

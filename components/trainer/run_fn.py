@@ -76,7 +76,7 @@ def run_fn(fn_args: Any) -> None:
     with fileio.open(os.path.join(fn_args.model_run_dir, CALIBRATION_FILE), "w") as file:
         file.write(json.dumps(trained.calibration._asdict()))
     export(trained.model, transform, stored.history_length, fn_args.serving_model_dir)
-    raw_files = _files([os.path.join(settings[RAW_EXAMPLES_KEY], "*")])
+    raw_files = list_shards(settings[RAW_EXAMPLES_KEY])
     write_warmup(fn_args.serving_model_dir, warmup_requests(raw_files, stored.history_length))
 
 

@@ -17,7 +17,7 @@ from pipeline.endings import RUN_PROCESS
 os.environ[RUN_PROCESS] = str(os.getpid())
 arguments = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", "--beam_plugin=pipeline.end_with_run"]
 with beam.Pipeline(argv=arguments) as pipeline:
-    pipeline | beam.Create([1, 2]) | beam.Map(lambda _: (print("working", flush=True), time.sleep(60)))
+    pipeline | beam.Create([1, 2]) | beam.Map(lambda _: (os.write(1, b"working\\n"), time.sleep(60)))
 """
 
 

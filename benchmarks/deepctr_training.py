@@ -105,11 +105,11 @@ def ours(name: str, as_shipped: bool, pairs: int) -> tuple[Callable[[], None], i
 
     from components.trainer.fit import Trainer
     from models import impression as names
-    from models.config import ModelConfig
+    from models.model_config import ModelConfig
     from models.registry import build_model
     from models.samplers.base import StoredNegatives, TrainingWindow
-    from models.samplers.config import LossConfig, SamplerConfig
     from models.samplers.registry import build_sampler
+    from models.samplers.sampler_config import LossConfig, SamplerConfig
 
     settings: dict[str, Any] = {"transformer": {"heads": 8, "width": 2 * DIM, "feed_forward": 8 * DIM}}
     if not as_shipped:

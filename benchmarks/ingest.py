@@ -61,7 +61,7 @@ def beam_flags(workers: int) -> list[str]:
 
 def ingest_config(settings: list[str]) -> Any:
     """The preset of the public file."""
-    from pipeline.config import load_preset
+    from pipeline.settings.pipeline_config import load_preset
 
     return load_preset("full", settings).ingest
 
@@ -147,7 +147,7 @@ def next_step(work: str, ingested: str, out: str, settings: list[str]) -> tuple[
     from components.statistics.component import StatisticsGen
     from components.transform.component import ImpressionTransform
     from models.impression import SPLITS
-    from pipeline.config import load_preset
+    from pipeline.settings.pipeline_config import load_preset
 
     def artifact(kind: type[types.Artifact], uri: str) -> types.Artifact:
         made = kind()
@@ -305,7 +305,7 @@ def missing(works: Sequence[str], peer: str, mimn: Path | None) -> str:
 def make_log(folder: Path, millions: float) -> tuple[Path, int]:
     """The generated log of so many million rows, about; made once."""
     from generator.behavior_log import generate
-    from generator.config import GeneratorConfig
+    from generator.generator_config import GeneratorConfig
 
     users = round(millions * 1e6 / ROWS_A_USER)
     path, rows = folder / f"log-{users}.csv", folder / f"log-{users}.rows"

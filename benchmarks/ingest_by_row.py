@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.config import IngestConfig
+from components.settings import IngestConfig
 from models.impression import BEHAVIORS, MIXED, SPLITS
 
 Event = tuple[int, int, int, int]

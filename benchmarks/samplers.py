@@ -22,7 +22,6 @@ import tensorflow as tf
 
 from components.trainer.fit import Trainer
 from components.trainer.window import read_window
-from models.config import ModelConfig
 from models.impression import (
     CANDIDATE_CATEGORY_ID,
     CANDIDATE_ITEM_ID,
@@ -35,10 +34,11 @@ from models.impression import (
     INDEX_OF,
     USER_ID,
 )
+from models.model_config import ModelConfig
 from models.registry import build_model
 from models.samplers.base import StoredNegatives, TrainingWindow
-from models.samplers.config import LossConfig, SamplerConfig
 from models.samplers.registry import build_sampler
+from models.samplers.sampler_config import LossConfig, SamplerConfig
 
 ITEMS, CATEGORIES, LENGTH = 100_000, 1_000, 50
 FILES, PASS_REPEATS = 8, 10

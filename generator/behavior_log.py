@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from generator.config import DIRT_KINDS, DirtConfig, GeneratorConfig
 from generator.dirt import DirtyBlock, add_dirt
 from generator.events import draw_events
+from generator.generator_config import DIRT_KINDS, DirtConfig, GeneratorConfig
 from generator.world import World
 from models.impression import BEHAVIORS
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from components.config import IngestConfig
+from components.settings import IngestConfig
 from models.impression import BEHAVIORS
 
 IntArray = npt.NDArray[np.int64]

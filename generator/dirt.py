@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from generator.config import DIRT_KINDS, GeneratorConfig
 from generator.events import Events, IntArray
+from generator.generator_config import DIRT_KINDS, GeneratorConfig
 from generator.world import DAY, World
 from models.impression import BEHAVIORS
 

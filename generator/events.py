@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from generator.config import FIRST_SECOND, LAST_SECOND, MIN_EVENTS
+from generator.generator_config import FIRST_SECOND, LAST_SECOND, MIN_EVENTS
 from generator.world import DAY, DAYS, SUCCESSOR_SHARES, World
 
 IntArray = npt.NDArray[np.int64]

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from generator.config import FIRST_SECOND, LAST_SECOND, GeneratorConfig
+from generator.generator_config import FIRST_SECOND, LAST_SECOND, GeneratorConfig
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from models.config import ModelConfig
 from models.impression import REQUEST_FEATURES
 from models.layers.dense import Dense
 from models.layers.embedding import EmbeddedImpression, ImpressionEmbedding
 from models.layers.match import MATCH_FEATURE_NAMES, match_features
 from models.layers.mlp import MLP
+from models.model_config import ModelConfig
 
 
 class ModelOutput(NamedTuple):

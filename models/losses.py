@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from models.samplers.base import Candidates
-from models.samplers.config import LossConfig
+from models.samplers.sampler_config import LossConfig
 
 
 def training_loss(config: LossConfig, logits: tf.Tensor, candidates: Candidates) -> tuple[tf.Tensor, tf.Tensor]:
@@ -26,7 +26,9 @@ def training_loss(config: LossConfig, logits: tf.Tensor, candidates: Candidates)
     if config.name == "pointwise":
         return pointwise_cross_entropy(logits, candidates.labels, candidates.mask)
     if candidates.log_q is None:
-        raise ValueError("sampled_softmax needs a sampler that knows log Q; see models.samplers.config.require_pair")
+        raise ValueError(
+            "sampled_softmax needs a sampler that knows log Q; see models.samplers.sampler_config.require_pair"
+        )
     log_q = candidates.log_q if config.correction else tf.zeros_like(candidates.log_q)
     if config.positive == "certain":
         log_q = tf.concat([tf.zeros_like(log_q[:, :1]), log_q[:, 1:]], axis=1)

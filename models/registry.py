@@ -15,9 +15,9 @@ from models.registration import Declaration, NameIn, Registry
 from models.section import Section
 
 if TYPE_CHECKING:
-    from models.config import ModelConfig
     from models.contract import Ranker
-    from models.samplers.config import SamplerConfig
+    from models.model_config import ModelConfig
+    from models.samplers.sampler_config import SamplerConfig
 
 Units = Annotated[int, Field(ge=1, le=8192)]
 T = TypeVar("T")

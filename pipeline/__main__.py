@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.endings import Interrupted, handled
+from pipeline.process.endings import Interrupted, handled
 
 
 def _main() -> int:
     try:
         # Of process 1 of a container this holds from the first import on.
         with handled():
-            from pipeline.cli import main
+            from pipeline.commands.cli import main
 
             return main()
     except Interrupted as error:

@@ -17,12 +17,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from components.baselines import results
-from components.baselines.impressions import BATCH_SIZE, Batch, parse, read
 from components.baselines.reservoir import Reservoir
 from components.baselines.results import BaselineResults, SetResult
 from components.baselines.unknown import UnknownCounter
-from components.evaluator.auc import auc
-from components.evaluator.seen import positive_is_new
+from components.examples.impressions import BATCH_SIZE, Batch, parse, read
+from components.scoring.auc import auc
+from components.scoring.seen import positive_is_new
 from models.impression import (
     CANDIDATE_ITEM_ID,
     EVAL_SPLIT,

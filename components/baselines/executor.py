@@ -12,8 +12,8 @@ from tfx.utils import io_utils
 
 from components.baselines.compute import ItemCounts, compute
 from components.baselines.results import FILE_NAME
-from components.impression_gen.catalogue import Catalogue
-from components.impression_gen.shards import list_shards
+from components.examples.catalogue import Catalogue
+from components.examples.shards import list_shards
 from models.impression import SPLITS
 
 EXAMPLES_KEY: Final = "transformed_examples"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from models.config import Section
 from models.impression import NEGATIVE_SETS
+from models.model_config import Section
 
 FILE_NAME: Final = "baselines.json"
 """The file in a ``BaselineReport`` artifact, JSON of :class:`BaselineResults`."""

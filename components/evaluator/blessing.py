@@ -9,7 +9,7 @@ from typing import Any, Final
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 
-from components.evaluator.verdict import Failure, Kind, Verdict
+from components.scoring.verdict import Failure, Kind, Verdict
 
 OVERALL: Final = "overall"
 

@@ -18,9 +18,9 @@ import tensorflow_model_analysis as tfma
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from components.evaluator.pair_metrics import IMPRESSIONS, POSITIVE_IS_NEW
-from components.evaluator.seen import positive_is_new
 from components.progress import Counter, say
+from components.scoring.pair_metrics import IMPRESSIONS, POSITIVE_IS_NEW
+from components.scoring.seen import positive_is_new
 from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
 
 COMPONENT: Final = "Evaluator"

@@ -24,9 +24,10 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 
-from components.config import IngestConfig
+from components.examples.catalogue import Catalogue
+from components.examples.shards import shard_path
+from components.files import create_file
 from components.impression_gen import progress, quarantine, summary
-from components.impression_gen.catalogue import Catalogue
 from components.impression_gen.combine import MergeCounts
 from components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, count_items, count_seconds, merge_counts
 from components.impression_gen.events import (
@@ -39,20 +40,19 @@ from components.impression_gen.events import (
     pack_chunk,
     sort_partition,
 )
-from components.impression_gen.files import create_file
 from components.impression_gen.hashing import id_hash, part_of, split_by
 from components.impression_gen.impressions import build_impressions, count_impressions, make_requests, proposal_width
 from components.impression_gen.log_reader import Block, Task, first_of_each, list_tasks, parse_block, read_blocks
 from components.impression_gen.negatives import REQUEST, CatalogueIndex, proposal, propose
 from components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
 from components.impression_gen.refusals import check_impressions, check_rows
-from components.impression_gen.shards import shard_path
 from components.impression_gen.sources import Source, list_sources
 from components.impression_gen.spool import NOTHING, Parcel, Spool, spool_folder
 from components.impression_gen.summary import IngestSummary, summarise
 from components.impression_gen.targets import find_targets, last_of_user
 from components.impression_gen.timeline import Timeline, make_timeline
 from components.impression_gen.writer import write_shard
+from components.settings import IngestConfig
 
 _COUNTS: Final = "counts"
 _BAD_ROWS: Final = "bad_rows"

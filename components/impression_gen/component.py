@@ -11,10 +11,10 @@ from tfx.types import artifact, standard_artifacts
 from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter
 
-from components.config import IngestConfig
 from components.impression_gen import driver, executor
 from components.impression_gen.sources import find_logs
 from components.impression_gen.spans import find_span, has_span
+from components.settings import IngestConfig
 from models.impression import SPLITS
 
 

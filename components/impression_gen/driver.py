@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from tfx.components.example_gen import driver, input_processor
 from tfx.proto import example_gen_pb2, range_config_pb2
 
-from components.impression_gen.files import stat
+from components.files import stat
 from components.impression_gen.sources import find_logs
 from components.impression_gen.spans import find_span, has_span
 

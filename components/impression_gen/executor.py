@@ -16,7 +16,6 @@ from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import proto_utils
 
-from components.config import IngestConfig
 from components.impression_gen.build import run_ingest
 from components.impression_gen.progress import reported
 from components.impression_gen.sources import find_logs, list_sources
@@ -24,6 +23,7 @@ from components.impression_gen.spool import Spool, spool_folder
 from components.impression_gen.summary import IngestSummary
 from components.impression_gen.writer import EXAMPLES_FILE_FORMAT
 from components.progress import say
+from components.settings import IngestConfig
 from models.impression import SPLITS
 
 CATALOGUE_KEY: Final = "catalogue"

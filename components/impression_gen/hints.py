@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from components.config import LOG_TIMEZONE
 from components.impression_gen import quarantine
 from components.impression_gen.events import FIELDS
+from components.settings import LOG_TIMEZONE
 from models.impression import BEHAVIORS
 
 MAGIC_BYTES: Final = 64

@@ -15,12 +15,11 @@ from typing import Final
 
 import numpy as np
 
-from components.config import IngestConfig
+from components.examples.catalogue import Catalogue
+from components.files import is_address, open_file
 from components.impression_gen import hints, quarantine, summary
-from components.impression_gen.catalogue import Catalogue
 from components.impression_gen.counts import count_items, count_seconds
 from components.impression_gen.events import as_text, count_behaviors, earliest, pack_chunk, sort_partition
-from components.impression_gen.files import is_address, open_file
 from components.impression_gen.impressions import build_impressions, count_impressions, make_requests, proposal_width
 from components.impression_gen.log_reader import ParsedBlock, Task, parse_block, read_blocks
 from components.impression_gen.negatives import CatalogueIndex, propose
@@ -31,6 +30,7 @@ from components.impression_gen.spans import find_span, has_span
 from components.impression_gen.summary import summarise
 from components.impression_gen.targets import find_targets, last_of_user
 from components.impression_gen.timeline import make_timeline
+from components.settings import IngestConfig
 
 BYTES: Final = 1 << 20
 """How much of a log's rows is read, of all its files together."""

@@ -19,11 +19,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from components.config import IngestConfig
-from components.impression_gen.catalogue import Catalogue
+from components.examples.catalogue import Catalogue
 from components.impression_gen.events import EventColumns, Records
 from components.impression_gen.hashing import UInt64Array, hash_columns, splitmix64
 from components.impression_gen.timeline import Timeline
+from components.settings import IngestConfig
 from models.impression import NEGATIVE_SETS, PADDING_ID
 
 SPARE_PROPOSALS: Final = 5

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.config import PlausibilityConfig
+from components.examples.catalogue import Catalogue
 from components.impression_gen import summary
-from components.impression_gen.catalogue import Catalogue
 from components.impression_gen.events import FIELDS, Records
 from components.impression_gen.timeline import Timeline
+from components.settings import PlausibilityConfig
 from models.impression import BEHAVIORS
 
 

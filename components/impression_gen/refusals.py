@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from components.config import IngestConfig
 from components.impression_gen.events import FIELDS
 from components.impression_gen.hints import advise
 from components.impression_gen.quarantine import Example
@@ -13,6 +12,7 @@ from components.impression_gen.summary import (
     SHORT_HISTORY,
     IngestSummary,
 )
+from components.settings import IngestConfig
 from models.impression import EVAL_SPLIT, SPLITS
 
 

@@ -11,7 +11,7 @@ import os
 import re
 from typing import Final, NamedTuple
 
-from components.impression_gen.files import is_address, list_folder
+from components.files import is_address, list_folder
 from components.impression_gen.sources import NoLogError, is_log, logs_in
 
 _PLACE: Final = re.compile(r"\{(?:(?P<name>SPAN|VERSION)(?::(?P<width>[1-9]\d*))?|(?P<date>YYYY|MM|DD))\}")

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from components.config import IngestConfig
 from components.impression_gen.events import Records
+from components.settings import IngestConfig
 from models.impression import EVAL_SPLIT, SPLITS, VALIDATION_SPLIT
 
 AFTER_ALL = 2**63 - 1

@@ -15,11 +15,11 @@ from tfx.utils import io_utils
 from components.baselines.results import FILE_NAME as BASELINES_FILE
 from components.baselines.results import BaselineResults
 from components.evaluator.blessing import read_verdict
+from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 from components.impression_gen.summary import IngestSummary
 from components.pusher.component import pushed_version
 from components.run_report.render import render_markdown
 from components.run_report.report import REPORT_JSON, REPORT_MARKDOWN, Report
-from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 
 CONFIG_KEY: Final = "config_json"
 CATALOGUE_KEY: Final = "catalogue"

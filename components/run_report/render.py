@@ -16,9 +16,9 @@ from components.baselines.results import (
     SetResult,
     UnknownShare,
 )
-from components.config import EvaluationConfig, IngestConfig
-from components.evaluator.verdict import TOO_GOOD
 from components.run_report.report import Report
+from components.scoring.verdict import TOO_GOOD
+from components.settings import EvaluationConfig, IngestConfig
 from components.tables import Table, as_text, laid_out, paragraph
 from models.impression import EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
 

@@ -6,8 +6,8 @@ import os
 from typing import Any, Final
 
 from components.baselines.results import BaselineResults
-from components.evaluator.verdict import Verdict
-from models.config import Section
+from components.scoring.verdict import Verdict
+from models.model_config import Section
 
 REPORT_JSON: Final = "report.json"
 REPORT_MARKDOWN: Final = "report.md"

@@ -8,9 +8,9 @@ from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from tfx.types.standard_component_specs import SCHEMA_KEY
 
-from components.config import IngestConfig
 from components.schema import executor
 from components.schema.impression_schema import Ranges
+from components.settings import IngestConfig
 
 
 class SchemaGenSpec(types.ComponentSpec):

@@ -17,9 +17,9 @@ from typing import Final, NamedTuple
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.config import IngestConfig
+from components.settings import IngestConfig
 from models import impression as names
-from models.config import Section
+from models.model_config import Section
 
 SERVING: Final = "SERVING"
 TRAINING: Final = "TRAINING"

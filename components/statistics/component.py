@@ -7,7 +7,7 @@ from tfx import types
 from tfx.components.statistics_gen import component
 from tfx.dsl.components.base import executor_spec
 
-from components.config import StatisticsConfig
+from components.settings import StatisticsConfig
 from components.statistics import executor
 
 

@@ -18,8 +18,8 @@ from tfx.types import artifact_utils, standard_artifacts, standard_component_spe
 from tfx.types.component_spec import ChannelParameter
 from tfx.utils import json_utils
 
-from components.config import StoredImpressions, TrainingConfig
 from components.impression_gen.component import Catalogue
+from components.settings import StoredImpressions, TrainingConfig
 from components.trainer.run_fn import (
     CATALOGUE_KEY,
     CHECKPOINT_KEY,
@@ -32,10 +32,10 @@ from components.trainer.run_fn import (
     TRAINING_KEY,
 )
 from components.trainer.train import epoch_split
-from models.config import ModelConfig
 from models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
+from models.model_config import ModelConfig
 from models.registry import code_of
-from models.samplers.config import SamplerConfig
+from models.samplers.sampler_config import SamplerConfig
 
 
 class TrainerExecutor(tfx_executor.GenericExecutor):

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from components.config import TrainingConfig
+from components.settings import TrainingConfig
 from components.trainer.metrics import auc_of_histogram, score_histogram
 from models.contract import Ranker
 from models.impression import CANDIDATE_ITEM_ID, PADDING_ID, USER_ID
@@ -24,7 +24,7 @@ from models.loss_scale import DynamicLossScale
 from models.losses import pointwise_cross_entropy, training_loss
 from models.optimizers import LazyAdam
 from models.samplers.base import Sampler
-from models.samplers.config import LossConfig
+from models.samplers.sampler_config import LossConfig
 
 if TYPE_CHECKING:
     from components.trainer.checkpoint import EpochCheckpoint

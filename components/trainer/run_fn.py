@@ -11,16 +11,16 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.dsl.io import fileio
 
-from components.config import StoredImpressions, TrainingConfig
-from components.impression_gen.catalogue import Catalogue
-from components.impression_gen.shards import list_shards
+from components.examples.catalogue import Catalogue
+from components.examples.shards import list_shards
+from components.settings import StoredImpressions, TrainingConfig
 from components.trainer.export import export
 from components.trainer.fit import Epoch
 from components.trainer.train import train
 from components.trainer.warmup import warmup_requests
-from models.config import ModelConfig
+from models.model_config import ModelConfig
 from models.registration import load_plugins
-from models.samplers.config import SamplerConfig
+from models.samplers.sampler_config import SamplerConfig
 from serving.warmup import write_warmup
 
 MODEL_KEY: Final = "model"

@@ -12,21 +12,21 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.config import StoredImpressions, TrainingConfig
+from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+from components.settings import StoredImpressions, TrainingConfig
 from components.trainer.calibration import Calibration, fit_calibration, validation_scores
 from components.trainer.checkpoint import EpochCheckpoint
 from components.trainer.fit import Epoch, Trainer, fit
 from components.trainer.input_pipeline import read_batches
 from components.trainer.strategy import training_strategy
 from components.trainer.window import read_window
-from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-from models.config import ModelConfig
 from models.contract import Ranker
 from models.impression import CANDIDATE_INPUTS, EVAL_SPLIT, FIRST_KNOWN_INDEX, VALIDATION_SPLIT
+from models.model_config import ModelConfig
 from models.registry import build_model
 from models.samplers.base import POSITIVE, Sampler, StoredNegatives, TrainingWindow
-from models.samplers.config import SamplerConfig
 from models.samplers.registry import build_sampler
+from models.samplers.sampler_config import SamplerConfig
 
 
 @contextlib.contextmanager

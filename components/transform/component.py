@@ -8,8 +8,8 @@ from tfx.proto import transform_pb2
 from tfx.types import standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
-from components.config import TransformConfig
 from components.impression_gen.component import Catalogue
+from components.settings import TransformConfig
 from components.transform import executor
 from models.impression import SPLITS, TRAIN_SPLIT
 

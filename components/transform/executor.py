@@ -16,13 +16,13 @@ from tfx.types import artifact_utils, standard_artifacts, standard_component_spe
 from tfx.types.standard_component_specs import EXAMPLES_KEY, TRANSFORMED_EXAMPLES_KEY
 from tfx.utils import json_utils
 
-from components.config import TransformConfig
-from components.impression_gen.catalogue import Catalogue
+from components.examples.catalogue import Catalogue
+from components.examples.vocabulary import vocabularies
 from components.impression_gen.spool import spool_folder
 from components.impression_gen.writer import EXAMPLES_FILE_FORMAT, WRITE_OPTIONS
+from components.settings import TransformConfig
 from components.transform.materialize import TransformShard
 from components.transform.preprocessing import VOCABULARY_FILES
-from components.transform.vocabulary import vocabularies
 from models.impression import SPLITS
 
 CATALOGUE_KEY: Final = "catalogue"

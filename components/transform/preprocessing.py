@@ -8,7 +8,7 @@ from typing import Any, Final
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 from models.impression import (
     CANDIDATE_CATEGORY_ID,
     CANDIDATE_ITEM_ID,

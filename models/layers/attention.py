@@ -5,11 +5,11 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from models.config import ModelConfig
 from models.layers.activations import make_activation
 from models.layers.dense import Dense, rows_matmul
 from models.layers.embedding import EmbeddedImpression
 from models.layers.mlp import MLP
+from models.model_config import ModelConfig
 
 
 @keras.saving.register_keras_serializable("ctr")

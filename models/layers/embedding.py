@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 import keras
 import tensorflow as tf
 
-from models.config import ModelConfig
 from models.impression import (
     BEHAVIORS,
     CANDIDATE_CATEGORY_INDEX,
@@ -25,6 +24,7 @@ from models.impression import (
     UNKNOWN_INDEX,
 )
 from models.layers.draws import next_seed
+from models.model_config import ModelConfig
 
 AGE_BUCKETS: Final = 22
 """Ages are bucketed by powers of two of a second; the last one holds all above 24 days."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from models.config import ModelConfig
 from models.layers.dense import Dense
 from models.layers.numeric import masked_softmax
+from models.model_config import ModelConfig
 from models.registry import TransformerConfig
 
 

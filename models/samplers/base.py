@@ -16,8 +16,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
-from models.samplers.config import StoredKind
 from models.samplers.registry import SamplerContext as SamplerContext
+from models.samplers.sampler_config import StoredKind
 
 Score: TypeAlias = "Callable[[Mapping[str, tf.Tensor]], tf.Tensor]"
 """Candidate features [B, M] -> logits [B, M], without a gradient."""

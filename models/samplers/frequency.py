@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from models.impression import PADDING_ID
 from models.samplers.base import SamplerContext, TrainingWindow
-from models.samplers.config import FrequencyConfig
 from models.samplers.hashing import bucket
 from models.samplers.lookup import find
+from models.samplers.sampler_config import FrequencyConfig
 
 _LARGEST_PROBABILITY: Final = 1.0 - 1e-4
 

@@ -16,9 +16,9 @@ from models.samplers.base import (
     is_real,
     positive_first,
 )
-from models.samplers.config import HardConfig
 from models.samplers.frequency import Frequencies, configured_frequencies
 from models.samplers.in_batch import BatchColumns, Columns, log_multiplicity
+from models.samplers.sampler_config import HardConfig
 
 
 def hard_count(config: HardConfig, negatives: int, step: tf.Tensor) -> tf.Tensor:

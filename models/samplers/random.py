@@ -18,7 +18,7 @@ from models.samplers.base import (
     is_real,
     positive_first,
 )
-from models.samplers.config import StoredKind
+from models.samplers.sampler_config import StoredKind
 
 
 class Random(Sampler):

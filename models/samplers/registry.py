@@ -17,7 +17,7 @@ from models.section import Section
 
 if TYPE_CHECKING:
     from models.samplers.base import Sampler, StoredNegatives, TrainingWindow
-    from models.samplers.config import LossConfig, SamplerConfig
+    from models.samplers.sampler_config import LossConfig, SamplerConfig
 
 T = TypeVar("T")
 
@@ -216,7 +216,7 @@ def build_sampler(
 
     Args:
       config: which one, and its settings; its fit to the loss and to the stored negatives has been checked by
-        :func:`models.samplers.config.require_pair`.
+        :func:`models.samplers.sampler_config.require_pair`.
       window: of training.
       stored: which columns the stored impressions have.
       batch_size: impressions of a full step over all replicas.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Final
 
-from pipeline.errors import reason
+from pipeline.process.errors import reason
 
 _RESULT: Final = b"="
 _ERROR: Final = b"!"

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.impression_gen.shards import list_shards, split_folder
+from components.examples.shards import list_shards, split_folder
 from components.trainer.export import export
 from components.trainer.fit import TrainingDiverged
 from components.trainer.train import Trained, epoch_split, train
@@ -23,7 +23,7 @@ from models.impression import (
     REQUEST_FEATURES,
     TRAIN_SPLIT,
 )
-from pipeline.config import PipelineConfig
+from pipeline.settings.pipeline_config import PipelineConfig
 from pipeline.sweep.results import TrialResult
 from pipeline.sweep.scoring import metrics, score, score_with_shuffled_histories
 from pipeline.sweep.trials import Trial

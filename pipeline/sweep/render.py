@@ -11,8 +11,8 @@ from rich.console import Group
 
 from components.baselines.results import BaselineResults
 from components.tables import Table, laid_out
-from models.config import Section
 from models.impression import NEGATIVE_SETS
+from models.model_config import Section
 from pipeline.sweep.results import Spread, TrialResult, VariantSummary
 from pipeline.sweep.trials import Variant
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from pydantic import Field, ValidationError
 
-from models.config import Section
-from pipeline.config import PipelineConfig
+from models.model_config import Section
+from pipeline.settings.pipeline_config import PipelineConfig
 from pipeline.sweep.trials import Trial, Variant
 
 

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 from components.baselines.results import FILE_NAME, BaselineResults
 from models.registry import code_of
-from pipeline.config import PipelineConfig
-from pipeline.layout import Layout
-from pipeline.local_runner import prepare_data
+from pipeline.output.layout import Layout
+from pipeline.process.terminal import Terminal
+from pipeline.runners.local import prepare_data
+from pipeline.settings.pipeline_config import PipelineConfig
 from pipeline.step_code import project_sources
 from pipeline.sweep.child import ChildFailed, in_child
 from pipeline.sweep.render import SweepReport, render_csv, render_markdown
 from pipeline.sweep.results import Journal, TrialResult, summarize, trial_key
 from pipeline.sweep.trials import Trial
-from pipeline.terminal import Terminal
 
 
 def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | None = None) -> SweepReport:
@@ -44,7 +44,7 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | 
         baselines = BaselineResults.model_validate_json(file.read())
 
     # TensorFlow is loaded by now; before prepare_data its import would have written to the terminal.
-    from components.impression_gen.catalogue import Catalogue
+    from components.examples.catalogue import Catalogue
     from pipeline.sweep.measure import measure_json
 
     catalogue_size = len(Catalogue.read(outputs["ImpressionGen"]["catalogue"]).item_ids)

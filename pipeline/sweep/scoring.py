@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.evaluator.auc import auc, grouped_auc
-from components.evaluator.seen import positive_is_new
+from components.scoring.auc import auc, grouped_auc
+from components.scoring.seen import positive_is_new
 from components.trainer.input_pipeline import MODEL_FEATURES, to_model_inputs
 from models.contract import Ranker
 from models.impression import (

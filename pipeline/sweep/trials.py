@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, Final, get_args
 
-from models.config import Section
+from models.model_config import Section
 from models.registry import ACTIVATIONS, MODELS, ActivationName, ModelName
-from models.samplers.config import LossName, StoredKind
 from models.samplers.registry import SAMPLERS, SamplerName
+from models.samplers.sampler_config import LossName, StoredKind
 from models.validation import instead_of
-from pipeline.config import ConfigError, PipelineConfig
+from pipeline.settings.pipeline_config import ConfigError, PipelineConfig
 
 ALL: Final = "all"
 

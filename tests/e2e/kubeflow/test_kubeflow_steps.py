@@ -11,9 +11,9 @@ from compiled_run import ForkingRunner, RunOutcome, run_package, subprocess_runn
 from metadata_service import metadata_service
 
 from components.run_report.report import read_report
-from pipeline.config import PipelineConfig, load_preset
-from pipeline.layout import Layout
-from pipeline.runs import node_runs
+from pipeline.output.layout import Layout
+from pipeline.output.runs import node_runs
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from generator.behavior_log import generate
-    from generator.config import GeneratorConfig
+    from generator.generator_config import GeneratorConfig
 
     file = tmp_path_factory.mktemp("kubeflow-log") / "log.csv"
     generate(GeneratorConfig(users=150, seed=11), file)
@@ -74,7 +74,7 @@ def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    from pipeline.kubeflow_runner import compile_kfp
+    from pipeline.runners.kubeflow.package import compile_kfp
 
     folder = tmp_path_factory.mktemp("kubeflow")
     layout = Layout(str(folder / "output"))

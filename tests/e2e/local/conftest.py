@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from trained_run import SETTINGS, Trained
 
-from pipeline.config import load_preset
-from pipeline.local_runner import run
+from pipeline.runners.local import run
+from pipeline.settings.pipeline_config import load_preset
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,7 +28,7 @@ def _quiet_tensorflow() -> Iterator[None]:
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of 700 users with some dirt of each kind."""
     from generator.behavior_log import generate
-    from generator.config import DIRT_KINDS, DirtConfig, GeneratorConfig
+    from generator.generator_config import DIRT_KINDS, DirtConfig, GeneratorConfig
 
     file = tmp_path_factory.mktemp("log") / "UserBehavior.csv"
     dirt = DirtConfig.model_validate(dict.fromkeys(DIRT_KINDS, 3))

@@ -14,7 +14,7 @@ import tfx.orchestration.local.local_dag_runner
 import tfx.orchestration.portable.launcher
 
 import components.pusher.publish
-import pipeline.pipeline
+import pipeline.dag
 from pipeline.__main__ import _main
 
 
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     assert tfx.orchestration.beam.beam_dag_runner
     assert tfx.orchestration.local.local_dag_runner
     assert tfx.orchestration.portable.launcher
-    assert pipeline.pipeline
+    assert pipeline.dag
     answers = os.dup(1)
     for line in sys.stdin:
         child = os.fork()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from trained_run import Trained
 
-from pipeline import cli
-from pipeline.command_line import FAILED, OK
+from pipeline.commands import cli
+from pipeline.commands.command_line import FAILED, OK
 
 pytestmark = pytest.mark.slow
 

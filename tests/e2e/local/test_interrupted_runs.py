@@ -17,9 +17,9 @@ import pytest
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline.config import load_preset
-from pipeline.layout import Layout
-from pipeline.metadata import MetadataConfig, connection
+from pipeline.output.layout import Layout
+from pipeline.settings.metadata import MetadataConfig, connection
+from pipeline.settings.pipeline_config import load_preset
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +108,7 @@ class _Runs:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Runs]:
     """An output folder with one run that has come to its end."""
     from generator.behavior_log import generate
-    from generator.config import GeneratorConfig
+    from generator.generator_config import GeneratorConfig
 
     folder = tmp_path_factory.mktemp("endings")
     generate(GeneratorConfig(users=150, seed=3), folder / "log.csv")

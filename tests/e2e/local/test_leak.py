@@ -36,15 +36,15 @@ def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> 
     import keras
     import tensorflow_transform as tft
 
+    from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
     from components.trainer.fit import Trainer, fit
     from components.trainer.input_pipeline import read_batches
     from components.trainer.strategy import training_strategy
     from components.trainer.train import stored_negatives
-    from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
     from models.impression import FIRST_KNOWN_INDEX
     from models.registry import build_model
-    from models.samplers.config import LossConfig
     from models.samplers.random import Random
+    from models.samplers.sampler_config import LossConfig
 
     rng = np.random.default_rng(5)
     transformed = trained.artifact("ImpressionTransform", "transformed_examples")

@@ -13,7 +13,7 @@ import pytest
 from pages import ROOT
 from trained_run import Trained
 
-from pipeline.config import load_preset
+from pipeline.settings.pipeline_config import load_preset
 
 SCRIPT = Path(__file__).with_name("plugin_process.py")
 
@@ -33,7 +33,7 @@ def answer_of(question: dict[str, object], folder: Path, *path: Path) -> list[fl
 def test_what_a_plugin_registers_is_trained_exported_and_served(
     trained: Trained, plugins: Path, tmp_path: Path
 ) -> None:
-    from pipeline.pipeline import create_pipeline
+    from pipeline.dag import create_pipeline
 
     config = load_preset(
         "demo",

@@ -11,14 +11,14 @@ import pytest
 from trained_run import Trained
 
 from components.baselines.results import CATEGORY_RECENCY, COLDNESS, LOGISTIC_REGRESSION, POPULARITY, SEEN_BEFORE
-from components.config import IngestConfig
 from components.run_report.render import render
 from components.run_report.report import Report
 from components.schema.impression_schema import Ranges
+from components.settings import IngestConfig
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
-from pipeline import cli
-from pipeline.layout import Layout
-from pipeline.local_runner import RunFailed, run
+from pipeline.commands import cli
+from pipeline.output.layout import Layout
+from pipeline.runners.local import RunFailed, run
 from serving.client import RankingClient
 from serving.server import ModelServer
 

@@ -18,7 +18,7 @@ import pytest
 from trained_run import Trained, restored_model
 
 from models import impression as names
-from pipeline import cli
+from pipeline.commands import cli
 from serving.client import RankingClient
 from serving.impressions import Impression
 from serving.server import ModelServer

@@ -15,7 +15,7 @@ import pytest
 from trained_run import SETTINGS, Trained
 from trainer_launch import ending, fail, interrupt, launch
 
-from pipeline.config import PipelineConfig
+from pipeline.settings.pipeline_config import PipelineConfig
 
 FOLDER = Path(__file__).parent
 

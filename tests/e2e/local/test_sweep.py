@@ -12,9 +12,9 @@ import pytest
 from trained_run import Trained, restored_model
 
 from models.impression import NEGATIVE_SETS
-from pipeline import cli
-from pipeline.layout import Layout
-from pipeline.runs import node_runs
+from pipeline.commands import cli
+from pipeline.output.layout import Layout
+from pipeline.output.runs import node_runs
 from pipeline.sweep.render import SweepReport, render_markdown
 
 

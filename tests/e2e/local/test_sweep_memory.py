@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from trained_run import Trained
 
-from pipeline import cli
+from pipeline.commands import cli
 from pipeline.sweep.results import Journal, TrialResult
 
 MOST_GROWTH_MB = 30

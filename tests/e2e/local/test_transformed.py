@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from trained_run import Trained
 
-from components.impression_gen.catalogue import Catalogue
+from components.examples.catalogue import Catalogue
 from models.impression import FIRST_KNOWN_INDEX, INDEX_OF, SPLITS, UNKNOWN_INDEX
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import PipelineConfig
-from pipeline.layout import Layout
-from pipeline.local_runner import RunResult
-from pipeline.runs import node_runs
+from pipeline.output.layout import Layout
+from pipeline.output.runs import node_runs
+from pipeline.runners.local import RunResult
+from pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
     from models.contract import Ranker
@@ -59,7 +59,7 @@ def restored_model(trained: Trained) -> Ranker:
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+    from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
     from models.impression import FIRST_KNOWN_INDEX
     from models.registry import build_model
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pipeline.config import PipelineConfig, load_preset
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 
 def launch(config: PipelineConfig, inputs: dict[str, str], root: Path) -> None:

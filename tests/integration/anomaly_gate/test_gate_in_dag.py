@@ -12,8 +12,8 @@ from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
 
 from components.anomaly_gate.component import AnomalyGate
 from components.anomaly_gate.findings import AnomaliesFoundError
-from components.config import IngestConfig
 from components.schema.component import SchemaGen
+from components.settings import IngestConfig
 from models.impression import SPLITS
 
 IMPRESSION: dict[str, list[Any]] = {

@@ -10,7 +10,7 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.baselines.component import BaselineReport, Baselines
 from components.baselines.results import FILE_NAME, BaselineResults
-from components.impression_gen.catalogue import Catalogue
+from components.examples.catalogue import Catalogue
 from components.impression_gen.component import Catalogue as CatalogueArtifact
 from models.impression import CANDIDATE_FEATURES, HISTORY_FEATURES, INDEX_OF, SPLITS
 

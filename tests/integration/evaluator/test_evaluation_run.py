@@ -19,13 +19,13 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import Channel, artifact_utils, standard_artifacts
 
-from components.config import EvaluationConfig
 from components.evaluator import scoring
-from components.evaluator.auc import auc, grouped_auc
 from components.evaluator.blessing import read_verdict
-from components.evaluator.config import evaluator_config
-from components.evaluator.verdict import Verdict
+from components.evaluator.judge import evaluator_config
 from components.impression_gen.writer import EXAMPLES_FILE_FORMAT
+from components.scoring.auc import auc, grouped_auc
+from components.scoring.verdict import Verdict
+from components.settings import EvaluationConfig
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
 
 GATE = f"negative_set={CONTEMPORANEOUS}"

@@ -109,7 +109,9 @@ def test_every_module_imports_without_root_on_a_read_only_root(image: list[str])
 
     assert result.returncode == 0, result.stderr[-3000:]
     found = json.loads(result.stdout.splitlines()[-1])
-    assert {"pipeline.cli", "pipeline.pipeline", "components.trainer.run_fn", "serving.server"} <= set(found["modules"])
+    assert {"pipeline.commands.cli", "pipeline.dag", "components.trainer.run_fn", "serving.server"} <= set(
+        found["modules"]
+    )
     assert len(found["modules"]) > 100
     assert found["refused"] == [30, 30, 30, 30], "expected EROFS"
     assert found["ids"] == [UID, UID]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ingest_runs import Ingested, as_csv, random_rows
 
-from components.config import IngestConfig
 from components.impression_gen.summary import IngestSummary
+from components.settings import IngestConfig
 from models.impression import SPLITS
 
 pytestmark = pytest.mark.slow

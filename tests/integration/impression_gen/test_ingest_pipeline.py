@@ -12,8 +12,8 @@ import pytest
 from ingest_runs import WINDOW_START, Ingested, as_csv, ingest_files, random_rows
 from sklearn.metrics import roc_auc_score
 
-from components.config import IngestConfig, PlausibilityConfig, TrainingNegatives
 from components.impression_gen.sources import find_logs
+from components.settings import IngestConfig, PlausibilityConfig, TrainingNegatives
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 
 SAMPLE = Path(__file__).parents[4] / "shared/data/UserBehavior_sample.csv.gz"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from ingest_runs import Ingested, as_csv, ingest_files, random_rows
 
-from components.config import IngestConfig
+from components.settings import IngestConfig
 from models.impression import SPLITS
-from pipeline.config import ConfigError, load_preset
+from pipeline.settings.pipeline_config import ConfigError, load_preset
 
 Row = tuple[int, int, int, str, int]
 

@@ -16,12 +16,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_services import Service, job_server, note_process, refuse, worker_pool
 from ingest_runs import Ingested, ingest_files
 
-from components.config import IngestConfig
 from components.impression_gen.build import run_ingest
+from components.settings import IngestConfig
 from generator.behavior_log import GeneratorSummary, generate
-from generator.config import DirtConfig, GeneratorConfig
+from generator.generator_config import DirtConfig, GeneratorConfig
 from models.impression import SPLITS
-from pipeline.errors import reason
+from pipeline.process.errors import reason
 
 INGEST = IngestConfig(user_partitions=3, block_megabytes=1, targets_per_user=3)
 DIRT = DirtConfig(negative_timestamp=3, outside_window=20, duplicate=30, wrong_field_count=10, not_an_integer=5)

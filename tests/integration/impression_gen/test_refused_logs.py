@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from ingest_runs import as_csv, ingest_files
 
-from components.config import IngestConfig
 from components.impression_gen.look import look_at
+from components.settings import IngestConfig
 from generator.behavior_log import generate
-from generator.config import GeneratorConfig
+from generator.generator_config import GeneratorConfig
 
 START, END = IngestConfig().window
 INGEST = IngestConfig(user_partitions=3, targets_per_user=8)

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from loopback_api import State, loopback_api
 
-from pipeline import cli
-from pipeline.kubeflow.api import CA_FILE_ENV, HOST_ENV, NAMESPACE_ENV, TOKEN_ENV, TOKEN_FILE_ENV
-from pipeline.kubeflow.commands import Package
+from pipeline.commands import cli
+from pipeline.commands.kubeflow import Package
+from pipeline.runners.kubeflow.api import CA_FILE_ENV, HOST_ENV, NAMESPACE_ENV, TOKEN_ENV, TOKEN_FILE_ENV
 
-PACKAGE = Path(__file__).parents[2] / "unit" / "pipeline" / "golden" / "kubeflow.yaml"
+PACKAGE = Path(__file__).parents[2] / "unit" / "pipeline" / "runners" / "kubeflow" / "golden" / "kubeflow.yaml"
 DATA = "/data/{YYYY}-{MM}-{DD}.csv"
 TASKS = list(Package.read(str(PACKAGE)).tasks)
 PARAMETERS = {

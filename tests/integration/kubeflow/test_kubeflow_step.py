@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from generator.behavior_log import generate
-from generator.config import GeneratorConfig
-from pipeline import cli
-from pipeline.config import ConfigError, PipelineConfig, load_preset
-from pipeline.kubeflow.step import StepFailed, run_step
-from pipeline.layout import Layout
-from pipeline.metadata import MetadataError, connection
-from pipeline.runs import node_runs
+from generator.generator_config import GeneratorConfig
+from pipeline.commands import cli
+from pipeline.output.layout import Layout
+from pipeline.output.runs import node_runs
+from pipeline.runners.kubeflow.step import StepFailed, run_step
+from pipeline.settings.metadata import MetadataError, connection
+from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.config import ModelConfig
 from models.contract import Ranker
 from models.impression import INDEX_OF, REQUEST_FEATURES
+from models.model_config import ModelConfig
 from models.registry import ACTIVATIONS, MODELS, build_model
 
 LENGTHS = (0, 1, 4, 6)

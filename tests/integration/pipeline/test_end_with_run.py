@@ -12,10 +12,11 @@ import pytest
 _RUN = """
 import os, time
 import apache_beam as beam
-from pipeline.endings import RUN_PROCESS
+from pipeline.process.endings import RUN_PROCESS
 
 os.environ[RUN_PROCESS] = str(os.getpid())
-arguments = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", "--beam_plugin=pipeline.end_with_run"]
+plugin = "--beam_plugin=pipeline.process.end_with_run"
+arguments = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", plugin]
 with beam.Pipeline(argv=arguments) as pipeline:
     pipeline | beam.Create([1, 2]) | beam.Map(lambda _: (os.write(1, b"working\\n"), time.sleep(60)))
 """

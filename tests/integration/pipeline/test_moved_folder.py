@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline import local_runner
-from pipeline.config import PipelineConfig, load_preset
-from pipeline.terminal import Terminal
+from pipeline.process.terminal import Terminal
+from pipeline.runners import local as local_runner
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 def _schema_alone(config: PipelineConfig) -> Pipeline:
     from components.schema.component import SchemaGen
-    from pipeline.pipeline import _pipeline
+    from pipeline.dag import _pipeline
 
     return _pipeline(config, [SchemaGen(config.ingest)])
 

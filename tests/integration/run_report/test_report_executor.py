@@ -19,18 +19,18 @@ from tfx_bsl.public import tfxio
 
 from components.baselines.component import BaselineReport
 from components.baselines.results import FILE_NAME, BaselineResults, SetResult
-from components.evaluator.config import evaluator_config
+from components.evaluator.judge import evaluator_config
 from components.evaluator.scoring import custom_extractors
-from components.impression_gen.catalogue import Catalogue
+from components.examples.catalogue import Catalogue
+from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 from components.impression_gen.component import Catalogue as CatalogueArtifact
 from components.impression_gen.summary import IngestSummary
 from components.run_report.component import RunReport, RunReportArtifact
 from components.run_report.render import render
 from components.run_report.report import Report, read_report
 from components.transform.preprocessing import VOCABULARY_FILES, preprocessing_fn
-from components.transform.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 from models.impression import NEGATIVE_SETS, SPLITS
-from pipeline.config import PipelineConfig, load_preset
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 
 def artifact(cls: type[types.Artifact], folder: Path) -> types.Artifact:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from generator.behavior_log import generate
-from generator.config import GeneratorConfig
-from pipeline.config import load_preset
-from pipeline.kubeflow.step import run_step
+from generator.generator_config import GeneratorConfig
+from pipeline.runners.kubeflow.step import run_step
+from pipeline.settings.pipeline_config import load_preset
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from components.config import StatisticsConfig
+from components.settings import StatisticsConfig
 
 pytestmark = pytest.mark.slow
 SHARDS, SPLIT = 10, "train"

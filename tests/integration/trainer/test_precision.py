@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 from training_process import RANDOM, batches, sampler_of
 
-from components.config import TrainingConfig
+from components.settings import TrainingConfig
 from components.trainer.fit import Trainer, TrainingDiverged, fit
-from models.config import ModelConfig
 from models.contract import Ranker
 from models.loss_scale import FIRST_SCALE, SMALLEST_SCALE
+from models.model_config import ModelConfig
 from models.registry import MODELS, build_model
-from models.samplers.config import LossConfig
+from models.samplers.sampler_config import LossConfig
 
 
 def model_of(name: str, policy: str) -> Ranker:

@@ -12,19 +12,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from components.config import TrainingConfig
+from components.settings import TrainingConfig
 from components.trainer.fit import Trainer, fit
 from components.trainer.input_pipeline import MODEL_FEATURES
 from components.trainer.strategy import training_strategy
-from models.config import ModelConfig
 from models.impression import CANDIDATE_ITEM_ID, INDEX_OF, USER_ID
 from models.loss_scale import DynamicLossScale
+from models.model_config import ModelConfig
 from models.optimizers import LazyAdam
 from models.registry import build_model
 from models.samplers.base import Sampler, StoredNegatives, TrainingWindow
-from models.samplers.config import LossConfig, SamplerConfig
 from models.samplers.frequency import StreamingFrequencies
 from models.samplers.registry import build_sampler
+from models.samplers.sampler_config import LossConfig, SamplerConfig
 
 ROWS, BATCH = 150, 32
 STORED = StoredNegatives(uniform=2, same_category=0, contemporaneous=0)

@@ -165,8 +165,8 @@ def test_a_verdict_that_is_gone_does_not_count(history: History) -> None:
 def test_the_judge_is_known_by_what_the_evaluator_has_on_record(tmp_path: Path) -> None:
     from tfx.dsl.components.common.resolver import RESOLVER_CONFIG
 
-    from pipeline.config import load_preset
-    from pipeline.pipeline import create_pipeline
+    from pipeline.dag import create_pipeline
+    from pipeline.settings.pipeline_config import load_preset
 
     config = load_preset("demo").with_overrides({"data": "/log.csv", "output": str(tmp_path)})
     nodes = {node.id: node for node in create_pipeline(config, data_must_exist=False).components}

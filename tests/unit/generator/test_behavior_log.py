@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.config import IngestConfig
+from components.settings import IngestConfig
 from generator import behavior_log
 from generator.behavior_log import DirtConfig, GeneratorConfig, generate
 from generator.compare import BehaviorLog, first_of_group

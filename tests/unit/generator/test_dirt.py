@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.config import IngestConfig
+from components.settings import IngestConfig
 from generator.behavior_log import USERS_PER_BLOCK, DirtConfig, GeneratorConfig, generate
 
 INTEGER = re.compile(r"-?[0-9]+")

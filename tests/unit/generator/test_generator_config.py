@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from generator.behavior_log import DirtConfig, GeneratorConfig
-from generator.config import DIRT_KINDS
+from generator.generator_config import DIRT_KINDS
 
 
 def _problem(**values: object) -> str:

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from components.config import IngestConfig
 from components.impression_gen import hints, log_reader, quarantine
 from components.impression_gen.log_reader import Task, parse_block, read_blocks
 from components.impression_gen.sources import Source
+from components.settings import IngestConfig
 
 START, END = IngestConfig().window
 ROW = f"1,2268318,2520377,pv,{START + 5}\n".encode()

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from components.config import IngestConfig
 from components.impression_gen import look
 from components.impression_gen.look import look_at
 from components.impression_gen.sources import NoLogError
+from components.settings import IngestConfig
 from generator.behavior_log import generate
-from generator.config import GeneratorConfig
+from generator.generator_config import GeneratorConfig
 
 START, END = IngestConfig().window
 SAMPLE = Path(__file__).parents[4] / "shared/data/UserBehavior_sample.csv.gz"
@@ -165,7 +165,7 @@ def test_spans_are_found(tmp_path: Path) -> None:
 
 def test_it_loads_nothing_heavy() -> None:
     code = (
-        "import sys; import components.impression_gen.look, components.transform.vocabulary; "
+        "import sys; import components.impression_gen.look, components.examples.vocabulary; "
         "print([name for name in ('apache_beam', 'tensorflow', 'tfx', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from components.config import IngestConfig
 from components.impression_gen.quarantine import Example
 from components.impression_gen.refusals import check_rows
+from components.settings import IngestConfig
 
 CLICKS = {
     "unknown_behavior": [Example("log.csv", 7, "behavior", "1,2,3,click,1511544070")],

@@ -25,9 +25,9 @@ from kubernetes_validate.utils import schema_contents
 from referencing import Registry, Resource
 from tensorflow_serving.config import model_server_config_pb2
 
-from pipeline.cli import NOT_BLESSED, USAGE, _parser
-from pipeline.config import PipelineConfig, load_preset
-from pipeline.layout import Layout
+from pipeline.commands.cli import NOT_BLESSED, USAGE, _parser
+from pipeline.output.layout import Layout
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 ROOT = Path(__file__).parents[3]
 KUBERNETES = ROOT / "kubernetes"

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.config import ModelConfig
 from models.contract import Ranker
 from models.impression import (
     CANDIDATE_CATEGORY_INDEX,
@@ -22,6 +21,7 @@ from models.impression import (
 )
 from models.layers.match import match_features
 from models.layers.mlp import MLP
+from models.model_config import ModelConfig
 from models.registry import build_model
 
 Inputs = dict[str, tf.Tensor]

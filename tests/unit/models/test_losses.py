@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from models.losses import pointwise_cross_entropy, sampled_softmax, training_loss
 from models.samplers.base import Candidates
-from models.samplers.config import LossConfig
+from models.samplers.sampler_config import LossConfig
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 2, (3, 4)).astype(np.float32)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from models.config import ModelConfig
-from pipeline.config import ConfigError, load_preset
+from models.model_config import ModelConfig
+from pipeline.settings.pipeline_config import ConfigError, load_preset
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 from model_oracles import build, mean, mlp_oracle, model_oracle, scores
 
-from models.config import ModelConfig
 from models.contract import Ranker
 from models.impression import HISTORY_INPUTS, PADDING_ID, UNKNOWN_INDEX, VALUE_RANGES
 from models.layers.embedding import age_bucket
+from models.model_config import ModelConfig
 from models.registry import MODELS, build_model
 
 Inputs = dict[str, tf.Tensor]

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from pages import ROOT
 
-from models.config import ModelConfig
+from models.model_config import ModelConfig
 from models.registration import RegistrationError
 from models.registry import ACTIVATIONS, MODELS, RecurrentConfig, register_activation, register_model
-from models.samplers.config import SamplerConfig
 from models.samplers.registry import SAMPLERS, register_sampler
+from models.samplers.sampler_config import SamplerConfig
 from models.section import Section
-from pipeline.cli import _parser
-from pipeline.config import ConfigError, PipelineConfig, load_preset
-from pipeline.kubeflow.parameters import PARAMETERS
+from pipeline.commands.cli import _parser
+from pipeline.runners.kubeflow.parameters import PARAMETERS
+from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
 from pipeline.sweep.trials import grid
 
 PLUGINS = ("my_shop.ctr", "my_shop.subset")
@@ -87,7 +87,7 @@ def test_the_json_schema_knows_names_and_settings(plugins: Path) -> None:
 def test_a_process_that_gets_the_configuration_as_text_needs_no_tensorflow_to_read_it(plugins: Path) -> None:
     text = load_preset("demo", ["model.name=decay", "model.activation=softsign"], ["my_shop.ctr"]).changes_json()
     code = (
-        "import sys; from pipeline.config import PipelineConfig; "
+        "import sys; from pipeline.settings.pipeline_config import PipelineConfig; "
         "print(PipelineConfig.from_json(sys.argv[1]).model.decay.rate, 'tensorflow' in sys.modules)"
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import load_preset
+from pipeline.settings.pipeline_config import load_preset
 from pipeline.step_code import CODE_KEY, Sources, loaded_names
 
 ROOT = Path(__file__).parents[3]
@@ -82,7 +82,7 @@ def test_the_digest_is_of_bytes_and_not_of_places(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from pipeline.pipeline import create_pipeline
+    from pipeline.dag import create_pipeline
 
     config = load_preset("demo").with_overrides({"data": "/log.csv", "output": str(tmp_path_factory.mktemp("output"))})
     return create_pipeline(config, data_must_exist=False).components
@@ -107,7 +107,7 @@ def digests(root: Path, nodes: Any) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_an_edit_of_a_plugin_reaches_the_step_that_runs_it(plugins: Path, tmp_path: Path) -> None:
-    from pipeline.pipeline import create_pipeline
+    from pipeline.dag import create_pipeline
     from pipeline.step_code import _sources_with
 
     config = load_preset("demo", ["model.name=decay"], ["my_shop.ctr"])
@@ -154,12 +154,12 @@ def test_every_step_that_runs_has_its_code_in_its_key(nodes: Any, copied: Path) 
         ("components/statistics/executor.py", {"StatisticsGen"}),
         ("components/schema/impression_schema.py", {"SchemaGen"}),
         ("components/anomaly_gate/findings.py", {"AnomalyGate"}),
-        ("components/evaluator/pair_metrics.py", {"Evaluator"}),
+        ("components/scoring/pair_metrics.py", {"Evaluator"}),
         ("components/pusher/publish.py", {"Pusher", "RunReport"}),
         ("components/run_report/render.py", {"RunReport"}),
         ("components/baselines/compute.py", {"Baselines"}),
-        ("pipeline/cli.py", set()),
-        ("pipeline/pipeline.py", set()),
+        ("pipeline/commands/cli.py", set()),
+        ("pipeline/dag.py", set()),
         ("serving/server.py", set()),
         ("generator/world.py", set()),
     ],
@@ -199,7 +199,7 @@ def test_what_follows_an_edited_step_is_repeated(edited: str, repeated: set[str]
 def test_the_digest_is_in_what_tfx_hashes(nodes: Any, tmp_path: Path) -> None:
     from tfx.dsl.compiler.compiler import Compiler
 
-    from pipeline.pipeline import create_pipeline
+    from pipeline.dag import create_pipeline
 
     config = load_preset("demo").with_overrides({"data": "/log.csv", "output": str(tmp_path)})
     compiled = Compiler().compile(create_pipeline(config, data_must_exist=False))

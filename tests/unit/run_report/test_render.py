@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from components.baselines.results import BaselineResults, SetResult, UnknownShare
-from components.evaluator.verdict import Failure, Verdict
 from components.run_report.render import render, render_markdown
 from components.run_report.report import Report
+from components.scoring.verdict import Failure, Verdict
 from models.impression import NEGATIVE_SETS
-from pipeline.config import load_preset
+from pipeline.settings.pipeline_config import load_preset
 
 
 def make_report(**changes: Any) -> Report:

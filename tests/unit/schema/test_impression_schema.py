@@ -14,8 +14,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from tfx_bsl.coders import example_coder
 
 from components.anomaly_gate.findings import AnomaliesFoundError, findings, stop_on_anomalies
-from components.config import IngestConfig, TrainingNegatives
 from components.schema.impression_schema import Ranges, impression_schema
+from components.settings import IngestConfig, TrainingNegatives
 from models import impression
 
 IMPRESSION: dict[str, list[Any]] = {

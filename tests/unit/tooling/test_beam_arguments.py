@@ -12,8 +12,8 @@ import yaml
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
-from pipeline.cli import _parser
-from pipeline.config import load_preset
+from pipeline.commands.cli import _parser
+from pipeline.settings.pipeline_config import load_preset
 
 ROOT = Path(__file__).parents[3]
 COMMAND = re.compile(r"^(?:\.venv/bin/)?python -m pipeline (.*beam_pipeline_args.*)$", re.MULTILINE)

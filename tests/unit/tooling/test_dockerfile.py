@@ -110,7 +110,9 @@ def test_images_run_without_root_and_the_pipeline_is_what_a_plain_build_makes() 
     assert [name for name, _ in stages["pipeline"] if name == "HEALTHCHECK"]
 
 
-@pytest.mark.parametrize("path", ["pipeline/presets/full.yaml", "components/schema/executor.py", "models/din.py"])
+@pytest.mark.parametrize(
+    "path", ["pipeline/settings/presets/full.yaml", "components/schema/executor.py", "models/din.py"]
+)
 def test_context_holds_what_runs(path: str) -> None:
     assert (ROOT / path).is_file()
     assert in_context(path)

@@ -22,10 +22,10 @@ from pathlib import Path
 import pytest
 from pages import PAGES, ROOT, Block, blocks
 
-from pipeline.cli import _parser, main
-from pipeline.command_line import configuration
-from pipeline.config import PipelineConfig
-from pipeline.kubeflow.parameters import with_parameters
+from pipeline.commands.cli import _parser, main
+from pipeline.commands.command_line import configuration
+from pipeline.runners.kubeflow.parameters import with_parameters
+from pipeline.settings.pipeline_config import PipelineConfig
 
 CHANGELOG = ROOT / "CHANGELOG.md"
 BLOCKS = [block for page in PAGES for block in blocks(page)]

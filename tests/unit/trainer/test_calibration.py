@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.trainer.calibration import fit_calibration
-from models.config import ModelConfig
+from models.model_config import ModelConfig
 from models.registry import build_model
 
 

@@ -10,8 +10,8 @@ from components.trainer import window as window_module
 from components.trainer.train import _window
 from components.trainer.window import read_window
 from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, USER_ID
-from models.samplers.config import SamplerConfig
 from models.samplers.hashing import pair_key
+from models.samplers.sampler_config import SamplerConfig
 
 IMPRESSIONS = [
     (1, [], [10, 90]),

@@ -11,9 +11,9 @@ import tensorflow as tf
 from models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, INDEX_OF
 from models.losses import training_loss
 from models.samplers.base import Candidates, Sampler, StoredNegatives, TrainingWindow
-from models.samplers.config import LossConfig, SamplerConfig
 from models.samplers.hashing import pair_key
 from models.samplers.registry import build_sampler
+from models.samplers.sampler_config import LossConfig, SamplerConfig
 
 ITEMS: Final = 100
 CONTEXTS: Final = 2

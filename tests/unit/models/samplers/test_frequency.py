@@ -11,8 +11,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.samplers.config import FrequencyConfig
 from models.samplers.frequency import StreamingFrequencies
+from models.samplers.sampler_config import FrequencyConfig
 
 BATCH = 32
 

@@ -9,9 +9,9 @@ from sampler_batches import draw, stored, window_of
 from models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, INDEX_OF
 from models.losses import training_loss
 from models.samplers.base import Sampler, TrainingWindow
-from models.samplers.config import LossConfig
 from models.samplers.frequency import ExactFrequencies
 from models.samplers.in_batch import InBatch
+from models.samplers.sampler_config import LossConfig
 
 SOFTMAX = LossConfig(name="sampled_softmax")
 

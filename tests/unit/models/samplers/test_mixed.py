@@ -7,8 +7,8 @@ from sampler_batches import CATALOGUE, draw, stored, window_of
 
 from models.impression import CANDIDATE_ITEM_ID
 from models.samplers.base import Candidates, Sampler, StoredNegatives, TrainingWindow
-from models.samplers.config import SamplerConfig
 from models.samplers.registry import build_sampler
+from models.samplers.sampler_config import SamplerConfig
 
 UNIFORM, ROWS = 4, 12
 RNG = np.random.default_rng(0)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import ConfigError, load_preset
+from pipeline.settings.pipeline_config import ConfigError, load_preset
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from components.baselines.results import BaselineResults, SetResult
 from components.tables import as_text
 from models.impression import CONTEMPORANEOUS, UNIFORM
-from pipeline.config import load_preset
+from pipeline.settings.pipeline_config import load_preset
 from pipeline.sweep.plot import plot
 from pipeline.sweep.render import SweepReport, layout, render_csv, render_markdown
 from pipeline.sweep.results import Journal, SetMetrics, TrialResult, spread, summarize, trial_key

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.config import ModelConfig
 from models.contract import Ranker
 from models.impression import (
     CANDIDATE_ITEM_ID,
@@ -19,6 +18,7 @@ from models.impression import (
     UNIFORM,
     USER_ID,
 )
+from models.model_config import ModelConfig
 from models.registry import build_model
 from pipeline.sweep.scoring import Pairs, metrics, score, score_with_shuffled_histories
 

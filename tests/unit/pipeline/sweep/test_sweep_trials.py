@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from models.registry import MODELS
-from pipeline.config import ConfigError, PipelineConfig, load_preset
+from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
 from pipeline.sweep.trials import grid
 
 

@@ -1,0 +1,1 @@
+"""What the steps hand on: shards of impressions, the catalogue, the vocabularies."""

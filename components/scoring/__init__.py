@@ -1,0 +1,1 @@
+"""Metrics over scored pairs, and the verdict on them; shared by the steps."""

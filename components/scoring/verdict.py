@@ -1,0 +1,63 @@
+"""The gate's verdict as data: readable without TensorFlow or TFX."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+from models.model_config import Section
+
+TOO_GOOD: Final = (
+    "Something that gives the label away is likelier than such a model. Look at the numbers of users and items "
+    "(swapped columns of the log exchange them), at the baselines on the same pairs (one that is near 1 by itself "
+    "names what tells the label), and at the settings that leak on purpose (ingest.candidate_in_history, "
+    "ingest.catalogue_from). If the model is right, raise evaluation.max_auc, or set it to null."
+)
+"""What is said of an AUC near 1."""
+
+
+Kind: TypeAlias = Literal["lower_bound", "upper_bound", "max_drop", "missing_slice"]
+
+
+class Failure(Section):
+    """One bound that a model missed."""
+
+    metric: str
+    slice: str
+    """``overall``, or ``feature=value``."""
+    kind: Kind
+    """``upper_bound``: too good to be true; ``max_drop`` compares with the latest blessed model; ``missing_slice``: the
+    slice had no impressions."""
+    bound: float | None
+    value: float | None
+    """What was measured, for ``max_drop`` the change; None if it is undefined, as AUC is with one class only."""
+    short_by: float | None
+    """How far on the wrong side of the bound."""
+
+    def __str__(self) -> str:
+        where = f"{self.metric} on {self.slice}"
+        if self.kind == "missing_slice":
+            return f"{self.slice} has no evaluation impressions, so its bound could not be checked"
+        if self.value is None or self.short_by is None:
+            return f"{where} is undefined (one class only, or a score that is no number); the bound is {self.bound:.4f}"
+        if self.kind == "max_drop":
+            return (
+                f"{where} changed by {self.value:+.4f} against the latest blessed model; "
+                f"the bound is {self.bound:+.4f}, missed by {self.short_by:.4f}"
+            )
+        if self.kind == "upper_bound":
+            return (
+                f"{where} is {self.value:.4f}; the upper bound is {self.bound:.4f}, exceeded by {self.short_by:.4f}. "
+                f"{TOO_GOOD}"
+            )
+        return f"{where} is {self.value:.4f}; the lower bound is {self.bound:.4f}, missed by {self.short_by:.4f}"
+
+
+class Verdict(Section):
+    """What the Evaluator decided, and why."""
+
+    blessed: bool
+    failures: tuple[Failure, ...]
+    metrics: dict[str, dict[str, float | None]]
+    """Slice -> metric -> value of the candidate; None where undefined."""
+    blessed_metrics: dict[str, dict[str, float | None]]
+    """The same of the latest blessed model on the same data; empty if there was none to compare with."""

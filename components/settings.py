@@ -1,0 +1,253 @@
+"""Settings of the steps: each component's section of the configuration."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator, model_validator
+
+from components.impression_gen.quarantine import REASONS
+from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, BehaviorName
+from models.model_config import Section
+from models.samplers.sampler_config import LossConfig
+
+NegativeSet = Literal["uniform", "same_category", "contemporaneous"]
+
+LOG_TIMEZONE = ZoneInfo("Asia/Shanghai")
+"""The public log's days are Shanghai days: its first row is 25 November there and 24 November in UTC."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class TrainingNegatives(Section):
+    """How many negatives of each kind a training impression gets. Evaluation sets never depend on it."""
+
+    uniform: Annotated[int, Field(ge=0, le=100)] = 0
+    same_category: Annotated[int, Field(ge=0, le=100)] = 0
+    contemporaneous: Annotated[int, Field(ge=0, le=100)] = 1
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> TrainingNegatives:
+        if self.total == 0:
+            raise ValueError("at least one kind must be above 0, or there is nothing to tell the positive from")
+        return self
+
+    @property
+    def total(self) -> int:
+        """Negatives of one training impression, so that N = 1 + total."""
+        return self.uniform + self.same_category + self.contemporaneous
+
+
+class PlausibilityConfig(Section):
+    """Bounds that every behaviour log meets, and one with swapped or constant columns does not.
+
+    Items and categories are those of the train split. A bound of null is not looked at.
+    """
+
+    min_events: Annotated[int, Field(ge=0)] = 1000
+    """Logs with fewer events are not judged: their shares mean nothing."""
+    min_users: Annotated[int, Field(ge=1)] | None = 2
+    min_items: Annotated[int, Field(ge=1)] | None = 2
+    min_categories: Annotated[int, Field(ge=1)] | None = 2
+    min_events_per_user: Annotated[float, Field(ge=1)] | None = 2.0
+    """Mean. Items in the place of users have few; users without a history teach nothing."""
+    max_events_per_user: Annotated[float, Field(ge=1)] | None = 10_000.0
+    """Mean."""
+    max_items_with_several_categories: Share | None = 0.05
+    """Share of them among the items with two events or more. An item has one category; a user as an item has many."""
+    max_categories_per_item: Annotated[float, Field(gt=0)] | None = 0.9
+    """Number of categories over number of items."""
+    min_pv_share: Share | None = 0.3
+    """Of all events."""
+    max_pv_share: Share | None = 0.999
+    """A log of views alone is refused, as the other kinds may have been lost: null takes it."""
+    max_cart_share: Share | None = 0.4
+    max_fav_share: Share | None = 0.4
+    max_buy_share: Share | None = 0.4
+    max_second_share: Share | None = 0.1
+    """Of the second with the most events. Constant times, or days, have large ones."""
+
+
+class IngestConfig(Section):
+    """From a behaviour log to impressions (``components/impression_gen``)."""
+
+    window_start: dt.datetime = dt.datetime(2017, 11, 25, 0, 0, 0)
+    """First second kept, local to Asia/Shanghai."""
+    window_end: dt.datetime = dt.datetime(2017, 12, 3, 23, 59, 59)
+    """Last second kept, local to Asia/Shanghai."""
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the window's events between the end of train and the start of eval, by time."""
+    eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the window's events at its end, by time, that the gate judges on."""
+    history_length: Annotated[int, Field(ge=1, le=1000)] = 50
+    """L: events of history kept, the latest ones."""
+    min_history: Annotated[int, Field(ge=0)] = 1
+    """An event with fewer earlier events of its user becomes no impression."""
+    behaviors_as_targets: tuple[BehaviorName, ...] = ("pv", "cart", "fav", "buy")
+    """Kinds of event that become positives; histories hold all kinds."""
+    targets: Literal["each", "last"] = "each"
+    """``last``: only each user's last event of all, and the shares of validation and eval are of users, by the time of
+    that event."""
+    targets_per_user: Annotated[int, Field(ge=1)] | None = None
+    """At most so many impressions of a user in each split, its latest; null keeps all."""
+    training_negatives: TrainingNegatives = TrainingNegatives()
+    evaluation_negatives: Annotated[int, Field(ge=1, le=100)] = 1
+    """Negatives of an evaluation impression, in each of the sets."""
+    evaluation_sets: tuple[NegativeSet, ...] = NEGATIVE_SETS
+    """The gate judges on contemporaneous negatives; without that set, on the first one named here."""
+    flip_labels: bool = False
+    """An impression has one candidate: its positive or, with probability 1/2, its negative."""
+    candidate_in_history: bool = False
+    """A leak of MIMN's protocol, for comparison alone: the candidate stands as the last event of its own history."""
+    catalogue_from: Literal["train", "all"] = "train"
+    """``all`` is a leak of MIMN's protocol: items known from the whole log, as vocabulary and to draw negatives."""
+    contemporaneous_events: Annotated[int, Field(ge=1, le=100_000)] = 600
+    """A contemporaneous negative is drawn among so many events after the impression."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 2017
+    user_partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
+    """Files of each split, and units of parallel work. One partition's events must fit in a worker's memory."""
+    block_megabytes: Annotated[int, Field(ge=1, le=1024)] = 32
+    """A plain CSV is split into byte ranges of this size, read in parallel."""
+    max_quarantined_share: Share = 0.01
+    """Share of the rows that may go to quarantine; with more the run stops. 1 takes any."""
+    max_quarantined_share_by_reason: dict[str, Share] = Field(default_factory=dict)
+    """Reason -> share. A reason named here has a bound of its own and does not count for the one above, e.g.
+    ``{outside_window: 1}`` where the window is a part of the log on purpose."""
+    plausibility: PlausibilityConfig = PlausibilityConfig()
+
+    @field_validator("window_start", "window_end")
+    @classmethod
+    def _naive(cls, value: dt.datetime) -> dt.datetime:
+        if value.tzinfo is not None:
+            raise ValueError("give a local time without an offset; it is read as Asia/Shanghai")
+        return value
+
+    @field_validator("max_quarantined_share_by_reason")
+    @classmethod
+    def _known_reasons(cls, value: dict[str, float]) -> dict[str, float]:
+        if unknown := sorted(set(value) - set(REASONS)):
+            raise ValueError(f"{unknown[0]} is no reason; there are {', '.join(REASONS)}")
+        return value
+
+    @field_validator("behaviors_as_targets")
+    @classmethod
+    def _some_target(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("name at least one behaviour, each once")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> IngestConfig:
+        if self.window_end <= self.window_start:
+            raise ValueError("window_end must be after window_start")
+        if self.validation_share + self.eval_share >= 1:
+            raise ValueError("validation_share + eval_share must leave a part to train on (be below 1)")
+        if not self.evaluation_sets or len(set(self.evaluation_sets)) != len(self.evaluation_sets):
+            raise ValueError("evaluation_sets must name at least one set, each once")
+        if self.flip_labels and (self.training_negatives.total != 1 or self.evaluation_negatives != 1):
+            raise ValueError("flip_labels needs 1 negative: training_negatives of 1 in all, evaluation_negatives of 1")
+        if self.min_history > self.history_length:
+            raise ValueError("min_history cannot exceed history_length")
+        return self
+
+    @property
+    def judged_set(self) -> NegativeSet:
+        """The negative set that a model is judged on."""
+        return CONTEMPORANEOUS if CONTEMPORANEOUS in self.evaluation_sets else self.evaluation_sets[0]
+
+    @property
+    def stored(self) -> StoredImpressions:
+        """The part that training depends on."""
+        return StoredImpressions(**{name: getattr(self, name) for name in StoredImpressions.model_fields})
+
+    @property
+    def leaks(self) -> tuple[str, ...]:
+        """Settings under which the model is told what it will not know in production."""
+        leaks = {"candidate_in_history": self.candidate_in_history, "catalogue_from": self.catalogue_from == "all"}
+        return tuple(f"ingest.{name}" for name, present in leaks.items() if present)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """First and last Unix second kept."""
+        start, end = (t.replace(tzinfo=LOG_TIMEZONE).timestamp() for t in (self.window_start, self.window_end))
+        return int(start), int(end)
+
+
+class StoredImpressions(Section):
+    """What training has to know of the impressions that ingest stored."""
+
+    history_length: int
+    """L."""
+    training_negatives: TrainingNegatives
+    """Columns behind the positive: uniform ones first, then those of its category, then contemporaneous ones."""
+    judged_set: NegativeSet
+    """What a model is judged on."""
+    evaluation_negatives: int
+    """Negatives a positive in evaluation."""
+    flip_labels: bool
+    """An impression has one candidate, and it may be a negative."""
+
+
+class StatisticsConfig(Section):
+    """What the schema is held against (TFX's StatisticsGen and ExampleValidator)."""
+
+    sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the users (of the shards of ``ingest.user_partitions``) whose impressions statistics are of."""
+
+
+class TransformConfig(Section):
+    """Ids to dense ids (``components/transform``)."""
+
+    min_item_count: Annotated[int, Field(ge=1)] = 2
+    """Items with fewer events in the train split are unknown."""
+    min_category_count: Annotated[int, Field(ge=1)] = 2
+    max_items: Annotated[int, Field(ge=1)] | None = None
+    """Keep only so many items, the most frequent; null keeps all above the threshold."""
+
+
+class TrainingConfig(Section):
+    """How it is trained (``components/trainer``)."""
+
+    epochs: Annotated[int, Field(ge=1)] = 5
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    """Impressions of one step over all replicas together."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    """Of the computation; weights, moments and logits are float32 always."""
+    loss: LossConfig = LossConfig()
+    calibration: Literal["platt", "intercept", "none"] = "platt"
+    """Fitted on the validation split after training, at the base rate of evaluation: scale and offset of the logit, the
+    offset alone, or nothing."""
+    choose_epoch_on: Literal["validation", "eval"] = "validation"
+    """``eval`` is a leak of MIMN's protocol: the epoch is chosen on what the model is then judged on."""
+    early_stopping_patience: Annotated[int, Field(ge=1)] = 2
+    """Epochs without a better validation AUC before training stops; the best epoch's weights are kept."""
+    max_validation_impressions: Annotated[int, Field(ge=1)] = 200_000
+    shuffle_buffer: Annotated[int, Field(ge=1)] = 100_000
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    cpu_replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    """Without a GPU: logical CPU devices to mirror over. With GPUs, all of them are used and this is ignored."""
+
+
+class EvaluationConfig(Section):
+    """The gate (``components/evaluator``): judged on contemporaneous negatives of the eval split."""
+
+    min_auc: Annotated[float, Field(gt=0, lt=1)]
+    """Lower bound of AUC. Required: a gate without a bound would let everything through."""
+    max_auc: Annotated[float, Field(gt=0, le=1)] | None = 0.99
+    """Upper bound of AUC: above it, a leak or swapped columns are likelier than such a model. Null allows any."""
+    max_auc_drop: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    """How far below the latest blessed model's AUC a candidate may be on the same data."""
+    compare_with_blessed: bool = True
+    """False judges by ``min_auc`` alone: the way through when the blessed model can no longer read the data."""
+    baseline_training_impressions: Annotated[int, Field(ge=100)] = 100_000
+    """Train impressions that the logistic-regression baseline is fitted on, at most."""
+
+    @model_validator(mode="after")
+    def _bounds_leave_room(self) -> EvaluationConfig:
+        if self.max_auc is not None and self.max_auc <= self.min_auc:
+            raise ValueError(f"max_auc {self.max_auc:g} must be above min_auc {self.min_auc:g}, or null")
+        return self

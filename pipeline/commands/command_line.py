@@ -1,0 +1,195 @@
+"""What the modules of the command line share: exit codes, errors, help, and the options that make a configuration."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.commands.completion import offer, settings
+from pipeline.output.layout import absolute
+from pipeline.process.terminal import Terminal, wrapped
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_BLESSED: Final = 3
+INTERRUPTED: Final = 130
+
+EXIT_CODES: Final = """\
+exit codes:
+  0  done
+  1  a step failed
+  2  wrong usage or configuration
+  3  trained, but not blessed: nothing was pushed, the old version stays
+  130, 143  stopped by Ctrl-C or by SIGTERM: what was finished is kept
+"""
+
+
+class CommandError(Exception):
+    """What a person asked for cannot be done; the message says why."""
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Help in the width of the terminal: sentences are wrapped, examples are continued with a backslash."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        # argparse forgets that commands are indented, and breaks the line after the longest of them.
+        self._action_max_length = 15
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(_filled(text, width))
+
+
+def _filled(text: str, width: int) -> Iterator[str]:
+    """Paragraphs of lines without indentation are wrapped; indented lines stand for themselves."""
+    paragraph: list[str] = []
+    for line in [*text.splitlines(), ""]:
+        if line and not line.startswith(" "):
+            paragraph.append(line)
+            continue
+        yield from wrapped(" ".join(paragraph), width) if paragraph else ()
+        paragraph = []
+        yield from _continued(line, width)
+
+
+def _continued(command: str, width: int) -> Iterator[str]:
+    line = ""
+    for part in re.split(r" (?=--)", command):
+        if line and len(line) + len(part) > width - 3:
+            yield f"{line} \\"
+            line = f"      {part}"
+        else:
+            line = f"{line} {part}" if line else part
+    yield line
+
+
+def program() -> str:
+    """How this command line is called from here, to be pasted: ``.venv/bin/python -m pipeline``."""
+    python = sys.executable or "python"
+    if shutil.which("python") == python:
+        python = "python"
+    elif Path(python).is_relative_to(Path.cwd()):
+        python = os.path.relpath(python)
+    return f"{python} -m pipeline"
+
+
+def version() -> str:
+    """Of this project, from ``pyproject.toml`` at the root of its folders: nothing has to be installed."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r'^version = "(.+)"$', text, flags=re.MULTILINE)
+    if found is None:
+        raise CommandError("pyproject.toml has no line version = ...")
+    return found[1]
+
+
+def add_command(
+    commands: Any, name: str, function: Callable[..., int], short: str, epilog: str, *, listed: bool = True
+) -> argparse.ArgumentParser:
+    """Adds one command.
+
+    Args:
+      commands: of the parser, as ``add_subparsers`` returned them.
+      name: of the command.
+      function: takes the parsed options and returns the exit code.
+      short: one line, without a capital and a full stop.
+      epilog: details and examples; ``%(prog)s`` stands for how the command is called.
+      listed: whether a person calls it: it stands in the first help screen, and takes ``-v`` and ``-q``.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        description=f"{short[0].upper()}{short[1:]}.",
+        epilog=epilog,
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+        # argparse lists what has a help.
+        **({"help": short} if listed else {}),
+    )
+    parser.set_defaults(command=function, verbose=False, quiet=False, json=False)
+    if listed:
+        amount = parser.add_mutually_exclusive_group()
+        amount.add_argument("-v", "--verbose", action="store_true", help="libraries' log lines onto the terminal, too")
+        amount.add_argument("-q", "--quiet", action="store_true", help="results and errors alone")
+    return parser
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--json``; its documents are those of ``pipeline.commands.answers``."""
+    parser.add_argument("--json", action="store_true", help="the result as one JSON document; docs/command-line.md")
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Prints the result of a command as JSON."""
+    print(json.dumps(document, indent=2), flush=True)
+
+
+def terminal_of(options: argparse.Namespace) -> Terminal:
+    """What the command says beside its result."""
+    return Terminal(quiet=options.quiet, verbose=options.verbose)
+
+
+def check_output(output: str) -> None:
+    """That a folder can be written to, or made.
+
+    Raises:
+      CommandError: if it cannot.
+    """
+    if "://" in output:
+        return
+    folder = Path(absolute(output))
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise CommandError(f"--output {output}: {folder} is a file, not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CommandError(f"--output {output}: {folder} cannot be written to by this user")
+
+
+def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") -> None:
+    """Adds the options that :func:`configuration` reads."""
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help="a UserBehavior.csv, .csv.gz or .csv.zip, or a folder of them; a name, never a pattern",
+    )
+    presets = parser.add_argument(
+        "--preset", metavar="NAME", default=preset, help=f"{', '.join(preset_names())}; default: %(default)s"
+    )
+    offer(presets, preset_names())
+    changes = parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="change one setting, e.g. training.epochs=2; may be repeated; 'show-config' lists the names",
+    )
+    offer(changes, settings(PipelineConfig))
+    parser.add_argument(
+        "--plugin",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="import this module, which registers further models, samplers or activations; may be repeated",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for artifacts, metadata, logs and pushed models; default: the preset's"
+    )
+
+
+def configuration(options: argparse.Namespace) -> PipelineConfig:
+    """The configuration that a command's options ask for.
+
+    Raises:
+      ConfigError: if there is none.
+    """
+    config = load_preset(options.preset, options.set, options.plugin)
+    given = {name: getattr(options, name) for name in ("data", "output") if getattr(options, name) is not None}
+    return config.with_overrides(given)

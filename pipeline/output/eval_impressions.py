@@ -1,0 +1,68 @@
+"""Reads an impression of a run's eval split, to try a served model on."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+from components.examples.shards import list_shards, split_folder
+from models import impression as names
+from pipeline.output.layout import Layout
+from pipeline.output.runs import NoSuchRun, latest_output
+from serving.impressions import Impression
+
+_EVENT = (names.USER_ID, names.TIMESTAMP)
+
+
+def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
+    """The eval impression with the longest history among the first thousand of the newest run.
+
+    Its candidates are those of the event's impressions in all negative sets, by id: a ranking that keeps the order
+    of equal scores must not find the real one first.
+
+    Args:
+      output: the output folder of the run.
+      pipeline_name: ``PipelineConfig.pipeline_name`` of the run.
+
+    Returns:
+      The impression and the item that the user really chose.
+
+    Raises:
+      NoSuchRun: if there is no run, or its examples are gone.
+    """
+    examples = latest_output(Layout(output).metadata_db, pipeline_name, "ImpressionGen", "examples")
+    split = split_folder(examples, names.EVAL_SPLIT)
+    if not os.path.isdir(split):
+        raise NoSuchRun(
+            f"{split}: no such folder; the newest run whose metadata lies in {output} wrote its impressions there, and "
+            f"they are not in {Layout(output).artifacts} either"
+        )
+    records = itertools.islice(_records(split), 1000)
+    events: dict[tuple[int, ...], list[dict[str, list[int]]]] = {}
+    for record in records:
+        event = (*(record[name][0] for name in _EVENT), record[names.CANDIDATE_ITEM_ID][0])
+        events.setdefault(event, []).append(record)
+    if not events:
+        raise NoSuchRun(f"{examples}: the eval split is empty")
+    chosen = max(events.values(), key=lambda group: (len(group), len(group[0][names.HISTORY_AGE])))
+    pairs = itertools.chain.from_iterable(
+        zip(*(record[name] for name in names.CANDIDATE_FEATURES), strict=True) for record in chosen
+    )
+    categories = dict(reversed(list(pairs)))
+    positive = chosen[0][names.CANDIDATE_ITEM_ID][0]
+    items = sorted(categories)
+    features = chosen[0] | dict(
+        zip(names.CANDIDATE_FEATURES, (items, [categories[item] for item in items]), strict=True)
+    )
+    return Impression.from_features(features), positive
+
+
+def _records(folder: str) -> Iterator[dict[str, list[int]]]:
+    # That there is no run is known without it.
+    import tensorflow as tf
+
+    for file in list_shards(folder):
+        for serialized in tf.data.TFRecordDataset(file, compression_type="GZIP"):
+            example = tf.train.Example.FromString(serialized.numpy())
+            yield {name: list(feature.int64_list.value) for name, feature in example.features.feature.items()}

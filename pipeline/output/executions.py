@@ -1,0 +1,100 @@
+"""Marks the executions of a run that was ended; needs ``ml_metadata`` alone, not TFX.
+
+``python -m pipeline.output.executions`` is what a process that was told to end becomes (``pipeline.process.endings``).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from typing import Final
+
+from ml_metadata.metadata_store.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from models.model_config import Section
+from pipeline.output.layout import Layout
+from pipeline.process.endings import EXIT_CODE
+from pipeline.settings.metadata import MetadataConfig, connection
+
+RUN_CONTEXT: Final = "pipeline_run"
+NODE_CONTEXT: Final = "node"
+
+_ACTIVE: Final = (mlmd.Execution.NEW, mlmd.Execution.RUNNING)
+_SECONDS: Final = 3.0
+"""What marking may take; a database that cannot be reached must not keep a process that was told to end."""
+
+
+def of_run(store: MetadataStore, run_id: str, node: str | None = None) -> list[mlmd.Execution]:
+    """The executions of a run, or of one of its nodes; none where the run is not known."""
+    run = store.get_context_by_type_and_name(RUN_CONTEXT, run_id)
+    executions = store.get_executions_by_context(run.id) if run is not None else []
+    return [e for e in executions if node is None or _is_of(store, e, node)]
+
+
+def _is_of(store: MetadataStore, execution: mlmd.Execution, node: str) -> bool:
+    names = [c.name for c in store.get_contexts_by_execution(execution.id) if c.type == NODE_CONTEXT]
+    return any(name.endswith(f".{node}") for name in names)
+
+
+def is_active(execution: mlmd.Execution) -> bool:
+    """Whether it says of itself that somebody works on it."""
+    return execution.last_known_state in _ACTIVE
+
+
+def succeeded(execution: mlmd.Execution) -> bool:
+    """Whether its outputs may be used."""
+    return execution.last_known_state in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
+
+
+def mark(store: MetadataStore, executions: list[mlmd.Execution], state: int) -> None:
+    """Gives executions another state."""
+    for execution in executions:
+        execution.last_known_state = state
+    if executions:
+        store.put_executions(executions)
+
+
+class Canceled(Section):
+    """What was told to end."""
+
+    metadata: MetadataConfig
+    output: str
+    run_id: str
+    node: str | None = None
+    """Of a step; None is all of the run."""
+
+    def command(self) -> list[str]:
+        """Arguments of Python: marks the executions CANCELED that are under way."""
+        return ["-m", "pipeline.output.executions", self.model_dump_json()]
+
+    def mark(self) -> None:
+        """Does it."""
+        store = MetadataStore(connection(self.metadata, Layout(self.output)))
+        mark(store, [e for e in of_run(store, self.run_id, self.node) if is_active(e)], mlmd.Execution.CANCELED)
+
+
+def _main(canceled: Canceled) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            canceled.mark()
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    end = time.monotonic() + _SECONDS
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            print(f"the executions of run {canceled.run_id} were not marked within {_SECONDS:g} s", file=sys.stderr)
+            break
+        time.sleep(0.01)
+    return int(os.environ[EXIT_CODE])
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Canceled.model_validate_json(sys.argv[1])))

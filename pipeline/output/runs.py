@@ -1,0 +1,163 @@
+"""What ML Metadata knows of the runs in an output folder; needs ``ml_metadata`` alone, not TFX.
+
+ML Metadata keeps the absolute addresses of artifacts. In an output folder that was moved, copied or is mounted
+elsewhere they name the old place, so here an artifact that lies in its metadata's folder is taken from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ml_metadata.metadata_store.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from pipeline.output.layout import Layout
+
+_RUN_CONTEXT = "pipeline_run"
+_NODE_CONTEXT = "node"
+
+
+class NoSuchRun(LookupError):
+    """The output folder holds no run, or not what was asked of it; the message says which."""
+
+
+@dataclass(frozen=True)
+class NodeRun:
+    """One node in one run.
+
+    Attributes:
+      node: the node's id in the pipeline.
+      state: ``COMPLETE``, ``CACHED``, ``FAILED``, ``RUNNING``, ... as ML Metadata names it.
+      seconds: from its registration to its last update.
+      outputs: output key -> address of its (first) artifact.
+    """
+
+    node: str
+    state: str
+    seconds: float
+    outputs: dict[str, str]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its outputs may be used."""
+        return self.state in ("COMPLETE", "CACHED")
+
+
+def node_runs(metadata_db: str, pipeline_name: str, run_id: str) -> list[NodeRun]:
+    """The nodes of one run, in the order of their start.
+
+    Args:
+      metadata_db: SQLite file of ML Metadata.
+      pipeline_name: ``PipelineConfig.pipeline_name``.
+      run_id: the run's id, as in ``RunResult.run_id``.
+
+    Raises:
+      NoSuchRun: if there is no such run.
+    """
+    with _store(metadata_db) as store:
+        try:
+            return node_runs_in(store, pipeline_name, run_id, _layout(metadata_db))
+        except NoSuchRun as error:
+            raise NoSuchRun(f"{metadata_db}: {error}") from error
+
+
+def node_runs_in(store: MetadataStore, pipeline_name: str, run_id: str, layout: Layout | None = None) -> list[NodeRun]:
+    """As :func:`node_runs`, of a store that is open.
+
+    Args:
+      store: of ML Metadata.
+      pipeline_name: as for :func:`node_runs`.
+      run_id: likewise.
+      layout: of the output folder, where it may have been moved; None takes all addresses as they are.
+
+    Raises:
+      NoSuchRun: if there is no such run.
+    """
+    context = store.get_context_by_type_and_name(_RUN_CONTEXT, run_id)
+    if context is None:
+        raise NoSuchRun(f"no run {run_id!r}")
+    executions = sorted(store.get_executions_by_context(context.id), key=lambda e: e.id)
+    return [_node_run(store, pipeline_name, execution, layout) for execution in executions]
+
+
+def latest_output(metadata_db: str, pipeline_name: str, node: str, key: str) -> str:
+    """The address of a node's newest output over all runs.
+
+    Raises:
+      NoSuchRun: if the node has not succeeded in any run.
+    """
+    with _store(metadata_db) as store:
+        context = store.get_context_by_type_and_name(_NODE_CONTEXT, f"{pipeline_name}.{node}")
+        executions = store.get_executions_by_context(context.id) if context is not None else []
+        for execution in sorted(executions, key=lambda e: e.id, reverse=True):
+            run = _node_run(store, pipeline_name, execution, _layout(metadata_db))
+            if run.succeeded and key in run.outputs:
+                return run.outputs[key]
+    raise NoSuchRun(f"{metadata_db}: {node} of pipeline {pipeline_name!r} has not succeeded in any run")
+
+
+def adopt_moved_artifacts(metadata_db: str) -> tuple[int, str]:
+    """Makes the metadata of a folder that was moved or copied name the artifacts that lie in it.
+
+    A run needs it: TFX goes by the addresses in the metadata, as that of the blessed model to compare with.
+
+    Args:
+      metadata_db: SQLite file of ML Metadata; there may be none yet.
+
+    Returns:
+      How many artifacts were named elsewhere, and the output folder of the first of them then; (0, "") for none.
+    """
+    if not os.path.exists(metadata_db):
+        return 0, ""
+    layout = _layout(metadata_db)
+    with _store(metadata_db, mlmd.SqliteMetadataSourceConfig.READWRITE) as store:
+        moved, before = [], ""
+        for artifact in store.get_artifacts():
+            address = _address(artifact.uri, layout)
+            if address != artifact.uri:
+                before = before or os.path.dirname(artifact.uri.rsplit("/", 3)[0])
+                artifact.uri = address
+                moved.append(artifact)
+        if moved:
+            store.put_artifacts(moved)
+    return len(moved), before
+
+
+@contextlib.contextmanager
+def _store(metadata_db: str, mode: int = mlmd.SqliteMetadataSourceConfig.READONLY) -> Iterator[MetadataStore]:
+    if not os.path.exists(metadata_db):
+        raise NoSuchRun(f"{metadata_db}: no such file; has a pipeline run with this --output?")
+    connection = mlmd.ConnectionConfig()
+    connection.sqlite.filename_uri = metadata_db
+    connection.sqlite.connection_mode = mode
+    yield MetadataStore(connection)
+
+
+def _layout(metadata_db: str) -> Layout:
+    return Layout(os.path.dirname(os.path.dirname(metadata_db)))
+
+
+def _address(uri: str, layout: Layout) -> str:
+    # TFX names them <pipeline root>/<node>/<output>/<execution>.
+    below = uri.rsplit("/", 3)[1:]
+    own = os.path.join(layout.artifacts, *below)
+    return own if len(below) == 3 and below[2].isdecimal() and os.path.exists(own) else uri
+
+
+def _node_run(store: MetadataStore, pipeline_name: str, execution: mlmd.Execution, layout: Layout | None) -> NodeRun:
+    node = next(c.name for c in store.get_contexts_by_execution(execution.id) if c.type == _NODE_CONTEXT)
+    events = [e for e in store.get_events_by_execution_ids([execution.id]) if e.type == mlmd.Event.OUTPUT]
+    uris = {a.id: a.uri for a in store.get_artifacts_by_id([e.artifact_id for e in events])}
+    outputs: dict[str, str] = {}
+    for event in events:
+        uri = uris[event.artifact_id]
+        outputs.setdefault(event.path.steps[0].key, uri if layout is None else _address(uri, layout))
+    return NodeRun(
+        node=node.removeprefix(f"{pipeline_name}."),
+        state=mlmd.Execution.State.Name(execution.last_known_state),
+        seconds=(execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000,
+        outputs=outputs,
+    )

@@ -1,0 +1,97 @@
+"""One line a component on the terminal: which one runs, how long it took, whether its result was cached."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from components.progress import said
+from pipeline.process.terminal import width
+
+_STEP = re.compile(r"(?:node|Component) (\S+) is (running|finished)\.")
+"""What BeamDagRunner and LocalDagRunner log around each node's launch."""
+_CACHED = re.compile(r"A cached execution \d+ is used\.")
+"""What TFX's launcher logs in between where a result is taken from the cache."""
+
+
+class ComponentProgress(logging.Handler):
+    """Follows TFX's log records; attach it to the ``absl`` logger while a pipeline runs.
+
+    On a terminal a component's line stands while it runs, with what the component says of its progress, and is
+    completed when it ends; elsewhere it is written once, at the end.
+
+    Args:
+      stream: gets the lines.
+      total: components of the pipeline.
+      clock: seconds.
+      in_place: False where others write to the terminal, too: lines are then written once there as well.
+
+    Attributes:
+      running: the component that has started and not ended, None between components.
+      finished: the components that have ended, in order.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        total: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        in_place: bool = True,
+    ) -> None:
+        super().__init__(logging.INFO)
+        self._stream = stream
+        self._in_place = in_place and stream.isatty()
+        self._total = total
+        self._clock = clock
+        self._cached = False
+        self._started = 0.0
+        self.running: str | None = None
+        self.finished: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Takes one record; those that are not about a component's start, cache or end are ignored."""
+        message = record.getMessage()
+        step = _STEP.fullmatch(message)
+        if step and step[2] == "running":
+            self.running, self._started, self._cached = step[1], self._clock(), False
+            if self._in_place:
+                self._write_over(f"{self._head()} ...")
+        elif step and step[1] == self.running:
+            took = "cached" if self._cached else f"{self._clock() - self._started:.1f} s"
+            self._finish_line(f"{self._head()} {took:>8}")
+            self.finished.append(step[1])
+            self.running = None
+        elif self.running and _CACHED.fullmatch(message):
+            self._cached = True
+        elif self._in_place and (progress := said(message)) and progress[0] == self.running:
+            self._write_over(f"{self._head()} {progress[1]}")
+
+    def fail(self) -> None:
+        """Completes the running component's line after an error."""
+        if self.running:
+            self._finish_line(f"{self._head()}   failed after {self._clock() - self._started:.1f} s")
+
+    def interrupted(self) -> str:
+        """The line that says that the run was told to end; written by the caller, over the running component's."""
+        if self.running:
+            where = f"during {self.running} after {self._clock() - self._started:.1f} s"
+        else:
+            where = f"after {self.finished[-1]}" if self.finished else "before the first component"
+        clear = "\r\x1b[K" if self._in_place else ""
+        return f"{clear}interrupted {where}; what was finished is kept, run the same command to go on\n"
+
+    def _head(self) -> str:
+        return f"[{len(self.finished) + 1:>2}/{self._total}] {self.running:<20}"
+
+    def _finish_line(self, text: str) -> None:
+        self._stream.write(f"\r\x1b[K{text}\n" if self._in_place else f"{text}\n")
+        self._stream.flush()
+
+    def _write_over(self, text: str) -> None:
+        # What goes over into the next line could not be written over.
+        self._stream.write(f"\r\x1b[K{text[: width() - 1]}")
+        self._stream.flush()

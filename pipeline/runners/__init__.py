@@ -1,0 +1,1 @@
+"""Who runs the DAG: this machine, Kubeflow Pipelines, Vertex AI."""

@@ -1,0 +1,105 @@
+"""What a person may set when starting a run of the compiled pipeline, and which setting each of it overrides.
+
+One table: the pipeline's parameters, each step's options and the checks of ``submit`` come from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from models.registration import Registry
+from models.registry import ACTIVATIONS, MODELS
+from models.samplers.registry import SAMPLERS
+from models.validation import instead_of
+from pipeline.settings.pipeline_config import ConfigError, PipelineConfig
+
+LATEST: Final = "latest"
+
+
+@dataclass(frozen=True)
+class RunParameter:
+    """One parameter of the compiled pipeline.
+
+    Attributes:
+      name: in the user interface.
+      setting: dotted name in :class:`PipelineConfig`.
+      type: ``parameterType`` of Kubeflow Pipelines.
+      says: one line about it, or the registry that its values are the names of.
+    """
+
+    name: str
+    setting: str
+    type: Literal["STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE"]
+    says: str | Registry[Any]
+
+    @property
+    def description(self) -> str:
+        """One line; of a name, all that there are now, those of plugins included."""
+        return ", ".join(self.says) if isinstance(self.says, Registry) else self.says
+
+    @property
+    def option(self) -> str:
+        """Of the step's command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+    def value(self, text: str) -> str | int | float:
+        """A value as the API takes it.
+
+        Raises:
+          ConfigError: if the text is no number where one is needed.
+        """
+        if self.type == "STRING":
+            return text
+        try:
+            # The backend writes every number as a float, and a whole one without a point.
+            return int(text) if self.type == "NUMBER_INTEGER" else float(text)
+        except ValueError:
+            raise ConfigError(f"parameter {self.name}: {text!r} is no number") from None
+
+
+PARAMETERS: Final = (
+    RunParameter("data", "data", "STRING", "behaviour log or a folder of them; may hold {SPAN}, or {YYYY} {MM} {DD}"),
+    RunParameter("span", "span", "STRING", "of such a path: a number, a day (2017-12-03), or latest"),
+    RunParameter("model", "model.name", "STRING", MODELS),
+    RunParameter("sampler", "sampler.name", "STRING", SAMPLERS),
+    RunParameter("activation", "model.activation", "STRING", ACTIVATIONS),
+    RunParameter("epochs", "training.epochs", "NUMBER_INTEGER", "at most"),
+    RunParameter("min_auc", "evaluation.min_auc", "NUMBER_DOUBLE", "lower bound of AUC, or nothing is pushed"),
+    RunParameter("max_auc_drop", "evaluation.max_auc_drop", "NUMBER_DOUBLE", "allowed below the latest blessed model"),
+)
+
+
+def defaults(config: PipelineConfig) -> dict[str, str | int | float]:
+    """Parameter -> what the configuration says."""
+    values = config.model_dump(mode="json")
+    found: dict[str, str | int | float] = {}
+    for parameter in PARAMETERS:
+        value: Any = values
+        for part in parameter.setting.split("."):
+            value = value[part]
+        found[parameter.name] = LATEST if value is None else str(value) if parameter.type == "STRING" else value
+    return found
+
+
+def with_parameters(config: PipelineConfig, values: Mapping[str, str]) -> PipelineConfig:
+    """The configuration of a run with these parameters.
+
+    Args:
+      config: what the pipeline was compiled from.
+      values: by name, as text.
+
+    Raises:
+      ConfigError: if a name is unknown or a value impossible; the message names the parameter and its setting.
+    """
+    by_name = {parameter.name: parameter for parameter in PARAMETERS}
+    for name in values:
+        if name not in by_name:
+            raise ConfigError(f"parameter {name}: unknown; {instead_of(name, by_name)}")
+    settings = {by_name[name].setting: by_name[name].value(text) for name, text in values.items()}
+    try:
+        return config.with_overrides(settings)
+    except ConfigError as error:
+        given = ", ".join(f"{name}={text}" for name, text in values.items())
+        raise ConfigError(f"{error}\nfrom the run's parameters: {given}") from error

@@ -1,0 +1,1 @@
+"""The one configuration of a run, its sections and its presets."""

@@ -1,0 +1,191 @@
+"""The one configuration of a run: typed, validated, immutable.
+
+A configuration comes from a preset (``pipeline/settings/presets/*.yaml``) plus overrides (``training.epochs=2``).
+Unknown keys and impossible values are refused with the field's dotted name. Importing this module loads
+neither TensorFlow nor TFX.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from components.settings import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
+from models.model_config import ModelConfig, ModelName, Section
+from models.registration import Plugin
+from models.samplers.sampler_config import SamplerConfig, require_pair
+from models.validation import instead_of, problems
+from pipeline.output.layout import absolute
+from pipeline.settings.kubeflow import KubeflowConfig
+from pipeline.settings.metadata import MetadataConfig
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names each field and what it must be."""
+
+
+def _span(value: Any) -> Any:
+    """Days count as TFX's driver counts them in a path with {YYYY}, {MM} and {DD}: from 1970."""
+    if value == "latest":
+        return None
+    if isinstance(value, str) and not value.isdecimal():
+        try:
+            value = dt.date.fromisoformat(value)
+        except ValueError:
+            raise ValueError("give a number, a day such as 2017-12-03, or latest") from None
+    return (value - dt.date(1970, 1, 1)).days if isinstance(value, dt.date) else value
+
+
+class PipelineConfig(Section):
+    """One run of the pipeline."""
+
+    preset: str = "custom"
+    plugins: tuple[Plugin, ...] = ()
+    """Modules outside this project that register further models, samplers and activations. Every process that reads the
+    configuration imports them, so they must be importable on each machine and in each image. Before all that may name
+    what they register: fields are read in this order."""
+    pipeline_name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "ctr"
+    served_model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")] = "ctr"
+    data: str = ""
+    """A UserBehavior CSV (.csv, .csv.gz, .csv.zip) or a folder of them: a name, never a pattern."""
+    span: Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_span)] = None
+    """Of a ``data`` path with {SPAN}, or {YYYY}, {MM} and {DD}: the span or day to take; null, or ``latest``, takes the
+    latest."""
+    output: str = "output"
+    """Root of artifacts, metadata and pushed models."""
+    runner: Literal["beam", "local"] = "beam"
+    beam_pipeline_args: tuple[str, ...] = ()
+    """For the steps that run on Beam; without any, one worker in this process. TFX packs itself for the workers of each
+    step where there are some."""
+    also_train: tuple[ModelName, ...] = ()
+    """Models trained after ``model.name``, each in a run of its own on the same ingested data."""
+    enable_cache: bool = True
+    ingest: IngestConfig = IngestConfig()
+    statistics: StatisticsConfig = StatisticsConfig()
+    transform: TransformConfig = TransformConfig()
+    # Made when a configuration is read, with the sections of its plugins.
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    sampler: SamplerConfig = Field(default_factory=SamplerConfig)
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig
+    metadata: MetadataConfig = MetadataConfig()
+    kubeflow: KubeflowConfig = KubeflowConfig()
+
+    @field_validator("output")
+    @classmethod
+    def _no_pattern(cls, value: str) -> str:
+        # StatisticsGen, Evaluator and others hand the folder to Beam, whose patterns know no quoting.
+        if found := next((character for character in value if character in "*?[\\"), None):
+            raise ValueError(
+                f"TFX would read the {found} as part of a pattern; choose a folder without any of * ? [ \\"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _negatives_fit(self) -> PipelineConfig:
+        if self.ingest.flip_labels and (self.sampler.needs_positive or self.training.loss.name != "pointwise"):
+            raise ValueError(
+                "ingest.flip_labels leaves impressions without a positive: use sampler random and loss pointwise"
+            )
+        require_pair(
+            self.sampler,
+            self.training.loss,
+            self.ingest.training_negatives.model_dump(),
+            batch_size=self.training.batch_size,
+        )
+        return self
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal configurations give equal strings."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+    def changes_json(self) -> str:
+        """Canonical JSON of what differs from the defaults; :meth:`from_json` gives the same configuration."""
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+
+    def with_absolute_paths(self) -> PipelineConfig:
+        """A copy whose ``data`` and ``output`` mean the same from any working directory."""
+        return self.with_overrides({"data": absolute(self.data), "output": absolute(self.output)})
+
+    @classmethod
+    def from_json(cls, text: str) -> PipelineConfig:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+          ConfigError: if the JSON is not a valid configuration.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"the configuration is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError("the configuration is not a JSON object")
+        return _validated(values)
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> PipelineConfig:
+        """A copy with dotted names set, e.g. ``{"training.epochs": 2}``.
+
+        Raises:
+          ConfigError: if a name is unknown or a value impossible.
+        """
+        values = self.model_dump(mode="json")
+        for name, value in overrides.items():
+            _set(values, name, value)
+        return _validated(values)
+
+
+def preset_names() -> tuple[str, ...]:
+    """The presets that ship with the package, sorted."""
+    files = resources.files(__package__).joinpath("presets").iterdir()
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml")))
+
+
+def load_preset(name: str, assignments: Sequence[str] = (), plugins: Sequence[str] = ()) -> PipelineConfig:
+    """Reads a preset and applies ``name=value`` assignments, values in YAML syntax.
+
+    Args:
+      name: of the preset.
+      assignments: in their order.
+      plugins: modules, besides those of setting ``plugins``.
+
+    Raises:
+      ConfigError: for an unknown preset, a malformed assignment, an unknown key or an impossible value.
+    """
+    if name not in preset_names():
+        raise ConfigError(f"preset: {name!r} is unknown; {instead_of(name, preset_names())}")
+    text = resources.files(__package__).joinpath(f"presets/{name}.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text)
+    values["preset"] = name
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {assignment!r}: expected NAME=VALUE, e.g. training.epochs=2")
+        try:
+            _set(values, key.strip(), yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment!r}: the value is not valid YAML: {error}") from error
+    if plugins:
+        values["plugins"] = list(dict.fromkeys([*(values.get("plugins") or ()), *plugins]))
+    return _validated(values)
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, leaf = dotted.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{dotted}: {parent!r} is a value, not a section")
+    values[leaf] = value
+
+
+def _validated(values: Mapping[str, Any]) -> PipelineConfig:
+    try:
+        return PipelineConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(problems(error, PipelineConfig))) from error

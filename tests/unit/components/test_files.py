@@ -1,0 +1,108 @@
+"""Files at addresses: as an object store has them, by way of Beam, whose own look-up takes patterns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apache_beam.io.filesystem import FileMetadata
+from apache_beam.io.localfilesystem import LocalFileSystem
+
+from components.files import create_file, list_folder, open_file, remove_folder, stat
+from components.impression_gen.sources import find_logs
+from components.impression_gen.spans import find_span
+
+_ROOT: list[Path] = []
+
+
+class _Store(LocalFileSystem):
+    """``shelf://`` below a folder: objects alone, listed by the beginning of their names, as Google's and Amazon's."""
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "shelf"
+
+    def has_dirs(self) -> bool:
+        return False
+
+    def _list(self, prefix: str) -> Iterator[FileMetadata]:
+        for path in sorted(_ROOT[0].rglob("*")):
+            address = f"shelf://{path.relative_to(_ROOT[0])}"
+            if path.is_file() and address.startswith(prefix):
+                yield FileMetadata(address, path.stat().st_size, path.stat().st_mtime)
+
+    def exists(self, path: str) -> bool:
+        return (_ROOT[0] / path.removeprefix("shelf://")).is_file()
+
+    def metadata(self, path: str) -> FileMetadata:
+        found = (_ROOT[0] / path.removeprefix("shelf://")).stat()
+        return FileMetadata(path, found.st_size, found.st_mtime)
+
+    def open(self, path: str, *arguments: Any, **options: Any) -> Any:
+        return (_ROOT[0] / path.removeprefix("shelf://")).open("rb")
+
+    def create(self, path: str, *arguments: Any, **options: Any) -> Any:
+        return (_ROOT[0] / path.removeprefix("shelf://")).open("wb")
+
+    def delete(self, patterns: list[str]) -> None:
+        for found in self.match(patterns):
+            for metadata in found.metadata_list:
+                (_ROOT[0] / metadata.path.removeprefix("shelf://")).unlink()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    _ROOT[:] = [tmp_path]
+    for name in ("b/log[1].csv", "b/log1.csv", "b/x.csv/part-0.csv", "b/x.csv/_SUCCESS", "b/.h.csv", "b/d/deep.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def test_a_name_is_a_name_at_an_address(store: Path) -> None:
+    assert find_logs("shelf://b/log[1].csv").files == ["shelf://b/log[1].csv"]
+    assert stat("shelf://b/log[1].csv").size == len("b/log[1].csv")
+    with open_file("shelf://b/log[1].csv") as file:
+        assert file.read() == b"b/log[1].csv"
+    with pytest.raises(FileNotFoundError, match="none"):
+        stat("shelf://b/none.csv")
+
+
+def test_a_folder_at_an_address(store: Path) -> None:
+    assert list_folder("shelf://b/") == {
+        "log[1].csv": False,
+        "log1.csv": False,
+        "x.csv": True,
+        ".h.csv": False,
+        "d": True,
+    }
+    expected = ["shelf://b/log1.csv", "shelf://b/log[1].csv", "shelf://b/x.csv/part-0.csv"]
+    assert find_logs("shelf://b").files == expected
+    assert find_logs("shelf://b/x.csv").files == expected[-1:]
+    assert find_span("shelf://b/x.csv/part-{SPAN}.csv", None).path == expected[-1]
+
+
+def test_what_is_written_is_read(store: Path, tmp_path: Path) -> None:
+    for path in ("shelf://b/new.tsv.gz", str(tmp_path / "deep" / "new[1].tsv.gz")):
+        with create_file(path) as file:
+            file.write(b"as it is")
+        with open_file(path) as file:
+            assert file.read() == b"as it is"
+    assert os.path.exists(tmp_path / "deep" / "new[1].tsv.gz")
+
+
+def test_a_folder_is_removed_and_no_other(store: Path, tmp_path: Path) -> None:
+    for name in ("s[1]/a", "s1/a"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    remove_folder("shelf://s[1]")
+    remove_folder("shelf://none")
+    assert not (tmp_path / "s[1]" / "a").exists()
+    assert (tmp_path / "s1" / "a").exists()
+    remove_folder(str(tmp_path / "s[1]"))
+    remove_folder(str(tmp_path / "none"))
+    assert not (tmp_path / "s[1]").exists()
+    assert (tmp_path / "s1").exists()

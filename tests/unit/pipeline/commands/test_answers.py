@@ -1,0 +1,61 @@
+"""The keys of JSON documents are those that docs/command-line.md lists."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.run_report.report import Report
+from generator.behavior_log import GeneratorSummary
+from pipeline.commands import answers
+from pipeline.output.layout import Layout
+from pipeline.runners.local import RunResult
+from pipeline.sweep.render import SweepReport
+from serving.impressions import RankedCandidate, Ranking
+
+PAGE = (Path(__file__).parents[4] / "docs" / "command-line.md").read_text()
+
+
+def documented(title: str) -> set[str]:
+    (table,) = re.findall(rf"^\| {title} \|.*?\n((?:\|.*\n)+)", PAGE, flags=re.MULTILINE)
+    return {name for row in table.splitlines()[1:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+
+def run_result() -> RunResult:
+    report = Report.model_construct(config={"model": {"name": "din"}}, pushed_to=None)
+    return RunResult("1-din", report, {"Trainer": 2.0}, frozenset({"B", "A"}), False, None, "logs/1.log")
+
+
+CANDIDATE = RankedCandidate(item_id=5, category_id=7, position=0, probability=0.5, logit=0.0)
+RANKING = Ranking(model_name="ctr", model_version=12, candidates=(CANDIDATE,))
+SWEEP = SweepReport.model_construct(**dict.fromkeys(SweepReport.model_fields))
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize(
+    ("title", "document"),
+    [
+        ("key of a run", lambda: answers.of_runs([run_result()])["runs"][0]),
+        ("key of a sweep", lambda: answers.of_sweep(SWEEP, Layout("output"))),
+        ("key of a ranking", lambda: answers.of_ranking(RANKING, 50, None)),
+        ("key of a log", lambda: answers.of_log(GeneratorSummary(Path("x.csv"), 1, 2, {"pv": 2}, {}))),
+    ],
+)
+def test_documents_have_the_keys_of_their_page(title: str, document: Any) -> None:
+    keys = set(json.loads(json.dumps(document())))
+    written = documented(title)
+    assert keys <= written
+    # What else the table names is part of a candidate.
+    assert written - keys <= set(RankedCandidate.model_fields) | {"table", "trials", "plot"}
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_the_challengers_of_a_run_follow_it() -> None:
+    document = answers.of_runs([run_result(), run_result()])
+    assert [run["cached"] for run in document["runs"]] == [["A", "B"]] * 2
+    assert document["runs"][0]["blessed"] is False
+    assert document["runs"][0]["pushed_version"] is None

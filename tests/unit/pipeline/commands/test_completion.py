@@ -1,0 +1,112 @@
+"""The script is sourced by bash, and asked as bash asks when the Tab key is pressed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.commands import cli
+from pipeline.commands.completion import SHELLS, script, settings
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
+
+BASH = shutil.which("bash") or "bash"
+_ASK = r"""
+source "$1"
+line="$2"
+# As readline parts it: at spaces, and = is a word of its own.
+read -ra COMP_WORDS <<< "${line//=/ = }"
+[[ "$line" == *" " ]] && COMP_WORDS+=("")
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMP_LINE="$line" COMP_POINT=${#line}
+compopt() { echo "compopt $*"; }
+name=$(complete -p "${COMP_WORDS[0]##*/}") || exit 9
+[[ "$name" =~ -F\ ([^ ]+) ]]
+"${BASH_REMATCH[1]}"
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture(scope="module")
+def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("completion") / "completion.bash"
+    file.write_text(script(cli._parser(), "bash"))
+    return file
+
+
+def offered(file: Path, line: str) -> list[str]:
+    done = subprocess.run([BASH, "-c", _ASK, "bash", str(file), line], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout.split("\n")[:-1]
+
+
+COMMANDS = [
+    *("run", "sweep", "serve", "predict", "generate", "show-config", "clean", "demo"),
+    *("compile", "submit", "schedule"),
+]
+
+
+@pytest.mark.parametrize("python", ["python", ".venv/bin/python", "/opt/venv/bin/python", "python3"])
+def test_commands_are_offered_however_python_is_called(python: str, bash_script: Path) -> None:
+    assert offered(bash_script, f"{python} -m pipeline ") == [*COMMANDS, "completion"]
+    assert offered(bash_script, f"{python} -m pipeline s") == ["sweep", "serve", "show-config", "submit", "schedule"]
+    # Other uses are none of its business.
+    assert offered(bash_script, f"{python} -m pyt") == [""]
+    assert offered(bash_script, f"{python} ") == [""]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("run --da", ["--data"]),
+        ("run --preset s", ["sample", "samplers"]),
+        ("run --set training.ep", ["compopt -o nospace", "training.epochs="]),
+        ("run --set model.caser.h", ["compopt -o nospace", "model.caser.horizontal_filters="]),
+        ("generate --dirt dup", ["compopt -o nospace", "duplicate="]),
+        ("submit --param min", ["compopt -o nospace", "min_auc="]),
+        ("compile --target ", ["kfp", "vertex"]),
+        ("completion ", ["--help", "--verbose", "--quiet", *SHELLS]),
+        # Values of settings, files, and what is no command: left to the shell.
+        ("run --set training.epochs=", [""]),
+        ("run --set training.epochs=2", [""]),
+        ("run --data ", [""]),
+        ("predict --impression ", [""]),
+        ("nope --", [""]),
+    ],
+)  # fmt: skip
+def test_what_fits_is_offered(line: str, words: list[str], bash_script: Path) -> None:
+    assert offered(bash_script, f".venv/bin/python -m pipeline {line}") == words
+
+
+def test_every_option_of_a_listed_command_is_offered(bash_script: Path) -> None:
+    for command in COMMANDS:
+        words = offered(bash_script, f"python -m pipeline {command} --")
+        assert {"--help", "--verbose", "--quiet"} <= set(words)
+        assert ("--json" in words) == (command in ("run", "sweep", "predict", "generate", "show-config"))
+
+
+def test_every_offered_setting_is_one() -> None:
+    names = [name.removesuffix("=") for name in settings(PipelineConfig)]
+    assert len(names) > 80
+    values = load_preset("demo").model_dump(mode="json")
+    for name in names:
+        value = values
+        for part in name.split("."):
+            value = value[part]
+
+
+def test_a_shell_sources_what_the_command_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", "bash"]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    done = subprocess.run(
+        [BASH, "-c", "source ./script && complete -p python python3"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.count("_ctr_pipeline") == 2
+    assert done.stderr == ""

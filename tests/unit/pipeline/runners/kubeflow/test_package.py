@@ -1,0 +1,253 @@
+"""What is compiled: its form, its parts, and that it is what it was."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from pipeline.commands.kubeflow import Package
+from pipeline.runners.kubeflow.parameters import PARAMETERS, defaults
+from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
+from pipeline.step_code import CODE_KEY
+
+sys.path.insert(0, str(Path(__file__).parent / "golden"))
+from regenerate import GOLDEN, SETTINGS, golden_package
+
+pytestmark = pytest.mark.slow
+
+IMAGE = "kubeflow.image=registry.example/ctr-pipeline:0.1.0"
+
+
+@pytest.fixture(scope="module")
+def package() -> str:
+    return golden_package()
+
+
+@pytest.fixture(scope="module")
+def spec(package: str) -> pipeline_spec_pb2.PipelineSpec:
+    document, _ = yaml.safe_load_all(package)
+    return json_format.ParseDict(document, pipeline_spec_pb2.PipelineSpec())
+
+
+@pytest.fixture(scope="module")
+def containers(spec: pipeline_spec_pb2.PipelineSpec) -> dict[str, Any]:
+    deployment = pipeline_spec_pb2.PipelineDeploymentConfig()
+    json_format.Parse(json_format.MessageToJson(spec.deployment_spec), deployment)
+    return {name.removeprefix("exec-"): executor.container for name, executor in deployment.executors.items()}
+
+
+@pytest.fixture(scope="module")
+def pods(package: str) -> dict[str, Any]:
+    _, document = yaml.safe_load_all(package)
+    json_format.ParseDict(document, pipeline_spec_pb2.PlatformSpec())
+    executors = document["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return {name.removeprefix("exec-"): pod for name, pod in executors.items()}
+
+
+@pytest.fixture(scope="module")
+def dag() -> Any:
+    from tfx.dsl.compiler.compiler import Compiler
+
+    from pipeline.dag import create_pipeline
+
+    config = load_preset("kubeflow", SETTINGS).with_overrides({"data": "/data"})
+    return Compiler().compile(create_pipeline(config, data_must_exist=False))
+
+
+def test_it_is_what_it_was(package: str) -> None:
+    assert package == GOLDEN.read_text(), "if this is meant: tests/unit/pipeline/runners/kubeflow/golden/regenerate.py"
+
+
+def test_the_client_reads_it(package: str, tmp_path: Path) -> None:
+    from kfp import components
+    from kfp.client.client import _extract_pipeline_yaml
+
+    file = tmp_path / "package.yaml"
+    file.write_text(package)
+    assert _extract_pipeline_yaml(str(file)).platform_spec.platforms["kubernetes"].deployment_spec.executors
+    loaded = components.load_component_from_file(str(file))
+    assert set(loaded.component_spec.inputs or {}) == {parameter.name for parameter in PARAMETERS}
+
+
+def test_steps_and_dependencies_are_those_of_the_dag(spec: pipeline_spec_pb2.PipelineSpec, dag: Any) -> None:
+    def task(node: str) -> str:
+        return "".join(f"-{c.lower()}" if c.isupper() else c for c in node).removeprefix("-")
+
+    upstream = {
+        task(n.pipeline_node.node_info.id): sorted(task(u) for u in n.pipeline_node.upstream_nodes) for n in dag.nodes
+    }
+    tasks = {name: sorted(t.dependent_tasks) for name, t in spec.root.dag.tasks.items()}
+    assert tasks == {**upstream, "verdict": ["run-report"]}
+    assert "latest-blessed-model" in tasks["evaluator"]
+    assert "anomaly-gate" in tasks["impression-transform"]
+
+
+def test_each_step_runs_its_node_in_the_image(spec: pipeline_spec_pb2.PipelineSpec, containers: dict, dag: Any) -> None:
+    nodes = {node.pipeline_node.node_info.id for node in dag.nodes}
+    seen = set()
+    for name, container in containers.items():
+        assert container.image == "registry.example/ctr-pipeline:0.1.0"
+        assert list(container.command) == ["python", "-m", "pipeline"]
+        assert [(e.name, e.value) for e in container.env] == [("TF_CPP_MIN_LOG_LEVEL", "1")]
+        if name == "verdict":
+            continue
+        assert container.args[0] == "step"
+        seen.add(container.args[1].removeprefix("--node="))
+        # Each input of the component is used, by its own name.
+        inputs = spec.components[f"comp-{name}"].input_definitions.parameters
+        for parameter in inputs:
+            option = f"--{parameter.replace('_', '-')}"
+            assert f"{option}={{{{$.inputs.parameters['{parameter}']}}}}" in container.args
+    assert seen == nodes
+
+
+def test_every_step_gets_the_runs_id_and_its_parameters(spec: pipeline_spec_pb2.PipelineSpec) -> None:
+    for name, task in spec.root.dag.tasks.items():
+        assert task.task_info.name == name
+        assert not task.caching_options.enable_cache
+        inputs = dict(task.inputs.parameters)
+        if name == "verdict":
+            assert {i.task_output_parameter.producer_task for i in inputs.values()} == {"run-report"}
+            continue
+        assert inputs.pop("run_id").runtime_value.constant.string_value == "{{$.pipeline_job_uuid}}"
+        assert {key: value.component_input_parameter for key, value in inputs.items()} == {key: key for key in inputs}
+        assert set(inputs) == {parameter.name for parameter in PARAMETERS}
+
+
+def test_parameters_have_the_configurations_values(spec: pipeline_spec_pb2.PipelineSpec) -> None:
+    parameters = spec.root.input_definitions.parameters
+    values = {
+        name: json_format.MessageToDict(parameter.default_value) if parameter.is_optional else ""
+        for name, parameter in parameters.items()
+    }
+    assert values == defaults(load_preset("kubeflow", SETTINGS))
+    # Without data in the configuration, whoever starts a run is asked for it.
+    assert not parameters["data"].is_optional
+
+
+def test_the_report_is_shown_and_handed_on(spec: pipeline_spec_pb2.PipelineSpec, containers: dict) -> None:
+    outputs = spec.components["comp-run-report"].output_definitions
+    assert outputs.artifacts["report"].artifact_type.schema_title == "system.Markdown"
+    assert set(outputs.parameters) == {"blessed", "reason"}
+    assert "--report-file={{$.outputs.artifacts['report'].path}}" in containers["run-report"].args
+    assert "--blessed-file={{$.outputs.parameters['blessed'].output_file}}" in containers["run-report"].args
+
+
+def test_resources_go_by_the_kind_of_step(containers: dict) -> None:
+    def of(name: str) -> tuple[float, float, float, float]:
+        r = containers[name].resources
+        return r.cpu_limit, r.cpu_request, r.memory_limit / gib, r.memory_request / gib
+
+    # The number is one of gigabytes.
+    gib = 2**30 / 1e9
+    assert of("trainer") == pytest.approx((8, 6, 48, 48))
+    assert containers["trainer"].resources.accelerator.type == "nvidia.com/gpu"
+    assert containers["trainer"].resources.accelerator.count == 1
+    beam = {"impression-gen", "statistics-gen", "impression-transform"}
+    for name in beam:
+        assert of(name) == pytest.approx((4, 4, 16, 8))
+    assert of("evaluator") == pytest.approx((2, 2, 8, 8))
+    for name in set(containers) - beam - {"trainer", "evaluator", "baselines"}:
+        assert of(name) == pytest.approx((1, 1, 4, 4))
+        assert not containers[name].resources.HasField("accelerator")
+
+
+def test_retries(spec: pipeline_spec_pb2.PipelineSpec) -> None:
+    retries = {name: task.retry_policy.max_retry_count for name, task in spec.root.dag.tasks.items()}
+    assert {name for name, count in retries.items() if count == 0} == {"evaluator", "verdict"}
+    assert {count for name, count in retries.items() if name not in ("evaluator", "verdict")} == {2}
+    assert spec.root.dag.tasks["trainer"].retry_policy.backoff_duration.seconds == 30
+
+
+def test_pods(pods: dict) -> None:
+    shared = {
+        "imagePullPolicy": "IfNotPresent",
+        "imagePullSecret": [{"secretName": "registry"}],
+        "pvcMount": [
+            {"constant": "ctr-data", "mountPath": "/data"},
+            {"constant": "ctr-output", "mountPath": "/output"},
+        ],
+        "secretAsEnv": [
+            {
+                "secretName": "mysql-secret",
+                "keyToEnv": [{"secretKey": "password", "envVar": "MLMD_MYSQL_PASSWORD"}],
+            }
+        ],
+        "secretAsVolume": [{"secretName": "bucket-key", "mountPath": "/var/secrets/bucket", "optional": False}],
+    }
+    of_the_trainer = {
+        "nodeSelector": {"labels": {"cloud.google.com/gke-accelerator": "nvidia-l4"}},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "emptyDirMounts": [
+            {"volumeName": "shared-memory", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "8Gi"}  # noqa: S108
+        ],
+    }
+    for name, pod in pods.items():
+        if name == "verdict":
+            assert set(pod) == {"imagePullPolicy", "imagePullSecret"}
+        else:
+            assert pod == (shared | of_the_trainer if name == "trainer" else shared)
+
+
+def test_the_steps_configuration_is_the_one_that_was_compiled(package: str) -> None:
+    assert Package.parse(package, "").config == load_preset("kubeflow", SETTINGS)
+
+
+@pytest.mark.parametrize("preset", ["demo", "full", "sample", "mimn", "kubeflow"])
+def test_changes_alone_give_the_same_configuration(preset: str) -> None:
+    config = load_preset(preset, ["training.epochs=7", "span=2017-12-03"])
+    assert PipelineConfig.from_json(config.changes_json()) == config
+    assert len(config.changes_json()) < len(config.to_json())
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (['kubeflow.image=""'], "kubeflow.image: name the image"),
+        (["kubeflow.image=ctr-pipeline"], "kubeflow.image: give a tag or digest"),
+        (["kubeflow.image=registry:5000/ctr-pipeline:latest"], "kubeflow.image: give a tag or digest"),
+        ([IMAGE, "output=output"], "output: 'output' is relative"),
+        ([IMAGE, "data=log.csv"], "data: 'log.csv' is relative"),
+        ([IMAGE, "kubeflow.nodes={Trainr: {}}"], "kubeflow.nodes: no node Trainr; there are ImpressionGen, "),
+        ([IMAGE, "kubeflow.light.memory=4g"], "kubeflow.light.memory: '4g' is no amount of memory"),
+        ([IMAGE, "span=3", "data=/data/log.csv"], "span: /data/log.csv has no {SPAN}"),
+        (["metadata.kind=mysql", 'metadata.mysql.host=""'], "metadata: kind mysql needs mysql.host"),
+    ],
+)
+def test_what_a_cluster_cannot_run_is_refused(settings: list[str], says: str) -> None:
+    from pipeline.runners.kubeflow.package import compile_kfp
+
+    with pytest.raises(ConfigError) as refused:
+        compile_kfp(load_preset("kubeflow", settings))
+    assert says in str(refused.value)
+
+
+def test_vertex_gets_tfxs_own_output() -> None:
+    from pipeline.runners.kubeflow.package import compile_vertex
+
+    config = load_preset("kubeflow", [IMAGE, "data=gs://bucket/log.csv", "output=gs://bucket/ctr"])
+    spec = json_format.ParseDict(yaml.safe_load(compile_vertex(config)), pipeline_spec_pb2.PipelineSpec())
+    assert spec.schema_version == "2.1.0"
+    assert {"ImpressionGen", "Trainer", "Evaluator", "RunReport"} <= set(spec.root.dag.tasks)
+    # Vertex compares the arguments of a step, so its code must be among them.
+    code = spec.root.dag.tasks["Trainer"].inputs.parameters[CODE_KEY].runtime_value.constant.string_value
+    assert len(code) == 64
+    executors = json_format.MessageToDict(spec.deployment_spec)["executors"]
+    images = {e["container"]["image"] for e in executors.values() if "container" in e}
+    assert images == {"registry.example/ctr-pipeline:0.1.0"}
+
+
+def test_artifact_types_can_be_imported_by_the_name_that_vertex_knows() -> None:
+    import importlib
+
+    from components import _ARTIFACT_TYPES
+
+    for name in _ARTIFACT_TYPES:
+        module, _, attribute = f"components.{name}".rpartition(".")
+        assert f"components.{name}" == getattr(importlib.import_module(module), attribute).TYPE_NAME

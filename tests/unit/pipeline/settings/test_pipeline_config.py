@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from components.settings import IngestConfig
+from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset, preset_names
+
+SMALL = {"evaluation": {"min_auc": 0.6}}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_are_valid_and_carry_their_name(name: str) -> None:
+    assert load_preset(name).preset == name
+
+
+def test_the_presets_ship_with_the_package() -> None:
+    assert preset_names() == ("demo", "full", "kubeflow", "mimn", "mimn-corrected", "sample", "samplers")
+
+
+def test_assignments_are_read_as_yaml() -> None:
+    config = load_preset(
+        "demo", ["training.epochs=2", "ingest.behaviors_as_targets=[buy]", "ingest.targets_per_user=null"]
+    )
+    assert config.training.epochs == 2
+    assert config.ingest.behaviors_as_targets == ("buy",)
+    assert config.ingest.targets_per_user is None
+
+
+def test_an_assignment_keeps_the_rest_of_its_section() -> None:
+    config = load_preset("sample", ["ingest.training_negatives.uniform=3"])
+    assert config.ingest.training_negatives.uniform == 3
+    assert config.ingest.training_negatives.contemporaneous == 2
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field", "says"),
+    [
+        ("training.epochz=2", "training.epochz", "unknown key; did you mean epochs? There are epochs, batch_size"),
+        ("trainings.epochs=2", "trainings", "unknown key; did you mean training?"),
+        ("training.epochs=0", "training.epochs", "must be at least 1 (got 0)"),
+        ("training.epochs=many", "training.epochs", "must be a whole number, at least 1 (got 'many')"),
+        ("model.name=transformer9", "model.name", "must be one of dnn, rnn, lstm"),
+        ("model.dropout=1.0", "model.dropout", "must be at least 0 and below 1 (got 1.0)"),
+        ("evaluation.min_auc=1.5", "evaluation.min_auc", "below 1 (got 1.5)"),
+        ("evaluation.max_auc=0.5", "evaluation", "max_auc 0.5 must be above min_auc 0.8, or null"),
+        ("ingest.validation_share=0.9", "ingest", "below 1"),
+        ("ingest.window_end=2017-11-01T00:00:00", "ingest", "window_end must be after window_start"),
+        ("ingest.window_start=2017-11-25T00:00:00+08:00", "ingest.window_start", "without an offset"),
+        ("ingest.min_history=51", "ingest", "min_history cannot exceed history_length"),
+        ("ingest.behaviors_as_targets=[pv, pv]", "ingest.behaviors_as_targets", "each once"),
+        ("ingest.training_negatives.contemporaneous=0", "ingest.training_negatives", "at least one kind"),
+        ("pipeline_name=Not A Name", "pipeline_name", "must match ^[a-z]"),
+        ("preset.deep=1", "preset.deep", "not a section"),
+    ],
+)
+def test_an_impossible_setting_is_refused_with_its_name(assignment: str, field: str, says: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_preset("demo", [assignment])
+    assert f"{field}:" in str(refused.value)
+    assert says in str(refused.value)
+
+
+def test_each_wrong_field_has_its_line() -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_preset("demo", ["training.epochs=0", "model.dropout=7"])
+    assert sorted(line.split(":")[0] for line in str(refused.value).splitlines()) == [
+        "model.dropout",
+        "training.epochs",
+    ]
+
+
+@pytest.mark.parametrize("assignment", ["training.epochs", "training.epochs={"])
+def test_a_malformed_assignment_is_refused(assignment: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        load_preset("demo", [assignment])
+
+
+def test_an_unknown_preset_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="demo, full, kubeflow, mimn, mimn-corrected, sample"):
+        load_preset("nope")
+
+
+def test_a_gate_without_a_bound_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.min_auc"):
+        PipelineConfig.from_json(json.dumps({"evaluation": {}}))
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    config = load_preset("demo")
+    with pytest.raises(ValidationError, match="frozen"):
+        config.training.epochs = 7  # type: ignore[misc]
+
+
+def test_overrides_leave_the_original_alone() -> None:
+    config = load_preset("demo")
+    changed = config.with_overrides({"training.epochs": 17})
+    assert (config.training.epochs, changed.training.epochs) == (3, 17)
+
+
+def test_the_window_is_shanghai_time() -> None:
+    first, last = IngestConfig().window
+    # The public file's first row, 1511544070, is 01:21:10 of the first day there, and of the day before in UTC.
+    assert first == 1511544070 - (1 * 3600 + 21 * 60 + 10)
+    assert last - first == 9 * 24 * 3600 - 1
+
+
+_OVERRIDES = st.fixed_dictionaries(
+    {},
+    optional={
+        "data": st.text(max_size=20),
+        "runner": st.sampled_from(["beam", "local"]),
+        "also_train": st.lists(st.sampled_from(["dnn", "din"]), max_size=2),
+        "ingest.validation_share": st.floats(0.01, 0.4),
+        "ingest.history_length": st.integers(1, 1000),
+        "ingest.targets_per_user": st.none() | st.integers(1, 10**9),
+        "ingest.seed": st.integers(0, 2**32 - 1),
+        "transform.max_items": st.none() | st.integers(1, 10**9),
+        "model.hidden_units": st.lists(st.integers(1, 8192), min_size=1, max_size=4),
+        "model.embedding_l2": st.floats(0, 1e6),
+        "training.learning_rate": st.floats(0, 1, exclude_min=True),
+        "evaluation.min_auc": st.floats(0, 0.98, exclude_min=True),
+    },
+)
+
+
+@given(_OVERRIDES)
+def test_json_round_trip(overrides: dict[str, Any]) -> None:
+    config = PipelineConfig.from_json(json.dumps(SMALL)).with_overrides(overrides)
+    again = PipelineConfig.from_json(config.to_json())
+    assert again == config
+    assert again.to_json() == config.to_json()

@@ -1,0 +1,137 @@
+"""What of the configuration reaches which node: it decides what a changed setting re-runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.settings.pipeline_config import load_preset
+
+pytestmark = pytest.mark.slow
+
+INGEST = "ImpressionGen"
+DATA_STEPS = {"StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate", "LatestBlessedModel"}
+BEAM_STEPS = {INGEST, "StatisticsGen", "ImpressionTransform", "Evaluator"}
+ALL = DATA_STEPS | {INGEST, "ImpressionTransform", "Trainer", "Baselines", "Evaluator", "Pusher", "RunReport"}
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("log") / "log.csv"
+    file.write_text("1,2,3,pv,1511544070\n")
+    return file
+
+
+def _ir(log: Path, **overrides: Any) -> Any:
+    from tfx.dsl.compiler.compiler import Compiler
+
+    from pipeline.dag import create_pipeline
+
+    names = {name.replace("__", "."): value for name, value in overrides.items()}
+    config = load_preset("demo").with_overrides({"data": str(log), "output": str(log.parent / "output"), **names})
+    return Compiler().compile(create_pipeline(config))
+
+
+def _keys(ir: Any) -> dict[str, Any]:
+    """What TFX hashes into a node's cache key, apart from its inputs."""
+    executors = {
+        name: spec.SerializeToString(deterministic=True) for name, spec in _deployment(ir).executor_specs.items()
+    }
+    return {
+        node.pipeline_node.node_info.id: (
+            node.pipeline_node.parameters.SerializeToString(deterministic=True),
+            executors.get(node.pipeline_node.node_info.id),
+        )
+        for node in ir.nodes
+    }
+
+
+def _deployment(ir: Any) -> Any:
+    from tfx.proto.orchestration import pipeline_pb2
+
+    deployment = pipeline_pb2.IntermediateDeploymentConfig()
+    ir.deployment_config.Unpack(deployment)
+    return deployment
+
+
+def _changed(log: Path, **overrides: Any) -> set[str]:
+    before, after = _keys(_ir(log)), _keys(_ir(log, **overrides))
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_the_nodes(log: Path) -> None:
+    assert set(_keys(_ir(log))) == ALL
+    assert set(_keys(_ir(log, evaluation__compare_with_blessed=False))) == ALL - {"LatestBlessedModel"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "nodes"),
+    [
+        ({"training__epochs": 9}, {"Trainer"}),
+        ({"training__seed": 9}, {"Trainer"}),
+        ({"model__name": "dnn"}, {"Trainer"}),
+        ({"sampler__name": "in_batch"}, {"Trainer"}),
+        ({"training__calibration": "none"}, {"Trainer"}),
+        ({"transform__min_item_count": 9}, {"ImpressionTransform"}),
+        ({"ingest__eval_share": 0.3}, {INGEST}),
+        ({"ingest__history_length": 30}, {INGEST, "SchemaGen", "Trainer"}),
+        ({"ingest__window_end": "2017-12-02T23:59:59"}, {INGEST, "SchemaGen"}),
+        ({"evaluation__min_auc": 0.9}, {"Evaluator"}),
+        ({"evaluation__baseline_training_impressions": 500}, {"Baselines"}),
+        ({"served_model_name": "other"}, {"Pusher"}),
+        ({"beam_pipeline_args": ["--direct_num_workers=2"]}, BEAM_STEPS),
+        ({"preset": "other"}, set()),
+    ],
+)
+def test_a_setting_reaches_only_the_nodes_that_depend_on_it(
+    log: Path, overrides: dict[str, Any], nodes: set[str]
+) -> None:
+    # The report holds the whole configuration.
+    assert _changed(log, **overrides) == nodes | {"RunReport"}
+
+
+_PORTABLE = ["--runner=PortableRunner", "--job_endpoint=beam-job-server:8099", "--experiments=a", "--experiments=b"]
+_PROCESSES = ["--direct_running_mode", "multi_processing", "--direct_num_workers=2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "added"), [(_PORTABLE, []), (_PROCESSES, ["--beam_plugin=pipeline.process.end_with_run"])]
+)
+def test_beams_arguments_reach_its_steps_as_they_stand(log: Path, arguments: list[str], added: list[str]) -> None:
+    from tfx.proto.orchestration.executable_spec_pb2 import BeamExecutableSpec
+
+    found = {}
+    for name, packed in _deployment(_ir(log, beam_pipeline_args=arguments)).executor_specs.items():
+        spec = BeamExecutableSpec()
+        if packed.Unpack(spec):
+            found[name] = [argument.value.string_value for argument in spec.beam_pipeline_args_placeholders]
+
+    # Processes on this machine are told to end with the run.
+    assert found == {step: [*arguments, *added] for step in BEAM_STEPS}
+
+
+def test_nothing_uses_the_data_before_the_gate(log: Path) -> None:
+    upstream = {n.pipeline_node.node_info.id: set(n.pipeline_node.upstream_nodes) for n in _ir(log).nodes}
+
+    def above(name: str) -> set[str]:
+        return upstream[name].union(*(above(n) for n in upstream[name]))
+
+    for name in ("ImpressionTransform", "Trainer", "Baselines", "Evaluator", "Pusher", "RunReport"):
+        assert "AnomalyGate" in above(name)
+
+
+def test_outputs_lie_under_the_output_folder(log: Path) -> None:
+    ir = _ir(log)
+    output = str(log.parent / "output")
+    root = ir.runtime_spec.pipeline_root.runtime_parameter.default_value.string_value
+    assert root == f"{output}/artifacts"
+    pusher = next(n for n in ir.nodes if n.pipeline_node.node_info.id == "Pusher").pipeline_node
+    assert f"{output}/serving/ctr" in pusher.parameters.parameters["push_destination"].field_value.string_value
+
+
+def test_missing_data_is_refused(log: Path) -> None:
+    with pytest.raises(ValueError, match="missing"):
+        _ir(log, data=str(log.parent / "missing.csv"))

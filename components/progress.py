@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable
 from typing import Final
+
+_logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES: Final = 10.0
 
@@ -23,9 +26,7 @@ def say(component: str, text: str) -> None:
       component: the node's id, e.g. "ImpressionGen".
       text: one line.
     """
-    from absl import logging
-
-    logging.info("%s", _LINE.format(component, text))
+    _logger.info("%s", _LINE.format(component, text))
 
 
 def said(message: str) -> tuple[str, str] | None:

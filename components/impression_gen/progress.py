@@ -15,6 +15,8 @@ from typing import Final
 from components.impression_gen.spool import Spool
 from components.progress import SECONDS_BETWEEN_LINES, minutes
 
+_logger = logging.getLogger(__name__)
+
 READ: Final = "read"
 """Rows of a block, bytes of the file."""
 SORT: Final = "sort"
@@ -97,7 +99,7 @@ def reported(
                 done = spool.done()
             except OSError as error:
                 # A line less is no reason to stop an ingest.
-                logging.debug("No progress to report: %s", error)
+                _logger.debug("No progress to report: %s", error)
                 continue
             if done:
                 now = time.monotonic() - start

@@ -19,6 +19,9 @@ _BEST = "best"
 _EPOCHS = "epochs.json"
 
 
+_logger = logging.getLogger(__name__)
+
+
 class CheckpointUnreadable(RuntimeError):
     """What a training that was stopped left behind is damaged; the message names the folder."""
 
@@ -55,7 +58,7 @@ class EpochCheckpoint:
             with fileio.open(path) as file:
                 epochs = [Epoch(**values) for values in json.loads(file.read())]
             self._state.read(os.path.join(self._folder, f"{_STATE}-{len(epochs)}")).assert_existing_objects_matched()
-        logging.info("Going on after epoch %d, from %s", len(epochs), self._folder)
+        _logger.info("Going on after epoch %d, from %s", len(epochs), self._folder)
         return epochs
 
     def restore_best(self) -> None:

@@ -7,6 +7,7 @@ in docs/models.md for the experiment that decided it.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +29,8 @@ from models.samplers.sampler_config import LossConfig
 
 if TYPE_CHECKING:
     from components.trainer.checkpoint import EpochCheckpoint
+
+_logger = logging.getLogger(__name__)
 
 _STEPS_PER_CALL: Final = 16
 """Steps run inside one graph call; more amortises the call, fewer moves the progress bar more often."""
@@ -228,11 +231,22 @@ def fit(
             raise ValueError("the validation AUC is undefined: the validation split needs positives and negatives")
         epochs.append(Epoch(number, train_loss, loss, auc, seconds, impressions / seconds))
         on_epoch(epochs[-1])
+        _logger.info(
+            "Epoch %d of %d: training loss %.4f, validation loss %.4f, validation AUC %.4f, %.0f impressions/s",
+            number,
+            config.epochs,
+            train_loss,
+            loss,
+            auc,
+            epochs[-1].impressions_per_second,
+        )
         is_best = best is None or auc > best.validation_auc
         if is_best:
             best, best_weights = epochs[-1], trainer.model.get_weights()
         if checkpoint is not None:
             checkpoint.save(epochs, is_best)
+    if best is not None:
+        _logger.info("The weights of epoch %d are kept, the best of %d", best.number, len(epochs))
     if best_weights is not None:
         trainer.model.set_weights(best_weights)
     elif checkpoint is not None:

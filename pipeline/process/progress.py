@@ -18,7 +18,7 @@ _CACHED = re.compile(r"A cached execution \d+ is used\.")
 
 
 class ComponentProgress(logging.Handler):
-    """Follows TFX's log records; attach it to the ``absl`` logger while a pipeline runs.
+    """Follows TFX's log records; attach it to the root logger while a pipeline runs.
 
     On a terminal a component's line stands while it runs, with what the component says of its progress, and is
     completed when it ends; elsewhere it is written once, at the end.

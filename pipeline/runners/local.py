@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO, TypeAlias
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from components.run_report.report import Report
     from pipeline.output.runs import NodeRun
 
+
+_logger = logging.getLogger(__name__)
 
 Factory: TypeAlias = "Callable[[PipelineConfig], Pipeline]"
 
@@ -201,19 +202,19 @@ def _run_dag(
     verbosity = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.INFO)
     progress = ComponentProgress(stream, total=len(dag.nodes), in_place=not terminal.verbose)
-    absl_logger = logging.getLogger("absl")
-    absl_logger.addHandler(progress)
+    root_logger = logging.getLogger()
+    root_logger.addHandler(progress)
     os.environ[RUN_PROCESS] = str(os.getpid())
     canceled = Canceled(metadata=config.metadata, output=config.output, run_id=run_id)
     try:
         with last_words(progress.interrupted, canceled.command()):
             runner.run_with_ir(dag)
     except Exception as error:
-        logging.error("The run failed.\n%s", traceback.format_exc())
+        _logger.exception("The run failed")
         progress.fail()
         raise RunFailed(progress.running or "pipeline", reason(error), log) from error
     finally:
-        absl_logger.removeHandler(progress)
+        root_logger.removeHandler(progress)
         absl.logging.set_verbosity(verbosity)
 
     nodes = {node.node: node for node in node_runs(Layout(config.output).metadata_db, config.pipeline_name, run_id)}

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tfx.orchestration.metadata import Metadata
 
 
+_logger = logging.getLogger(__name__)
+
+
 class StepFailed(RuntimeError):
     """A step that did not do its work; the message names it and says why."""
 
@@ -110,7 +113,7 @@ def run_step(config: PipelineConfig, node: str, run_id: str) -> StepResult:
         with last_words(line, canceled.command()):
             launcher.launch()
     except Exception as error:
-        logging.exception("%s failed", node)
+        _logger.exception("%s failed", node)
         raise StepFailed(f"{node} failed: {reason(error)}") from error
     return _result(config, node, run_id, store)
 

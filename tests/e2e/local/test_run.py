@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -102,10 +103,16 @@ def test_what_the_sampler_keeps_is_not_in_the_export(trained: Trained) -> None:
     assert not any(word in name for word in ("sampler", "gap", "last_step", "own_keys") for name in exported)
 
 
-def test_the_noise_is_in_the_log(trained: Trained) -> None:
+def test_the_noise_and_the_epochs_are_in_the_log(trained: Trained) -> None:
     text = Path(trained.result.log).read_text()
     assert "node Trainer is finished." in text
     assert "Progress of Evaluator: loading 1 model(s)" in text
+    epochs = trained.result.report.config["training"]["epochs"]
+    lines = re.findall(
+        r"components\.trainer\.fit: Epoch (\d+) of \d+: training loss 0\.\d+, validation loss 0\.\d+", text
+    )
+    assert lines == [str(number) for number in range(1, len(lines) + 1)]
+    assert 1 <= len(lines) <= epochs
 
 
 def test_another_runner_takes_the_data_from_the_cache(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:

@@ -241,24 +241,27 @@ def _lookup(keys: IntArray, values: IntArray, wanted: IntArray) -> IntArray:
 
 def measure(log: BehaviorLog) -> dict[str, str]:
     """Every measure of a log by name, ready to print."""
+    return {**_sizes(log), **_sequences(log), **_hours(log), **_pairs(log)}
+
+
+def _quantiles(values: IntArray) -> str:
+    return " / ".join(f"{value:,.0f}" for value in np.quantile(values, QUANTILES))
+
+
+def _sizes(log: BehaviorLog) -> dict[str, str]:
     n = len(log)
-    rows = np.arange(n)
-    first = first_of_group(log.user)
-    same_user = log.user[1:] == log.user[:-1]
     table = {"events in the window": f"{n:,}"}
-
-    def quantiles(values: IntArray) -> str:
-        return " / ".join(f"{value:,.0f}" for value in np.quantile(values, QUANTILES))
-
     users, events_of_user = np.unique(log.user, return_counts=True)
     table["users"] = f"{len(users):,}"
     for name, code in BEHAVIORS.items():
         table[f"share of {name}"] = f"{np.mean(log.behavior == code):.4f}"
     table["events a user, mean"] = f"{events_of_user.mean():.1f}"
-    table[f"events a user, {QUANTILE_NAMES}"] = quantiles(events_of_user)
+    table[f"events a user, {QUANTILE_NAMES}"] = _quantiles(events_of_user)
     for name, column in (("items", log.item), ("categories", log.category)):
         distinct = np.unique(np.stack([log.user, column], axis=1), axis=0)
-        table[f"distinct {name} a user, {QUANTILE_NAMES}"] = quantiles(np.unique(distinct[:, 0], return_counts=True)[1])
+        table[f"distinct {name} a user, {QUANTILE_NAMES}"] = _quantiles(
+            np.unique(distinct[:, 0], return_counts=True)[1]
+        )
     events_of_item = np.unique(log.item, return_counts=True)[1]
     users_of_item = np.unique(np.unique(np.stack([log.user, log.item], axis=1), axis=0)[:, 1], return_counts=True)[1]
     events_of_category = np.sort(np.unique(log.category, return_counts=True)[1])[::-1]
@@ -271,9 +274,15 @@ def measure(log: BehaviorLog) -> dict[str, str]:
     table["events in the top 1 / 10 / 100 categories"] = " / ".join(
         f"{events_of_category[:top].sum() / n:.3f}" for top in (1, 10, 100)
     )
+    return table
 
-    gap = np.diff(log.time)[same_user]
-    table[f"seconds to the next event, {QUANTILE_NAMES}"] = quantiles(gap)
+
+def _sequences(log: BehaviorLog) -> dict[str, str]:
+    n = len(log)
+    rows = np.arange(n)
+    first = first_of_group(log.user)
+    gap = np.diff(log.time)[log.user[1:] == log.user[:-1]]
+    table = {f"seconds to the next event, {QUANTILE_NAMES}": _quantiles(gap)}
     table["pauses above 30 minutes"] = f"{np.mean(gap > 1800):.3f}"
     table["ties in time"] = f"{np.mean(gap == 0):.4f}"
     for name, column in (("category", log.category), ("item", log.item)):
@@ -293,17 +302,26 @@ def measure(log: BehaviorLog) -> dict[str, str]:
     views_before = viewed - is_view - (viewed[start] - is_view[start])
     buys = log.behavior[order] == BEHAVIORS["buy"]
     table["buys without a pv before"] = f"{np.mean(views_before[buys] == 0):.3f}"
+    return table
+
+
+def _hours(log: BehaviorLog) -> dict[str, str]:
+    n = len(log)
     local_hour = (log.time - IngestConfig().window[0]) // 3600
     by_hour = np.bincount(local_hour % 24, minlength=24) / n
-    table["activity by six hours from midnight"] = " / ".join(f"{six.sum():.3f}" for six in by_hour.reshape(4, 6))
-    table["busiest / quietest hour"] = f"{by_hour.argmax()} / {by_hour.argmin()}"
     by_day = np.bincount(local_hour // 24, minlength=9) / n
-    table["activity, first / last day"] = f"{by_day[0]:.3f} / {by_day[-1]:.3f}"
+    return {
+        "activity by six hours from midnight": " / ".join(f"{six.sum():.3f}" for six in by_hour.reshape(4, 6)),
+        "busiest / quietest hour": f"{by_hour.argmax()} / {by_hour.argmin()}",
+        "activity, first / last day": f"{by_day[0]:.3f} / {by_day[-1]:.3f}",
+    }
 
+
+def _pairs(log: BehaviorLog) -> dict[str, str]:
     pairs = contemporaneous_pairs(log)
     row, negative = pairs.row, pairs.negative_item
     counts, negative_counts = training_counts(log, log.item[row]), training_counts(log, negative)
-    table["evaluated pairs"] = f"{len(row):,}"
+    table = {"evaluated pairs": f"{len(row):,}"}
     table["their items seen before, positives / negatives"] = (
         f"{np.mean(counts > 0):.3f} / {np.mean(negative_counts > 0):.3f}"
     )

@@ -8,11 +8,11 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.commands.completion import offer, settings
+from models.validation import setting_names
 from pipeline.output.layout import absolute
 from pipeline.process.terminal import Terminal, wrapped
 from pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
@@ -122,8 +122,16 @@ def add_command(
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--json``; its documents are those of ``pipeline.commands.answers``."""
+    """Adds ``--json``; docs/command-line.md lists the keys of a command's ``answer``.
+
+    A key is never renamed or given another meaning; new ones may come.
+    """
     parser.add_argument("--json", action="store_true", help="the result as one JSON document; docs/command-line.md")
+
+
+def offer(action: argparse.Action, values: Iterable[str]) -> None:
+    """Makes the values of an option that has no choices known to completion."""
+    action.offers = tuple(values)  # type: ignore[attr-defined]
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -171,7 +179,7 @@ def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") ->
         default=[],
         help="change one setting, e.g. training.epochs=2; may be repeated; 'show-config' lists the names",
     )
-    offer(changes, settings(PipelineConfig))
+    offer(changes, (f"{name}=" for name in setting_names(PipelineConfig)))
     parser.add_argument(
         "--plugin",
         metavar="MODULE",

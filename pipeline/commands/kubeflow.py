@@ -1,11 +1,10 @@
-"""``python -m pipeline compile | submit | schedule``, and ``step`` and ``verdict``, which the compiled steps call."""
+"""``compile``, ``submit`` and ``schedule``."""
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
 import json
-import logging
 import os
 import sys
 import tempfile
@@ -24,9 +23,9 @@ from pipeline.commands.command_line import (
     add_command,
     add_config_options,
     configuration,
+    offer,
     terminal_of,
 )
-from pipeline.commands.completion import offer
 from pipeline.process.terminal import Terminal
 from pipeline.runners.kubeflow import api as kubeflow_api
 from pipeline.runners.kubeflow import package as kubeflow_runner
@@ -40,59 +39,97 @@ _EXPERIMENT_ID: Final = "(the experiment's id)"
 _PARAMETER_NAMES: Final = ", ".join(parameter.name for parameter in PARAMETERS)
 
 
-@dataclass(frozen=True)
-class Package:
-    """A compiled pipeline.
+def add(commands: Any) -> None:
+    """Adds the commands of this module."""
+    parser = add_command(
+        commands,
+        "compile",
+        _compile,
+        "write the pipeline as a package for Kubeflow Pipelines or Vertex AI",
+        """\
+The package for Kubeflow Pipelines (2.5.0 and newer) has one step for each node of the DAG.
 
-    Attributes:
-      text: both YAML documents.
-      config: what it was compiled from.
-      tasks: names of its steps, the last one included.
-    """
+examples:
+  %(prog)s --data /data --set kubeflow.image=registry.example/ctr-pipeline:0.1.0
+  %(prog)s --target vertex --data gs://bucket/log.csv --output gs://bucket/ctr --file ctr.yaml
+""",
+    )
+    add_config_options(parser, preset="kubeflow")
+    parser.add_argument("--target", choices=("kfp", "vertex"), default="kfp", help="default: %(default)s")
+    parser.add_argument("--file", metavar="FILE", help="- for standard output; default: <pipeline_name>-<target>.yaml")
 
-    text: str
-    config: PipelineConfig
-    tasks: tuple[str, ...]
+    parser = add_command(
+        commands,
+        "submit",
+        _submit,
+        "upload the pipeline to Kubeflow Pipelines, as a new version of it, and start a run",
+        f"""\
+examples:
+  %(prog)s --host http://localhost:8080 --data /data --wait
+  %(prog)s --package ctr-kfp.yaml --param data=/data --param epochs=3 --param model=dien
+  %(prog)s --package ctr-kfp.yaml --param data=/data --dry-run
 
-    @classmethod
-    def read(cls, file: str) -> Package:
-        """Reads the file that ``compile`` wrote.
+{EXIT_CODES}  1, 2 and 3 are those of the run only with --wait.
+""",
+    )
+    _add_run_options(parser)
+    parser.add_argument("--name", metavar="NAME", help="of the run; default: pipeline, model and time")
+    parser.add_argument("--wait", action="store_true", help="follow the run, and exit with its result")
+    parser.add_argument("--poll-seconds", type=float, default=10, metavar="S", help="default: %(default)g")
+    parser.add_argument(
+        "--wait-seconds", type=float, metavar="S", help="stop following (not the run) after so long; default: never"
+    )
 
-        Raises:
-          ConfigError: if it is something else.
-        """
-        try:
-            with open(file, encoding="utf-8") as opened:
-                text = opened.read()
-        except OSError as error:
-            raise ConfigError(f"--package {file}: {error.strerror}") from error
-        return cls.parse(text, f"--package {file}")
+    parser = add_command(
+        commands,
+        "schedule",
+        _schedule,
+        "upload the pipeline to Kubeflow Pipelines and make a recurring run of that version",
+        """\
+One run at a time; runs that were missed are not made up for.
 
-    @classmethod
-    def parse(cls, text: str, where: str) -> Package:
-        """Reads what ``compile`` wrote.
-
-        Args:
-          text: both documents.
-          where: they come from, for the message.
-
-        Raises:
-          ConfigError: if it is something else.
-        """
-        try:
-            # The parser in C: the one in Python takes a second.
-            spec = next(yaml.load_all(text, yaml.CSafeLoader))
-            tasks = tuple(spec["root"]["dag"]["tasks"])
-            # Each step carries it.
-            executors = spec["deploymentSpec"]["executors"].values()
-            arguments = next(e["container"]["args"] for e in executors if e["container"]["args"][0] == "step")
-            config = next(a for a in arguments if a.startswith(f"{CONFIG_OPTION}="))
-        except (yaml.YAMLError, StopIteration, KeyError, TypeError, IndexError) as error:
-            raise ConfigError(f"{where}: no package that 'compile' wrote for Kubeflow Pipelines") from error
-        return cls(text, PipelineConfig.from_json(config.partition("=")[2]), tasks)
+examples:
+  %(prog)s --cron "0 30 3 * * *" --data "/data/{YYYY}-{MM}-{DD}.csv"
+  %(prog)s --cron "0 0 4 * * 1" --package ctr-kfp.yaml --param data=/data --replace
+""",
+    )
+    _add_run_options(parser)
+    parser.add_argument(
+        "--cron", metavar="FIELDS", required=True, help="second minute hour day month weekday, the server's time zone"
+    )
+    parser.add_argument("--name", metavar="NAME", help="of the recurring run; default: the pipeline's")
+    parser.add_argument("--replace", action="store_true", help="remove an older one of this name")
 
 
-# --- compile -----------------------------------------------------------------------------------------------
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    add_config_options(parser, preset="kubeflow")
+    parser.add_argument("--package", metavar="FILE", help="of 'compile'; default: compile now, from the options above")
+    param = parser.add_argument(
+        "--param",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help=f"a parameter of the run; may be repeated: {_PARAMETER_NAMES}",
+    )
+    offer(param, (f"{parameter.name}=" for parameter in PARAMETERS))
+    parser.add_argument("--experiment", metavar="NAME", help="made where there is none; default: the pipeline's name")
+    parser.add_argument("--version", metavar="NAME", help="of the uploaded pipeline; default: the time")
+    parser.add_argument("--service-account", metavar="NAME", help="default: kubeflow.service_account")
+    parser.add_argument("--host", metavar="URL", help=f"default: {kubeflow_api.HOST_ENV}")
+    parser.add_argument("--namespace", metavar="NAME", help=f"of a profile; default: {kubeflow_api.NAMESPACE_ENV}")
+    parser.add_argument(
+        "--token",
+        metavar="TOKEN",
+        help=f"seen by others in the list of processes; default: {kubeflow_api.TOKEN_ENV}",
+    )
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help=f"read for each request, e.g. a service account's; default: {kubeflow_api.TOKEN_FILE_ENV}",
+    )
+    parser.add_argument("--ca-file", metavar="FILE", help=f"of the authority; default: {kubeflow_api.CA_FILE_ENV}")
+    parser.add_argument("--timeout", type=float, default=60, metavar="S", help="for a request; default: %(default)g")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
 
 
 def _compile(options: argparse.Namespace) -> int:
@@ -134,9 +171,6 @@ def _compiled(config: PipelineConfig, target: str, terminal: Terminal) -> str:
     kubeflow_runner.check(config)
     with terminal.waiting("Compiling the pipeline, with TensorFlow and TFX"):
         return kubeflow_runner.compile_kfp(config) if target == "kfp" else kubeflow_runner.compile_vertex(config)
-
-
-# --- submit, schedule --------------------------------------------------------------------------------------
 
 
 def _submit(options: argparse.Namespace) -> int:
@@ -325,186 +359,53 @@ def _show_plan(options: argparse.Namespace, package: Package, collection: str, n
     return OK
 
 
-# --- step, verdict -----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Package:
+    """A compiled pipeline.
 
-
-def _step(options: argparse.Namespace) -> int:
-    # Kubeflow keeps and shows what a step writes.
-    logging.basicConfig(format="%(asctime)s %(levelname).1s %(name)s: %(message)s", level=logging.INFO)
-    import absl.logging
-
-    absl.logging.set_verbosity(absl.logging.INFO)
-    config = PipelineConfig.from_json(options.config)
-    given = {p.name: getattr(options, p.name) for p in PARAMETERS if getattr(options, p.name) is not None}
-    config = with_parameters(config, given)
-
-    from pipeline.runners.kubeflow.step import StepFailed, run_step, write_report
-
-    try:
-        result = run_step(config, options.node, options.run_id)
-    except StepFailed as error:
-        raise CommandError(error) from error
-    print(f"{options.node}: {'taken from the cache' if result.cached else 'done'}", file=sys.stderr)
-    if options.report_file:
-        write_report(result, options.report_file, options.blessed_file, options.reason_file)
-    return OK
-
-
-def _verdict(options: argparse.Namespace) -> int:
-    blessed = options.blessed.lower() == "true"
-    print(f"{'BLESSED' if blessed else 'NOT BLESSED'}: {options.reason}")
-    return OK if blessed else NOT_BLESSED
-
-
-# --- the parsers -------------------------------------------------------------------------------------------
-
-
-def add_commands(commands: Any) -> None:
-    """Adds the commands of this module.
-
-    Args:
-      commands: of the parser, as ``add_subparsers`` returned them.
+    Attributes:
+      text: both YAML documents.
+      config: what it was compiled from.
+      tasks: names of its steps, the last one included.
     """
-    _add_compile(commands)
-    _add_submit(commands)
-    _add_schedule(commands)
-    _add_step(commands)
-    _add_verdict(commands)
 
+    text: str
+    config: PipelineConfig
+    tasks: tuple[str, ...]
 
-def _add_compile(commands: Any) -> None:
-    parser = add_command(
-        commands,
-        "compile",
-        _compile,
-        "write the pipeline as a package for Kubeflow Pipelines or Vertex AI",
-        """\
-The package for Kubeflow Pipelines (2.5.0 and newer) has one step for each node of the DAG.
+    @classmethod
+    def read(cls, file: str) -> Package:
+        """Reads the file that ``compile`` wrote.
 
-examples:
-  %(prog)s --data /data --set kubeflow.image=registry.example/ctr-pipeline:0.1.0
-  %(prog)s --target vertex --data gs://bucket/log.csv --output gs://bucket/ctr --file ctr.yaml
-""",
-    )
-    add_config_options(parser, preset="kubeflow")
-    parser.add_argument("--target", choices=("kfp", "vertex"), default="kfp", help="default: %(default)s")
-    parser.add_argument("--file", metavar="FILE", help="- for standard output; default: <pipeline_name>-<target>.yaml")
+        Raises:
+          ConfigError: if it is something else.
+        """
+        try:
+            with open(file, encoding="utf-8") as opened:
+                text = opened.read()
+        except OSError as error:
+            raise ConfigError(f"--package {file}: {error.strerror}") from error
+        return cls.parse(text, f"--package {file}")
 
+    @classmethod
+    def parse(cls, text: str, where: str) -> Package:
+        """Reads what ``compile`` wrote.
 
-def _add_submit(commands: Any) -> None:
-    parser = add_command(
-        commands,
-        "submit",
-        _submit,
-        "upload the pipeline to Kubeflow Pipelines, as a new version of it, and start a run",
-        f"""\
-examples:
-  %(prog)s --host http://localhost:8080 --data /data --wait
-  %(prog)s --package ctr-kfp.yaml --param data=/data --param epochs=3 --param model=dien
-  %(prog)s --package ctr-kfp.yaml --param data=/data --dry-run
+        Args:
+          text: both documents.
+          where: they come from, for the message.
 
-{EXIT_CODES}  1, 2 and 3 are those of the run only with --wait.
-""",
-    )
-    _add_run_options(parser)
-    parser.add_argument("--name", metavar="NAME", help="of the run; default: pipeline, model and time")
-    parser.add_argument("--wait", action="store_true", help="follow the run, and exit with its result")
-    parser.add_argument("--poll-seconds", type=float, default=10, metavar="S", help="default: %(default)g")
-    parser.add_argument(
-        "--wait-seconds", type=float, metavar="S", help="stop following (not the run) after so long; default: never"
-    )
-
-
-def _add_schedule(commands: Any) -> None:
-    parser = add_command(
-        commands,
-        "schedule",
-        _schedule,
-        "upload the pipeline to Kubeflow Pipelines and make a recurring run of that version",
-        """\
-One run at a time; runs that were missed are not made up for.
-
-examples:
-  %(prog)s --cron "0 30 3 * * *" --data "/data/{YYYY}-{MM}-{DD}.csv"
-  %(prog)s --cron "0 0 4 * * 1" --package ctr-kfp.yaml --param data=/data --replace
-""",
-    )
-    _add_run_options(parser)
-    parser.add_argument(
-        "--cron", metavar="FIELDS", required=True, help="second minute hour day month weekday, the server's time zone"
-    )
-    parser.add_argument("--name", metavar="NAME", help="of the recurring run; default: the pipeline's")
-    parser.add_argument("--replace", action="store_true", help="remove an older one of this name")
-
-
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    add_config_options(parser, preset="kubeflow")
-    parser.add_argument("--package", metavar="FILE", help="of 'compile'; default: compile now, from the options above")
-    param = parser.add_argument(
-        "--param",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help=f"a parameter of the run; may be repeated: {_PARAMETER_NAMES}",
-    )
-    offer(param, (f"{parameter.name}=" for parameter in PARAMETERS))
-    parser.add_argument("--experiment", metavar="NAME", help="made where there is none; default: the pipeline's name")
-    parser.add_argument("--version", metavar="NAME", help="of the uploaded pipeline; default: the time")
-    parser.add_argument("--service-account", metavar="NAME", help="default: kubeflow.service_account")
-    parser.add_argument("--host", metavar="URL", help=f"default: {kubeflow_api.HOST_ENV}")
-    parser.add_argument("--namespace", metavar="NAME", help=f"of a profile; default: {kubeflow_api.NAMESPACE_ENV}")
-    parser.add_argument(
-        "--token",
-        metavar="TOKEN",
-        help=f"seen by others in the list of processes; default: {kubeflow_api.TOKEN_ENV}",
-    )
-    parser.add_argument(
-        "--token-file",
-        metavar="FILE",
-        help=f"read for each request, e.g. a service account's; default: {kubeflow_api.TOKEN_FILE_ENV}",
-    )
-    parser.add_argument("--ca-file", metavar="FILE", help=f"of the authority; default: {kubeflow_api.CA_FILE_ENV}")
-    parser.add_argument("--timeout", type=float, default=60, metavar="S", help="for a request; default: %(default)g")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
-
-
-def _add_step(commands: Any) -> None:
-    parser = add_command(
-        commands,
-        "step",
-        _step,
-        "run one node of the DAG, as a step of the compiled pipeline does",
-        """\
-Steps that share a run id make a run; they meet in ML Metadata and in the output folder of the configuration.
-
-example:
-  %(prog)s --node ImpressionGen --run-id 1 --config '{"evaluation":{"min_auc":0.8}}' --data /mnt/log
-""",
-        listed=False,
-    )
-    parser.add_argument("--node", metavar="ID", required=True)
-    parser.add_argument("--run-id", metavar="ID", required=True)
-    parser.add_argument(CONFIG_OPTION, metavar="JSON", required=True, help="what the pipeline was compiled from")
-    for parameter in PARAMETERS:
-        parser.add_argument(parameter.option, metavar="VALUE", help=f"instead of {parameter.setting}")
-    report = parser.add_argument_group("of the RunReport node")
-    report.add_argument("--report-file", metavar="FILE", help="gets the report, in Markdown")
-    report.add_argument("--blessed-file", metavar="FILE", help="gets true or false")
-    report.add_argument("--reason-file", metavar="FILE", help="gets what was pushed, or why nothing was")
-
-
-def _add_verdict(commands: Any) -> None:
-    parser = add_command(
-        commands,
-        VERDICT,
-        _verdict,
-        "the last step of the compiled pipeline: fail if the model was not blessed",
-        f"""\
-example:
-  %(prog)s --blessed false --reason "nothing pushed: AUC is 0.61; the lower bound is 0.8"
-
-{EXIT_CODES}""",
-        listed=False,
-    )
-    parser.add_argument("--blessed", metavar="BOOL", required=True, choices=("true", "false", "True", "False"))
-    parser.add_argument("--reason", metavar="TEXT", default="")
+        Raises:
+          ConfigError: if it is something else.
+        """
+        try:
+            # The parser in C: the one in Python takes a second.
+            spec = next(yaml.load_all(text, yaml.CSafeLoader))
+            tasks = tuple(spec["root"]["dag"]["tasks"])
+            # Each step carries it.
+            executors = spec["deploymentSpec"]["executors"].values()
+            arguments = next(e["container"]["args"] for e in executors if e["container"]["args"][0] == "step")
+            config = next(a for a in arguments if a.startswith(f"{CONFIG_OPTION}="))
+        except (yaml.YAMLError, StopIteration, KeyError, TypeError, IndexError) as error:
+            raise ConfigError(f"{where}: no package that 'compile' wrote for Kubeflow Pipelines") from error
+        return cls(text, PipelineConfig.from_json(config.partition("=")[2]), tasks)

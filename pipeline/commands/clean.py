@@ -6,7 +6,8 @@ import argparse
 import os
 from typing import Any
 
-from pipeline.commands.command_line import OK, CommandError, add_command, terminal_of
+from models.errors import CtrError
+from pipeline.commands.command_line import OK, add_command, terminal_of
 from pipeline.output.layout import Layout, absolute
 
 
@@ -36,11 +37,11 @@ def _clean(options: argparse.Namespace) -> int:
 
     terminal, layout = terminal_of(options), Layout(absolute(options.output))
     if not os.path.isdir(layout.output):
-        raise CommandError(f"{layout.output}: no such folder; give the --output of the runs")
+        raise CtrError(f"{layout.output}: no such folder; give the --output of the runs")
     try:
         found = clear_all(layout, dry_run=options.dry_run)
     except OSError as error:
-        raise CommandError(error) from error
+        raise CtrError(error) from error
     for leftover in found.folders:
         print(f"{readable(leftover.size):>10}  {os.path.relpath(leftover.path, layout.output)}  ({leftover.why})")
     for number, why in sorted(found.executions.items()):

@@ -17,19 +17,18 @@ from types import ModuleType
 
 import absl.logging
 
+from models.errors import ConfigError, CtrError
 from pipeline.commands.command_line import (
     EXIT_CODES,
     FAILED,
     INTERRUPTED,
     USAGE,
-    CommandError,
     HelpFormatter,
     program,
     version,
 )
 from pipeline.process.endings import Interrupted
 from pipeline.process.terminal import LOG_FORMAT
-from pipeline.settings.pipeline_config import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(options.command(options))
     except ConfigError as error:
         return _complain("configuration", error, USAGE)
-    except CommandError as error:
+    except CtrError as error:
         return _complain("error", error, FAILED)
     except Interrupted as error:
         return _complain("interrupted", error, error.code)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from models.errors import CtrError
 from models.validation import setting_names
 from pipeline.output.layout import absolute
 from pipeline.process.terminal import Terminal, wrapped
@@ -31,10 +32,6 @@ exit codes:
   3  trained, but not blessed: nothing was pushed, the old version stays
   130, 143  stopped by Ctrl-C or by SIGTERM: what was finished is kept
 """
-
-
-class CommandError(Exception):
-    """What a person asked for cannot be done; the message says why."""
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -87,7 +84,7 @@ def version() -> str:
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     found = re.search(r'^version = "(.+)"$', text, flags=re.MULTILINE)
     if found is None:
-        raise CommandError("pyproject.toml has no line version = ...")
+        raise CtrError("pyproject.toml has no line version = ...")
     return found[1]
 
 
@@ -148,7 +145,7 @@ def check_output(output: str) -> None:
     """That a folder can be written to, or made.
 
     Raises:
-      CommandError: if it cannot.
+      CtrError: if it cannot.
     """
     if "://" in output:
         return
@@ -156,9 +153,9 @@ def check_output(output: str) -> None:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise CommandError(f"--output {output}: {folder} is a file, not a folder")
+        raise CtrError(f"--output {output}: {folder} is a file, not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise CommandError(f"--output {output}: {folder} cannot be written to by this user")
+        raise CtrError(f"--output {output}: {folder} cannot be written to by this user")
 
 
 def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") -> None:

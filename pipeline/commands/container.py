@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import absl.logging
 
-from pipeline.commands.command_line import EXIT_CODES, NOT_BLESSED, OK, CommandError, add_command
+from pipeline.commands.command_line import EXIT_CODES, NOT_BLESSED, OK, add_command
 from pipeline.process.terminal import LOG_FORMAT
 from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT
 from pipeline.runners.kubeflow.parameters import PARAMETERS, with_parameters
@@ -67,12 +67,9 @@ def _step(options: argparse.Namespace) -> int:
     given = {p.name: getattr(options, p.name) for p in PARAMETERS if getattr(options, p.name) is not None}
     config = with_parameters(config, given)
 
-    from pipeline.runners.kubeflow.step import StepFailed, run_step, write_report
+    from pipeline.runners.kubeflow.step import run_step, write_report
 
-    try:
-        result = run_step(config, options.node, options.run_id)
-    except StepFailed as error:
-        raise CommandError(error) from error
+    result = run_step(config, options.node, options.run_id)
     print(f"{options.node}: {'taken from the cache' if result.cached else 'done'}", file=sys.stderr)
     if options.report_file:
         write_report(result, options.report_file, options.blessed_file, options.reason_file)

@@ -6,7 +6,8 @@ import argparse
 import os
 from typing import Any, Final
 
-from pipeline.commands.command_line import OK, CommandError, add_command, check_output, program, terminal_of
+from models.errors import CtrError
+from pipeline.commands.command_line import OK, add_command, check_output, program, terminal_of
 from pipeline.commands.generate import add_log_options, generate_log
 from pipeline.commands.run import train
 from pipeline.commands.serving import ranking_table
@@ -46,8 +47,7 @@ def _demo(options: argparse.Namespace) -> int:
     if code != OK:
         return code
     from pipeline.output.eval_impressions import eval_impression
-    from pipeline.output.runs import NoSuchRun
-    from serving.client import ImpressionError, RankingClient, ServingError
+    from serving.client import RankingClient
     from serving.server import ModelServer
 
     name = config.served_model_name
@@ -57,8 +57,8 @@ def _demo(options: argparse.Namespace) -> int:
             server.wait_until_ready(_PATIENCE_SECONDS)
             with RankingClient(f"127.0.0.1:{server.port}", name, _PATIENCE_SECONDS) as client:
                 ranking = client.rank(impression)
-    except (ImpressionError, NoSuchRun, ServingError, OSError) as error:
-        raise CommandError(f"the model was trained and pushed, but not served: {error}") from error
+    except (CtrError, OSError) as error:
+        raise CtrError(f"the model was trained and pushed, but not served: {error}") from error
     print("One impression of the eval split, answered over gRPC:\n")
     print(ranking_table(ranking, len(impression.history), chosen, width()))
     terminal.note(f"\nTo serve it again: {program()} serve --output {options.output}")

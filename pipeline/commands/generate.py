@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from generator.generator_config import DIRT_KINDS
+from models.errors import ConfigError, CtrError
 from models.validation import problems
 from pipeline.commands.command_line import (
     OK,
-    CommandError,
     add_command,
     add_json_option,
     offer,
@@ -22,7 +22,6 @@ from pipeline.commands.command_line import (
 )
 from pipeline.output.layout import absolute
 from pipeline.process.terminal import Terminal
-from pipeline.settings.pipeline_config import ConfigError
 
 if TYPE_CHECKING:
     from generator.behavior_log import GeneratorSummary
@@ -105,8 +104,7 @@ def generate_log(path: str, terminal: Terminal, **settings: Any) -> GeneratorSum
       **settings: of ``generator.generator_config.GeneratorConfig``.
 
     Raises:
-      ConfigError: if there is no such log.
-      CommandError: if it cannot be written.
+      CtrError: if there is no such log, or it cannot be written.
     """
     from pydantic import ValidationError
 
@@ -119,7 +117,7 @@ def generate_log(path: str, terminal: Terminal, **settings: Any) -> GeneratorSum
             summary = generate(config, Path(path), (lambda users: None) if terminal.quiet else None)
     except ValidationError as error:
         raise ConfigError("\n".join(problems(error, GeneratorConfig))) from error
-    except (ValueError, OSError) as error:
-        raise CommandError(error) from error
+    except OSError as error:
+        raise CtrError(error) from error
     terminal.note(f"{summary.path}: {summary.rows:,} rows of {summary.users:,} users")
     return summary

@@ -14,12 +14,12 @@ from urllib.parse import urlencode
 
 import yaml
 
+from models.errors import ConfigError, CtrError
 from pipeline.commands.command_line import (
     EXIT_CODES,
     FAILED,
     NOT_BLESSED,
     OK,
-    CommandError,
     add_command,
     add_config_options,
     configuration,
@@ -31,12 +31,9 @@ from pipeline.runners.kubeflow import api as kubeflow_api
 from pipeline.runners.kubeflow import package as kubeflow_runner
 from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT
 from pipeline.runners.kubeflow.parameters import PARAMETERS, defaults, with_parameters
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig
+from pipeline.settings.pipeline_config import PipelineConfig
 
 _PIPELINE_ID: Final = "(the pipeline's id)"
-_VERSION_ID: Final = "(the version's id)"
-_EXPERIMENT_ID: Final = "(the experiment's id)"
-_PARAMETER_NAMES: Final = ", ".join(parameter.name for parameter in PARAMETERS)
 
 
 def add(commands: Any) -> None:
@@ -109,7 +106,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help=f"a parameter of the run; may be repeated: {_PARAMETER_NAMES}",
+        help=f"a parameter of the run; may be repeated: {', '.join(parameter.name for parameter in PARAMETERS)}",
     )
     offer(param, (f"{parameter.name}=" for parameter in PARAMETERS))
     parser.add_argument("--experiment", metavar="NAME", help="made where there is none; default: the pipeline's name")
@@ -118,9 +115,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", metavar="URL", help=f"default: {kubeflow_api.HOST_ENV}")
     parser.add_argument("--namespace", metavar="NAME", help=f"of a profile; default: {kubeflow_api.NAMESPACE_ENV}")
     parser.add_argument(
-        "--token",
-        metavar="TOKEN",
-        help=f"seen by others in the list of processes; default: {kubeflow_api.TOKEN_ENV}",
+        "--token", metavar="TOKEN", help=f"seen by others in the list of processes; default: {kubeflow_api.TOKEN_ENV}"
     )
     parser.add_argument(
         "--token-file",
@@ -145,7 +140,7 @@ def _compile(options: argparse.Namespace) -> int:
         with open(file, "w", encoding="utf-8") as opened:
             opened.write(package)
     except OSError as error:
-        raise CommandError(f"--file {file}: {error.strerror}") from error
+        raise CtrError(f"--file {file}: {error.strerror}") from error
     terminal.note(f"{file}: {len(package.encode()):,} bytes")
     return OK
 
@@ -154,11 +149,11 @@ def _check_file(file: str) -> None:
     """That a file may be written, before what it gets is made."""
     folder = os.path.dirname(os.path.abspath(file))
     if not os.path.isdir(folder):
-        raise CommandError(f"--file {file}: there is no folder {folder}")
+        raise CtrError(f"--file {file}: there is no folder {folder}")
     if os.path.isdir(file):
-        raise CommandError(f"--file {file}: is a folder")
+        raise CtrError(f"--file {file}: is a folder")
     if not os.access(file if os.path.exists(file) else folder, os.W_OK):
-        raise CommandError(f"--file {file}: cannot be written by this user")
+        raise CtrError(f"--file {file}: cannot be written by this user")
 
 
 def _compiled(config: PipelineConfig, target: str, terminal: Terminal) -> str:
@@ -176,16 +171,11 @@ def _compiled(config: PipelineConfig, target: str, terminal: Terminal) -> str:
 def _submit(options: argparse.Namespace) -> int:
     terminal = terminal_of(options)
     package, parameters, api = _prepared(options, terminal)
-    config = package.config
-    name = options.name or f"{config.pipeline_name} {parameters['model']} {dt.datetime.now():%Y-%m-%d %H:%M:%S}"
-    body = {"runtime_config": {"parameters": parameters}}
+    now = f"{dt.datetime.now():%Y-%m-%d %H:%M:%S}"
+    name = options.name or f"{package.config.pipeline_name} {parameters['model']} {now}"
     if api is None:
-        return _show_plan(options, package, "runs", name, body)
-    try:
-        pipeline, experiment = _upload(api, options, package)
-        run = api.start(name, experiment, pipeline, parameters, _service_account(options, config))
-    except kubeflow_api.ApiError as error:
-        raise CommandError(error) from error
+        return _show_plan(options, package, "runs", name, {"runtime_config": {"parameters": parameters}})
+    run = api.start(name, *_upload(api, options, package), parameters, options.service_account)
     terminal.note(f"run {run}: {name}\n{api.run_page(run)}")
     if not options.wait:
         print(run)
@@ -194,17 +184,14 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _wait(api: kubeflow_api.Api, run: str, tasks: tuple[str, ...], options: argparse.Namespace) -> int:
-    try:
-        state, steps = kubeflow_api.follow(
-            api,
-            run,
-            tasks,
-            lambda line: None if options.quiet else print(line, flush=True),
-            poll_seconds=options.poll_seconds,
-            timeout=options.wait_seconds,
-        )
-    except kubeflow_api.ApiError as error:
-        raise CommandError(error) from error
+    state, steps = kubeflow_api.follow(
+        api,
+        run,
+        tasks,
+        lambda line: None if options.quiet else print(line, flush=True),
+        poll_seconds=options.poll_seconds,
+        timeout=options.wait_seconds,
+    )
     failed = [name for name, step in steps.items() if step in ("FAILED", "ERROR")]
     if state == "SUCCEEDED":
         print("BLESSED; the report of step run-report says which version it is.")
@@ -225,8 +212,7 @@ def _schedule(options: argparse.Namespace) -> int:
         )
     terminal = terminal_of(options)
     package, parameters, api = _prepared(options, terminal)
-    config = package.config
-    name = options.name or config.pipeline_name
+    name = options.name or package.config.pipeline_name
     body = {
         "runtime_config": {"parameters": parameters},
         "trigger": {"cron_schedule": {"cron": options.cron}},
@@ -236,36 +222,17 @@ def _schedule(options: argparse.Namespace) -> int:
     }
     if api is None:
         return _show_plan(options, package, "recurringruns", name, body)
-    try:
-        pipeline, experiment = _upload(api, options, package)
-        made = api.schedule(
-            name,
-            options.cron,
-            experiment,
-            pipeline,
-            parameters,
-            _service_account(options, config),
-            replace=options.replace,
-        )
-    except kubeflow_api.ApiError as error:
-        raise CommandError(error) from error
+    uploaded = _upload(api, options, package)
+    made = api.schedule(name, options.cron, *uploaded, parameters, options.service_account, replace=options.replace)
     terminal.note(f"recurring run {made}: {name}, {options.cron}")
     print(made)
     return OK
 
 
-def _server(options: argparse.Namespace) -> kubeflow_api.Server:
-    given = {name: getattr(options, name) for name in ("host", "namespace", "token", "token_file", "ca_file")}
-    try:
-        return kubeflow_api.Server.from_environment(options.timeout, **given)
-    except kubeflow_api.ApiError as error:
-        raise ConfigError(str(error)) from error
-
-
 def _prepared(
     options: argparse.Namespace, terminal: Terminal
 ) -> tuple[Package, dict[str, Any], kubeflow_api.Api | None]:
-    """The package, the run's parameters, and the server, None for a dry run.
+    """The package, the run's parameters, and the server, None for a dry run; options get their defaults.
 
     All that can be checked is, the server included, before the pipeline is compiled, which takes a while.
     """
@@ -282,78 +249,64 @@ def _prepared(
         raise ConfigError("data: name the log of this run with --param data=PATH, as the steps see it")
     if package is None:
         kubeflow_runner.check(config)
-    api = None if options.dry_run else _connected(_server(options), terminal)
+    api = None if options.dry_run else _connected(options, terminal)
     if package is None:
         package = Package.parse(_compiled(config, "kfp", terminal), "this configuration")
+    options.experiment = options.experiment or config.pipeline_name
+    options.version = options.version or f"{dt.datetime.now():%Y%m%d-%H%M%S}"
+    options.service_account = options.service_account or config.kubeflow.service_account
     return package, defaults(of_run), api
 
 
-def _connected(server: kubeflow_api.Server, terminal: Terminal) -> kubeflow_api.Api:
+def _connected(options: argparse.Namespace, terminal: Terminal) -> kubeflow_api.Api:
+    given = {name: getattr(options, name) for name in ("host", "namespace", "token", "token_file", "ca_file")}
     try:
-        with terminal.waiting(f"Asking {server.host}"):
-            return kubeflow_api.Api(server)
+        server = kubeflow_api.Server.from_environment(options.timeout, **given)
     except kubeflow_api.ApiError as error:
-        raise CommandError(error) from error
+        raise ConfigError(str(error)) from error
+    with terminal.waiting(f"Asking {server.host}"):
+        return kubeflow_api.Api(server)
 
 
-def _upload(api: kubeflow_api.Api, options: argparse.Namespace, package: Package) -> tuple[tuple[str, str], str]:
+def _upload(api: kubeflow_api.Api, options: argparse.Namespace, package: Package) -> tuple[str, tuple[str, str]]:
+    """The ids of the experiment, and of the pipeline and its version."""
+    name = package.config.pipeline_name
     with tempfile.TemporaryDirectory() as folder:
-        file = os.path.join(folder, _file_name(package))
+        file = os.path.join(folder, f"{name}.yaml")
         with open(file, "w", encoding="utf-8") as opened:
             opened.write(package.text)
-        pipeline = api.upload(file, package.config.pipeline_name, _version(options))
-    return pipeline, api.experiment(_experiment(options, package))
-
-
-def _file_name(package: Package) -> str:
-    return f"{package.config.pipeline_name}.yaml"
-
-
-def _version(options: argparse.Namespace) -> str:
-    return options.version or f"{dt.datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _experiment(options: argparse.Namespace, package: Package) -> str:
-    return options.experiment or package.config.pipeline_name
-
-
-def _service_account(options: argparse.Namespace, config: PipelineConfig) -> str:
-    return options.service_account or config.kubeflow.service_account
+        pipeline = api.upload(file, name, options.version)
+    return api.experiment(options.experiment), pipeline
 
 
 def _show_plan(options: argparse.Namespace, package: Package, collection: str, name: str, body: dict[str, Any]) -> int:
     """Prints the requests that change something, with names where only the server knows the ids."""
     pipeline = package.config.pipeline_name
+    file = f"{pipeline}.yaml, {len(package.text.encode()):,} bytes"
     namespace = options.namespace or os.environ.get(kubeflow_api.NAMESPACE_ENV, "")
-    in_namespace = {"namespace": namespace} if namespace else {}
-    uploads = "/apis/v2beta1/pipelines"
+    first = urlencode({"name": pipeline, **({"namespace": namespace} if namespace else {})})
+    further = urlencode({"name": options.version, "pipelineid": _PIPELINE_ID})
+    api = "/apis/v2beta1"
     body = {
         "display_name": name,
-        "experiment_id": _EXPERIMENT_ID,
-        "pipeline_version_reference": {"pipeline_id": _PIPELINE_ID, "pipeline_version_id": _VERSION_ID},
+        "experiment_id": "(the experiment's id)",
+        "pipeline_version_reference": {"pipeline_id": _PIPELINE_ID, "pipeline_version_id": "(the version's id)"},
         **body,
+        **({"service_account": options.service_account} if options.service_account else {}),
     }
-    if account := _service_account(options, package.config):
-        body["service_account"] = account
-    first = urlencode({"name": pipeline, **in_namespace})
-    further = urlencode({"name": _version(options), "pipelineid": _PIPELINE_ID})
     plan = [
+        {"request": f"POST {api}/pipelines/upload?{first}", "if": f"there is no pipeline {pipeline}", "file": file},
         {
-            "request": f"POST {uploads}/upload?{first}",
-            "if": f"there is no pipeline {pipeline}",
-            "file": f"{_file_name(package)}, {len(package.text.encode()):,} bytes",
-        },
-        {
-            "request": f"POST {uploads}/upload_version?{further}",
+            "request": f"POST {api}/pipelines/upload_version?{further}",
             "if": f"there is a pipeline {pipeline}",
-            "file": f"{_file_name(package)}, {len(package.text.encode()):,} bytes",
+            "file": file,
         },
         {
-            "request": "POST /apis/v2beta1/experiments",
+            "request": f"POST {api}/experiments",
             "if": "there is no such experiment",
-            "body": {"display_name": _experiment(options, package), "namespace": namespace},
+            "body": {"display_name": options.experiment, "namespace": namespace},
         },
-        {"request": f"POST /apis/v2beta1/{collection}", "body": body},
+        {"request": f"POST {api}/{collection}", "body": body},
     ]
     print(json.dumps(plan, indent=2))
     return OK

@@ -7,11 +7,11 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from models.errors import ConfigError, CtrError
 from pipeline.commands.command_line import (
     EXIT_CODES,
     NOT_BLESSED,
     OK,
-    CommandError,
     add_command,
     add_config_options,
     add_json_option,
@@ -22,7 +22,7 @@ from pipeline.commands.command_line import (
 )
 from pipeline.output.layout import Layout, absolute
 from pipeline.process.terminal import Terminal, show
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig
+from pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
     from pipeline.runners.local import RunResult
@@ -96,35 +96,28 @@ def check_paths(config: PipelineConfig) -> None:
     It takes a second, and no TensorFlow.
 
     Raises:
-      ConfigError: if there are no data.
-      CommandError: if the output cannot be written, or the data cannot be used.
+      CtrError: what is wrong.
     """
     check_output(config.output)
     if not config.data:
         raise ConfigError("data: give a behaviour log with --data PATH, or make one with 'generate'")
     from components.examples.vocabulary import vocabularies
     from components.impression_gen.look import look_at
-    from components.impression_gen.sources import NoLogError
 
     try:
         catalogue = look_at(absolute(config.data), config.ingest, config.span)
         if catalogue is not None:
             vocabularies(catalogue, config.transform)
-    except NoLogError as error:
-        raise ConfigError(str(error)) from error
-    except (ValueError, OSError) as error:
-        raise CommandError(error) from error
+    except OSError as error:
+        raise CtrError(error) from error
 
 
 def _train_one(config: PipelineConfig, terminal: Terminal, as_json: bool) -> RunResult:
     from components.run_report.render import layout
-    from pipeline.runners.local import RunFailed, run
+    from pipeline.runners.local import run
 
     terminal.note(f"{config.model.name.upper()}: {config.data} -> {config.output}")
-    try:
-        result = run(config, terminal)
-    except RunFailed as error:
-        raise CommandError(error) from error
+    result = run(config, terminal)
     if not as_json:
         terminal.note("")
         show(lambda width: layout(result.report, width, result.times, result.pushed_earlier))

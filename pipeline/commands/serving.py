@@ -8,9 +8,9 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
+from models.errors import CtrError
 from pipeline.commands.command_line import (
     OK,
-    CommandError,
     add_command,
     add_json_option,
     print_json,
@@ -86,7 +86,7 @@ def _serve(options: argparse.Namespace) -> int:
     model = options.model or _served_model(options.output)
     base = Layout(absolute(options.output)).model_base(model)
     if not os.path.isdir(base):
-        raise CommandError(f"{base}: no such folder; 'run' pushes blessed models there")
+        raise CtrError(f"{base}: no such folder; 'run' pushes blessed models there")
     _check_free(options.host, options.port)
     with terminal_of(options).loading("TensorFlow"):
         from serving.server import serve_forever
@@ -96,7 +96,7 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         serve_forever(base, model, host=options.host, port=options.port)
     except OSError as error:
-        raise CommandError(error) from error
+        raise CtrError(error) from error
     return OK
 
 
@@ -106,7 +106,7 @@ def _check_free(host: str, port: int) -> None:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         socket.create_server((host, port), family=family).close()
     except OSError as error:
-        raise CommandError(
+        raise CtrError(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another --port, or 0 for any"
         ) from error
 
@@ -115,34 +115,27 @@ def _served_model(output: str) -> str:
     folder = Layout(absolute(output)).serving
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if os.path.isdir(folder) else []
     if not names:
-        raise CommandError(f"{folder}: no pushed model; run the pipeline with this --output first")
+        raise CtrError(f"{folder}: no pushed model; run the pipeline with this --output first")
     if len(names) > 1:
-        raise CommandError(f"{folder}: several models ({', '.join(names)}); choose one with --model")
+        raise CtrError(f"{folder}: several models ({', '.join(names)}); choose one with --model")
     return names[0]
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from pipeline.output.runs import NoSuchRun
-    from serving.impressions import ImpressionError, load_impression
+    from serving.impressions import load_impression
 
     chosen = None
-    try:
-        impression = load_impression(options.impression) if options.impression else None
-        model = options.model or (_served_model(options.output) if options.output else "ctr")
-        _check_reachable(options.host, options.port)
-        with terminal_of(options).loading("TensorFlow"):
-            if impression is None:
-                from pipeline.output.eval_impressions import eval_impression
+    impression = load_impression(options.impression) if options.impression else None
+    model = options.model or (_served_model(options.output) if options.output else "ctr")
+    _check_reachable(options.host, options.port)
+    with terminal_of(options).loading("TensorFlow"):
+        if impression is None:
+            from pipeline.output.eval_impressions import eval_impression
 
-                impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
-            from serving.client import RankingClient, ServingError
-    except (ImpressionError, NoSuchRun) as error:
-        raise CommandError(error) from error
-    try:
-        with RankingClient(f"{options.host}:{options.port}", model) as client:
-            ranking = client.rank(impression)
-    except ServingError as error:
-        raise CommandError(error) from error
+            impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
+        from serving.client import RankingClient
+    with RankingClient(f"{options.host}:{options.port}", model) as client:
+        ranking = client.rank(impression)
     if options.json:
         print_json(answer(ranking, len(impression.history), chosen))
     else:
@@ -155,7 +148,7 @@ def _check_reachable(host: str, port: int) -> None:
     try:
         socket.create_connection((host, port), timeout=5).close()
     except OSError as error:
-        raise CommandError(
+        raise CtrError(
             f"no server reachable at {host}:{port}: {error.strerror or error}; '{program()} serve' starts one"
         ) from error
 

@@ -10,7 +10,6 @@ from models.samplers.registry import SAMPLERS
 from pipeline.commands.command_line import (
     FAILED,
     OK,
-    CommandError,
     add_command,
     add_config_options,
     add_json_option,
@@ -21,6 +20,8 @@ from pipeline.commands.command_line import (
 from pipeline.commands.run import check_paths
 from pipeline.output.layout import Layout, absolute
 from pipeline.process.terminal import show
+from pipeline.settings.pipeline_config import PipelineConfig
+from pipeline.sweep.trials import Trial, grid
 
 if TYPE_CHECKING:
     from pipeline.sweep.render import SweepReport
@@ -78,12 +79,26 @@ def _sweep(options: argparse.Namespace) -> int:
     config, terminal = configuration(options), terminal_of(options)
     check_paths(config)
 
-    from pipeline.runners.local import RunFailed
     from pipeline.sweep.render import layout
     from pipeline.sweep.run import sweep
-    from pipeline.sweep.trials import grid
 
-    trials = grid(
+    report = sweep(config, chosen_trials(options, config), terminal)
+    files = Layout(absolute(config.output))
+    if options.json:
+        print_json(answer(report, files))
+    else:
+        show(lambda width: layout(report, width))
+    terminal.note(f"The whole table, CSV and plot: {files.sweep}")
+    return FAILED if report.failures else OK
+
+
+def chosen_trials(options: argparse.Namespace, config: PipelineConfig) -> list[Trial]:
+    """The trials that the options ask for.
+
+    Raises:
+      ConfigError: for a name that there is not.
+    """
+    return grid(
         config,
         models=options.models,
         activations=options.activations or [config.model.activation],
@@ -94,17 +109,6 @@ def _sweep(options: argparse.Namespace) -> int:
         alphas=options.alphas,
         losses=options.losses,
     )
-    try:
-        report = sweep(config, trials, terminal)
-    except (RunFailed, ValueError) as error:
-        raise CommandError(error) from error
-    files = Layout(absolute(config.output))
-    if options.json:
-        print_json(answer(report, files))
-    else:
-        show(lambda width: layout(report, width))
-    terminal.note(f"The whole table, CSV and plot: {files.sweep}")
-    return FAILED if report.failures else OK
 
 
 def answer(report: SweepReport, layout: Layout) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import argparse
 import os
 from typing import Any
 
+from components.files import absolute
 from models.errors import CtrError
 from pipeline.commands.command_line import OK, add_command, terminal_of
-from pipeline.output.layout import Layout, absolute
+from pipeline.output.layout import Layout
 
 
 def add(commands: Any) -> None:

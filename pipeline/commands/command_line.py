@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from components.files import absolute, is_address
 from models.errors import CtrError
 from models.validation import setting_names
-from pipeline.output.layout import absolute
 from pipeline.process.terminal import Terminal, wrapped
 from pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
 
@@ -147,7 +147,7 @@ def check_output(output: str) -> None:
     Raises:
       CtrError: if it cannot.
     """
-    if "://" in output:
+    if is_address(output):
         return
     folder = Path(absolute(output))
     while not folder.exists() and folder != folder.parent:

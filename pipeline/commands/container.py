@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import absl.logging
 
@@ -14,6 +15,9 @@ from pipeline.process.terminal import LOG_FORMAT
 from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT
 from pipeline.runners.kubeflow.parameters import PARAMETERS, with_parameters
 from pipeline.settings.pipeline_config import PipelineConfig
+
+if TYPE_CHECKING:
+    from pipeline.dag import Outcome
 
 NAMES: Final = ("step", VERDICT)
 
@@ -67,13 +71,32 @@ def _step(options: argparse.Namespace) -> int:
     given = {p.name: getattr(options, p.name) for p in PARAMETERS if getattr(options, p.name) is not None}
     config = with_parameters(config, given)
 
-    from pipeline.runners.kubeflow.step import run_step, write_report
+    from pipeline.runners.kubeflow.step import StepRunner
 
-    result = run_step(config, options.node, options.run_id)
+    result = StepRunner(options.node, options.run_id).run(config)
     print(f"{options.node}: {'taken from the cache' if result.cached else 'done'}", file=sys.stderr)
-    if options.report_file:
-        write_report(result, options.report_file, options.blessed_file, options.reason_file)
+    if result.outcome is not None and options.report_file:
+        _write_report(result.outcome, options.report_file, options.blessed_file, options.reason_file)
     return OK
+
+
+def _write_report(outcome: Outcome, report_file: str, blessed_file: str, reason_file: str) -> None:
+    """Writes what Kubeflow shows and hands to the last step: the report, and whether and why not it was blessed."""
+    from components.run_report.render import pushed, render, render_markdown
+
+    report, pushed_earlier = outcome
+    print(render(report, pushed_earlier=pushed_earlier), flush=True)
+    reasons = " ".join("; ".join(map(str, report.verdict.failures)).split())
+    what = pushed(report, pushed_earlier)
+    texts = {
+        report_file: render_markdown(report, pushed_earlier),
+        blessed_file: "true" if report.blessed else "false",
+        reason_file: what if report.blessed else f"{what}: {reasons}",
+    }
+    for file, text in texts.items():
+        os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
+        with open(file, "w", encoding="utf-8") as opened:
+            opened.write(text)
 
 
 def _verdict(options: argparse.Namespace) -> int:

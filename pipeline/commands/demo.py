@@ -6,12 +6,13 @@ import argparse
 import os
 from typing import Any, Final
 
+from components.files import absolute
 from models.errors import CtrError
 from pipeline.commands.command_line import OK, add_command, check_output, program, terminal_of
 from pipeline.commands.generate import add_log_options, generate_log
 from pipeline.commands.run import train
 from pipeline.commands.serving import ranking_table
-from pipeline.output.layout import Layout, absolute
+from pipeline.output.layout import Layout
 from pipeline.process.terminal import width
 from pipeline.settings.pipeline_config import load_preset
 

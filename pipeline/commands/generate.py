@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from components.files import absolute
 from generator.generator_config import DIRT_KINDS
 from models.errors import ConfigError, CtrError
 from models.validation import problems
@@ -20,7 +22,6 @@ from pipeline.commands.command_line import (
     print_json,
     terminal_of,
 )
-from pipeline.output.layout import absolute
 from pipeline.process.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -86,26 +87,11 @@ def _generate(options: argparse.Namespace) -> int:
 
 def answer(summary: GeneratorSummary) -> dict[str, Any]:
     """The JSON document."""
-    return {
-        "path": str(summary.path),
-        "users": summary.users,
-        "rows": summary.rows,
-        "behaviors": summary.behaviors,
-        "dirt": summary.dirt,
-    }
+    return {**dataclasses.asdict(summary), "path": str(summary.path)}
 
 
 def generate_log(path: str, terminal: Terminal, **settings: Any) -> GeneratorSummary:
-    """Writes a log, and says so.
-
-    Args:
-      path: its folder is made where missing.
-      terminal: gets the words.
-      **settings: of ``generator.generator_config.GeneratorConfig``.
-
-    Raises:
-      CtrError: if there is no such log, or it cannot be written.
-    """
+    """Writes a log with these settings of ``GeneratorConfig``, its folder, too, and says so."""
     from pydantic import ValidationError
 
     from generator.behavior_log import GeneratorConfig, generate

@@ -28,9 +28,9 @@ from pipeline.commands.command_line import (
 )
 from pipeline.process.terminal import Terminal
 from pipeline.runners.kubeflow import api as kubeflow_api
-from pipeline.runners.kubeflow import package as kubeflow_runner
-from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT
+from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT, PackageWriter
 from pipeline.runners.kubeflow.parameters import PARAMETERS, defaults, with_parameters
+from pipeline.runners.vertex import VertexWriter
 from pipeline.settings.pipeline_config import PipelineConfig
 
 _PIPELINE_ID: Final = "(the pipeline's id)"
@@ -163,9 +163,10 @@ def _compiled(config: PipelineConfig, target: str, terminal: Terminal) -> str:
             "submit it once more with --param model=NAME"
         )
         config = config.with_overrides({"also_train": ()})
-    kubeflow_runner.check(config)
+    writer = {"kfp": PackageWriter, "vertex": VertexWriter}[target]()
+    writer.check(config)
     with terminal.waiting("Compiling the pipeline, with TensorFlow and TFX"):
-        return kubeflow_runner.compile_kfp(config) if target == "kfp" else kubeflow_runner.compile_vertex(config)
+        return writer.run(config)
 
 
 def _submit(options: argparse.Namespace) -> int:
@@ -248,7 +249,7 @@ def _prepared(
     if not of_run.data:
         raise ConfigError("data: name the log of this run with --param data=PATH, as the steps see it")
     if package is None:
-        kubeflow_runner.check(config)
+        PackageWriter().check(config)
     api = None if options.dry_run else _connected(options, terminal)
     if package is None:
         package = Package.parse(_compiled(config, "kfp", terminal), "this configuration")
@@ -342,15 +343,7 @@ class Package:
 
     @classmethod
     def parse(cls, text: str, where: str) -> Package:
-        """Reads what ``compile`` wrote.
-
-        Args:
-          text: both documents.
-          where: they come from, for the message.
-
-        Raises:
-          ConfigError: if it is something else.
-        """
+        """Reads what ``compile`` wrote; ``where`` it stands is for the message of the error, as for :meth:`read`."""
         try:
             # The parser in C: the one in Python takes a second.
             spec = next(yaml.load_all(text, yaml.CSafeLoader))

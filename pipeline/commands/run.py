@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from components.files import absolute
 from models.errors import ConfigError, CtrError
 from pipeline.commands.command_line import (
     EXIT_CODES,
@@ -20,9 +20,10 @@ from pipeline.commands.command_line import (
     print_json,
     terminal_of,
 )
-from pipeline.output.layout import Layout, absolute
+from pipeline.output.layout import Layout
 from pipeline.process.terminal import Terminal, show
 from pipeline.settings.pipeline_config import PipelineConfig
+from serving.version_folders import newest_version
 
 if TYPE_CHECKING:
     from pipeline.runners.local import RunResult
@@ -91,13 +92,7 @@ def answer(results: Sequence[RunResult]) -> dict[str, Any]:
 
 
 def check_paths(config: PipelineConfig) -> None:
-    """That the output can be written; and, as far as the data's first rows tell, what is wrong with them.
-
-    It takes a second, and no TensorFlow.
-
-    Raises:
-      CtrError: what is wrong.
-    """
+    """Says within a second what is wrong with the output, and with the data as far as their first rows tell."""
     check_output(config.output)
     if not config.data:
         raise ConfigError("data: give a behaviour log with --data PATH, or make one with 'generate'")
@@ -114,21 +109,16 @@ def check_paths(config: PipelineConfig) -> None:
 
 def _train_one(config: PipelineConfig, terminal: Terminal, as_json: bool) -> RunResult:
     from components.run_report.render import layout
-    from pipeline.runners.local import run
+    from pipeline.runners.local import LocalRunner
 
     terminal.note(f"{config.model.name.upper()}: {config.data} -> {config.output}")
-    result = run(config, terminal)
+    result = LocalRunner(terminal).run(config)
     if not as_json:
         terminal.note("")
         show(lambda width: layout(result.report, width, result.times, result.pushed_earlier))
         terminal.note("")
-    newest = _newest_version(Layout(absolute(config.output)).model_base(config.served_model_name))
+    newest = newest_version(Layout(absolute(config.output)).model_base(config.served_model_name))
     if newest is not None and result.pushed_version is not None and newest != result.pushed_version:
         terminal.note(f"The newest version, which a server takes, is another model's: {newest}.")
     terminal.note(f"The log of this run: {result.log}")
     return result
-
-
-def _newest_version(folder: str) -> int | None:
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return max((int(name) for name in names if name.isdecimal()), default=None)

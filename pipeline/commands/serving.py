@@ -8,6 +8,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
+from components.files import absolute
 from models.errors import CtrError
 from pipeline.commands.command_line import (
     OK,
@@ -17,7 +18,7 @@ from pipeline.commands.command_line import (
     program,
     terminal_of,
 )
-from pipeline.output.layout import Layout, absolute
+from pipeline.output.layout import Layout
 from pipeline.process.terminal import width as terminal_width
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from components.files import absolute
 from models.registry import ACTIVATIONS, MODELS
 from models.samplers.registry import SAMPLERS
 from pipeline.commands.command_line import (
@@ -18,7 +19,7 @@ from pipeline.commands.command_line import (
     terminal_of,
 )
 from pipeline.commands.run import check_paths
-from pipeline.output.layout import Layout, absolute
+from pipeline.output.layout import Layout
 from pipeline.process.terminal import show
 from pipeline.settings.pipeline_config import PipelineConfig
 from pipeline.sweep.trials import Trial, grid
@@ -93,11 +94,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def chosen_trials(options: argparse.Namespace, config: PipelineConfig) -> list[Trial]:
-    """The trials that the options ask for.
-
-    Raises:
-      ConfigError: for a name that there is not.
-    """
+    """The trials that the options ask for."""
     return grid(
         config,
         models=options.models,

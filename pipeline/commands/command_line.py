@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.files import absolute, is_address
-from models.errors import CtrError
+from models.errors import ConfigError, CtrError
 from models.validation import setting_names
 from pipeline.process.terminal import Terminal, wrapped
 from pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
@@ -124,6 +124,13 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     A key is never renamed or given another meaning; new ones may come.
     """
     parser.add_argument("--json", action="store_true", help="the result as one JSON document; docs/command-line.md")
+
+
+def assigned(option: str, assignments: list[str], form: str) -> dict[str, str]:
+    """Name -> value of an option that may be repeated; the last one of a name holds."""
+    if wrong := [each for each in assignments if "=" not in each]:
+        raise ConfigError(f"{option} {wrong[0]!r}: expected {form}")
+    return dict(each.split("=", 1) for each in assignments)
 
 
 def offer(action: argparse.Action, values: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from pipeline.commands.command_line import (
     OK,
     add_command,
     add_json_option,
+    assigned,
     offer,
     print_json,
     terminal_of,
@@ -69,14 +70,11 @@ def add_log_options(parser: argparse.ArgumentParser) -> None:
 
 def _generate(options: argparse.Namespace) -> int:
     amounts: dict[str, Any] = {"crlf": options.crlf}
-    for assignment in options.dirt:
-        kind, equals, amount = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--dirt {assignment!r}: expected KIND=AMOUNT, e.g. duplicate=49")
+    for kind, amount in assigned("--dirt", options.dirt, "KIND=AMOUNT, e.g. duplicate=49").items():
         try:
             amounts[kind] = yaml.safe_load(amount)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--dirt {assignment!r}: the amount is not a number: {error}") from error
+            raise ConfigError(f"--dirt '{kind}={amount}': the amount is not a number: {error}") from error
     names = ("users", "seed", "items", "categories", "start")
     chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     summary = generate_log(options.output, terminal_of(options), dirt=amounts, **chosen)

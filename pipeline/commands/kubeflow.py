@@ -22,6 +22,7 @@ from pipeline.commands.command_line import (
     OK,
     add_command,
     add_config_options,
+    assigned,
     configuration,
     offer,
     terminal_of,
@@ -237,12 +238,7 @@ def _prepared(
 
     All that can be checked is, the server included, before the pipeline is compiled, which takes a while.
     """
-    given: dict[str, str] = {}
-    for assignment in options.param:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--param {assignment!r}: expected NAME=VALUE, e.g. epochs=2")
-        given[name] = value
+    given = assigned("--param", options.param, "NAME=VALUE, e.g. epochs=2")
     package = Package.read(options.package) if options.package else None
     config = package.config if package else configuration(options)
     of_run = with_parameters(config, given)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from components.trainer.fit import Epoch, Trainer
+from models.errors import CtrError
 
 _STATE = "state"
 _BEST = "best"
@@ -22,7 +23,7 @@ _EPOCHS = "epochs.json"
 _logger = logging.getLogger(__name__)
 
 
-class CheckpointUnreadable(RuntimeError):
+class CheckpointUnreadable(CtrError):
     """What a training that was stopped left behind is damaged; the message names the folder."""
 
 

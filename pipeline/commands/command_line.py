@@ -8,12 +8,13 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.commands.completion import offer, settings
-from pipeline.output.layout import absolute
+from components.files import absolute, is_address
+from models.errors import ConfigError, CtrError
+from models.validation import setting_names
 from pipeline.process.terminal import Terminal, wrapped
 from pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
 
@@ -31,10 +32,6 @@ exit codes:
   3  trained, but not blessed: nothing was pushed, the old version stays
   130, 143  stopped by Ctrl-C or by SIGTERM: what was finished is kept
 """
-
-
-class CommandError(Exception):
-    """What a person asked for cannot be done; the message says why."""
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -87,7 +84,7 @@ def version() -> str:
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     found = re.search(r'^version = "(.+)"$', text, flags=re.MULTILINE)
     if found is None:
-        raise CommandError("pyproject.toml has no line version = ...")
+        raise CtrError("pyproject.toml has no line version = ...")
     return found[1]
 
 
@@ -122,8 +119,23 @@ def add_command(
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--json``; its documents are those of ``pipeline.commands.answers``."""
+    """Adds ``--json``; docs/command-line.md lists the keys of a command's ``answer``.
+
+    A key is never renamed or given another meaning; new ones may come.
+    """
     parser.add_argument("--json", action="store_true", help="the result as one JSON document; docs/command-line.md")
+
+
+def assigned(option: str, assignments: list[str], form: str) -> dict[str, str]:
+    """Name -> value of an option that may be repeated; the last one of a name holds."""
+    if wrong := [each for each in assignments if "=" not in each]:
+        raise ConfigError(f"{option} {wrong[0]!r}: expected {form}")
+    return dict(each.split("=", 1) for each in assignments)
+
+
+def offer(action: argparse.Action, values: Iterable[str]) -> None:
+    """Makes the values of an option that has no choices known to completion."""
+    action.offers = tuple(values)  # type: ignore[attr-defined]
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -140,17 +152,17 @@ def check_output(output: str) -> None:
     """That a folder can be written to, or made.
 
     Raises:
-      CommandError: if it cannot.
+      CtrError: if it cannot.
     """
-    if "://" in output:
+    if is_address(output):
         return
     folder = Path(absolute(output))
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise CommandError(f"--output {output}: {folder} is a file, not a folder")
+        raise CtrError(f"--output {output}: {folder} is a file, not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise CommandError(f"--output {output}: {folder} cannot be written to by this user")
+        raise CtrError(f"--output {output}: {folder} cannot be written to by this user")
 
 
 def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") -> None:
@@ -171,7 +183,7 @@ def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") ->
         default=[],
         help="change one setting, e.g. training.epochs=2; may be repeated; 'show-config' lists the names",
     )
-    offer(changes, settings(PipelineConfig))
+    offer(changes, (f"{name}=" for name in setting_names(PipelineConfig)))
     parser.add_argument(
         "--plugin",
         metavar="MODULE",

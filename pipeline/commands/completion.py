@@ -1,15 +1,13 @@
-"""Completion for shells, made from the parser: commands, options, their values and the names of settings."""
+"""``completion``: for shells, made from the parser: commands, options, their values and the names of settings."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
-from pydantic import BaseModel
-
-from models.validation import setting_names
+from pipeline.commands.command_line import OK, add_command
 
 SHELLS: Final = ("bash", "zsh")
 
@@ -44,14 +42,36 @@ complete -o bashdefault -o default -F _ctr_pipeline python python3
 """
 
 
-def script(parser: argparse.ArgumentParser, shell: str) -> str:
+def add(commands: Any) -> None:
+    """Adds the command of this module."""
+
+    def completion(options: argparse.Namespace) -> int:
+        print(script(commands, options.shell), end="")
+        return OK
+
+    parser = add_command(
+        commands,
+        "completion",
+        completion,
+        "write what makes a shell complete commands, options and settings with the Tab key",
+        """\
+examples:
+  source <(%(prog)s bash)
+  source <(%(prog)s zsh)
+""",
+    )
+    parser.add_argument("shell", choices=SHELLS)
+
+
+def script(subparsers: Any, shell: str) -> str:
     """What a shell has to source.
 
     Args:
-      parser: of the whole command line.
+      subparsers: of the whole command line, as ``add_subparsers`` returned them.
       shell: one of :data:`SHELLS`.
     """
-    commands = _commands(parser)
+    # Those of the first help screen.
+    commands = {listed.dest: subparsers.choices[listed.dest] for listed in subparsers._choices_actions}
     values = [
         f"        {_pattern(f'{command} {option}' for option in action.option_strings)}) "
         # Where nothing is offered, the shell gives names of files.
@@ -65,22 +85,6 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
     ]
     text = _SCRIPT.format(commands=_words(commands), values="\n".join(values), options="\n".join(options))
     return (_ZSH_HEAD if shell == "zsh" else "") + text
-
-
-def offer(action: argparse.Action, values: Iterable[str]) -> None:
-    """Makes the values of an option that has no choices known to completion."""
-    action.offers = tuple(values)  # type: ignore[attr-defined]
-
-
-def settings(model: type[BaseModel]) -> Iterator[str]:
-    """``name=`` of every setting of a configuration, dotted."""
-    return (f"{name}=" for name in setting_names(model))
-
-
-def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The commands of the first help screen."""
-    (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    return {listed.dest: action.choices[listed.dest] for listed in action._choices_actions}
 
 
 def _words_of(parser: argparse.ArgumentParser) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 from trained_run import Trained
 
 from pipeline.commands import cli
+from pipeline.commands import demo as demo_command
 from pipeline.commands.command_line import FAILED, OK
 
 pytestmark = pytest.mark.slow
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def demo(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A demo whose training has been done already."""
-    monkeypatch.setattr(cli, "_train", lambda config, terminal: OK)
+    monkeypatch.setattr(demo_command, "train", lambda config, terminal: OK)
     return ["demo", "--users", "20", "--output", str(trained.output)]
 
 
@@ -26,7 +27,7 @@ def test_it_ranks_an_impression(demo: list[str], capsys: pytest.CaptureFixture[s
 def test_a_server_that_is_not_ready_in_time_is_no_traceback(
     demo: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "_DEMO_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(demo_command, "_PATIENCE_SECONDS", 0.01)
     assert cli.main(demo) == FAILED
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: the model was trained and pushed, but not served: no version of 'ctr' after 0.01 s")

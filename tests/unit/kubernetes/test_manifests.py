@@ -25,7 +25,8 @@ from kubernetes_validate.utils import schema_contents
 from referencing import Registry, Resource
 from tensorflow_serving.config import model_server_config_pb2
 
-from pipeline.commands.cli import NOT_BLESSED, USAGE, _parser
+from pipeline.commands.cli import _parser
+from pipeline.commands.command_line import NOT_BLESSED, USAGE
 from pipeline.output.layout import Layout
 from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 

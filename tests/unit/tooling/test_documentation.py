@@ -8,7 +8,6 @@ finishes within seconds is run as it is written (:data:`RUNS`). A block or a pro
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import itertools
 import json
@@ -24,8 +23,8 @@ from pages import PAGES, ROOT, Block, blocks
 
 from pipeline.commands.cli import _parser, main
 from pipeline.commands.command_line import configuration
+from pipeline.commands.sweep import chosen_trials
 from pipeline.runners.kubeflow.parameters import with_parameters
-from pipeline.settings.pipeline_config import PipelineConfig
 
 CHANGELOG = ROOT / "CHANGELOG.md"
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -121,19 +120,7 @@ def check_pipeline(arguments: list[str]) -> None:
     if hasattr(options, "param"):
         with_parameters(config, dict(value.split("=", 1) for value in options.param))
     if arguments[0] == "sweep":
-        check_sweep(options, config)
-
-
-def check_sweep(options: argparse.Namespace, config: PipelineConfig) -> None:
-    from pipeline.sweep.trials import grid
-
-    names = {name: getattr(options, name) for name in ("models", "activations", "samplers", "stored", "losses")}
-    chosen = {name: value.split(",") if value else None for name, value in names.items()}
-    match = {"both": (True, False), "with": (True,), "without": (False,)}[options.match_features]
-    activations = chosen.pop("activations") or [config.model.activation]
-    assert grid(
-        config, activations=activations, match_features=match, seeds=options.seeds, alphas=options.alphas, **chosen
-    )
+        assert chosen_trials(options, config)
 
 
 def check_module(module: str, arguments: list[str]) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from components.run_report.report import Report
+from components.scoring.verdict import Verdict
 from generator.behavior_log import GeneratorSummary
-from pipeline.commands import answers
+from pipeline.commands import generate, run, serving, sweep
 from pipeline.output.layout import Layout
 from pipeline.runners.local import RunResult
 from pipeline.sweep.render import SweepReport
@@ -26,8 +27,10 @@ def documented(title: str) -> set[str]:
 
 
 def run_result() -> RunResult:
-    report = Report.model_construct(config={"model": {"name": "din"}}, pushed_to=None)
-    return RunResult("1-din", report, {"Trainer": 2.0}, frozenset({"B", "A"}), False, None, "logs/1.log")
+    verdict = Verdict(blessed=False, failures=(), metrics={}, blessed_metrics={})
+    config = {"model": {"name": "din"}}
+    report = Report.model_construct(config=config, verdict=verdict, pushed_version=None, pushed_to=None)
+    return RunResult("1-din", report, {"Trainer": 2.0}, frozenset({"B", "A"}), False, "logs/1.log")
 
 
 CANDIDATE = RankedCandidate(item_id=5, category_id=7, position=0, probability=0.5, logit=0.0)
@@ -39,10 +42,10 @@ SWEEP = SweepReport.model_construct(**dict.fromkeys(SweepReport.model_fields))
 @pytest.mark.parametrize(
     ("title", "document"),
     [
-        ("key of a run", lambda: answers.of_runs([run_result()])["runs"][0]),
-        ("key of a sweep", lambda: answers.of_sweep(SWEEP, Layout("output"))),
-        ("key of a ranking", lambda: answers.of_ranking(RANKING, 50, None)),
-        ("key of a log", lambda: answers.of_log(GeneratorSummary(Path("x.csv"), 1, 2, {"pv": 2}, {}))),
+        ("key of a run", lambda: run.answer([run_result()])["runs"][0]),
+        ("key of a sweep", lambda: sweep.answer(SWEEP, Layout("output"))),
+        ("key of a ranking", lambda: serving.answer(RANKING, 50, None)),
+        ("key of a log", lambda: generate.answer(GeneratorSummary(Path("x.csv"), 1, 2, {"pv": 2}, {}))),
     ],
 )
 def test_documents_have_the_keys_of_their_page(title: str, document: Any) -> None:
@@ -55,7 +58,7 @@ def test_documents_have_the_keys_of_their_page(title: str, document: Any) -> Non
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 def test_the_challengers_of_a_run_follow_it() -> None:
-    document = answers.of_runs([run_result(), run_result()])
+    document = run.answer([run_result(), run_result()])
     assert [run["cached"] for run in document["runs"]] == [["A", "B"]] * 2
     assert document["runs"][0]["blessed"] is False
     assert document["runs"][0]["pushed_version"] is None

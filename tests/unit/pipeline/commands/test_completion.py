@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from models.validation import setting_names
 from pipeline.commands import cli
-from pipeline.commands.completion import SHELLS, script, settings
+from pipeline.commands.completion import SHELLS
 from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 BASH = shutil.which("bash") or "bash"
@@ -32,7 +34,8 @@ printf '%s\n' "${COMPREPLY[@]}"
 @pytest.fixture(scope="module")
 def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("completion") / "completion.bash"
-    file.write_text(script(cli._parser(), "bash"))
+    with file.open("w") as opened, contextlib.redirect_stdout(opened):
+        assert cli.main(["completion", "bash"]) == 0
     return file
 
 
@@ -88,7 +91,7 @@ def test_every_option_of_a_listed_command_is_offered(bash_script: Path) -> None:
 
 
 def test_every_offered_setting_is_one() -> None:
-    names = [name.removesuffix("=") for name in settings(PipelineConfig)]
+    names = list(setting_names(PipelineConfig))
     assert len(names) > 80
     values = load_preset("demo").model_dump(mode="json")
     for name in names:

@@ -10,12 +10,14 @@ from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components.locks import held
-from components.pusher.incoming import incoming_folder, lock_file
 from pipeline.commands import cli
+from pipeline.commands.command_line import FAILED, OK
+from pipeline.output.connection import connection
 from pipeline.output.executions import NODE_CONTEXT, RUN_CONTEXT, Canceled
 from pipeline.output.layout import Layout
 from pipeline.output.leftovers import clear, clear_all, living, readable
-from pipeline.settings.metadata import MetadataConfig, connection
+from pipeline.settings.metadata import MetadataConfig
+from serving.version_folders import incoming_folder, lock_file
 
 _STATE = mlmd.Execution
 
@@ -142,7 +144,7 @@ def test_clean_lists_first_and_removes_what_nobody_uses(output: _Output, capsys:
     log.parent.mkdir()
     log.write_text("kept")
 
-    assert cli.main(["clean", "--output", output.layout.output, "--dry-run"]) == cli.OK
+    assert cli.main(["clean", "--output", output.layout.output, "--dry-run"]) == OK
     listed = capsys.readouterr()
     assert output.folder(failed).exists()
     assert listed.out.splitlines() == [
@@ -151,23 +153,23 @@ def test_clean_lists_first_and_removes_what_nobody_uses(output: _Output, capsys:
     ]
     assert listed.err == "to be removed: 2 folders (1.0 kB)\n"
 
-    assert cli.main(["clean", "--output", output.layout.output]) == cli.OK
+    assert cli.main(["clean", "--output", output.layout.output]) == OK
     assert capsys.readouterr().err == "removed: 2 folders (1.0 kB)\n"
     assert [path.exists() for path in (output.folder(done), output.folder(failed), unknown, log)] == [1, 0, 0, 1]
-    assert cli.main(["clean", "--output", output.layout.output]) == cli.OK
+    assert cli.main(["clean", "--output", output.layout.output]) == OK
     assert capsys.readouterr().err == "removed: nothing\n"
 
 
 def test_clean_without_metadata_removes_no_artifact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     artifact = tmp_path / "artifacts" / "Trainer" / "model" / "1"
     artifact.mkdir(parents=True)
-    assert cli.main(["clean", "--output", str(tmp_path)]) == cli.OK
+    assert cli.main(["clean", "--output", str(tmp_path)]) == OK
     assert artifact.exists()
     assert "metadata.sqlite says what is in use" in capsys.readouterr().err
 
 
 def test_clean_of_no_folder_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["clean", "--output", str(tmp_path / "none")]) == cli.FAILED
+    assert cli.main(["clean", "--output", str(tmp_path / "none")]) == FAILED
     assert "no such folder" in capsys.readouterr().err
 
 

@@ -1,0 +1,105 @@
+"""``step`` and ``verdict``, which the steps of the compiled pipeline call; a person calls neither."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import absl.logging
+
+from pipeline.commands.command_line import EXIT_CODES, NOT_BLESSED, OK, add_command
+from pipeline.process.terminal import LOG_FORMAT
+from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT
+from pipeline.runners.kubeflow.parameters import PARAMETERS, with_parameters
+from pipeline.settings.pipeline_config import PipelineConfig
+
+if TYPE_CHECKING:
+    from pipeline.dag import Outcome
+
+NAMES: Final = ("step", VERDICT)
+
+
+def add(commands: Any) -> None:
+    """Adds the commands of this module."""
+    parser = add_command(
+        commands,
+        "step",
+        _step,
+        "run one node of the DAG, as a step of the compiled pipeline does",
+        """\
+Steps that share a run id make a run; they meet in ML Metadata and in the output folder of the configuration.
+
+example:
+  %(prog)s --node ImpressionGen --run-id 1 --config '{"evaluation":{"min_auc":0.8}}' --data /mnt/log
+""",
+        listed=False,
+    )
+    parser.add_argument("--node", metavar="ID", required=True)
+    parser.add_argument("--run-id", metavar="ID", required=True)
+    parser.add_argument(CONFIG_OPTION, metavar="JSON", required=True, help="what the pipeline was compiled from")
+    for parameter in PARAMETERS:
+        parser.add_argument(parameter.option, metavar="VALUE", help=f"instead of {parameter.setting}")
+    report = parser.add_argument_group("of the RunReport node")
+    report.add_argument("--report-file", metavar="FILE", help="gets the report, in Markdown")
+    report.add_argument("--blessed-file", metavar="FILE", help="gets true or false")
+    report.add_argument("--reason-file", metavar="FILE", help="gets what was pushed, or why nothing was")
+
+    parser = add_command(
+        commands,
+        VERDICT,
+        _verdict,
+        "the last step of the compiled pipeline: fail if the model was not blessed",
+        f"""\
+example:
+  %(prog)s --blessed false --reason "nothing pushed: AUC is 0.61; the lower bound is 0.8"
+
+{EXIT_CODES}""",
+        listed=False,
+    )
+    parser.add_argument("--blessed", metavar="BOOL", required=True, choices=("true", "false", "True", "False"))
+    parser.add_argument("--reason", metavar="TEXT", default="")
+
+
+def _step(options: argparse.Namespace) -> int:
+    # Kubeflow keeps and shows what a step writes.
+    logging.basicConfig(format=LOG_FORMAT, level=logging.INFO)
+    absl.logging.set_verbosity(absl.logging.INFO)
+    config = PipelineConfig.from_json(options.config)
+    given = {p.name: getattr(options, p.name) for p in PARAMETERS if getattr(options, p.name) is not None}
+    config = with_parameters(config, given)
+
+    from pipeline.runners.kubeflow.step import StepRunner
+
+    result = StepRunner(options.node, options.run_id).run(config)
+    print(f"{options.node}: {'taken from the cache' if result.cached else 'done'}", file=sys.stderr)
+    if result.outcome is not None and options.report_file:
+        _write_report(result.outcome, options.report_file, options.blessed_file, options.reason_file)
+    return OK
+
+
+def _write_report(outcome: Outcome, report_file: str, blessed_file: str, reason_file: str) -> None:
+    """Writes what Kubeflow shows and hands to the last step: the report, and whether and why not it was blessed."""
+    from components.run_report.render import pushed, render, render_markdown
+
+    report, pushed_earlier = outcome
+    print(render(report, pushed_earlier=pushed_earlier), flush=True)
+    reasons = " ".join("; ".join(map(str, report.verdict.failures)).split())
+    what = pushed(report, pushed_earlier)
+    texts = {
+        report_file: render_markdown(report, pushed_earlier),
+        blessed_file: "true" if report.blessed else "false",
+        reason_file: what if report.blessed else f"{what}: {reasons}",
+    }
+    for file, text in texts.items():
+        os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
+        with open(file, "w", encoding="utf-8") as opened:
+            opened.write(text)
+
+
+def _verdict(options: argparse.Namespace) -> int:
+    blessed = options.blessed.lower() == "true"
+    print(f"{'BLESSED' if blessed else 'NOT BLESSED'}: {options.reason}")
+    return OK if blessed else NOT_BLESSED

@@ -1,0 +1,124 @@
+"""``run``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from components.files import absolute
+from models.errors import ConfigError, CtrError
+from pipeline.commands.command_line import (
+    EXIT_CODES,
+    NOT_BLESSED,
+    OK,
+    add_command,
+    add_config_options,
+    add_json_option,
+    check_output,
+    configuration,
+    print_json,
+    terminal_of,
+)
+from pipeline.output.layout import Layout
+from pipeline.process.terminal import Terminal, show
+from pipeline.settings.pipeline_config import PipelineConfig
+from serving.version_folders import newest_version
+
+if TYPE_CHECKING:
+    from pipeline.runners.local import RunResult
+
+
+def add(commands: Any) -> None:
+    """Adds the command of this module."""
+    parser = add_command(
+        commands,
+        "run",
+        _run,
+        "train a model on a behaviour log, judge it, and push it if it is good enough",
+        f"""\
+Steps whose inputs and settings have not changed since an earlier run with the same --output are not
+repeated. Models of 'also_train' follow in runs of their own, as challengers: one is pushed only if it
+is at least as good as the blessed model.
+
+examples:
+  %(prog)s --data UserBehavior.csv.zip
+  %(prog)s --data logs/ --preset sample --set training.epochs=2 --set model.name=dnn
+  %(prog)s --data log.csv --preset demo --set evaluation.min_auc=0.7 --output output/strict
+
+{EXIT_CODES}  With 'also_train' the exit code is that of the first model.
+""",
+    )
+    add_config_options(parser)
+    add_json_option(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    return train(configuration(options), terminal_of(options), as_json=options.json)
+
+
+def train(config: PipelineConfig, terminal: Terminal, as_json: bool = False) -> int:
+    """Trains the configured model, then its challengers; the first one's verdict is the exit code."""
+    check_paths(config)
+    results = [_train_one(config.with_overrides({"also_train": ()}), terminal, as_json)]
+    for challenger in config.also_train:
+        # A challenger takes the served model's place only if it is at least as good.
+        changes = {"also_train": (), "model.name": challenger, "evaluation.max_auc_drop": 0.0}
+        results.append(_train_one(config.with_overrides(changes), terminal, as_json))
+    if as_json:
+        print_json(answer(results))
+    return OK if results[0].blessed else NOT_BLESSED
+
+
+def answer(results: Sequence[RunResult]) -> dict[str, Any]:
+    """The JSON document: the first run is the configured model's, those of ``also_train`` follow."""
+    return {
+        "runs": [
+            {
+                "run_id": result.run_id,
+                "model": result.report.config["model"]["name"],
+                "blessed": result.blessed,
+                "pushed_version": result.pushed_version,
+                "pushed_to": result.report.pushed_to,
+                "pushed_earlier": result.pushed_earlier,
+                "seconds": result.times,
+                "cached": sorted(result.cached),
+                "log": result.log,
+                "report": result.report.model_dump(mode="json"),
+            }
+            for result in results
+        ]
+    }
+
+
+def check_paths(config: PipelineConfig) -> None:
+    """Says within a second what is wrong with the output, and with the data as far as their first rows tell."""
+    check_output(config.output)
+    if not config.data:
+        raise ConfigError("data: give a behaviour log with --data PATH, or make one with 'generate'")
+    from components.examples.vocabulary import vocabularies
+    from components.impression_gen.look import look_at
+
+    try:
+        catalogue = look_at(absolute(config.data), config.ingest, config.span)
+        if catalogue is not None:
+            vocabularies(catalogue, config.transform)
+    except OSError as error:
+        raise CtrError(error) from error
+
+
+def _train_one(config: PipelineConfig, terminal: Terminal, as_json: bool) -> RunResult:
+    from components.run_report.render import layout
+    from pipeline.runners.local import LocalRunner
+
+    terminal.note(f"{config.model.name.upper()}: {config.data} -> {config.output}")
+    result = LocalRunner(terminal).run(config)
+    if not as_json:
+        terminal.note("")
+        show(lambda width: layout(result.report, width, result.times, result.pushed_earlier))
+        terminal.note("")
+    newest = newest_version(Layout(absolute(config.output)).model_base(config.served_model_name))
+    if newest is not None and result.pushed_version is not None and newest != result.pushed_version:
+        terminal.note(f"The newest version, which a server takes, is another model's: {newest}.")
+    terminal.note(f"The log of this run: {result.log}")
+    return result

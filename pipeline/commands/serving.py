@@ -1,0 +1,188 @@
+"""``serve`` and ``predict``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from components.files import absolute
+from models.errors import CtrError
+from pipeline.commands.command_line import (
+    OK,
+    add_command,
+    add_json_option,
+    print_json,
+    program,
+    terminal_of,
+)
+from pipeline.output.layout import Layout
+from pipeline.process.terminal import width as terminal_width
+
+if TYPE_CHECKING:
+    from serving.impressions import Ranking
+
+
+def add(commands: Any) -> None:
+    """Adds the commands of this module."""
+    parser = add_command(
+        commands,
+        "serve",
+        _serve,
+        "answer TF Serving's gRPC requests from the newest pushed version, until interrupted",
+        """\
+A version pushed while the server runs is loaded and takes over without a restart.
+
+example:
+  %(prog)s --output output --port 8500
+""",
+    )
+    parser.add_argument("--output", metavar="DIR", default="output", help="of the run; default: %(default)s")
+    _add_address(parser, "address to listen on", "0 for any free one; ")
+    parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving")
+
+    parser = add_command(
+        commands,
+        "predict",
+        _predict,
+        "ask a running server to rank the candidates of one impression",
+        """\
+An impression file:
+  {"history": [{"item_id": 12, "category_id": 3, "behavior": "pv",
+                "age_seconds": 3600}],
+   "candidates": [{"item_id": 7, "category_id": 3},
+                  {"item_id": 9, "category_id": 4}]}
+
+examples:
+  %(prog)s --impression impression.json
+  %(prog)s --output output
+""",
+    )
+    add_json_option(parser)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--impression", metavar="FILE", help="JSON: history (oldest first) and candidates")
+    source.add_argument("--output", metavar="DIR", help="take an impression of the eval split of the run in DIR")
+    _add_address(parser, "of the server")
+    parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving, or ctr")
+    parser.add_argument(
+        "--pipeline-name", metavar="NAME", default="ctr", help="of the run in DIR; default: %(default)s"
+    )
+
+
+def _add_address(parser: argparse.ArgumentParser, host: str, port: str = "") -> None:
+    parser.add_argument("--host", default="127.0.0.1", help=f"{host}; default: %(default)s")
+    parser.add_argument("--port", type=_port, default=8500, help=f"{port}default: %(default)s")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not a port; choose 0 to 65535")
+    return port
+
+
+def _serve(options: argparse.Namespace) -> int:
+    model = options.model or _served_model(options.output)
+    base = Layout(absolute(options.output)).model_base(model)
+    if not os.path.isdir(base):
+        raise CtrError(f"{base}: no such folder; 'run' pushes blessed models there")
+    _check_free(options.host, options.port)
+    with terminal_of(options).loading("TensorFlow"):
+        from serving.server import serve_forever
+
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    logging.getLogger("serving").setLevel(logging.WARNING if options.quiet else logging.INFO)
+    try:
+        serve_forever(base, model, host=options.host, port=options.port)
+    except OSError as error:
+        raise CtrError(error) from error
+    return OK
+
+
+def _check_free(host: str, port: int) -> None:
+    """That a server can listen there; port 0 stands for any that is free."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise CtrError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port, or 0 for any"
+        ) from error
+
+
+def _served_model(output: str) -> str:
+    folder = Layout(absolute(output)).serving
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if os.path.isdir(folder) else []
+    if not names:
+        raise CtrError(f"{folder}: no pushed model; run the pipeline with this --output first")
+    if len(names) > 1:
+        raise CtrError(f"{folder}: several models ({', '.join(names)}); choose one with --model")
+    return names[0]
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from serving.impressions import load_impression
+
+    chosen = None
+    impression = load_impression(options.impression) if options.impression else None
+    model = options.model or (_served_model(options.output) if options.output else "ctr")
+    _check_reachable(options.host, options.port)
+    with terminal_of(options).loading("TensorFlow"):
+        if impression is None:
+            from pipeline.output.eval_impressions import eval_impression
+
+            impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
+        from serving.client import RankingClient
+    with RankingClient(f"{options.host}:{options.port}", model) as client:
+        ranking = client.rank(impression)
+    if options.json:
+        print_json(answer(ranking, len(impression.history), chosen))
+    else:
+        print(ranking_table(ranking, len(impression.history), chosen, terminal_width()))
+    return OK
+
+
+def _check_reachable(host: str, port: int) -> None:
+    """That something listens there; what it is shows the first request."""
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError as error:
+        raise CtrError(
+            f"no server reachable at {host}:{port}: {error.strerror or error}; '{program()} serve' starts one"
+        ) from error
+
+
+def answer(ranking: Ranking, history_length: int, chosen_item: int | None) -> dict[str, Any]:
+    """The JSON document of ``predict``; the arguments are those of :func:`ranking_table`."""
+    document = ranking.model_dump(mode="json")
+    candidates = document.pop("candidates")
+    return {**document, "history_length": history_length, "chosen_item_id": chosen_item, "candidates": candidates}
+
+
+def ranking_table(ranking: Ranking, history_length: int, chosen_item: int | None = None, width: int = 80) -> str:
+    """A ranked answer as text.
+
+    Args:
+      ranking: the answer of the server.
+      history_length: events of the request's history.
+      chosen_item: the item that the user really chose, where that is known.
+      width: characters in a line.
+    """
+    from components.tables import Table, as_text, laid_out
+
+    title = f"{ranking.model_name} version {ranking.model_version}, history of {history_length} events"
+    header = ("rank", "item", "category", "probability", "logit", "")
+    rows = [
+        (
+            str(rank),
+            str(candidate.item_id),
+            str(candidate.category_id),
+            f"{candidate.probability:.4f}",
+            f"{candidate.logit:.3f}",
+            "<- chosen" if candidate.item_id == chosen_item else "",
+        )
+        for rank, candidate in enumerate(ranking.candidates, start=1)
+    ]
+    return as_text(laid_out([Table(title, header, rows)], width), width).lstrip("\n")

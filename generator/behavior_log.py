@@ -24,6 +24,7 @@ from generator.dirt import DirtyBlock, add_dirt
 from generator.events import draw_events
 from generator.generator_config import DIRT_KINDS, DirtConfig, GeneratorConfig
 from generator.world import World
+from models.errors import DataError
 from models.impression import BEHAVIORS
 
 __all__ = ["DirtConfig", "GeneratorConfig", "GeneratorSummary", "generate"]
@@ -63,12 +64,12 @@ def generate(config: GeneratorConfig, path: Path, progress: Callable[[int], None
         error is a terminal, and nothing elsewhere.
 
     Raises:
-      ValueError: if the path has another suffix.
+      DataError: if the path has another suffix.
       FileNotFoundError: if the folder does not exist.
     """
     path = Path(path)
     if not path.name.endswith((".csv", ".csv.gz")):
-        raise ValueError(f"{path}: the log's name must end in .csv or .csv.gz")
+        raise DataError(f"{path}: the log's name must end in .csv or .csv.gz")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; create it first")
     world = World(config)

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from components.settings import IngestConfig
+from models.errors import CtrError, DataError
 from models.impression import BEHAVIORS
 
 IntArray = npt.NDArray[np.int64]
@@ -66,7 +67,7 @@ def read_log(path: Path) -> BehaviorLog:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if no row is left.
+      DataError: if no row is left.
     """
     table = csv.read_csv(
         path,
@@ -87,7 +88,7 @@ def read_log(path: Path) -> BehaviorLog:
     first, last = IngestConfig().window
     inside = (time >= first) & (time <= last)
     if not inside.any():
-        raise ValueError(f"{path}: no readable row inside the window; expected {','.join(COLUMNS)} without a header")
+        raise DataError(f"{path}: no readable row inside the window; expected {','.join(COLUMNS)} without a header")
     order = np.lexsort((time, user))
     order = order[inside[order]]
     return BehaviorLog(user[order], item[order], category[order], behavior[order], time[order])
@@ -328,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         tables = [measure(read_log(path)) for path in (options.first, options.second)]
-    except (OSError, ValueError) as error:
+    except (OSError, CtrError) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
     lines = [("measure", options.first.name, options.second.name), ("---",) * 3]

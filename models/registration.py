@@ -30,13 +30,14 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
+from models.errors import CtrError
 from models.section import Section
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
-class RegistrationError(ValueError):
+class RegistrationError(CtrError, ValueError):
     """What cannot be registered, found or imported; the message says what and why."""
 
 

@@ -19,6 +19,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from models.errors import CtrError
 from serving.impressions import (
     Candidate,
     Event,
@@ -46,7 +47,7 @@ __all__ = [
 DEFAULT_TIMEOUT = 5.0
 
 
-class ServingError(RuntimeError):
+class ServingError(CtrError):
     """The server gave no usable answer; the message says why, and what to do.
 
     Attributes:

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from models.errors import CtrError
 from models.impression import (
     BEHAVIORS,
     CANDIDATE_CATEGORY_ID,
@@ -46,7 +47,7 @@ def _within(feature: str) -> Any:
     return Field(strict=True, ge=allowed.minimum, le=allowed.maximum)
 
 
-class ImpressionError(ValueError):
+class ImpressionError(CtrError, ValueError):
     """An impression that cannot be sent; the message names each field and what it must be."""
 
 

@@ -16,6 +16,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import predict_pb2
 
+from models.errors import CtrError
 from serving.requests import DEFAULT_SIGNATURE
 from serving.warmup import read_warmup
 
@@ -39,7 +40,7 @@ _VALUE_FIELDS: Final = {
 _logger = logging.getLogger(__name__)
 
 
-class RequestError(Exception):
+class RequestError(CtrError):
     """A request that gets an error for an answer.
 
     Attributes:

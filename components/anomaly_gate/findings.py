@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
+from models.errors import DataError
 
-class AnomaliesFoundError(ValueError):
+
+class AnomaliesFoundError(DataError):
     """Data that must not be used; the message names each split and feature."""
 
 

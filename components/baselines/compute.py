@@ -23,6 +23,7 @@ from components.baselines.unknown import UnknownCounter
 from components.examples.impressions import BATCH_SIZE, Batch, parse, read
 from components.scoring.auc import auc
 from components.scoring.seen import positive_is_new
+from models.errors import DataError
 from models.impression import (
     CANDIDATE_ITEM_ID,
     EVAL_SPLIT,
@@ -82,7 +83,7 @@ def compute(
       seed: of that sample.
 
     Raises:
-      ValueError: if the train split has no impressions, or the sample has pairs of one class only.
+      DataError: if the train split has no impressions, or the sample has pairs of one class only.
     """
     unknown = UnknownCounter()
     sample = Reservoir(training_impressions, seed)
@@ -131,12 +132,12 @@ def _match(batch: Batch) -> np.ndarray:
 
 def _fit(impressions: np.ndarray, seed: int) -> tuple[Pipeline, int]:
     if not len(impressions):
-        raise ValueError("split train has no impressions, so no baseline can be fitted")
+        raise DataError("split train has no impressions, so no baseline can be fitted")
     batches = [parse(impressions[i : i + BATCH_SIZE]) for i in range(0, len(impressions), BATCH_SIZE)]
     features = np.concatenate([_match(batch) for batch in batches])
     labels = np.concatenate([batch.pairs(LABEL) for batch in batches])
     if np.unique(labels).size < 2:
-        raise ValueError(f"split train: all {labels.size} labels are {labels[0]}, so no baseline can be fitted")
+        raise DataError(f"split train: all {labels.size} labels are {labels[0]}, so no baseline can be fitted")
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
     return regression.fit(features, labels), labels.size
 

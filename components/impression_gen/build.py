@@ -108,7 +108,7 @@ def run_ingest(
       quarantine_uri: gets the rows that could not be used.
 
     Raises:
-      ValueError: if an archive cannot be listed. While the pipeline runs: if a file is damaged, more rows than
+      DataError: if an archive cannot be listed. While the pipeline runs: if a file is damaged, more rows than
         ``ingest`` allows cannot be used, the log is not plausible, or a split would have no event or no impression.
     """
     sources = list_sources(files)

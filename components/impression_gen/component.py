@@ -15,6 +15,7 @@ from components.impression_gen import driver, executor
 from components.impression_gen.sources import find_logs
 from components.impression_gen.spans import find_span, has_span
 from components.settings import IngestConfig
+from models.errors import ConfigError
 from models.impression import SPLITS
 
 
@@ -56,7 +57,7 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
     Outputs: ``examples`` (splits train, validation, eval), ``catalogue``, ``quarantine``.
 
     Raises:
-      ValueError: if ``data`` names no log, or ``span`` is given and ``data`` has no place for one.
+      ConfigError: if ``data`` names no log, or ``span`` is given and ``data`` has no place for one.
     """
 
     SPEC_CLASS = ImpressionGenSpec
@@ -65,7 +66,7 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
 
     def __init__(self, data: str, ingest: IngestConfig, span: int | None = None, must_exist: bool = True) -> None:
         if span is not None and not has_span(data):
-            raise ValueError(f"span: {data} has no {{SPAN}} and no {{YYYY}}, {{MM}} and {{DD}} to choose by")
+            raise ConfigError(f"span: {data} has no {{SPAN}} and no {{YYYY}}, {{MM}} and {{DD}} to choose by")
         if must_exist:
             find_logs(find_span(data, span).path if has_span(data) else data)
         base, name = os.path.split(data)

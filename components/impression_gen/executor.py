@@ -58,7 +58,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Runs the ingest.
 
         Raises:
-          ValueError: if there is no log to read, or it holds nothing to learn from.
+          DataError: if there is no log to read, or it holds nothing to learn from.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         input_config = example_gen_pb2.Input()

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from components.impression_gen import quarantine
 from components.impression_gen.events import FIELDS
 from components.settings import LOG_TIMEZONE
+from models.errors import DataError
 from models.impression import BEHAVIORS
 
 MAGIC_BYTES: Final = 64
@@ -60,17 +61,17 @@ def check_kind(path: str, first: bytes) -> None:
     """Compares a file's first bytes with its name.
 
     Raises:
-      ValueError: if they do not fit.
+      DataError: if they do not fit.
     """
     name, kind = path.lower(), kind_of(first)
     expected = _GZIP if name.endswith(".gz") else _ZIP if name.endswith(".zip") else None
     if kind == expected:
         return
     if kind is not None:
-        raise ValueError(f"{path}: by its first bytes it is {kind.name}, which its name does not say; {kind.advice}")
+        raise DataError(f"{path}: by its first bytes it is {kind.name}, which its name does not say; {kind.advice}")
     if not first:
-        raise ValueError(f"{path}: the file is empty")
-    raise ValueError(
+        raise DataError(f"{path}: the file is empty")
+    raise DataError(
         f"{path}: by its name it is {expected.name if expected else 'CSV'}, and by its first bytes it is not "
         f"({quarantine.escape(first[:20])}); was it cut, or is it plain CSV that should be named .csv?"
     )
@@ -80,10 +81,10 @@ def check_content(name: str, first: bytes) -> None:
     """Looks at the first bytes of what was decompressed.
 
     Raises:
-      ValueError: if they are no CSV's.
+      DataError: if they are no CSV's.
     """
     if kind := kind_of(first):
-        raise ValueError(f"{name}: what it holds is no CSV by its first bytes, but {kind.name}; {kind.advice}")
+        raise DataError(f"{name}: what it holds is no CSV by its first bytes, but {kind.name}; {kind.advice}")
 
 
 def advise(reason: str, examples: Sequence[quarantine.Example]) -> str | None:

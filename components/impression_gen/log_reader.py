@@ -25,6 +25,7 @@ from components.files import open_file
 from components.impression_gen import hints, quarantine
 from components.impression_gen.events import FIELDS, LOGGED_EVENT, Records
 from components.impression_gen.sources import Source
+from models.errors import DataError
 from models.impression import BEHAVIORS
 
 ID_FIELDS: Final = FIELDS[:3]
@@ -78,7 +79,7 @@ def read_blocks(source: Source, task: Task, block_bytes: int) -> Iterator[Block]
     to their end in blocks of about ``block_bytes`` uncompressed bytes; no more than one is held.
 
     Raises:
-      ValueError: if the file is damaged or not of the kind that its name says, or a line is longer than 1 MiB.
+      DataError: if the file is damaged or not of the kind that its name says, or a line is longer than 1 MiB.
     """
     try:
         with closing(open_file(source.path)) as raw:
@@ -94,7 +95,7 @@ def read_blocks(source: Source, task: Task, block_bytes: int) -> Iterator[Block]
                 with zipfile.ZipFile(raw) as archive, archive.open(source.member) as stream:
                     yield from _read_stream(source, stream, raw, block_bytes)
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise ValueError(f"{source.path}: damaged or not of the kind its name says: {error}") from error
+        raise DataError(f"{source.path}: damaged or not of the kind its name says: {error}") from error
 
 
 def _read_range(source: Source, task: Task, raw: IO[bytes]) -> bytes:

@@ -79,7 +79,7 @@ def look_at(data: str, ingest: IngestConfig, span: int | None = None) -> Catalog
 
     Raises:
       NoLogError: if ``data`` names no log.
-      ValueError: if the log cannot be used; the message says why.
+      DataError: if the log cannot be used; the message says why.
       OSError: if a file cannot be read.
     """
     if is_address(data):

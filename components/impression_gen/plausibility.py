@@ -12,6 +12,7 @@ from components.impression_gen import summary
 from components.impression_gen.events import FIELDS, Records
 from components.impression_gen.timeline import Timeline
 from components.settings import PlausibilityConfig
+from models.errors import DataError
 from models.impression import BEHAVIORS
 
 
@@ -68,7 +69,7 @@ def check_plausible(facts: LogFacts, bounds: PlausibilityConfig) -> None:
     """Holds a log against the bounds.
 
     Raises:
-      ValueError: if it is out of one; the message has all of them, what was found, and the settings.
+      DataError: if it is out of one; the message has all of them, what was found, and the settings.
     """
     if facts.events < max(1, bounds.min_events):
         return
@@ -78,7 +79,7 @@ def check_plausible(facts: LogFacts, bounds: PlausibilityConfig) -> None:
             f"{facts.events:,} events of {_many(facts.users, 'user')}, with {_many(facts.items, 'item')} in "
             f"{_many(facts.categories, 'category', 'categories')} in the train split"
         )
-        raise ValueError(
+        raise DataError(
             f"data: this does not look like a behaviour log: {found}.\n"
             + "".join(f"- {problem}\n" for problem in problems)
             + f"Are the columns {','.join(FIELDS)}, in this order? If the log is right, change the setting; null "

@@ -13,6 +13,7 @@ from components.impression_gen.summary import (
     IngestSummary,
 )
 from components.settings import IngestConfig
+from models.errors import DataError
 from models.impression import EVAL_SPLIT, SPLITS
 
 
@@ -33,12 +34,12 @@ def check_rows(
       of: what to call the rows, where they are not all.
 
     Raises:
-      ValueError: if there is no row, none can be used, or more cannot than a bound allows; the message has the
+      DataError: if there is no row, none can be used, or more cannot than a bound allows; the message has the
         commonest reason, a row, and what is probably wrong.
     """
     expected = f"expected lines {','.join(FIELDS)} from {ingest.window_start} to {ingest.window_end}"
     if not rows:
-        raise ValueError(f"data: the log has no row; {expected}")
+        raise DataError(f"data: the log has no row; {expected}")
     own = ingest.max_quarantined_share_by_reason
     together = {reason: count for reason, count in quarantined.items() if count and reason not in own}
     bounds = [("max_quarantined_share", ingest.max_quarantined_share, together)] + [
@@ -68,7 +69,7 @@ def check_rows(
     if name and sum(quarantined.values()) < rows:
         own_bound = f"ingest.max_quarantined_share_by_reason.{reason}"
         lines.append(f"If the log is right as it is, set {own_bound} above {counts[reason] / rows:.4f}.")
-    raise ValueError("\n".join(lines))
+    raise DataError("\n".join(lines))
 
 
 def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -79,7 +80,7 @@ def check_impressions(summary: IngestSummary, ingest: IngestConfig) -> None:
     """Sees that each split has something to learn from or to judge on.
 
     Raises:
-      ValueError: if a split has no impression; the message has what became of its events, and what would help.
+      DataError: if a split has no impression; the message has what became of its events, and what would help.
     """
     judged = ingest.judged_set
     found = {**summary.impressions, EVAL_SPLIT: summary.eval_impressions[judged]}
@@ -103,7 +104,7 @@ def check_impressions(summary: IngestSummary, ingest: IngestConfig) -> None:
             "Its negative is an item that its user never had, and a contemporaneous one is of another user's event "
             "after it in the same split."
         )
-    raise ValueError(
+    raise DataError(
         f"data: no event of {' and '.join(empty)} becomes an impression, so there is nothing to "
         f"{'judge on' if empty == [EVAL_SPLIT] else 'learn from'}; the log has {_users(summary.users)}.\n"
         + "\n".join([*lost, *advice])

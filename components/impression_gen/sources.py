@@ -17,13 +17,14 @@ from typing import Final, NamedTuple
 
 from components.files import is_address, list_folder, open_file, stat
 from components.impression_gen import hints, quarantine
+from models.errors import ConfigError, DataError
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".csv.zip")
 
 _NAMES_SHOWN: Final = 5
 
 
-class NoLogError(ValueError):
+class NoLogError(ConfigError):
     """``data`` names no log; the message says what is there instead."""
 
 
@@ -110,7 +111,7 @@ def list_sources(paths: Iterable[str]) -> list[Source]:
     """The logs in files, in the order of the paths and, within an archive, of its directory.
 
     Raises:
-      ValueError: if an archive cannot be read or holds no log.
+      DataError: if an archive cannot be read or holds no log.
     """
     sources = []
     for path in paths:
@@ -124,12 +125,12 @@ def list_sources(paths: Iterable[str]) -> list[Source]:
                 archive = zipfile.ZipFile(raw)
                 names = [member.filename for member in archive.infolist() if not member.is_dir()]
         except zipfile.BadZipFile as error:
-            raise ValueError(f"{path}: not a readable zip archive: {error}") from error
+            raise DataError(f"{path}: not a readable zip archive: {error}") from error
         # macOS adds a shadow file for each member, in a folder __MACOSX.
         seen = [name for name in names if not any(map(_is_hidden, name.split("/")))]
         members = [name for name in seen if name.lower().endswith(".csv")]
         if not members:
-            raise ValueError(f"{path}: the archive holds no .csv file; {_what_is_there(sorted(seen))}")
+            raise DataError(f"{path}: the archive holds no .csv file; {_what_is_there(sorted(seen))}")
         sources += [Source(path, size, member) for member in members]
     return sources
 

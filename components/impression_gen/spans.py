@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from components.files import is_address, list_folder
 from components.impression_gen.sources import NoLogError, is_log, logs_in
+from models.errors import ConfigError
 
 _PLACE: Final = re.compile(r"\{(?:(?P<name>SPAN|VERSION)(?::(?P<width>[1-9]\d*))?|(?P<date>YYYY|MM|DD))\}")
 _DATE: Final = ("YYYY", "MM", "DD")
@@ -44,7 +45,7 @@ def find_span(data: str, span: int | None) -> Span:
 
     Raises:
       NoLogError: if there is none.
-      ValueError: if the places do not make a span.
+      ConfigError: if the places do not make a span.
     """
     _check_places(data)
     spans = sorted(_spans(data), key=lambda found: (found.number, found.version or 0, found.path), reverse=True)
@@ -64,9 +65,9 @@ def _check_places(data: str) -> None:
     names = [place["name"] or place["date"] for place in _PLACE.finditer(data)]
     again = sorted({name for name in names if names.count(name) > 1})
     if again:
-        raise ValueError(f"data: {data} has {{{again[0]}}} more than once")
+        raise ConfigError(f"data: {data} has {{{again[0]}}} more than once")
     if set(names) - {"VERSION"} not in ({"SPAN"}, set(_DATE)):
-        raise ValueError(f"data: {data} must hold either {{SPAN}} or {{YYYY}}, {{MM}} and {{DD}}; it holds {names}")
+        raise ConfigError(f"data: {data} must hold either {{SPAN}} or {{YYYY}}, {{MM}} and {{DD}}; it holds {names}")
 
 
 def _spans(data: str) -> list[Span]:

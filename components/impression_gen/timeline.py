@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from components.impression_gen.events import Records
 from components.settings import IngestConfig
+from models.errors import DataError
 from models.impression import EVAL_SPLIT, SPLITS, VALIDATION_SPLIT
 
 AFTER_ALL = 2**63 - 1
@@ -78,7 +79,7 @@ def make_timeline(seconds: Records, ingest: IngestConfig) -> Timeline:
       ingest: the shares, the number of buckets (``user_partitions``) and how far a draw reaches.
 
     Raises:
-      ValueError: if a split would have no event.
+      DataError: if a split would have no event.
     """
     seconds = seconds[np.argsort(seconds["second"])]
     times, events = seconds["second"], seconds["events"]
@@ -99,7 +100,7 @@ def make_timeline(seconds: Records, ingest: IngestConfig) -> Timeline:
         if not has_events
     ]
     if empty:
-        raise ValueError(
+        raise DataError(
             f"ingest: {total} events in {len(times)} distinct seconds leave nothing for {' and '.join(empty)}; give a "
             f"longer log, or larger shares (ingest.{VALIDATION_SPLIT}_share, ingest.{EVAL_SPLIT}_share)"
         )

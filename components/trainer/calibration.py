@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.contract import Ranker
+from models.errors import DataError
 from models.impression import CANDIDATE_ITEM_ID, PADDING_ID
 
 _ITERATIONS: Final = 100
@@ -34,15 +35,15 @@ def fit_calibration(
       with_scale: fit scale and offset, or the offset alone. A scale stays above 0, so that no order changes.
 
     Raises:
-      ValueError: if a class is missing or a logit is not finite.
+      DataError: if a class is missing or a logit is not finite.
     """
     logits, labels = logits.astype(np.float64), labels.astype(np.float64)
     positives = labels.sum()
     negatives = len(labels) - positives
     if not positives or not negatives:
-        raise ValueError("calibration needs positives and negatives in the validation split")
+        raise DataError("calibration needs positives and negatives in the validation split")
     if not np.isfinite(logits).all():
-        raise ValueError("calibration: a logit of the validation split is not finite")
+        raise DataError("calibration: a logit of the validation split is not finite")
     weight = np.where(labels > 0, 1.0, negatives_a_positive * positives / negatives) / positives
     # Standardised, so that one ridge and one step limit suit any model.
     center, spread = logits.mean(), logits.std() or 1.0

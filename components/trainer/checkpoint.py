@@ -13,13 +13,14 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from components.trainer.fit import Epoch, Trainer
+from models.errors import CtrError
 
 _STATE = "state"
 _BEST = "best"
 _EPOCHS = "epochs.json"
 
 
-class CheckpointUnreadable(RuntimeError):
+class CheckpointUnreadable(CtrError):
     """What a training that was stopped left behind is damaged; the message names the folder."""
 
 

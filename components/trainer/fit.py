@@ -19,6 +19,7 @@ from tqdm import tqdm
 from components.settings import TrainingConfig
 from components.trainer.metrics import auc_of_histogram, score_histogram
 from models.contract import Ranker
+from models.errors import CtrError, DataError
 from models.impression import CANDIDATE_ITEM_ID, PADDING_ID, USER_ID
 from models.loss_scale import DynamicLossScale
 from models.losses import pointwise_cross_entropy, training_loss
@@ -47,7 +48,7 @@ class Epoch:
     impressions_per_second: float
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(CtrError):
     """The loss is not finite, or the gradients never are."""
 
 
@@ -205,7 +206,7 @@ def fit(
 
     Raises:
       TrainingDiverged: if the loss is not finite, or float16 cannot hold the gradients.
-      ValueError: if the validation AUC is not a number, since nothing could be chosen by it.
+      DataError: if the validation AUC is not a number, since nothing could be chosen by it.
     """
     distributed_validation = trainer.strategy.experimental_distribute_dataset(validation)
     epochs = checkpoint.restore() if checkpoint is not None else []
@@ -225,7 +226,7 @@ def fit(
         seconds = time.perf_counter() - start
         loss, auc = trainer.evaluate(distributed_validation)
         if math.isnan(auc):
-            raise ValueError("the validation AUC is undefined: the validation split needs positives and negatives")
+            raise DataError("the validation AUC is undefined: the validation split needs positives and negatives")
         epochs.append(Epoch(number, train_loss, loss, auc, seconds, impressions / seconds))
         on_epoch(epochs[-1])
         is_best = best is None or auc > best.validation_auc

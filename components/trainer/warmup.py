@@ -9,6 +9,7 @@ from typing import Final
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
+from models.errors import DataError
 from serving.impressions import Impression
 from serving.requests import examples_request, rank_request
 
@@ -29,12 +30,12 @@ def warmup_requests(files: Sequence[str], history_length: int) -> list[predict_p
       candidates (1, 10, 100); for ``serving_default`` all of these as one batch, and the largest alone.
 
     Raises:
-      ValueError: if there is no impression.
+      DataError: if there is no impression.
     """
     records = tf.data.TFRecordDataset(sorted(files), compression_type="GZIP").take(_IMPRESSIONS)
     impressions = [_impression(record) for record in records.as_numpy_iterator()]
     if not impressions:
-        raise ValueError("no impressions to make warmup requests of: the split is empty")
+        raise DataError("no impressions to make warmup requests of: the split is empty")
     events = max((impression.history for impression in impressions), key=len)
     distinct = dict.fromkeys(candidate for impression in impressions for candidate in impression.candidates)
     candidates = tuple(itertools.islice(itertools.cycle(distinct), max(_CANDIDATES)))

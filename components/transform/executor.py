@@ -41,7 +41,7 @@ class Executor(tfx_executor.Executor):
         """Runs the step; see ``components/transform/component.py``.
 
         Raises:
-          ValueError: if a vocabulary would be empty.
+          DataError: if a vocabulary would be empty.
         """
         catalogue = Catalogue.read(artifact_utils.get_single_uri(input_dict[CATALOGUE_KEY]))
         config = TransformConfig.model_validate_json(exec_properties[TRANSFORM_CONFIG_KEY])

@@ -21,6 +21,7 @@ import absl.logging
 import yaml
 
 from generator.generator_config import DIRT_KINDS
+from models.errors import ConfigError, CtrError
 from models.registry import ACTIVATIONS, MODELS
 from models.samplers.registry import SAMPLERS
 from models.validation import problems
@@ -48,7 +49,7 @@ from pipeline.output.layout import Layout, absolute
 from pipeline.process.endings import Interrupted
 from pipeline.process.terminal import LOG_FORMAT, Terminal, show
 from pipeline.process.terminal import width as terminal_width
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 if TYPE_CHECKING:
     from generator.behavior_log import GeneratorSummary
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(options.command(options))
     except ConfigError as error:
         return _complain("configuration", error, USAGE)
-    except CommandError as error:
+    except CtrError as error:
         return _complain("error", error, FAILED)
     except Interrupted as error:
         return _complain("interrupted", error, error.code)
@@ -150,15 +151,12 @@ def _check_data(config: PipelineConfig) -> None:
         raise ConfigError("data: give a behaviour log with --data PATH, or make one with 'generate'")
     from components.examples.vocabulary import vocabularies
     from components.impression_gen.look import look_at
-    from components.impression_gen.sources import NoLogError
 
     try:
         catalogue = look_at(absolute(config.data), config.ingest, config.span)
         if catalogue is not None:
             vocabularies(catalogue, config.transform)
-    except NoLogError as error:
-        raise ConfigError(str(error)) from error
-    except (ValueError, OSError) as error:
+    except OSError as error:
         raise CommandError(error) from error
 
 
@@ -170,7 +168,6 @@ def _sweep(options: argparse.Namespace) -> int:
     check_output(config.output)
     _check_data(config)
 
-    from pipeline.runners.local import RunFailed
     from pipeline.sweep.render import layout
     from pipeline.sweep.run import sweep
     from pipeline.sweep.trials import grid
@@ -186,10 +183,7 @@ def _sweep(options: argparse.Namespace) -> int:
         alphas=options.alphas,
         losses=options.losses.split(",") if options.losses else None,
     )
-    try:
-        report = sweep(config, trials, terminal)
-    except (RunFailed, ValueError) as error:
-        raise CommandError(error) from error
+    report = sweep(config, trials, terminal)
     files = Layout(absolute(config.output))
     if options.json:
         print_json(answers.of_sweep(report, files))
@@ -342,7 +336,7 @@ def _generate_log(path: str, terminal: Terminal, **settings: Any) -> GeneratorSu
             summary = generate(config, Path(path), _ignore if terminal.quiet else None)
     except ValidationError as error:
         raise ConfigError("\n".join(problems(error, GeneratorConfig))) from error
-    except (ValueError, OSError) as error:
+    except OSError as error:
         raise CommandError(error) from error
     terminal.note(f"{summary.path}: {summary.rows:,} rows of {summary.users:,} users")
     return summary

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from models.errors import CtrError
 from pipeline.commands.completion import offer, settings
 from pipeline.output.layout import absolute
 from pipeline.process.terminal import Terminal, wrapped
@@ -33,7 +34,7 @@ exit codes:
 """
 
 
-class CommandError(Exception):
+class CommandError(CtrError):
     """What a person asked for cannot be done; the message says why."""
 
 

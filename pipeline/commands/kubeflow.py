@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import yaml
 
+from models.errors import ConfigError
 from pipeline.commands.command_line import (
     EXIT_CODES,
     FAILED,
@@ -32,7 +33,7 @@ from pipeline.runners.kubeflow import api as kubeflow_api
 from pipeline.runners.kubeflow import package as kubeflow_runner
 from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT
 from pipeline.runners.kubeflow.parameters import PARAMETERS, defaults, with_parameters
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig
+from pipeline.settings.pipeline_config import PipelineConfig
 
 _PIPELINE_ID: Final = "(the pipeline's id)"
 _VERSION_ID: Final = "(the version's id)"

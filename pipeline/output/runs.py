@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from models.errors import CtrError
 from pipeline.output.layout import Layout
 
 _RUN_CONTEXT = "pipeline_run"
 _NODE_CONTEXT = "node"
 
 
-class NoSuchRun(LookupError):
+class NoSuchRun(CtrError):
     """The output folder holds no run, or not what was asked of it; the message says which."""
 
 

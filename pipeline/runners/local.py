@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
+from models.errors import ConfigError, CtrError
 from pipeline.output.layout import Layout
 from pipeline.output.leftovers import clear, living
 from pipeline.process.endings import RUN_PROCESS, last_words
 from pipeline.process.errors import reason
 from pipeline.process.progress import ComponentProgress
 from pipeline.process.terminal import Terminal, output_to_log
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig
+from pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 Factory: TypeAlias = "Callable[[PipelineConfig], Pipeline]"
 
 
-class RunFailed(RuntimeError):
+class RunFailed(CtrError):
     """A run that did not come to its end.
 
     Attributes:

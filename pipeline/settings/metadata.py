@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from models.errors import ConfigError
 from models.model_config import Section
 from pipeline.output.layout import Layout
 
@@ -20,7 +21,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
-class MetadataError(RuntimeError):
+class MetadataError(ConfigError):
     """ML Metadata cannot be connected to as configured; the message says what to set."""
 
 

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from components.settings import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
+from models.errors import ConfigError
 from models.model_config import ModelConfig, ModelName, Section
 from models.registration import Plugin
 from models.samplers.sampler_config import SamplerConfig, require_pair
@@ -24,10 +25,6 @@ from models.validation import instead_of, problems
 from pipeline.output.layout import absolute
 from pipeline.settings.kubeflow import KubeflowConfig
 from pipeline.settings.metadata import MetadataConfig
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names each field and what it must be."""
 
 
 def _span(value: Any) -> Any:

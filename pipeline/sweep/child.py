@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Final
 
+from models.errors import CtrError
 from pipeline.process.errors import reason
 
 _RESULT: Final = b"="
@@ -24,7 +25,7 @@ _QUIET: Final = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
 _SECONDS_TO_END: Final = 10.0
 
 
-class ChildFailed(RuntimeError):
+class ChildFailed(CtrError):
     """The work did not come to its end; the message says why."""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from pydantic import Field, ValidationError
 
+from models.errors import DataError
 from models.model_config import Section
 from pipeline.settings.pipeline_config import PipelineConfig
 from pipeline.sweep.trials import Trial, Variant
@@ -87,7 +88,7 @@ class Journal:
         """Key -> the newest result with it.
 
         Raises:
-          ValueError: for a line that is no result; the message names file and line.
+          DataError: for a line that is no result; the message names file and line.
         """
         return {result.key: result for result in self._lines()}
 
@@ -111,9 +112,7 @@ class Journal:
                 # A line that was cut off while it was written is that of a trial to be done again.
                 if number == len(lines) and not line.endswith("\n"):
                     return
-                raise ValueError(
-                    f"{self.path}, line {number}: not a result of this version; delete the line"
-                ) from error
+                raise DataError(f"{self.path}, line {number}: not a result of this version; delete the line") from error
 
 
 class Spread(Section):

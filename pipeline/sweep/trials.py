@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, Final, get_args
 
+from models.errors import ConfigError
 from models.model_config import Section
 from models.registry import ACTIVATIONS, MODELS, ActivationName, ModelName
 from models.samplers.registry import SAMPLERS, SamplerName
 from models.samplers.sampler_config import LossName, StoredKind
 from models.validation import instead_of
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig
+from pipeline.settings.pipeline_config import PipelineConfig
 
 ALL: Final = "all"
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from models.errors import CtrError
+
 if TYPE_CHECKING:
     import kfp
 
@@ -32,7 +34,7 @@ FINAL_STATES: Final = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "
 """States that a run or a step does not leave."""
 
 
-class ApiError(RuntimeError):
+class ApiError(CtrError):
     """The API cannot be reached, or refuses; the message says what to do.
 
     Attributes:

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 import yaml
 
+from models.errors import ConfigError
 from pipeline.runners.kubeflow.parameters import PARAMETERS, defaults
 from pipeline.runners.kubeflow.platform import container_resources, pod
 from pipeline.settings.kubeflow import StepConfig
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig
+from pipeline.settings.pipeline_config import PipelineConfig
 
 COMMAND: Final = ("python", "-m", "pipeline")
 VERDICT: Final = "verdict"

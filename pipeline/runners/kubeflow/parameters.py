@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from models.errors import ConfigError
 from models.registration import Registry
 from models.registry import ACTIVATIONS, MODELS
 from models.samplers.registry import SAMPLERS
 from models.validation import instead_of
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig
+from pipeline.settings.pipeline_config import PipelineConfig
 
 LATEST: Final = "latest"
 

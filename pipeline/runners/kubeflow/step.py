@@ -12,17 +12,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from models.errors import ConfigError, CtrError
 from pipeline.output.layout import Layout
 from pipeline.process.endings import RUN_PROCESS, last_words
 from pipeline.process.errors import reason
-from pipeline.settings.metadata import MetadataError, connection
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig
+from pipeline.settings.metadata import connection
+from pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
     from tfx.orchestration.metadata import Metadata
 
 
-class StepFailed(RuntimeError):
+class StepFailed(CtrError):
     """A step that did not do its work; the message names it and says why."""
 
 
@@ -70,20 +71,14 @@ def run_step(config: PipelineConfig, node: str, run_id: str) -> StepResult:
     from pipeline.dag import create_pipeline
     from pipeline.output.executions import Canceled
 
-    try:
-        dag = Compiler().compile(create_pipeline(config, data_must_exist=node == "ImpressionGen"))
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    dag = Compiler().compile(create_pipeline(config, data_must_exist=node == "ImpressionGen"))
     substitute_runtime_parameter(dag, {PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
     nodes = {element.pipeline_node.node_info.id: element.pipeline_node for element in dag.nodes}
     if node not in nodes:
         raise ConfigError(f"node {node}: there is none; there are {', '.join(nodes)}")
 
     deployment = runner_utils.extract_local_deployment_config(dag)
-    try:
-        store = tfx_metadata.Metadata(connection(config.metadata, Layout(config.output)))
-    except MetadataError as error:
-        raise ConfigError(str(error)) from error
+    store = tfx_metadata.Metadata(connection(config.metadata, Layout(config.output)))
     launcher = Launcher(
         pipeline_node=nodes[node],
         mlmd_connection=store,

@@ -28,6 +28,11 @@ def is_address(path: str) -> bool:
     return "://" in path
 
 
+def absolute(path: str) -> str:
+    """The path that means the same from any working directory; addresses and nothing stay as they are."""
+    return os.path.abspath(os.path.expanduser(path)) if path and not is_address(path) else path
+
+
 def open_file(path: str) -> IO[bytes]:
     """Opens a file's bytes as they are, compressed or not."""
     if not is_address(path):

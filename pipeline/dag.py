@@ -1,4 +1,6 @@
-"""The DAG. It knows no runner: ``runners/`` run what :func:`create_pipeline` returns.
+"""The DAG: its nodes, the one function that compiles it, and what a runner must know of its nodes.
+
+It knows no runner: ``runners/`` run what :func:`compile_dag` returns.
 
 What re-runs a node is what TFX puts into its cache key: the node's inputs, its parameters, its executor's name and
 the pipeline's name. So every node gets the sections of the configuration that it depends on, a digest of the
@@ -9,19 +11,25 @@ and what follows it, never the ingest.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from tensorflow_model_analysis import EvalConfig
 
 # Not by way of tfx.v1: that imports Google's whole Vertex AI client, a third of the time that it takes.
 from tfx.components import Evaluator, ExampleValidator
+from tfx.dsl.compiler.compiler import Compiler
+from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
+from tfx.orchestration.portable.runtime_parameter_utils import substitute_runtime_parameter
+from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import BaseChannel, Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 from tfx.types.standard_component_specs import EVAL_CONFIG_KEY, MODULE_PATH_KEY
@@ -35,14 +43,134 @@ from components.evaluator.judge import evaluator_config
 from components.impression_gen.component import ImpressionGen
 from components.pusher.component import Pusher
 from components.run_report.component import RunReport
+from components.run_report.report import Report, read_report
 from components.schema.component import SchemaGen
 from components.statistics.component import StatisticsGen
 from components.trainer.component import Trainer
+from components.trainer.strategy import training_strategy
 from components.transform.component import ImpressionTransform
+from models.errors import ConfigError
 from models.impression import EVAL_SPLIT
-from pipeline.output.layout import Layout
+from pipeline.output.layout import IMPRESSIONS, Layout
+from pipeline.output.runs import NodeRun
+from pipeline.settings.kubeflow import StepKind
 from pipeline.settings.pipeline_config import PipelineConfig
 from pipeline.step_code import CODE_KEY, add_code, loaded_names, project_sources
+
+__all__ = ["REPORTS", "CompiledDag", "DataOutputs", "Node", "Outcome", "Report", "compile_dag", "create_pipeline"]
+
+READS_DATA: Final = IMPRESSIONS[0]
+PUSHES: Final = Pusher.__name__
+REPORTS: Final = RunReport.__name__
+"""Ids of the nodes that a runner must know apart from the others."""
+
+
+class Node(NamedTuple):
+    """What a runner knows of a node: its id, those that it waits for, sorted, and which resources it takes."""
+
+    id: str
+    upstream: tuple[str, ...]
+    kind: StepKind
+
+
+class Outcome(NamedTuple):
+    """What a run found, and whether the version that it names is one that an earlier run had pushed."""
+
+    report: Report
+    pushed_earlier: bool
+
+
+class DataOutputs(NamedTuple):
+    """Addresses of what the nodes before training made."""
+
+    catalogue: str
+    transform_graph: str
+    transformed_examples: str
+    baselines: str
+
+
+@dataclass(frozen=True)
+class CompiledDag:
+    """A DAG that can be run, or described for somewhere else.
+
+    Attributes:
+      config: what it was compiled from, with paths that mean the same everywhere.
+      pipeline: as TFX's components.
+      ir: as TFX's launchers and local runners take it, with the run id in its place.
+      nodes: in an order in which they can run.
+    """
+
+    config: PipelineConfig
+    pipeline: Pipeline
+    ir: pipeline_pb2.Pipeline
+    nodes: tuple[Node, ...]
+
+    def claim_devices(self) -> None:
+        """Makes the devices that training wants, before another node of this process starts TensorFlow without them."""
+        training_strategy(self.config.training.cpu_replicas)
+
+
+def compile_dag(
+    config: PipelineConfig,
+    run_id: str = "",
+    only: str | None = None,
+    before_training: bool = False,
+    resolvers_of_tfx_alone: bool = False,
+) -> CompiledDag:
+    """Builds and compiles the DAG of a configuration.
+
+    Args:
+      config: the run.
+      run_id: of the run that starts now; empty where the DAG is only described: it is then the same for any data.
+      only: the id of the node that this process runs; None for all. Of another than the first, the data may be out of
+        reach.
+      before_training: leaves out training and what follows it. What one DAG has done the other takes from the cache.
+      resolvers_of_tfx_alone: as for :func:`create_pipeline`.
+
+    Raises:
+      ConfigError: if there is no such DAG or node, or nothing can be ingested.
+    """
+    config = config.with_absolute_paths()
+    if not run_id:
+        config = config.with_overrides({"data": config.data or "/data"})
+    data_must_exist = bool(run_id) and only in (None, READS_DATA)
+    if before_training:
+        pipeline = _pipeline(config, list(_data_part(config, data_must_exist).nodes))
+    else:
+        pipeline = create_pipeline(config, data_must_exist, resolvers_of_tfx_alone)
+    ir = Compiler().compile(pipeline)
+    if run_id:
+        # TFX's runners would name the run themselves and tell nobody.
+        substitute_runtime_parameter(ir, {PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
+    kinds = {component.id: _kind(component) for component in pipeline.components}
+    compiled = [node.pipeline_node for node in ir.nodes]
+    nodes = tuple(Node(n.node_info.id, tuple(sorted(n.upstream_nodes)), kinds[n.node_info.id]) for n in compiled)
+    if only is not None and only not in kinds:
+        raise ConfigError(f"node {only}: there is none; there are {', '.join(node.id for node in nodes)}")
+    return CompiledDag(config, pipeline, ir, nodes)
+
+
+def _kind(node: BaseNode) -> StepKind:
+    if isinstance(node, Trainer):
+        return "trainer"
+    return "beam" if isinstance(node, BaseBeamComponent) else "light"
+
+
+def outcome(nodes: Mapping[str, NodeRun]) -> Outcome:
+    """What a run found, of its nodes by id, the last one among them."""
+    report = read_report(nodes[REPORTS].outputs["report"])
+    return Outcome(report, report.pushed_version is not None and nodes[PUSHES].cached)
+
+
+def data_outputs(nodes: Mapping[str, NodeRun]) -> DataOutputs:
+    """What the nodes before training made, of these by id."""
+    transform = nodes[ImpressionTransform.__name__].outputs
+    return DataOutputs(
+        catalogue=nodes[READS_DATA].outputs["catalogue"],
+        transform_graph=transform["transform_graph"],
+        transformed_examples=transform["transformed_examples"],
+        baselines=nodes[Baselines.__name__].outputs["report"],
+    )
 
 
 def create_pipeline(
@@ -64,7 +192,7 @@ def create_pipeline(
       ``<output>/metadata``; to a server its runner connects by itself.
 
     Raises:
-      ValueError: if ``config.data`` names nothing that can be ingested.
+      ConfigError: if ``config.data`` names nothing that can be ingested.
     """
     data = _data_part(config, data_must_exist)
     training = Trainer(
@@ -126,20 +254,6 @@ def _identity(judge: EvalConfig) -> str:
     return json.dumps({**parameters, CODE_KEY: code})
 
 
-def create_data_pipeline(config: PipelineConfig) -> Pipeline:
-    """The DAG of :func:`create_pipeline` up to where training begins, baselines included.
-
-    Its nodes are those of the whole DAG, so what one has done the other takes from the cache.
-
-    Args:
-      config: as for :func:`create_pipeline`.
-
-    Raises:
-      ValueError: if ``config.data`` names nothing that can be ingested.
-    """
-    return _pipeline(config, list(_data_part(config, data_must_exist=True).nodes))
-
-
 class _Data(NamedTuple):
     nodes: Sequence[BaseNode]
     examples: BaseChannel
@@ -150,7 +264,9 @@ class _Data(NamedTuple):
 
 
 def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
-    impressions = ImpressionGen(data=config.data, ingest=config.ingest, span=config.span, must_exist=data_must_exist)
+    impressions = ImpressionGen(
+        data=config.data, ingest=config.ingest, span=config.span, must_exist=data_must_exist
+    ).with_id(READS_DATA)
     examples = impressions.outputs["examples"]
     catalogue = impressions.outputs["catalogue"]
 

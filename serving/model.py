@@ -18,9 +18,9 @@ from tensorflow_serving.apis import predict_pb2
 
 from models.errors import CtrError
 from serving.requests import DEFAULT_SIGNATURE
+from serving.version_folders import SAVED_MODEL_FILE
 from serving.warmup import read_warmup
 
-SAVED_MODEL_FILE: Final = "saved_model.pb"
 SERVE_TAG: Final = "serve"
 
 MAX_ERROR_LENGTH: Final = 1024

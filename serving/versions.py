@@ -12,7 +12,8 @@ from typing import Final
 import tensorflow as tf
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
-from serving.model import MAX_ERROR_LENGTH, SAVED_MODEL_FILE, RequestError, ServedModel
+from serving.model import MAX_ERROR_LENGTH, RequestError, ServedModel
+from serving.version_folders import SAVED_MODEL_FILE, version_of
 
 _MAX_VERSION: Final = 2**63 - 1
 _UNKNOWN_ERROR: Final = 2
@@ -101,9 +102,10 @@ class VersionWatcher:
         """The directories that hold a version, by number."""
         found = {}
         for path in self._base_path.iterdir():
-            if path.name.isascii() and path.name.isdigit() and (path / SAVED_MODEL_FILE).is_file():
-                found[int(path.name)] = path
-        return {version: path for version, path in found.items() if version <= _MAX_VERSION}
+            version = version_of(path.name)
+            if version is not None and version <= _MAX_VERSION and (path / SAVED_MODEL_FILE).is_file():
+                found[version] = path
+        return found
 
     def _forget_all_but(self, found: dict[int, Path]) -> None:
         for record in (self._seen, self._broken):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,10 +16,9 @@ from collections.abc import Iterator
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
+from components.files import is_address
 from components.locks import held
-from components.pusher.incoming import incoming_folder, lock_file, version_of
-
-_SAVED_MODEL = "saved_model.pb"
+from serving.version_folders import SAVED_MODEL_FILE, incoming_folder, lock_file, next_version
 
 
 def publish(model_dir: str, base_dir: str) -> int:
@@ -27,7 +27,7 @@ def publish(model_dir: str, base_dir: str) -> int:
     On a local or mounted file system the copy is made in a hidden sibling, ``.<version>.incoming``, flushed to
     disk and renamed: the version is there whole or not at all. On a remote store (``scheme://``) there is no
     atomic rename of a folder; there ``saved_model.pb``, without which servers load nothing, is written last.
-    A lock in it goes with the process (``incoming.py``), so that what a push that was killed left can be removed.
+    A lock in it goes with the process, so that what a push that was killed left can be removed.
 
     Args:
       model_dir: the SavedModel, local or remote.
@@ -40,10 +40,10 @@ def publish(model_dir: str, base_dir: str) -> int:
       FileNotFoundError: if ``model_dir`` has no ``saved_model.pb``.
       OSError: if the copy fails; no version directory is left then.
     """
-    if not fileio.exists(os.path.join(model_dir, _SAVED_MODEL)):
-        raise FileNotFoundError(f"{model_dir}: no {_SAVED_MODEL} there, so there is nothing to push")
+    if not fileio.exists(os.path.join(model_dir, SAVED_MODEL_FILE)):
+        raise FileNotFoundError(f"{model_dir}: no {SAVED_MODEL_FILE} there, so there is nothing to push")
     fileio.makedirs(base_dir)
-    if "://" in base_dir:
+    if is_address(base_dir):
         return _publish_remote(model_dir, base_dir)
     with _claimed(base_dir) as (version, incoming):
         try:
@@ -81,16 +81,15 @@ def _claimed(base_dir: str) -> Iterator[tuple[int, str]]:
 
 
 def _next_version(names: list[str]) -> int:
-    taken = [version_of(name.rstrip("/")) for name in names]
-    return max([int(time.time()), *(version + 1 for version in taken if version is not None)])
+    return next_version([name.rstrip("/") for name in names], first=int(time.time()))
 
 
 def _publish_remote(model_dir: str, base_dir: str) -> int:
     version = _next_version(fileio.listdir(base_dir))
     target = os.path.join(base_dir, str(version))
     try:
-        io_utils.copy_dir(model_dir, target, deny_regex_patterns=[r"saved_model\.pb"])
-        io_utils.copy_file(os.path.join(model_dir, _SAVED_MODEL), os.path.join(target, _SAVED_MODEL))
+        io_utils.copy_dir(model_dir, target, deny_regex_patterns=[re.escape(SAVED_MODEL_FILE)])
+        io_utils.copy_file(os.path.join(model_dir, SAVED_MODEL_FILE), os.path.join(target, SAVED_MODEL_FILE))
     except Exception as error:
         if fileio.exists(target):
             fileio.rmtree(target)

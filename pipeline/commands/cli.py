@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import absl.logging
 import yaml
 
+from components.files import absolute
 from generator.generator_config import DIRT_KINDS
 from models.errors import ConfigError, CtrError
 from models.registry import ACTIVATIONS, MODELS
@@ -45,11 +46,12 @@ from pipeline.commands.command_line import (
     terminal_of,
     version,
 )
-from pipeline.output.layout import Layout, absolute
+from pipeline.output.layout import Layout
 from pipeline.process.endings import Interrupted
 from pipeline.process.terminal import LOG_FORMAT, Terminal, show
 from pipeline.process.terminal import width as terminal_width
 from pipeline.settings.pipeline_config import PipelineConfig, load_preset
+from serving.version_folders import newest_version
 
 if TYPE_CHECKING:
     from generator.behavior_log import GeneratorSummary
@@ -122,27 +124,19 @@ def _train(config: PipelineConfig, terminal: Terminal, as_json: bool = False) ->
 
 def _train_one(config: PipelineConfig, terminal: Terminal, as_json: bool) -> RunResult:
     from components.run_report.render import layout
-    from pipeline.runners.local import RunFailed, run
+    from pipeline.runners.local import LocalRunner
 
     terminal.note(f"{config.model.name.upper()}: {config.data} -> {config.output}")
-    try:
-        result = run(config, terminal)
-    except RunFailed as error:
-        raise CommandError(error) from error
+    result = LocalRunner(terminal).run(config)
     if not as_json:
         terminal.note("")
         show(lambda width: layout(result.report, width, result.times, result.pushed_earlier))
         terminal.note("")
-    newest = _newest_version(Layout(absolute(config.output)).model_base(config.served_model_name))
+    newest = newest_version(Layout(absolute(config.output)).model_base(config.served_model_name))
     if newest is not None and result.pushed_version is not None and newest != result.pushed_version:
         terminal.note(f"The newest version, which a server takes, is another model's: {newest}.")
     terminal.note(f"The log of this run: {result.log}")
     return result
-
-
-def _newest_version(folder: str) -> int | None:
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
 def _check_data(config: PipelineConfig) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from components.files import absolute, is_address
 from models.errors import CtrError
 from pipeline.commands.completion import offer, settings
-from pipeline.output.layout import absolute
 from pipeline.process.terminal import Terminal, wrapped
 from pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
 
@@ -143,7 +143,7 @@ def check_output(output: str) -> None:
     Raises:
       CommandError: if it cannot.
     """
-    if "://" in output:
+    if is_address(output):
         return
     folder = Path(absolute(output))
     while not folder.exists() and folder != folder.parent:

@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 import yaml
@@ -30,10 +30,13 @@ from pipeline.commands.command_line import (
 from pipeline.commands.completion import offer
 from pipeline.process.terminal import Terminal
 from pipeline.runners.kubeflow import api as kubeflow_api
-from pipeline.runners.kubeflow import package as kubeflow_runner
-from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT
+from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT, PackageWriter
 from pipeline.runners.kubeflow.parameters import PARAMETERS, defaults, with_parameters
+from pipeline.runners.vertex import VertexWriter
 from pipeline.settings.pipeline_config import PipelineConfig
+
+if TYPE_CHECKING:
+    from pipeline.dag import Outcome
 
 _PIPELINE_ID: Final = "(the pipeline's id)"
 _VERSION_ID: Final = "(the version's id)"
@@ -132,9 +135,10 @@ def _compiled(config: PipelineConfig, target: str, terminal: Terminal) -> str:
             "submit it once more with --param model=NAME"
         )
         config = config.with_overrides({"also_train": ()})
-    kubeflow_runner.check(config)
+    writer = {"kfp": PackageWriter, "vertex": VertexWriter}[target]()
+    writer.check(config)
     with terminal.waiting("Compiling the pipeline, with TensorFlow and TFX"):
-        return kubeflow_runner.compile_kfp(config) if target == "kfp" else kubeflow_runner.compile_vertex(config)
+        return writer.run(config)
 
 
 # --- submit, schedule --------------------------------------------------------------------------------------
@@ -248,7 +252,7 @@ def _prepared(
     if not of_run.data:
         raise ConfigError("data: name the log of this run with --param data=PATH, as the steps see it")
     if package is None:
-        kubeflow_runner.check(config)
+        PackageWriter().check(config)
     api = None if options.dry_run else _connected(_server(options), terminal)
     if package is None:
         package = Package.parse(_compiled(config, "kfp", terminal), "this configuration")
@@ -339,16 +343,32 @@ def _step(options: argparse.Namespace) -> int:
     given = {p.name: getattr(options, p.name) for p in PARAMETERS if getattr(options, p.name) is not None}
     config = with_parameters(config, given)
 
-    from pipeline.runners.kubeflow.step import StepFailed, run_step, write_report
+    from pipeline.runners.kubeflow.step import StepRunner
 
-    try:
-        result = run_step(config, options.node, options.run_id)
-    except StepFailed as error:
-        raise CommandError(error) from error
+    result = StepRunner(options.node, options.run_id).run(config)
     print(f"{options.node}: {'taken from the cache' if result.cached else 'done'}", file=sys.stderr)
-    if options.report_file:
-        write_report(result, options.report_file, options.blessed_file, options.reason_file)
+    if result.outcome is not None and options.report_file:
+        _write_report(result.outcome, options.report_file, options.blessed_file, options.reason_file)
     return OK
+
+
+def _write_report(outcome: Outcome, report_file: str, blessed_file: str, reason_file: str) -> None:
+    """Writes what Kubeflow shows and hands to the last step: the report, and whether and why not it was blessed."""
+    from components.run_report.render import pushed, render, render_markdown
+
+    report, pushed_earlier = outcome
+    print(render(report, pushed_earlier=pushed_earlier), flush=True)
+    reasons = " ".join("; ".join(map(str, report.verdict.failures)).split())
+    what = pushed(report, pushed_earlier)
+    texts = {
+        report_file: render_markdown(report, pushed_earlier),
+        blessed_file: "true" if report.blessed else "false",
+        reason_file: what if report.blessed else f"{what}: {reasons}",
+    }
+    for file, text in texts.items():
+        os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
+        with open(file, "w", encoding="utf-8") as opened:
+            opened.write(text)
 
 
 def _verdict(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from components.examples.shards import list_shards, split_folder
 from models import impression as names
-from pipeline.output.layout import Layout
+from pipeline.output.layout import IMPRESSIONS, Layout
 from pipeline.output.runs import NoSuchRun, latest_output
 from serving.impressions import Impression
 
@@ -31,7 +31,7 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     Raises:
       NoSuchRun: if there is no run, or its examples are gone.
     """
-    examples = latest_output(Layout(output).metadata_db, pipeline_name, "ImpressionGen", "examples")
+    examples = latest_output(Layout(output).metadata_db, pipeline_name, *IMPRESSIONS)
     split = split_folder(examples, names.EVAL_SPLIT)
     if not os.path.isdir(split):
         raise NoSuchRun(

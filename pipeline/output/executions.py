@@ -16,9 +16,10 @@ from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from models.model_config import Section
+from pipeline.output.connection import connection
 from pipeline.output.layout import Layout
 from pipeline.process.endings import EXIT_CODE
-from pipeline.settings.metadata import MetadataConfig, connection
+from pipeline.settings.metadata import MetadataConfig
 
 RUN_CONTEXT: Final = "pipeline_run"
 NODE_CONTEXT: Final = "node"
@@ -32,12 +33,18 @@ def of_run(store: MetadataStore, run_id: str, node: str | None = None) -> list[m
     """The executions of a run, or of one of its nodes; none where the run is not known."""
     run = store.get_context_by_type_and_name(RUN_CONTEXT, run_id)
     executions = store.get_executions_by_context(run.id) if run is not None else []
-    return [e for e in executions if node is None or _is_of(store, e, node)]
+    return [e for e in executions if node is None or node_context(store, e).endswith(f".{node}")]
 
 
-def _is_of(store: MetadataStore, execution: mlmd.Execution, node: str) -> bool:
-    names = [c.name for c in store.get_contexts_by_execution(execution.id) if c.type == NODE_CONTEXT]
-    return any(name.endswith(f".{node}") for name in names)
+def of_node(store: MetadataStore, pipeline_name: str, node: str) -> list[mlmd.Execution]:
+    """The executions of a node in all runs of a pipeline."""
+    context = store.get_context_by_type_and_name(NODE_CONTEXT, f"{pipeline_name}.{node}")
+    return store.get_executions_by_context(context.id) if context is not None else []
+
+
+def node_context(store: MetadataStore, execution: mlmd.Execution) -> str:
+    """``<pipeline>.<node>`` of an execution."""
+    return next(c.name for c in store.get_contexts_by_execution(execution.id) if c.type == NODE_CONTEXT)
 
 
 def is_active(execution: mlmd.Execution) -> bool:

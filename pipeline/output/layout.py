@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Final
 
-
-def absolute(path: str) -> str:
-    """The path that means the same from any working directory; addresses (``gs://``) and nothing stay as they are."""
-    return os.path.abspath(os.path.expanduser(path)) if path and "://" not in path else path
+IMPRESSIONS: Final = ("ImpressionGen", "examples")
+"""The node and its output that hold a run's impressions."""
 
 
 @dataclass(frozen=True)

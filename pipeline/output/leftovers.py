@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from components.locks import Owner, held, taken_over
-from components.pusher.incoming import incoming_folders, lock_file
 from pipeline.output.layout import Layout
+from serving.version_folders import incoming_folders, lock_file
 
 if TYPE_CHECKING:
     from ml_metadata.metadata_store.metadata_store import MetadataStore
@@ -215,7 +215,8 @@ def _store(layout: Layout) -> Iterator[MetadataStore]:
     from ml_metadata.errors import StatusError
     from ml_metadata.metadata_store.metadata_store import MetadataStore
 
-    from pipeline.settings.metadata import MetadataConfig, connection
+    from pipeline.output.connection import connection
+    from pipeline.settings.metadata import MetadataConfig
 
     try:
         yield MetadataStore(connection(MetadataConfig(), layout))

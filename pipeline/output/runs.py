@@ -15,10 +15,8 @@ from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from models.errors import CtrError
+from pipeline.output.executions import node_context, of_node, of_run, succeeded
 from pipeline.output.layout import Layout
-
-_RUN_CONTEXT = "pipeline_run"
-_NODE_CONTEXT = "node"
 
 
 class NoSuchRun(CtrError):
@@ -34,17 +32,19 @@ class NodeRun:
       state: ``COMPLETE``, ``CACHED``, ``FAILED``, ``RUNNING``, ... as ML Metadata names it.
       seconds: from its registration to its last update.
       outputs: output key -> address of its (first) artifact.
+      succeeded: whether they may be used.
     """
 
     node: str
     state: str
     seconds: float
     outputs: dict[str, str]
+    succeeded: bool
 
     @property
-    def succeeded(self) -> bool:
-        """Whether its outputs may be used."""
-        return self.state in ("COMPLETE", "CACHED")
+    def cached(self) -> bool:
+        """Whether its outputs are those of an earlier run."""
+        return self.state == "CACHED"
 
 
 def node_runs(metadata_db: str, pipeline_name: str, run_id: str) -> list[NodeRun]:
@@ -59,28 +59,22 @@ def node_runs(metadata_db: str, pipeline_name: str, run_id: str) -> list[NodeRun
       NoSuchRun: if there is no such run.
     """
     with _store(metadata_db) as store:
-        try:
-            return node_runs_in(store, pipeline_name, run_id, _layout(metadata_db))
-        except NoSuchRun as error:
-            raise NoSuchRun(f"{metadata_db}: {error}") from error
+        found = node_runs_in(store, pipeline_name, run_id, _layout(metadata_db))
+    if not found:
+        raise NoSuchRun(f"{metadata_db}: no run {run_id!r}")
+    return found
 
 
 def node_runs_in(store: MetadataStore, pipeline_name: str, run_id: str, layout: Layout | None = None) -> list[NodeRun]:
-    """As :func:`node_runs`, of a store that is open.
+    """As :func:`node_runs`, of a store that is open; none where there is no such run.
 
     Args:
       store: of ML Metadata.
       pipeline_name: as for :func:`node_runs`.
       run_id: likewise.
       layout: of the output folder, where it may have been moved; None takes all addresses as they are.
-
-    Raises:
-      NoSuchRun: if there is no such run.
     """
-    context = store.get_context_by_type_and_name(_RUN_CONTEXT, run_id)
-    if context is None:
-        raise NoSuchRun(f"no run {run_id!r}")
-    executions = sorted(store.get_executions_by_context(context.id), key=lambda e: e.id)
+    executions = sorted(of_run(store, run_id), key=lambda e: e.id)
     return [_node_run(store, pipeline_name, execution, layout) for execution in executions]
 
 
@@ -91,9 +85,7 @@ def latest_output(metadata_db: str, pipeline_name: str, node: str, key: str) -> 
       NoSuchRun: if the node has not succeeded in any run.
     """
     with _store(metadata_db) as store:
-        context = store.get_context_by_type_and_name(_NODE_CONTEXT, f"{pipeline_name}.{node}")
-        executions = store.get_executions_by_context(context.id) if context is not None else []
-        for execution in sorted(executions, key=lambda e: e.id, reverse=True):
+        for execution in sorted(of_node(store, pipeline_name, node), key=lambda e: e.id, reverse=True):
             run = _node_run(store, pipeline_name, execution, _layout(metadata_db))
             if run.succeeded and key in run.outputs:
                 return run.outputs[key]
@@ -149,7 +141,6 @@ def _address(uri: str, layout: Layout) -> str:
 
 
 def _node_run(store: MetadataStore, pipeline_name: str, execution: mlmd.Execution, layout: Layout | None) -> NodeRun:
-    node = next(c.name for c in store.get_contexts_by_execution(execution.id) if c.type == _NODE_CONTEXT)
     events = [e for e in store.get_events_by_execution_ids([execution.id]) if e.type == mlmd.Event.OUTPUT]
     uris = {a.id: a.uri for a in store.get_artifacts_by_id([e.artifact_id for e in events])}
     outputs: dict[str, str] = {}
@@ -157,8 +148,9 @@ def _node_run(store: MetadataStore, pipeline_name: str, execution: mlmd.Executio
         uri = uris[event.artifact_id]
         outputs.setdefault(event.path.steps[0].key, uri if layout is None else _address(uri, layout))
     return NodeRun(
-        node=node.removeprefix(f"{pipeline_name}."),
+        node=node_context(store, execution).removeprefix(f"{pipeline_name}."),
         state=mlmd.Execution.State.Name(execution.last_known_state),
         seconds=(execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000,
         outputs=outputs,
+        succeeded=succeeded(execution),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -33,6 +33,7 @@ def _is_quantity(quantity: str) -> str:
 
 
 Quantity = Annotated[str, AfterValidator(_is_quantity)]
+StepKind: TypeAlias = Literal["beam", "trainer", "light"]
 ObjectName = Annotated[str, Field(pattern=_OBJECT_NAME)]
 MountPath = Annotated[str, Field(pattern=r"^/\S*$")]
 
@@ -111,6 +112,11 @@ class KubeflowConfig(Section):
     secret_files: tuple[SecretFiles, ...] = ()
     env: dict[EnvironmentName, str] = Field(default_factory=dict)
     """Further environment of every step; for what is no secret."""
+
+    def step(self, node: str, kind: StepKind) -> StepConfig:
+        """What a node's step gets: what ``nodes`` says of its id, or what its kind gets."""
+        of_kind: StepConfig = getattr(self, kind)
+        return self.nodes.get(node, of_kind)
 
     @field_validator("image")
     @classmethod

@@ -1,28 +1,15 @@
-"""Where ML Metadata is kept: its section of the configuration, and how TFX connects to it.
-
-Importing this module loads no TFX: the configuration needs the section alone.
-"""
+"""Where ML Metadata is kept: its section of the configuration."""
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from models.errors import ConfigError
 from models.model_config import Section
-from pipeline.output.layout import Layout
-
-if TYPE_CHECKING:
-    from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-
-
-class MetadataError(ConfigError):
-    """ML Metadata cannot be connected to as configured; the message says what to set."""
 
 
 class MysqlConfig(Section):
@@ -65,42 +52,3 @@ class MetadataConfig(Section):
         if self.kind == "mysql":
             return f"MySQL at {self.mysql.host}:{self.mysql.port}/{self.mysql.database}"
         return f"the metadata service at {self.grpc.host}:{self.grpc.port}" if self.kind == "grpc" else "SQLite"
-
-
-def connection(metadata: MetadataConfig, layout: Layout) -> mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig:
-    """What TFX and ``MetadataStore`` connect with.
-
-    Args:
-      metadata: the section.
-      layout: of the output folder, where a SQLite file would lie; its folder is made where missing.
-
-    Raises:
-      MetadataError: if the password's environment variable is not set, or SQLite is asked for at an address.
-    """
-    from ml_metadata.proto import metadata_store_pb2 as mlmd
-
-    if metadata.kind == "grpc":
-        return mlmd.MetadataStoreClientConfig(host=metadata.grpc.host, port=metadata.grpc.port)
-    config = mlmd.ConnectionConfig()
-    if metadata.kind == "sqlite":
-        if "://" in layout.output:
-            raise MetadataError(
-                f"metadata.kind: SQLite is a file and cannot lie at {layout.output}; choose mysql or grpc"
-            )
-        os.makedirs(os.path.dirname(layout.metadata_db), exist_ok=True)
-        config.sqlite.filename_uri = layout.metadata_db
-        config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-        return config
-    mysql = metadata.mysql
-    password = os.environ.get(mysql.password_env)
-    if password is None:
-        raise MetadataError(
-            f"metadata.mysql.password_env: the environment variable {mysql.password_env} is not set; on a cluster it "
-            "comes from a secret (kubeflow.secret_env)"
-        )
-    config.mysql.host, config.mysql.port = mysql.host, mysql.port
-    config.mysql.database, config.mysql.user, config.mysql.password = mysql.database, mysql.user, password
-    if mysql.ssl_ca:
-        config.mysql.ssl_options.ca = mysql.ssl_ca
-        config.mysql.ssl_options.verify_server_cert = True
-    return config

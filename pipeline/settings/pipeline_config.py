@@ -16,13 +16,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from components.files import absolute
 from components.settings import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
 from models.errors import ConfigError
 from models.model_config import ModelConfig, ModelName, Section
 from models.registration import Plugin
 from models.samplers.sampler_config import SamplerConfig, require_pair
 from models.validation import instead_of, problems
-from pipeline.output.layout import absolute
 from pipeline.settings.kubeflow import KubeflowConfig
 from pipeline.settings.metadata import MetadataConfig
 

@@ -10,7 +10,7 @@ from components.baselines.results import FILE_NAME, BaselineResults
 from models.registry import code_of
 from pipeline.output.layout import Layout
 from pipeline.process.terminal import Terminal
-from pipeline.runners.local import prepare_data
+from pipeline.runners.local import LocalRunner
 from pipeline.settings.pipeline_config import PipelineConfig
 from pipeline.step_code import project_sources
 from pipeline.sweep.child import ChildFailed, in_child
@@ -37,17 +37,16 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | 
     """
     terminal = terminal or Terminal()
     config = config.with_absolute_paths()
-    outputs = prepare_data(config, terminal)
-    examples = outputs["ImpressionTransform"]["transformed_examples"]
-    transform_graph = outputs["ImpressionTransform"]["transform_graph"]
-    with open(os.path.join(outputs["Baselines"]["report"], FILE_NAME), encoding="utf-8") as file:
+    prepared = LocalRunner(terminal).prepare_data(config)
+    examples, transform_graph = prepared.transformed_examples, prepared.transform_graph
+    with open(os.path.join(prepared.baselines, FILE_NAME), encoding="utf-8") as file:
         baselines = BaselineResults.model_validate_json(file.read())
 
-    # TensorFlow is loaded by now; before prepare_data its import would have written to the terminal.
+    # TensorFlow is loaded by now; before the data was prepared its import would have written to the terminal.
     from components.examples.catalogue import Catalogue
     from pipeline.sweep.measure import measure_json
 
-    catalogue_size = len(Catalogue.read(outputs["ImpressionGen"]["catalogue"]).item_ids)
+    catalogue_size = len(Catalogue.read(prepared.catalogue).item_ids)
     folder = Layout(config.output).sweep
     journal = Journal(os.path.join(folder, "trials.jsonl"))
     known = journal.read()

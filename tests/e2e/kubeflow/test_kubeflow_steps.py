@@ -74,7 +74,7 @@ def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    from pipeline.runners.kubeflow.package import compile_kfp
+    from pipeline.runners.kubeflow.package import PackageWriter
 
     folder = tmp_path_factory.mktemp("kubeflow")
     layout = Layout(str(folder / "output"))
@@ -82,7 +82,7 @@ def runs(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     outcomes, pushed = [], []
     with metadata_service(Path(layout.metadata_db)) as port, contextlib.closing(ForkingRunner()) as forking:
         config = load_preset("kubeflow", [*SETTINGS, f"metadata.grpc.port={port}", f"output={layout.output}"])
-        package = compile_kfp(config)
+        package = PackageWriter().run(config)
         # The log is no part of the package: a person names it when starting a run.
         parameters = {**PARAMETERS, "data": str(small_log)}
         for run_id, runner, parallel, changed in (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from trained_run import SETTINGS, Trained
 
-from pipeline.runners.local import run
+from pipeline.runners.local import LocalRunner
 from pipeline.settings.pipeline_config import load_preset
 
 
@@ -44,4 +44,4 @@ def trained(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
         {"data": str(log), "output": str(tmp_path_factory.mktemp("output"))}
     )
     assert config.runner == "beam"
-    return Trained(config, run(config), len(log.read_bytes().splitlines()))
+    return Trained(config, LocalRunner().run(config), len(log.read_bytes().splitlines()))

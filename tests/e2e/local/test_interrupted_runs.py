@@ -17,8 +17,9 @@ import pytest
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from pipeline.output.connection import connection
 from pipeline.output.layout import Layout
-from pipeline.settings.metadata import MetadataConfig, connection
+from pipeline.settings.metadata import MetadataConfig
 from pipeline.settings.pipeline_config import load_preset
 
 pytestmark = pytest.mark.slow

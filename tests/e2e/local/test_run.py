@@ -18,7 +18,7 @@ from components.settings import IngestConfig
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 from pipeline.commands import cli
 from pipeline.output.layout import Layout
-from pipeline.runners.local import RunFailed, run
+from pipeline.runners.local import LocalRunner, RunFailed
 from serving.client import RankingClient
 from serving.server import ModelServer
 
@@ -112,7 +112,7 @@ def test_another_runner_takes_the_data_from_the_cache(trained: Trained, capfd: p
     config = trained.config.with_overrides(
         {"runner": "local", "training.epochs": 1, "model.name": "dnn", "evaluation.compare_with_blessed": True}
     )
-    result = run(config)
+    result = LocalRunner().run(config)
     assert result.cached == DATA_NODES | {"Baselines"}
     assert result.report.config["training"]["epochs"] == 1
     assert set(result.report.verdict.blessed_metrics) == set(result.report.verdict.metrics)
@@ -222,7 +222,7 @@ def test_a_failing_component_is_named(trained: Trained, tmp_path: Path, capfd: p
     empty.write_text("")
     config = trained.config.with_overrides({"data": str(empty), "output": str(tmp_path / "output")})
     with pytest.raises(RunFailed) as failed:
-        run(config)
+        LocalRunner().run(config)
     assert failed.value.component == "ImpressionGen"
     assert failed.value.log in str(failed.value)
     assert "failed after" in capfd.readouterr().err

@@ -12,15 +12,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
+from kubeflow_package import compile_package
 from loopback_api import State, loopback_api
 
 from pipeline.commands import cli
 from pipeline.commands.kubeflow import Package
 from pipeline.runners.kubeflow.api import CA_FILE_ENV, HOST_ENV, NAMESPACE_ENV, TOKEN_ENV, TOKEN_FILE_ENV
 
-PACKAGE = Path(__file__).parents[2] / "unit" / "pipeline" / "runners" / "kubeflow" / "golden" / "kubeflow.yaml"
 DATA = "/data/{YYYY}-{MM}-{DD}.csv"
-TASKS = list(Package.read(str(PACKAGE)).tasks)
 PARAMETERS = {
     "data": DATA,
     "span": "latest",
@@ -31,6 +30,18 @@ PARAMETERS = {
     "min_auc": 0.867,
     "max_auc_drop": 0.005,
 }
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("package") / "package.yaml"
+    file.write_text(compile_package())
+    return file
+
+
+@pytest.fixture(scope="module")
+def tasks(package: Path) -> tuple[str, ...]:
+    return Package.read(str(package)).tasks
 
 
 @pytest.fixture(autouse=True)
@@ -53,22 +64,22 @@ def host(state: State) -> Iterator[str]:
 
 
 @pytest.fixture
-def run(host: str) -> Callable[..., int]:
+def run(host: str, package: Path) -> Callable[..., int]:
     def run_command(command: str, *more: str) -> int:
-        options = ["--package", str(PACKAGE), "--param", f"data={DATA}", "--host", host, "--timeout", "5"]
+        options = ["--package", str(package), "--param", f"data={DATA}", "--host", host, "--timeout", "5"]
         return cli.main([command, *options, *more])
 
     return run_command
 
 
 def test_a_first_run_uploads_makes_an_experiment_and_starts(
-    state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    state: State, run: Callable[..., int], package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("submit", "--name", "one", "--param", "epochs=3", "--param", "span=2017-12-03") == 0
     assert state.changes() == ["POST /pipelines/upload", "POST /experiments", "POST /runs"]
     [upload] = [asked for asked in state.asked if asked.path == "/pipelines/upload"]
     assert upload.query == {"name": "ctr"}
-    assert upload.body == {"uploadfile": PACKAGE.read_text()}
+    assert upload.body == {"uploadfile": package.read_text()}
     assert state.bodies("POST", "/experiments") == [{"display_name": "ctr", "namespace": ""}]
     assert state.bodies("POST", "/runs") == [
         {
@@ -88,14 +99,16 @@ def test_a_first_run_uploads_makes_an_experiment_and_starts(
     assert "/#/runs/details/run-1" in shown.err
 
 
-def test_a_second_run_uploads_a_new_version_and_uses_the_experiment(state: State, run: Callable[..., int]) -> None:
+def test_a_second_run_uploads_a_new_version_and_uses_the_experiment(
+    state: State, run: Callable[..., int], package: Path
+) -> None:
     assert run("submit", "--experiment", "nightly") == 0
     state.asked.clear()
     assert run("submit", "--experiment", "nightly", "--version", "v2", "--service-account", "other") == 0
     assert state.changes() == ["POST /pipelines/upload_version", "POST /runs"]
     [upload] = [asked for asked in state.asked if asked.path == "/pipelines/upload_version"]
     assert upload.query == {"name": "v2", "pipelineid": "pipeline-1"}
-    assert upload.body == {"uploadfile": PACKAGE.read_text()}
+    assert upload.body == {"uploadfile": package.read_text()}
     [body] = state.bodies("POST", "/runs")
     assert body["pipeline_version_reference"]["pipeline_version_id"] == "pipeline-1-version-2"
     assert body["experiment_id"] == "experiment-1"
@@ -149,30 +162,30 @@ def test_a_service_accounts_token_file_is_read_for_each_request(
     ]
 
 
-def _ended(*failed: str) -> dict[str, str]:
-    return {task: "FAILED" if task in failed else "SUCCEEDED" for task in TASKS}
+def _ended(tasks: tuple[str, ...], *failed: str) -> dict[str, str]:
+    return {task: "FAILED" if task in failed else "SUCCEEDED" for task in tasks}
 
 
 def test_waiting_shows_a_line_a_step_and_ends_with_0(
-    state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    state: State, tasks: tuple[str, ...], run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     state.script = [
         ("PENDING", {}),
         ("RUNNING", {"impression-gen": "RUNNING"}),
         ("RUNNING", {"impression-gen": "SUCCEEDED", "statistics-gen": "RUNNING"}),
-        ("SUCCEEDED", _ended()),
+        ("SUCCEEDED", _ended(tasks)),
     ]
     assert run("submit", "--wait", "--poll-seconds", "0.01") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["[", "1/13]", "impression-gen", "succeeded", "75", "s"]
-    assert sorted(line.split("]")[1].split()[0] for line in lines[:-1]) == sorted(TASKS)
+    assert sorted(line.split("]")[1].split()[0] for line in lines[:-1]) == sorted(tasks)
     assert lines[-1] == "BLESSED; the report of step run-report says which version it is."
 
 
 def test_a_model_that_was_not_blessed_ends_with_3(
-    state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    state: State, tasks: tuple[str, ...], run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state.script = [("RUNNING", {"trainer": "RUNNING"}), ("FAILED", _ended("verdict"))]
+    state.script = [("RUNNING", {"trainer": "RUNNING"}), ("FAILED", _ended(tasks, "verdict"))]
     assert run("submit", "--wait", "--poll-seconds", "0.01") == 3
     assert "NOT BLESSED: nothing was pushed" in capsys.readouterr().out
 
@@ -192,9 +205,9 @@ def test_a_cancelled_run_ends_with_1(state: State, run: Callable[..., int], caps
 
 
 def test_waiting_survives_faults_that_pass(
-    state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    state: State, tasks: tuple[str, ...], run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state.script = [("RUNNING", {}), ("SUCCEEDED", _ended())]
+    state.script = [("RUNNING", {}), ("SUCCEEDED", _ended(tasks))]
     state.faults = [("GET", "/runs/.*", 500), ("GET", "/runs/.*", 503), ("GET", "/runs/.*", 502)]
     assert run("submit", "--wait", "--poll-seconds", "0.01") == 0
 
@@ -305,11 +318,11 @@ def test_a_server_that_is_new_enough_or_does_not_say_is_used(state: State, run: 
     assert run("submit") == 0
 
 
-def test_no_server_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_server_is_said_in_words(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    options = ["submit", "--package", str(PACKAGE), "--param", f"data={DATA}"]
+    options = ["submit", "--package", str(package), "--param", f"data={DATA}"]
     assert cli.main([*options, "--host", f"http://127.0.0.1:{port}"]) == 1
     assert f"http://127.0.0.1:{port}: connection refused" in capsys.readouterr().err
     assert cli.main([*options, "--host", "http://no-such-host.invalid"]) == 1
@@ -332,14 +345,14 @@ def test_no_server_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_what_is_wrong_is_2_and_nothing_is_sent(
-    capsys: pytest.CaptureFixture[str], options: list[str], says: str
+    package: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
 ) -> None:
-    assert cli.main(["submit", "--package", str(PACKAGE), "--param", f"data={DATA}", *options]) == 2
+    assert cli.main(["submit", "--package", str(package), "--param", f"data={DATA}", *options]) == 2
     assert says in capsys.readouterr().err
 
 
-def test_a_run_needs_data(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["submit", "--package", str(PACKAGE), "--host", "http://x"]) == 2
+def test_a_run_needs_data(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["submit", "--package", str(package), "--host", "http://x"]) == 2
     assert "--param data=PATH" in capsys.readouterr().err
 
 
@@ -396,7 +409,12 @@ def test_a_schedule_of_five_fields_is_refused(run: Callable[..., int], capsys: p
     [("submit", ["--name", "one"]), ("schedule", ["--cron", "0 30 3 * * *", "--namespace", "team-a"])],
 )
 def test_a_dry_run_prints_what_is_then_sent(
-    state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str], command: str, options: list[str]
+    state: State,
+    package: Path,
+    run: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    options: list[str],
 ) -> None:
     for first in (True, False):
         options = [*options, "--version", "v2"]
@@ -426,5 +444,5 @@ def test_a_dry_run_prints_what_is_then_sent(
                 assert json.loads(text) == asked.body
             else:
                 assert yaml.safe_load(step["file"].split(",")[0]) == "ctr.yaml"
-                assert f"{len(PACKAGE.read_bytes()):,} bytes" in step["file"]
+                assert f"{len(package.read_bytes()):,} bytes" in step["file"]
         state.asked.clear()

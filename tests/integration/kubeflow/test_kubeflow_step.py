@@ -13,10 +13,10 @@ import pytest
 from generator.behavior_log import generate
 from generator.generator_config import GeneratorConfig
 from pipeline.commands import cli
+from pipeline.output.connection import MetadataError, connection
 from pipeline.output.layout import Layout
 from pipeline.output.runs import node_runs
-from pipeline.runners.kubeflow.step import StepFailed, run_step
-from pipeline.settings.metadata import MetadataError, connection
+from pipeline.runners.kubeflow.step import StepFailed, StepRunner
 from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
 
 pytestmark = pytest.mark.slow
@@ -37,8 +37,8 @@ def _states(config: PipelineConfig, run_id: str) -> dict[str, str]:
 
 
 def test_a_step_is_taken_from_the_cache_of_an_earlier_run(config: PipelineConfig) -> None:
-    first = run_step(config, SCHEMA, "one")
-    second = run_step(config, SCHEMA, "two")
+    first = StepRunner(SCHEMA, "one").run(config)
+    second = StepRunner(SCHEMA, "two").run(config)
     assert (first.cached, second.cached) == (False, True)
     assert first.outputs == second.outputs
     assert Path(first.outputs["schema"], "schema.pbtxt").exists()
@@ -46,16 +46,16 @@ def test_a_step_is_taken_from_the_cache_of_an_earlier_run(config: PipelineConfig
 
 
 def test_a_step_whose_artifact_was_removed_is_not_taken_from_the_cache(config: PipelineConfig) -> None:
-    first = run_step(config, SCHEMA, "one")
+    first = StepRunner(SCHEMA, "one").run(config)
     shutil.rmtree(first.outputs["schema"])
-    second = run_step(config, SCHEMA, "two")
+    second = StepRunner(SCHEMA, "two").run(config)
     assert not second.cached
     assert Path(second.outputs["schema"], "schema.pbtxt").exists()
 
 
 def test_a_step_that_is_run_again_in_its_run_is_not_repeated(config: PipelineConfig) -> None:
-    first = run_step(config, SCHEMA, "one")
-    assert run_step(config, SCHEMA, "one") == first
+    first = StepRunner(SCHEMA, "one").run(config)
+    assert StepRunner(SCHEMA, "one").run(config) == first
     assert _states(config, "one") == {SCHEMA: "COMPLETE"}
 
 
@@ -71,29 +71,29 @@ def test_a_step_that_failed_can_be_run_again_in_its_run(
 
     monkeypatch.setattr(Executor, "Do", fails)
     with pytest.raises(StepFailed, match=f"{SCHEMA} failed: OSError: the disk is gone"):
-        run_step(config, SCHEMA, "one")
+        StepRunner(SCHEMA, "one").run(config)
     assert _states(config, "one") == {SCHEMA: "FAILED"}
     monkeypatch.setattr(Executor, "Do", do)
-    assert not run_step(config, SCHEMA, "one").cached
+    assert not StepRunner(SCHEMA, "one").run(config).cached
     assert _states(config, "one") == {SCHEMA: "COMPLETE"}
 
 
 def test_a_step_whose_inputs_are_missing_fails(config: PipelineConfig) -> None:
     with pytest.raises(StepFailed, match=r"StatisticsGen did not run: an input could not be resolved"):
-        run_step(config, "StatisticsGen", "one")
+        StepRunner("StatisticsGen", "one").run(config)
 
 
 @pytest.mark.parametrize("run_id", ["", "{{$.pipeline_job_uuid}}"])
 def test_a_run_id_that_was_not_filled_in_is_refused(config: PipelineConfig, run_id: str) -> None:
     with pytest.raises(ConfigError, match=r"was not filled in; steps need Kubeflow Pipelines 2\.5\.0"):
-        run_step(config, SCHEMA, run_id)
+        StepRunner(SCHEMA, run_id).run(config)
 
 
 def test_the_log_is_looked_for_by_the_step_that_reads_it(config: PipelineConfig) -> None:
     gone = config.with_overrides({"data": f"{config.data}.csv"})
-    run_step(gone, SCHEMA, "one")
+    StepRunner(SCHEMA, "one").run(gone)
     with pytest.raises(ConfigError, match=r"log\.csv\.csv does not exist"):
-        run_step(gone, "ImpressionGen", "one")
+        StepRunner("ImpressionGen", "one").run(gone)
 
 
 def _step(config: PipelineConfig, *more: str) -> int:

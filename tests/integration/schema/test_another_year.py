@@ -9,7 +9,7 @@ import pytest
 
 from generator.behavior_log import generate
 from generator.generator_config import GeneratorConfig
-from pipeline.runners.kubeflow.step import run_step
+from pipeline.runners.kubeflow.step import StepRunner
 from pipeline.settings.pipeline_config import load_preset
 
 pytestmark = pytest.mark.slow
@@ -29,5 +29,5 @@ def test_the_window_is_all_that_another_year_needs(year: int, tmp_path: Path) ->
         }
     )
     for node in ("ImpressionGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate"):
-        run_step(config, node, "one")
+        StepRunner(node, "one").run(config)
     assert list((tmp_path / "output" / "artifacts" / "AnomalyGate").rglob("APPROVED"))

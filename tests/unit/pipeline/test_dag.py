@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from models.errors import ConfigError
 from pipeline.settings.pipeline_config import load_preset
 
 pytestmark = pytest.mark.slow
@@ -25,13 +26,11 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _ir(log: Path, **overrides: Any) -> Any:
-    from tfx.dsl.compiler.compiler import Compiler
-
-    from pipeline.dag import create_pipeline
+    from pipeline.dag import compile_dag
 
     names = {name.replace("__", "."): value for name, value in overrides.items()}
     config = load_preset("demo").with_overrides({"data": str(log), "output": str(log.parent / "output"), **names})
-    return Compiler().compile(create_pipeline(config))
+    return compile_dag(config, "one").ir
 
 
 def _keys(ir: Any) -> dict[str, Any]:
@@ -126,7 +125,7 @@ def test_nothing_uses_the_data_before_the_gate(log: Path) -> None:
 def test_outputs_lie_under_the_output_folder(log: Path) -> None:
     ir = _ir(log)
     output = str(log.parent / "output")
-    root = ir.runtime_spec.pipeline_root.runtime_parameter.default_value.string_value
+    root = ir.runtime_spec.pipeline_root.field_value.string_value
     assert root == f"{output}/artifacts"
     pusher = next(n for n in ir.nodes if n.pipeline_node.node_info.id == "Pusher").pipeline_node
     assert f"{output}/serving/ctr" in pusher.parameters.parameters["push_destination"].field_value.string_value
@@ -135,3 +134,54 @@ def test_outputs_lie_under_the_output_folder(log: Path) -> None:
 def test_missing_data_is_refused(log: Path) -> None:
     with pytest.raises(ValueError, match="missing"):
         _ir(log, data=str(log.parent / "missing.csv"))
+
+
+def test_what_a_runner_knows_of_the_nodes(log: Path) -> None:
+    from pipeline.dag import PUSHES, READS_DATA, REPORTS, compile_dag
+
+    nodes = compile_dag(load_preset("demo").with_overrides({"data": str(log)})).nodes
+    kinds = {node.id: node.kind for node in nodes}
+    assert {name for name, kind in kinds.items() if kind == "trainer"} == {"Trainer"}
+    assert {name for name, kind in kinds.items() if kind == "beam"} == BEAM_STEPS
+    assert kinds.keys() >= {READS_DATA, PUSHES, REPORTS}
+    upstream = {node.id: node.upstream for node in nodes}
+    # Each stands after those that it waits for, the reader first and the report last.
+    assert (nodes[0].id, nodes[-1].id, PUSHES in upstream[REPORTS]) == (READS_DATA, REPORTS, True)
+    for place, node in enumerate(nodes):
+        assert set(node.upstream) <= {before.id for before in nodes[:place]}
+
+
+def test_before_training_are_the_same_nodes_without_the_others(log: Path) -> None:
+    from pipeline.dag import compile_dag
+
+    config = load_preset("demo").with_overrides({"data": str(log), "output": str(log.parent / "output")})
+    early = compile_dag(config, "one", before_training=True)
+    whole = _keys(_ir(log))
+    after = {"LatestBlessedModel", "Trainer", "Evaluator", "Pusher", "RunReport"}
+    assert {node.id for node in early.nodes} == ALL - after
+    assert {name: key for name, key in whole.items() if name in _keys(early.ir)} == _keys(early.ir)
+
+
+def test_data_is_looked_for_where_it_is_read(log: Path) -> None:
+    from pipeline.dag import compile_dag
+
+    gone = load_preset("demo").with_overrides({"data": f"{log}.gone", "output": str(log.parent / "output")})
+    for only in (None, "ImpressionGen"):
+        with pytest.raises(ConfigError, match="does not exist"):
+            compile_dag(gone, "one", only=only)
+    with pytest.raises(ConfigError, match="does not exist"):
+        compile_dag(gone, "one", before_training=True)
+    assert {node.id for node in compile_dag(gone, "one", only="SchemaGen").nodes} == ALL
+    assert compile_dag(gone.with_overrides({"data": ""})).config.data == "/data"
+    with pytest.raises(ConfigError, match="node Trainr: there is none; there are ImpressionGen, "):
+        compile_dag(gone, "one", only="Trainr")
+
+
+def test_the_run_id_is_in_its_place_where_there_is_a_run(log: Path) -> None:
+    from pipeline.dag import compile_dag
+
+    config = load_preset("demo").with_overrides({"data": str(log), "output": str(log.parent / "output")})
+    for run_id in ("one", ""):
+        spec = compile_dag(config, run_id).ir.runtime_spec.pipeline_run_id
+        assert spec.field_value.string_value == run_id
+        assert spec.HasField("runtime_parameter") == (not run_id)

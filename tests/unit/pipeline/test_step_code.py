@@ -197,12 +197,10 @@ def test_what_follows_an_edited_step_is_repeated(edited: str, repeated: set[str]
 
 @pytest.mark.slow
 def test_the_digest_is_in_what_tfx_hashes(nodes: Any, tmp_path: Path) -> None:
-    from tfx.dsl.compiler.compiler import Compiler
-
-    from pipeline.dag import create_pipeline
+    from pipeline.dag import compile_dag
 
     config = load_preset("demo").with_overrides({"data": "/log.csv", "output": str(tmp_path)})
-    compiled = Compiler().compile(create_pipeline(config, data_must_exist=False))
+    compiled = compile_dag(config).ir
     parameters = {n.pipeline_node.node_info.id: n.pipeline_node.parameters.parameters for n in compiled.nodes}
     assert {name: p[CODE_KEY].field_value.string_value for name, p in parameters.items() if CODE_KEY in p} == {
         node.id: node.exec_properties[CODE_KEY] for node in nodes if CODE_KEY in node.exec_properties

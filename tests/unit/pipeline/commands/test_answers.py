@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from components.run_report.report import Report
+from components.scoring.verdict import Verdict
 from generator.behavior_log import GeneratorSummary
 from pipeline.commands import answers
 from pipeline.output.layout import Layout
@@ -26,8 +27,10 @@ def documented(title: str) -> set[str]:
 
 
 def run_result() -> RunResult:
-    report = Report.model_construct(config={"model": {"name": "din"}}, pushed_to=None)
-    return RunResult("1-din", report, {"Trainer": 2.0}, frozenset({"B", "A"}), False, None, "logs/1.log")
+    verdict = Verdict(blessed=False, failures=(), metrics={}, blessed_metrics={})
+    config = {"model": {"name": "din"}}
+    report = Report.model_construct(config=config, verdict=verdict, pushed_version=None, pushed_to=None)
+    return RunResult("1-din", report, {"Trainer": 2.0}, frozenset({"B", "A"}), False, "logs/1.log")
 
 
 CANDIDATE = RankedCandidate(item_id=5, category_id=7, position=0, probability=0.5, logit=0.0)

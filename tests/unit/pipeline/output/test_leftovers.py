@@ -10,12 +10,13 @@ from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components.locks import held
-from components.pusher.incoming import incoming_folder, lock_file
 from pipeline.commands import cli
+from pipeline.output.connection import connection
 from pipeline.output.executions import NODE_CONTEXT, RUN_CONTEXT, Canceled
 from pipeline.output.layout import Layout
 from pipeline.output.leftovers import clear, clear_all, living, readable
-from pipeline.settings.metadata import MetadataConfig, connection
+from pipeline.settings.metadata import MetadataConfig
+from serving.version_folders import incoming_folder, lock_file
 
 _STATE = mlmd.Execution
 

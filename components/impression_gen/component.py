@@ -7,27 +7,16 @@ import os
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.proto import example_gen_pb2, range_config_pb2
-from tfx.types import artifact, standard_artifacts
+from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter
 
+from components.artifacts import ImpressionCatalogue, ImpressionQuarantine
 from components.impression_gen import driver, executor
 from components.impression_gen.sources import find_logs
 from components.impression_gen.spans import find_span, has_span
 from components.settings import IngestConfig
 from models.impression import SPLITS
-
-
-class Catalogue(artifact.Artifact):
-    """Items and categories of the train split, and the summary of the ingest; see ``catalogue.py``, ``summary.py``."""
-
-    TYPE_NAME = "components.ImpressionCatalogue"
-
-
-class Quarantine(artifact.Artifact):
-    """Rows of the log that could not be used; see ``quarantine.py``."""
-
-    TYPE_NAME = "components.ImpressionQuarantine"
 
 
 class ImpressionGenSpec(types.ComponentSpec):
@@ -37,8 +26,8 @@ class ImpressionGenSpec(types.ComponentSpec):
     INPUTS = specs.FileBasedExampleGenSpec.INPUTS
     OUTPUTS = {
         **specs.FileBasedExampleGenSpec.OUTPUTS,
-        executor.CATALOGUE_KEY: ChannelParameter(type=Catalogue),
-        executor.QUARANTINE_KEY: ChannelParameter(type=Quarantine),
+        executor.CATALOGUE_KEY: ChannelParameter(type=ImpressionCatalogue),
+        executor.QUARANTINE_KEY: ChannelParameter(type=ImpressionQuarantine),
     }
 
 
@@ -86,8 +75,8 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
                 range_config=None if span is None else _one_span(span),
                 custom_config=executor.pack_config(ingest),
                 examples=types.Channel(type=standard_artifacts.Examples),
-                catalogue=types.Channel(type=Catalogue),
-                quarantine=types.Channel(type=Quarantine),
+                catalogue=types.Channel(type=ImpressionCatalogue),
+                quarantine=types.Channel(type=ImpressionQuarantine),
             )
         )
 

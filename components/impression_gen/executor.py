@@ -16,12 +16,13 @@ from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import proto_utils
 
+from components.examples.shards import unfinished_folder
+from components.examples.summary import IngestSummary
+from components.examples.writing import EXAMPLES_FILE_FORMAT
 from components.impression_gen.build import run_ingest
 from components.impression_gen.progress import reported
 from components.impression_gen.sources import find_logs, list_sources
-from components.impression_gen.spool import Spool, spool_folder
-from components.impression_gen.summary import IngestSummary
-from components.impression_gen.writer import EXAMPLES_FILE_FORMAT
+from components.impression_gen.spool import Spool
 from components.progress import say
 from components.settings import IngestConfig
 from models.impression import SPLITS
@@ -71,7 +72,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         catalogue_uri = artifact_utils.get_single_uri(output_dict[CATALOGUE_KEY])
         quarantine_uri = artifact_utils.get_single_uri(output_dict[QUARANTINE_KEY])
 
-        spool = Spool(spool_folder(examples.uri))
+        spool = Spool(unfinished_folder(examples.uri))
         log_bytes = sum({source.path: source.size for source in list_sources(found.files)}.values())
         started = time.monotonic()
         try:

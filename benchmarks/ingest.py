@@ -85,16 +85,17 @@ def without_beam(log: str, out: str, settings: list[str]) -> float:
     import apache_beam as beam
     import numpy as np
 
+    from components.examples.shards import unfinished_folder
     from components.impression_gen import build
     from components.impression_gen.counts import SECOND_COUNT, merge_counts
     from components.impression_gen.log_reader import list_tasks
     from components.impression_gen.sources import list_sources
-    from components.impression_gen.spool import Spool, spool_folder
+    from components.impression_gen.spool import Spool
 
     config = ingest_config(settings)
     start = time.perf_counter()
     sources = list_sources([log])
-    spool = Spool(spool_folder(f"{out}/examples"))
+    spool = Spool(unfinished_folder(f"{out}/examples"))
 
     def run(dofn: beam.DoFn, elements: Any, *side: Any) -> dict[str | None, list[Any]]:
         outputs = defaultdict(list)
@@ -140,9 +141,9 @@ def next_step(work: str, ingested: str, out: str, settings: list[str]) -> tuple[
     from tfx.types import artifact_utils, standard_artifacts
     from tfx.utils import io_utils
 
-    from components.impression_gen.component import Catalogue
-    from components.impression_gen.writer import EXAMPLES_FILE_FORMAT
-    from components.schema.executor import SCHEMA_FILE
+    from components.artifacts import ImpressionCatalogue
+    from components.examples.writing import EXAMPLES_FILE_FORMAT
+    from components.schema.component import SCHEMA_FILE
     from components.schema.impression_schema import Ranges, impression_schema
     from components.statistics.component import StatisticsGen
     from components.transform.component import ImpressionTransform
@@ -166,11 +167,11 @@ def next_step(work: str, ingested: str, out: str, settings: list[str]) -> tuple[
         outputs = {"statistics": artifact(standard_artifacts.ExampleStatistics, f"{out}/statistics")}
     else:
         schema = types.Channel(standard_artifacts.Schema)
-        component = ImpressionTransform(channel, schema, types.Channel(Catalogue), config.transform)
+        component = ImpressionTransform(channel, schema, types.Channel(ImpressionCatalogue), config.transform)
         (Path(out) / "schema").mkdir()
         io_utils.write_pbtxt_file(f"{out}/schema/{SCHEMA_FILE}", impression_schema(Ranges.of(config.ingest)))
         inputs["schema"] = [artifact(standard_artifacts.Schema, f"{out}/schema")]
-        inputs["catalogue"] = [artifact(Catalogue, f"{ingested}/catalogue")]
+        inputs["catalogue"] = [artifact(ImpressionCatalogue, f"{ingested}/catalogue")]
         outputs = {
             "transform_graph": artifact(standard_artifacts.TransformGraph, f"{out}/graph"),
             "transformed_examples": artifact(standard_artifacts.Examples, f"{out}/transformed"),

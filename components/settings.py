@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
-from components.impression_gen.quarantine import REASONS
+from components.quarantine import REASONS
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, BehaviorName
 from models.model_config import Section
 from models.samplers.sampler_config import LossConfig
+
+SETTINGS_KEY: Final = "settings"
+"""The one parameter by which a step gets its settings: JSON of a section that holds what it depends on, and no more."""
 
 NegativeSet = Literal["uniform", "same_category", "contemporaneous"]
 

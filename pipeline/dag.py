@@ -36,17 +36,19 @@ from tfx.types.standard_component_specs import EVAL_CONFIG_KEY, MODULE_PATH_KEY
 from tfx.utils.proto_utils import proto_to_json
 
 from components.anomaly_gate.component import AnomalyGate
-from components.baselines.component import Baselines
+from components.baselines.component import Baselines, BaselinesSettings
 from components.evaluator import scoring
-from components.evaluator.baseline import CANDIDATE_KEY, BaselineStrategy
+from components.evaluator.component import CANDIDATE_KEY, BaselineStrategy
 from components.evaluator.judge import evaluator_config
 from components.impression_gen.component import ImpressionGen
 from components.pusher.component import Pusher
 from components.run_report.component import RunReport
 from components.run_report.report import Report, read_report
 from components.schema.component import SchemaGen
+from components.schema.impression_schema import Ranges
 from components.statistics.component import StatisticsGen
 from components.trainer.component import Trainer
+from components.trainer.run import TrainerSettings
 from components.trainer.strategy import training_strategy
 from components.transform.component import ImpressionTransform
 from models.errors import ConfigError
@@ -200,11 +202,7 @@ def create_pipeline(
         transform_graph=data.transform_graph,
         catalogue=data.catalogue,
         raw_examples=data.examples,
-        model=config.model,
-        sampler=config.sampler,
-        training=config.training,
-        stored=config.ingest.stored,
-        plugins=config.plugins,
+        settings=TrainerSettings.of(config.model, config.sampler, config.training, config.ingest, config.plugins),
     )
     model = training.outputs["model"]
     nodes: list[BaseNode] = [*data.nodes, training]
@@ -236,13 +234,13 @@ def create_pipeline(
         base_directory=Layout(config.output).model_base(config.served_model_name),
     )
     report = RunReport(
-        config_json=config.to_json(),
         catalogue=data.catalogue,
         transform_graph=data.transform_graph,
         baselines=data.baselines,
         evaluation=evaluator.outputs["evaluation"],
         blessing=evaluator.outputs["blessing"],
         pushed_model=pusher.outputs["pushed_model"],
+        settings=config.to_json(),
     )
     return _pipeline(config, [*nodes, evaluator, pusher, report])
 
@@ -271,7 +269,7 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
     catalogue = impressions.outputs["catalogue"]
 
     statistics = StatisticsGen(examples=examples, statistics=config.statistics)
-    schema_gen = SchemaGen(config.ingest)
+    schema_gen = SchemaGen(settings=Ranges.of(config.ingest).model_dump_json())
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema)
     gate = AnomalyGate(anomalies=validator.outputs["anomalies"], statistics=statistics.outputs["statistics"])
@@ -282,9 +280,11 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
     baselines = Baselines(
         transformed_examples=transformed,
         catalogue=catalogue,
-        training_impressions=config.evaluation.baseline_training_impressions,
-        # Not the training's seed: the same baselines stand beside every seed of the model.
-        seed=config.ingest.seed,
+        settings=BaselinesSettings(
+            training_impressions=config.evaluation.baseline_training_impressions,
+            # Not the training's seed: the same baselines stand beside every seed of the model.
+            seed=config.ingest.seed,
+        ).model_dump_json(),
     )
     return _Data(
         nodes=[impressions, statistics, schema_gen, validator, gate, transform, baselines],

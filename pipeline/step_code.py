@@ -3,8 +3,8 @@
 TFX's key knows a step's inputs and parameters, and the name of its executor, not what stands in it. So each node gets
 the digest of its code as one more parameter, which ML Metadata then has on record, too.
 
-The files are found and not listed: those of the executor's module, of every module that a parameter names (the
-Trainer's ``run_fn``, the Evaluator's metrics), and of all that these import, wherever in the module the import stands.
+The files are found and not listed: those of the executor's module, of every module that a parameter names (the model
+that the Trainer builds, the Evaluator's metrics), and of all that these import, wherever in the module it stands.
 Files are read, never run. Libraries are not part of it.
 """
 

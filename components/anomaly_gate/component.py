@@ -1,34 +1,26 @@
-"""The node that stops a run whose data do not match the schema; ExampleValidator alone only takes note."""
+"""The step that stops a run whose data do not match the schema; ExampleValidator alone only takes note."""
 
-from __future__ import annotations
+import os
 
-from tfx import types
-from tfx.dsl.components.base import base_component, executor_spec
-from tfx.types import standard_artifacts
-from tfx.types.artifact import Artifact
-from tfx.types.component_spec import ChannelParameter
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx.components.example_validator.executor import DEFAULT_FILE_NAME
+from tfx.components.statistics_gen import stats_artifact_utils
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics
 
-from components.anomaly_gate import executor
-
-
-class DataApproval(Artifact):
-    """Says that no split was empty or had an anomaly."""
-
-    TYPE_NAME = "components.DataApproval"
+from components.anomaly_gate.findings import stop_on_anomalies
+from components.artifacts import DataApproval
 
 
-class AnomalyGateSpec(types.ComponentSpec):
-    """Interface of :class:`AnomalyGate`."""
-
-    PARAMETERS: dict = {}
-    INPUTS = {
-        executor.ANOMALIES_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies),
-        executor.STATISTICS_KEY: ChannelParameter(type=standard_artifacts.ExampleStatistics),
-    }
-    OUTPUTS = {executor.APPROVAL_KEY: ChannelParameter(type=DataApproval)}
-
-
-class AnomalyGate(base_component.BaseComponent):
+@component
+def AnomalyGate(
+    anomalies: InputArtifact[ExampleAnomalies],
+    statistics: InputArtifact[ExampleStatistics],
+    approval: OutputArtifact[DataApproval],
+) -> None:
     """Fails, and so stops everything downstream, if a split is empty or ExampleValidator found anything in it.
 
     Steps that use the data wait for it: ``transform.add_upstream_node(gate)``.
@@ -36,14 +28,19 @@ class AnomalyGate(base_component.BaseComponent):
     Args:
       anomalies: of ExampleValidator.
       statistics: of StatisticsGen, those that were validated.
+      approval: gets ``APPROVED``.
 
-    Outputs:
-      approval: a :class:`DataApproval`.
+    Raises:
+      AnomaliesFoundError: if a split has an anomaly or is empty.
     """
-
-    SPEC_CLASS = AnomalyGateSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
-
-    def __init__(self, anomalies: types.BaseChannel, statistics: types.BaseChannel) -> None:
-        approval = types.Channel(type=DataApproval)
-        super().__init__(spec=AnomalyGateSpec(anomalies=anomalies, statistics=statistics, approval=approval))
+    found, examples = {}, {}
+    for split in artifact_utils.decode_split_names(anomalies.split_names):
+        path = os.path.join(artifact_utils.get_split_uri([anomalies], split), DEFAULT_FILE_NAME)
+        with fileio.open(path, "rb") as file:
+            found[split] = anomalies_pb2.Anomalies.FromString(file.read())
+        datasets = stats_artifact_utils.load_statistics(statistics, split).proto().datasets
+        examples[split] = sum(dataset.num_examples for dataset in datasets)
+    stop_on_anomalies(found, examples)
+    fileio.makedirs(approval.uri)
+    with fileio.open(os.path.join(approval.uri, "APPROVED"), "w") as file:
+        file.write("\n".join(found) + "\n")

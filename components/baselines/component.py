@@ -1,66 +1,48 @@
-"""The node that scores the trivial baselines."""
+"""The step that scores the trivial baselines."""
 
-from __future__ import annotations
+import os
 
-from tfx import types
-from tfx.dsl.components.base import base_component, executor_spec
-from tfx.types import standard_artifacts
-from tfx.types.artifact import Artifact
-from tfx.types.component_spec import ChannelParameter, ExecutionParameter
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import Examples
+from tfx.utils import io_utils
 
-from components.baselines import executor
-from components.impression_gen.component import Catalogue
-
-
-class BaselineReport(Artifact):
-    """``baselines.json``: :class:`components.baselines.results.BaselineResults`."""
-
-    TYPE_NAME = "components.BaselineReport"
-
-
-class BaselinesSpec(types.ComponentSpec):
-    """Interface of :class:`Baselines`."""
-
-    PARAMETERS = {
-        executor.TRAINING_IMPRESSIONS_KEY: ExecutionParameter(type=int),
-        executor.SEED_KEY: ExecutionParameter(type=int),
-    }
-    INPUTS = {
-        executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
-        executor.CATALOGUE_KEY: ChannelParameter(type=Catalogue),
-    }
-    OUTPUTS = {executor.REPORT_KEY: ChannelParameter(type=BaselineReport)}
+from components.artifacts import BaselineReport, ImpressionCatalogue
+from components.baselines.compute import ItemCounts, compute
+from components.examples.catalogue import Catalogue
+from components.examples.shards import list_shards
+from components.scoring.baselines import FILE_NAME
+from models.impression import SPLITS
+from models.section import Section
 
 
-class Baselines(base_component.BaseComponent):
+class BaselinesSettings(Section):
+    """What the baselines depend on."""
+
+    training_impressions: int
+    """``evaluation.baseline_training_impressions``."""
+    seed: int
+    """Of the sample that the regression is fitted on."""
+
+
+@component
+def Baselines(
+    transformed_examples: InputArtifact[Examples],
+    catalogue: InputArtifact[ImpressionCatalogue],
+    report: OutputArtifact[BaselineReport],
+    settings: Parameter[str],
+) -> None:
     """AUC of the trivial baselines on the pairs of the eval split, see :func:`components.baselines.compute.compute`.
 
     Args:
       transformed_examples: impressions as Transform leaves them, splits train, validation, eval.
       catalogue: of the train split.
-      training_impressions: ``evaluation.baseline_training_impressions``.
-      seed: of the sample that the regression is fitted on.
-
-    Outputs:
-      report: a :class:`BaselineReport`.
+      report: gets ``baselines.json``.
+      settings: JSON of :class:`BaselinesSettings`.
     """
-
-    SPEC_CLASS = BaselinesSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
-
-    def __init__(
-        self,
-        transformed_examples: types.BaseChannel,
-        catalogue: types.BaseChannel,
-        training_impressions: int,
-        seed: int,
-    ) -> None:
-        super().__init__(
-            spec=BaselinesSpec(
-                transformed_examples=transformed_examples,
-                catalogue=catalogue,
-                training_impressions=training_impressions,
-                seed=seed,
-                report=types.Channel(type=BaselineReport),
-            )
-        )
+    given = BaselinesSettings.model_validate_json(settings)
+    files = {split: list_shards(artifact_utils.get_split_uri([transformed_examples], split)) for split in SPLITS}
+    items = Catalogue.read(catalogue.uri)
+    results = compute(files, ItemCounts(items.item_ids, items.item_counts), given.training_impressions, given.seed)
+    io_utils.write_string_file(os.path.join(report.uri, FILE_NAME), results.model_dump_json(indent=2))

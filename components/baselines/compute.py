@@ -16,12 +16,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from components.baselines import results
 from components.baselines.reservoir import Reservoir
-from components.baselines.results import BaselineResults, SetResult
 from components.baselines.unknown import UnknownCounter
 from components.examples.impressions import BATCH_SIZE, Batch, parse, read
+from components.scoring import baselines as results
 from components.scoring.auc import auc
+from components.scoring.baselines import BaselineResults, SetResult
 from components.scoring.seen import positive_is_new
 from models.errors import DataError
 from models.impression import (

@@ -10,8 +10,8 @@ from collections import defaultdict
 
 import numpy as np
 
-from components.baselines.results import UnknownShare
 from components.examples.impressions import Batch
+from components.scoring.baselines import UnknownShare
 from models.impression import (
     CANDIDATE_CATEGORY_INDEX,
     CANDIDATE_ITEM_INDEX,

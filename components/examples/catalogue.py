@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.csv
 
 from components.files import create_file, open_file
-from components.impression_gen.events import Records
 from models.errors import DataError
 
 ITEMS_FILE = "items.tsv"
@@ -42,7 +41,7 @@ class Catalogue:
     """[C]"""
 
     @classmethod
-    def from_counts(cls, counts: Records) -> Catalogue:
+    def from_counts(cls, counts: npt.NDArray[np.void]) -> Catalogue:
         """Builds it from [n] ITEM_COUNT, each (item, category) once."""
         counts = counts[counts["train_events"] > 0]
         order = np.lexsort((counts["category"], -counts["train_events"], counts["item"]))

@@ -15,6 +15,11 @@ def split_folder(examples_uri: str, split: str) -> str:
     return os.path.join(examples_uri, f"Split-{split}")
 
 
+def unfinished_folder(examples_uri: str) -> str:
+    """Where its steps keep what is not for readers: beside the splits' folders, whose readers take every file there."""
+    return os.path.join(examples_uri, ".incoming")
+
+
 def list_shards(folder: str) -> list[str]:
     """The shards in a split's folder, sorted; none where there is no folder."""
     # Where a split lies is known without it.

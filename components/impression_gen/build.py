@@ -24,10 +24,13 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 
+from components import quarantine
+from components.examples import summary
 from components.examples.catalogue import Catalogue
-from components.examples.shards import shard_path
+from components.examples.shards import shard_path, unfinished_folder
+from components.examples.summary import IngestSummary, summarise
 from components.files import create_file
-from components.impression_gen import progress, quarantine, summary
+from components.impression_gen import progress
 from components.impression_gen.combine import MergeCounts
 from components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, count_items, count_seconds, merge_counts
 from components.impression_gen.events import (
@@ -47,8 +50,7 @@ from components.impression_gen.negatives import REQUEST, CatalogueIndex, proposa
 from components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
 from components.impression_gen.refusals import check_impressions, check_rows
 from components.impression_gen.sources import Source, list_sources
-from components.impression_gen.spool import NOTHING, Parcel, Spool, spool_folder
-from components.impression_gen.summary import IngestSummary, summarise
+from components.impression_gen.spool import NOTHING, Parcel, Spool
 from components.impression_gen.targets import find_targets, last_of_user
 from components.impression_gen.timeline import Timeline, make_timeline
 from components.impression_gen.writer import write_shard
@@ -112,7 +114,7 @@ def run_ingest(
         ``ingest`` allows cannot be used, the log is not plausible, or a split would have no event or no impression.
     """
     sources = list_sources(files)
-    spool = Spool(spool_folder(examples_uri))
+    spool = Spool(unfinished_folder(examples_uri))
     block_bytes = ingest.block_megabytes * _MEGABYTE
     tasks = [(t.source, t.block, t.start, t.end) for t in list_tasks(sources, block_bytes)]
     read = (

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from components.impression_gen import quarantine
+from components import quarantine
 from components.impression_gen.events import FIELDS
 from components.settings import LOG_TIMEZONE
 from models.errors import DataError

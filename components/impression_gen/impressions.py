@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from components.impression_gen import negatives, summary
+from components.examples import summary
+from components.examples.summary import NO_NEGATIVE
+from components.impression_gen import negatives
 from components.impression_gen.events import EventColumns, Records
 from components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
-from components.impression_gen.summary import NO_NEGATIVE
 from components.impression_gen.targets import Targets, find_targets
 from components.impression_gen.timeline import Timeline
 from components.settings import IngestConfig

@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from components import quarantine
 from components.files import open_file
-from components.impression_gen import hints, quarantine
+from components.impression_gen import hints
 from components.impression_gen.events import FIELDS, LOGGED_EVENT, Records
 from components.impression_gen.sources import Source
 from models.errors import DataError

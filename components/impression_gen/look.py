@@ -15,9 +15,12 @@ from typing import Final
 
 import numpy as np
 
+from components import quarantine
+from components.examples import summary
 from components.examples.catalogue import Catalogue
+from components.examples.summary import summarise
 from components.files import is_address, open_file
-from components.impression_gen import hints, quarantine, summary
+from components.impression_gen import hints
 from components.impression_gen.counts import count_items, count_seconds
 from components.impression_gen.events import as_text, count_behaviors, earliest, pack_chunk, sort_partition
 from components.impression_gen.impressions import build_impressions, count_impressions, make_requests, proposal_width
@@ -27,7 +30,6 @@ from components.impression_gen.plausibility import check_plausible, facts_of, re
 from components.impression_gen.refusals import check_impressions, check_rows
 from components.impression_gen.sources import Source, find_logs, list_sources
 from components.impression_gen.spans import find_span, has_span
-from components.impression_gen.summary import summarise
 from components.impression_gen.targets import find_targets, last_of_user
 from components.impression_gen.timeline import make_timeline
 from components.settings import IngestConfig

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.examples import summary
 from components.examples.catalogue import Catalogue
-from components.impression_gen import summary
 from components.impression_gen.events import FIELDS, Records
 from components.impression_gen.timeline import Timeline
 from components.settings import PlausibilityConfig

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from components.impression_gen.events import FIELDS
-from components.impression_gen.hints import advise
-from components.impression_gen.quarantine import Example
-from components.impression_gen.summary import (
+from components.examples.summary import (
     NOT_A_TARGET_BEHAVIOR,
     SHORT_HISTORY,
     IngestSummary,
 )
+from components.impression_gen.events import FIELDS
+from components.impression_gen.hints import advise
+from components.quarantine import Example
 from components.settings import IngestConfig
 from models.errors import DataError
 from models.impression import EVAL_SPLIT, SPLITS

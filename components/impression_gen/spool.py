@@ -21,11 +21,6 @@ NOTHING: Final[Parcel] = ("", 0, 0)
 """No bytes."""
 
 
-def spool_folder(examples_uri: str) -> str:
-    """Below the examples' root, beside the splits' folders, whose readers take every file they find."""
-    return os.path.join(examples_uri, ".incoming")
-
-
 class Spool:
     """A folder of files, each written once by one worker.
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from components.examples.summary import NOT_A_TARGET_BEHAVIOR, OVER_TARGETS_PER_USER, SHORT_HISTORY
 from components.impression_gen.events import Records
-from components.impression_gen.summary import NOT_A_TARGET_BEHAVIOR, OVER_TARGETS_PER_USER, SHORT_HISTORY
 from components.impression_gen.timeline import Timeline
 from components.settings import IngestConfig
 from models.impression import BEHAVIORS, SPLITS

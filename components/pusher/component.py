@@ -1,40 +1,37 @@
-"""The Pusher node: TFX's component with an atomic executor."""
+"""The step that publishes; TFX's own lets a server see half a version."""
 
-from __future__ import annotations
+from tfx.components.util.model_utils import is_model_blessed
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Model, ModelBlessing, PushedModel
+from tfx.utils import io_utils, path_utils
 
-from tfx import types
-from tfx.components import Pusher as TfxPusher
-from tfx.dsl.components.base import executor_spec
-from tfx.proto import pusher_pb2
-
-from components.pusher.executor import Executor
+from components.pusher.publish import publish
 
 
-class Pusher(TfxPusher):
-    """Publishes a blessed model as ``base_directory/<version>/``, atomically.
+@component
+def Pusher(
+    model: InputArtifact[Model],
+    model_blessing: InputArtifact[ModelBlessing],
+    pushed_model: OutputArtifact[PushedModel],
+    base_directory: Parameter[str],
+) -> None:
+    """Publishes a blessed model as ``base_directory/<version>/``, atomically; an unblessed one nowhere.
 
     Args:
       model: the Trainer's model.
-      model_blessing: the Evaluator's blessing; without one there is no push.
+      model_blessing: the Evaluator's blessing.
+      pushed_model: a copy, with the same properties as of TFX's Pusher; see
+        :func:`components.artifacts.pushed_version`.
       base_directory: the folder that the server watches.
-
-    Outputs:
-      pushed_model: a ``PushedModel`` artifact, see :func:`pushed_version`.
     """
-
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
-
-    def __init__(self, model: types.BaseChannel, model_blessing: types.BaseChannel, base_directory: str) -> None:
-        filesystem = pusher_pb2.PushDestination.Filesystem(base_directory=base_directory)
-        super().__init__(
-            model=model,
-            model_blessing=model_blessing,
-            push_destination=pusher_pb2.PushDestination(filesystem=filesystem),
-        )
-
-
-def pushed_version(pushed_model: types.Artifact) -> int | None:
-    """The version that a ``PushedModel`` artifact stands for, None if nothing was pushed."""
-    if pushed_model.get_int_custom_property("pushed") != 1:
-        return None
-    return int(pushed_model.get_string_custom_property("pushed_version"))
+    blessed = is_model_blessed(model_blessing)
+    pushed_model.set_int_custom_property("pushed", int(blessed))
+    if not blessed:
+        return
+    model_dir = path_utils.serving_model_path(model.uri)
+    # The archive first: once the version is visible, nothing may fail any more.
+    io_utils.copy_dir(model_dir, pushed_model.uri)
+    version = publish(model_dir, base_directory)
+    pushed_model.set_string_custom_property("pushed_destination", f"{base_directory.rstrip('/')}/{version}")
+    pushed_model.set_string_custom_property("pushed_version", str(version))

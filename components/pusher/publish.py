@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
 
-from tfx.dsl.io import fileio
-from tfx.utils import io_utils
+import tensorflow as tf
 
 from components.files import is_address
 from components.locks import held
@@ -40,15 +38,15 @@ def publish(model_dir: str, base_dir: str) -> int:
       FileNotFoundError: if ``model_dir`` has no ``saved_model.pb``.
       OSError: if the copy fails; no version directory is left then.
     """
-    if not fileio.exists(os.path.join(model_dir, SAVED_MODEL_FILE)):
+    if not tf.io.gfile.exists(os.path.join(model_dir, SAVED_MODEL_FILE)):
         raise FileNotFoundError(f"{model_dir}: no {SAVED_MODEL_FILE} there, so there is nothing to push")
-    fileio.makedirs(base_dir)
+    tf.io.gfile.makedirs(base_dir)
     if is_address(base_dir):
         return _publish_remote(model_dir, base_dir)
     with _claimed(base_dir) as (version, incoming):
         try:
             copy = os.path.join(incoming, "model")
-            io_utils.copy_dir(model_dir, copy)
+            _copy(model_dir, copy)
             _flush(copy)
             os.rename(copy, os.path.join(base_dir, str(version)))
         except Exception as error:
@@ -85,16 +83,25 @@ def _next_version(names: list[str]) -> int:
 
 
 def _publish_remote(model_dir: str, base_dir: str) -> int:
-    version = _next_version(fileio.listdir(base_dir))
+    version = _next_version(tf.io.gfile.listdir(base_dir))
     target = os.path.join(base_dir, str(version))
     try:
-        io_utils.copy_dir(model_dir, target, deny_regex_patterns=[re.escape(SAVED_MODEL_FILE)])
-        io_utils.copy_file(os.path.join(model_dir, SAVED_MODEL_FILE), os.path.join(target, SAVED_MODEL_FILE))
+        _copy(model_dir, target, leave_out=SAVED_MODEL_FILE)
+        tf.io.gfile.copy(os.path.join(model_dir, SAVED_MODEL_FILE), os.path.join(target, SAVED_MODEL_FILE))
     except Exception as error:
-        if fileio.exists(target):
-            fileio.rmtree(target)
+        if tf.io.gfile.exists(target):
+            tf.io.gfile.rmtree(target)
         raise OSError(f"{model_dir}: not pushed to {target}, the copy failed: {error!r}") from error
     return version
+
+
+def _copy(source: str, target: str, leave_out: str = "") -> None:
+    for folder, _, names in tf.io.gfile.walk(source):
+        there = os.path.join(target, folder[len(source) :].lstrip("/"))
+        tf.io.gfile.makedirs(there)
+        for name in names:
+            if name != leave_out:
+                tf.io.gfile.copy(os.path.join(folder, name), os.path.join(there, name))
 
 
 def _flush(folder: str) -> None:

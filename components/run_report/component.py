@@ -1,79 +1,72 @@
-"""The last node of the DAG: what the run found, in one place."""
+"""The last step: what the run found, in one place."""
 
-from __future__ import annotations
+import json
+import os
 
-from tfx import types
-from tfx.dsl.components.base import base_component, executor_spec
-from tfx.types import standard_artifacts
-from tfx.types.artifact import Artifact
-from tfx.types.component_spec import ChannelParameter, ExecutionParameter
+import tensorflow_transform as tft
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import ModelBlessing, ModelEvaluation, PushedModel, TransformGraph
+from tfx.utils import io_utils
 
-from components.baselines.component import BaselineReport
-from components.impression_gen.component import Catalogue
-from components.run_report import executor
-
-# An artifact class and a component cannot share a name in one module; ML Metadata has ``components.RunReport``.
-
-
-class RunReportArtifact(Artifact):
-    """``report.json`` (:class:`components.run_report.report.Report`) and ``report.md``."""
-
-    TYPE_NAME = "components.RunReport"
+from components import artifacts
+from components.examples.summary import IngestSummary
+from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+from components.run_report.render import render_markdown
+from components.run_report.report import REPORT_JSON, REPORT_MARKDOWN, Report
+from components.scoring.baselines import FILE_NAME, BaselineResults
+from components.scoring.blessing import read_verdict
 
 
-class RunReportSpec(types.ComponentSpec):
-    """Interface of :class:`RunReport`."""
-
-    PARAMETERS = {executor.CONFIG_KEY: ExecutionParameter(type=str)}
-    INPUTS = {
-        executor.CATALOGUE_KEY: ChannelParameter(type=Catalogue),
-        executor.TRANSFORM_GRAPH_KEY: ChannelParameter(type=standard_artifacts.TransformGraph),
-        executor.BASELINES_KEY: ChannelParameter(type=BaselineReport),
-        executor.EVALUATION_KEY: ChannelParameter(type=standard_artifacts.ModelEvaluation),
-        executor.BLESSING_KEY: ChannelParameter(type=standard_artifacts.ModelBlessing),
-        executor.PUSHED_MODEL_KEY: ChannelParameter(type=standard_artifacts.PushedModel),
-    }
-    OUTPUTS = {executor.REPORT_KEY: ChannelParameter(type=RunReportArtifact)}
-
-
-class RunReport(base_component.BaseComponent):
-    """Writes the report of the run; ``components.run_report.report.read_report`` reads it.
+@component
+def RunReport(
+    catalogue: InputArtifact[artifacts.ImpressionCatalogue],
+    transform_graph: InputArtifact[TransformGraph],
+    baselines: InputArtifact[artifacts.BaselineReport],
+    evaluation: InputArtifact[ModelEvaluation],
+    blessing: InputArtifact[ModelBlessing],
+    pushed_model: InputArtifact[PushedModel],
+    report: OutputArtifact[artifacts.RunReport],
+    settings: Parameter[str],
+) -> None:
+    """Gathers the numbers of the run and writes them as JSON and Markdown; ``report.read_report`` reads them.
 
     Args:
-      config_json: ``PipelineConfig.to_json()``, kept as a property of the report.
       catalogue: of ImpressionGen, with the summary of the ingest.
       transform_graph: of Transform, for the sizes of the vocabularies.
       baselines: of Baselines.
       evaluation: of the Evaluator.
       blessing: of the Evaluator.
       pushed_model: of the Pusher.
-
-    Outputs:
-      report: a :class:`RunReportArtifact`.
+      report: gets ``report.json`` and ``report.md``; the configuration, the verdict and the version are properties.
+      settings: ``PipelineConfig.to_json()``.
     """
-
-    SPEC_CLASS = RunReportSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
-
-    def __init__(
-        self,
-        config_json: str,
-        catalogue: types.BaseChannel,
-        transform_graph: types.BaseChannel,
-        baselines: types.BaseChannel,
-        evaluation: types.BaseChannel,
-        blessing: types.BaseChannel,
-        pushed_model: types.BaseChannel,
-    ) -> None:
-        super().__init__(
-            spec=RunReportSpec(
-                config_json=config_json,
-                catalogue=catalogue,
-                transform_graph=transform_graph,
-                baselines=baselines,
-                evaluation=evaluation,
-                blessing=blessing,
-                pushed_model=pushed_model,
-                report=types.Channel(type=RunReportArtifact),
-            )
-        )
+    summary = IngestSummary.read(catalogue.uri)
+    graph = tft.TFTransformOutput(transform_graph.uri)
+    version = artifacts.pushed_version(pushed_model)
+    found = Report(
+        config=json.loads(settings),
+        rows_read=summary.rows_read,
+        rows_kept=summary.rows_kept,
+        quarantined=summary.quarantined,
+        users=summary.users,
+        impressions=summary.impressions,
+        dropped=summary.dropped,
+        items_with_several_categories=summary.items_with_several_categories,
+        vocabulary={
+            "items": graph.vocabulary_size_by_name(ITEM_VOCABULARY),
+            "categories": graph.vocabulary_size_by_name(CATEGORY_VOCABULARY),
+        },
+        baselines=BaselineResults.model_validate_json(
+            io_utils.read_string_file(os.path.join(baselines.uri, FILE_NAME))
+        ),
+        verdict=read_verdict(evaluation.uri, blessing.uri),
+        pushed_version=version,
+        pushed_to=None if version is None else pushed_model.get_string_custom_property("pushed_destination"),
+    )
+    io_utils.write_string_file(os.path.join(report.uri, REPORT_JSON), found.model_dump_json(indent=2))
+    io_utils.write_string_file(os.path.join(report.uri, REPORT_MARKDOWN), render_markdown(found))
+    report.set_string_custom_property("config_json", settings)
+    report.set_int_custom_property("blessed", int(found.blessed))
+    if version is not None:
+        report.set_string_custom_property("pushed_version", str(version))

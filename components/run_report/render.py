@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 from rich.console import Group
 
-from components.baselines.results import (
+from components.run_report.report import Report
+from components.scoring.baselines import (
     CATEGORY_RECENCY,
     COLDNESS,
     LOGISTIC_REGRESSION,
@@ -16,7 +17,6 @@ from components.baselines.results import (
     SetResult,
     UnknownShare,
 )
-from components.run_report.report import Report
 from components.scoring.verdict import TOO_GOOD
 from components.settings import EvaluationConfig, IngestConfig
 from components.tables import Table, as_text, laid_out, paragraph

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import Any, Final
 
-from components.baselines.results import BaselineResults
+from components.files import open_file
+from components.scoring.baselines import BaselineResults
 from components.scoring.verdict import Verdict
 from models.model_config import Section
 
@@ -49,7 +51,5 @@ def read_report(uri: str) -> Report:
     Raises:
       FileNotFoundError: if there is no report.
     """
-    # Whoever renders a report at hand needs the types above and not TFX, which takes seconds to import.
-    from tfx.utils import io_utils
-
-    return Report.model_validate_json(io_utils.read_string_file(os.path.join(uri, REPORT_JSON)))
+    with closing(open_file(os.path.join(uri, REPORT_JSON))) as file:
+        return Report.model_validate_json(file.read())

@@ -1,39 +1,25 @@
 """The SchemaGen step: the schema of raw impressions, from the configuration."""
 
-from __future__ import annotations
+import os
 
-from tfx import types
-from tfx.dsl.components.base import base_component, executor_spec
-from tfx.types import standard_artifacts
-from tfx.types.component_spec import ChannelParameter, ExecutionParameter
-from tfx.types.standard_component_specs import SCHEMA_KEY
+from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Schema
+from tfx.utils import io_utils
 
-from components.schema import executor
-from components.schema.impression_schema import Ranges
-from components.settings import IngestConfig
+from components.schema.impression_schema import Ranges, impression_schema
 
-
-class SchemaGenSpec(types.ComponentSpec):
-    """Interface of :class:`SchemaGen`."""
-
-    PARAMETERS = {executor.RANGES_KEY: ExecutionParameter(type=str)}
-    INPUTS: dict = {}
-    OUTPUTS = {SCHEMA_KEY: ChannelParameter(type=standard_artifacts.Schema)}
+SCHEMA_FILE = "schema.pbtxt"
 
 
-class SchemaGen(base_component.BaseComponent):
+@component
+def SchemaGen(schema: OutputArtifact[Schema], settings: Parameter[str]) -> None:
     """Writes :func:`components.schema.impression_schema.impression_schema`; TFX's own infers one from statistics.
 
     Args:
-      ingest: how impressions are made; only what bounds them reaches the step.
-
-    Outputs:
-      schema: as of TFX's SchemaGen.
+      schema: gets ``schema.pbtxt``, where TFX's other steps look for it.
+      settings: JSON of :class:`components.schema.impression_schema.Ranges`: what of the ingest bounds impressions.
     """
-
-    SPEC_CLASS = SchemaGenSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
-
-    def __init__(self, ingest: IngestConfig) -> None:
-        ranges = Ranges.of(ingest).model_dump_json()
-        super().__init__(spec=SchemaGenSpec(ranges=ranges, schema=types.Channel(type=standard_artifacts.Schema)))
+    io_utils.write_pbtxt_file(
+        os.path.join(schema.uri, SCHEMA_FILE), impression_schema(Ranges.model_validate_json(settings))
+    )

@@ -2,13 +2,66 @@
 
 from __future__ import annotations
 
-import tensorflow_data_validation as tfdv
+import copy
+import os
+from typing import Any
+
 from tfx import types
 from tfx.components.statistics_gen import component
+from tfx.components.statistics_gen import executor as tfx_executor
 from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.types.standard_component_specs import EXAMPLES_KEY, STATISTICS_KEY
 
-from components.settings import StatisticsConfig
-from components.statistics import executor
+from components.settings import SETTINGS_KEY, StatisticsConfig
+
+
+class Executor(tfx_executor.Executor):
+    """TFX's executor on some shards of each split.
+
+    TFX would read and decode all impressions and then drop most of them. A shard holds the users whose hash is in one
+    range, so some shards are a sample of the users, and the same one each time.
+    """
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs the step."""
+        rate = StatisticsConfig.model_validate_json(exec_properties[SETTINGS_KEY]).sample_rate
+        if rate == 1.0:
+            super().Do(input_dict, output_dict, exec_properties)
+            return
+        examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
+        folder = os.path.join(artifact_utils.get_single_uri(output_dict[STATISTICS_KEY]), ".sample")
+        sample = sample_shards(examples, rate, folder)
+        super().Do({**input_dict, EXAMPLES_KEY: [sample]}, output_dict, exec_properties)
+        fileio.rmtree(folder)
+
+
+def sample_shards(examples: types.Artifact, rate: float, folder: str) -> types.Artifact:
+    """Copies the first shards of each split, at least one.
+
+    Args:
+      examples: impressions.
+      rate: share of the shards.
+      folder: to copy to.
+
+    Returns:
+      an artifact like ``examples`` of what was copied.
+    """
+    sample = copy.deepcopy(examples)
+    sample.uri = folder
+    for split in artifact_utils.decode_split_names(examples.split_names):
+        source, target = (artifact_utils.get_split_uri([each], split) for each in (examples, sample))
+        fileio.makedirs(target)
+        shards = sorted(fileio.listdir(source))
+        for name in shards[: max(1, round(rate * len(shards)))]:
+            fileio.copy(os.path.join(source, name), os.path.join(target, name))
+    return sample
 
 
 class StatisticsGen(component.StatisticsGen):
@@ -21,7 +74,8 @@ class StatisticsGen(component.StatisticsGen):
     Outputs: ``statistics``, as of TFX's StatisticsGen.
     """
 
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
     def __init__(self, examples: types.BaseChannel, statistics: StatisticsConfig) -> None:
-        super().__init__(examples=examples, stats_options=tfdv.StatsOptions(sample_rate=statistics.sample_rate))
+        super().__init__(examples=examples)
+        self.exec_properties[SETTINGS_KEY] = statistics.model_dump_json()

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
-from tfx.dsl.io import fileio
 
 from components.trainer.fit import Epoch, Trainer
 from models.errors import CtrError
@@ -53,10 +52,10 @@ class EpochCheckpoint:
           CheckpointUnreadable: if it cannot be gone on from.
         """
         path = os.path.join(self._folder, _EPOCHS)
-        if not fileio.exists(path):
+        if not tf.io.gfile.exists(path):
             return []
         with self._readable():
-            with fileio.open(path) as file:
+            with tf.io.gfile.GFile(path) as file:
                 epochs = [Epoch(**values) for values in json.loads(file.read())]
             self._state.read(os.path.join(self._folder, f"{_STATE}-{len(epochs)}")).assert_existing_objects_matched()
         _logger.info("Going on after epoch %d, from %s", len(epochs), self._folder)
@@ -84,18 +83,18 @@ class EpochCheckpoint:
 
     def save(self, epochs: Sequence[Epoch], is_best: bool) -> None:
         """After an epoch, the last of ``epochs``."""
-        fileio.makedirs(self._folder)
+        tf.io.gfile.makedirs(self._folder)
         if is_best:
             self._best.write(os.path.join(self._folder, _BEST))
         self._state.write(os.path.join(self._folder, f"{_STATE}-{len(epochs)}"))
         # What is named here is whole: a stop before this line leaves the epoch before it in charge.
         temporary = os.path.join(self._folder, f"{_EPOCHS}.tmp")
-        with fileio.open(temporary, "w") as file:
+        with tf.io.gfile.GFile(temporary, "w") as file:
             file.write(json.dumps([dataclasses.asdict(epoch) for epoch in epochs], indent=1))
-        fileio.rename(temporary, os.path.join(self._folder, _EPOCHS), overwrite=True)
-        for name in fileio.listdir(self._folder):
+        tf.io.gfile.rename(temporary, os.path.join(self._folder, _EPOCHS), overwrite=True)
+        for name in tf.io.gfile.listdir(self._folder):
             if name.startswith(f"{_STATE}-{len(epochs) - 1}."):
-                fileio.remove(os.path.join(self._folder, name))
+                tf.io.gfile.remove(os.path.join(self._folder, name))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,45 +1,34 @@
-"""The Trainer step: TFX's own, with the catalogue and the raw impressions as further inputs."""
+"""The Trainer step: with the inputs of TFX's own, and the catalogue and the raw impressions."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
-from tfx.components.trainer import executor as tfx_executor
-from tfx.components.trainer.fn_args_utils import FnArgs
-from tfx.dsl.components.base import base_component, executor_spec
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.dsl.io import fileio
-from tfx.proto import trainer_pb2
-from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
-from tfx.types.component_spec import ChannelParameter
-from tfx.utils import json_utils
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ExecutionParameter
+from tfx.types.standard_component_specs import EXAMPLES_KEY, MODEL_KEY, MODEL_RUN_KEY, TRANSFORM_GRAPH_KEY
+from tfx.utils import path_utils
 
-from components.impression_gen.component import Catalogue
-from components.settings import StoredImpressions, TrainingConfig
-from components.trainer.run_fn import (
-    CATALOGUE_KEY,
-    CHECKPOINT_KEY,
-    CODE_OF_KEY,
-    MODEL_KEY,
-    PLUGINS_KEY,
-    RAW_EXAMPLES_KEY,
-    SAMPLER_KEY,
-    STORED_KEY,
-    TRAINING_KEY,
-)
+from components.artifacts import ImpressionCatalogue
+from components.examples.shards import list_shards
+from components.settings import SETTINGS_KEY
+from components.trainer.run import TrainerSettings, run
 from components.trainer.train import epoch_split
 from models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
-from models.model_config import ModelConfig
-from models.registry import code_of
-from models.samplers.sampler_config import SamplerConfig
+
+_CATALOGUE_KEY: Final = "catalogue"
+_RAW_EXAMPLES_KEY: Final = "raw_examples"
 
 
-class TrainerExecutor(tfx_executor.GenericExecutor):
-    """TFX's, which also tells ``run_fn`` where catalogue, raw validation split and an earlier try's checkpoint lie."""
+class Executor(base_executor.BaseExecutor):
+    """Hands the addresses of what :func:`components.trainer.run.run` reads and writes to it."""
 
     def Do(
         self,
@@ -48,24 +37,24 @@ class TrainerExecutor(tfx_executor.GenericExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Trains; once the model is written, what only a further try would have needed is removed."""
-        super().Do(input_dict, output_dict, exec_properties)
+        self._log_startup(input_dict, output_dict, exec_properties)
+        settings = TrainerSettings.model_validate_json(exec_properties[SETTINGS_KEY])
         checkpoint = checkpoint_folder(input_dict, output_dict, exec_properties)
+        get_uri, get_split = artifact_utils.get_single_uri, artifact_utils.get_split_uri
+        examples = input_dict[EXAMPLES_KEY]
+        run(
+            settings,
+            train_files=list_shards(get_split(examples, TRAIN_SPLIT)),
+            validation_files=list_shards(get_split(examples, epoch_split(settings.training))),
+            raw_files=list_shards(get_split(input_dict[_RAW_EXAMPLES_KEY], VALIDATION_SPLIT)),
+            transform_uri=get_uri(input_dict[TRANSFORM_GRAPH_KEY]),
+            catalogue_uri=get_uri(input_dict[_CATALOGUE_KEY]),
+            checkpoint_folder=checkpoint,
+            model_folder=path_utils.serving_model_dir(get_uri(output_dict[MODEL_KEY])),
+            model_run_uri=get_uri(output_dict[MODEL_RUN_KEY]),
+        )
         if fileio.exists(checkpoint):
             fileio.rmtree(checkpoint)
-
-    def _GetFnArgs(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> FnArgs:
-        arguments = super()._GetFnArgs(input_dict, output_dict, exec_properties)
-        arguments.custom_config[CATALOGUE_KEY] = artifact_utils.get_single_uri(input_dict[CATALOGUE_KEY])
-        arguments.custom_config[RAW_EXAMPLES_KEY] = artifact_utils.get_split_uri(
-            input_dict[RAW_EXAMPLES_KEY], VALIDATION_SPLIT
-        )
-        arguments.custom_config[CHECKPOINT_KEY] = checkpoint_folder(input_dict, output_dict, exec_properties)
-        return arguments
 
 
 def checkpoint_folder(
@@ -89,41 +78,41 @@ def checkpoint_folder(
             whole.update(key.encode() + known.SerializeToString(deterministic=True))
     for key, value in sorted(exec_properties.items()):
         whole.update(f"{key}={value!r}\n".encode())
-    model_run = artifact_utils.get_single_uri(list(output_dict[standard_component_specs.MODEL_RUN_KEY]))
-    return os.path.join(os.path.dirname(os.path.dirname(model_run)), CHECKPOINT_KEY, whole.hexdigest())
+    model_run = artifact_utils.get_single_uri(list(output_dict[MODEL_RUN_KEY]))
+    return os.path.join(os.path.dirname(os.path.dirname(model_run)), "checkpoint", whole.hexdigest())
 
 
 class TrainerSpec(types.ComponentSpec):
-    """TFX's Trainer plus ``catalogue`` and ``raw_examples``."""
+    """Interface of :class:`Trainer`."""
 
-    PARAMETERS = standard_component_specs.TrainerSpec.PARAMETERS
+    PARAMETERS = {SETTINGS_KEY: ExecutionParameter(type=str)}
     INPUTS = {
-        **standard_component_specs.TrainerSpec.INPUTS,
-        CATALOGUE_KEY: ChannelParameter(type=Catalogue),
-        RAW_EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
+        EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
+        TRANSFORM_GRAPH_KEY: ChannelParameter(type=standard_artifacts.TransformGraph),
+        _CATALOGUE_KEY: ChannelParameter(type=ImpressionCatalogue),
+        _RAW_EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
     }
-    OUTPUTS = standard_component_specs.TrainerSpec.OUTPUTS
+    OUTPUTS = {
+        MODEL_KEY: ChannelParameter(type=standard_artifacts.Model),
+        MODEL_RUN_KEY: ChannelParameter(type=standard_artifacts.ModelRun),
+    }
 
 
 class Trainer(base_component.BaseComponent):
-    """Runs :func:`components.trainer.run_fn.run_fn`.
+    """Runs :func:`components.trainer.run.run`.
 
     Args:
       examples: transformed, splits train and validation are read.
       transform_graph: of the Transform step.
       catalogue: of the train split.
       raw_examples: the impressions before Transform, whose validation split the warmup requests are made of.
-      model: what is trained.
-      sampler: on which negatives.
-      training: how.
-      stored: how the impressions were made.
-      plugins: modules that register what ``model`` and ``sampler`` name.
+      settings: what is trained and how.
 
     Outputs: ``model`` and ``model_run``, as of TFX's Trainer.
     """
 
     SPEC_CLASS = TrainerSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(TrainerExecutor)
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
     def __init__(
         self,
@@ -131,29 +120,15 @@ class Trainer(base_component.BaseComponent):
         transform_graph: types.BaseChannel,
         catalogue: types.BaseChannel,
         raw_examples: types.BaseChannel,
-        model: ModelConfig,
-        sampler: SamplerConfig,
-        training: TrainingConfig,
-        stored: StoredImpressions,
-        plugins: Sequence[str] = (),
+        settings: TrainerSettings,
     ) -> None:
-        sections = {MODEL_KEY: model, SAMPLER_KEY: sampler, TRAINING_KEY: training, STORED_KEY: stored}
         super().__init__(
             spec=TrainerSpec(
                 examples=examples,
                 transform_graph=transform_graph,
                 catalogue=catalogue,
                 raw_examples=raw_examples,
-                run_fn="components.trainer.run_fn.run_fn",
-                train_args=trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
-                eval_args=trainer_pb2.EvalArgs(splits=[epoch_split(training)]),
-                custom_config=json_utils.dumps(
-                    {key: section.model_dump_json() for key, section in sections.items()}
-                    # A run without any keeps the cache key that it had.
-                    | ({PLUGINS_KEY: list(plugins)} if plugins else {})
-                    # Code that no module imports, so that it is part of the cache key.
-                    | {CODE_OF_KEY: code_of(model, sampler)}
-                ),
+                settings=settings.model_dump_json(),
                 model=types.Channel(type=standard_artifacts.Model),
                 model_run=types.Channel(type=standard_artifacts.ModelRun),
             )

@@ -18,7 +18,7 @@ import tensorflow_transform as tft
 from apache_beam.metrics import Metrics
 from tfx_bsl.coders import example_coder
 
-from components.impression_gen.writer import new_shard
+from components.examples.writing import new_shard
 from models.impression import INDEX_OF
 
 _IMPRESSIONS_OF_A_BATCH: Final = 4096

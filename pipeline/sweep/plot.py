@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from matplotlib.figure import Figure
 
-from components.baselines.results import CATEGORY_RECENCY, LOGISTIC_REGRESSION
+from components.scoring.baselines import CATEGORY_RECENCY, LOGISTIC_REGRESSION
 from models.impression import NEGATIVE_SETS
 from pipeline.sweep.render import SweepReport
 from pipeline.sweep.results import VariantSummary

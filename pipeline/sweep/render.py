@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.console import Group
 
-from components.baselines.results import BaselineResults
+from components.scoring.baselines import BaselineResults
 from components.tables import Table, laid_out
 from models.impression import NEGATIVE_SETS
 from models.model_config import Section

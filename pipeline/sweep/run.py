@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from components.baselines.results import FILE_NAME, BaselineResults
+from components.scoring.baselines import FILE_NAME, BaselineResults
 from models.registry import code_of
 from pipeline.output.layout import Layout
 from pipeline.process.terminal import Terminal

@@ -28,9 +28,9 @@ def train(step: dict[str, Any]) -> list[float]:
     from tfx import types
     from tfx.types import standard_artifacts
 
-    from components.impression_gen.component import Catalogue
-    from components.trainer import export
-    from components.trainer.component import TrainerExecutor
+    from components.artifacts import ImpressionCatalogue
+    from components.trainer import export, run
+    from components.trainer.component import Executor
 
     def artifact(kind: type[types.Artifact], name: str) -> list[types.Artifact]:
         made = kind()
@@ -44,7 +44,7 @@ def train(step: dict[str, Any]) -> list[float]:
         "examples": examples,
         "raw_examples": raw,
         "transform_graph": artifact(standard_artifacts.TransformGraph, "transform_graph"),
-        "catalogue": artifact(Catalogue, "catalogue"),
+        "catalogue": artifact(ImpressionCatalogue, "catalogue"),
     }
     outputs = {
         "model": artifact(standard_artifacts.Model, "model"),
@@ -58,11 +58,10 @@ def train(step: dict[str, Any]) -> list[float]:
         served = export.ServedRanker(model, transform, history_length)
         scores.extend(served.rank(impression())["logit"].numpy()[0].tolist())
 
-    # TFX loads the module of run_fn anew, which finds this there.
-    export.export = write_and_score
+    run.export = write_and_score
     assert not any(name.startswith("my_shop") for name in sys.modules)
-    context = TrainerExecutor.Context(tmp_dir=step["folder"], unique_id="1")
-    TrainerExecutor(context).Do(inputs, outputs, step["exec_properties"])
+    context = Executor.Context(tmp_dir=step["folder"], unique_id="1")
+    Executor(context).Do(inputs, outputs, step["exec_properties"])
     assert {"my_shop.decay", "my_shop.subset"} <= sys.modules.keys()
     return scores
 

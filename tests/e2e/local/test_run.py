@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from trained_run import Trained
 
-from components.baselines.results import CATEGORY_RECENCY, COLDNESS, LOGISTIC_REGRESSION, POPULARITY, SEEN_BEFORE
 from components.run_report.render import render
 from components.run_report.report import Report
 from components.schema.impression_schema import Ranges
+from components.scoring.baselines import CATEGORY_RECENCY, COLDNESS, LOGISTIC_REGRESSION, POPULARITY, SEEN_BEFORE
 from components.settings import IngestConfig
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 from pipeline.commands import cli

@@ -133,11 +133,9 @@ def test_a_checkpoint_belongs_to_inputs_and_parameters() -> None:
         )
         # What ML Metadata writes down when it is asked for the artifact once more.
         examples.mlmd_artifact.last_update_time_since_epoch = run
-        return checkpoint_folder(
-            {"examples": [examples]}, {"model_run": [model_run]}, {"custom_config": "{}", **parameters}
-        )
+        return checkpoint_folder({"examples": [examples]}, {"model_run": [model_run]}, {"settings": "{}", **parameters})
 
     assert folder(run=6) == folder()
     assert folder().startswith("gs://bucket/root/Trainer/checkpoint/")
-    others = [folder(number=2), folder(uri="/data/2"), folder(custom_config='{"seed": 2}'), folder(code_sha256="1")]
+    others = [folder(number=2), folder(uri="/data/2"), folder(settings='{"seed": 2}'), folder(code_sha256="1")]
     assert len({folder(), *others}) == 5

@@ -31,14 +31,15 @@ def launch(config: PipelineConfig, inputs: dict[str, str], root: Path) -> None:
     from tfx.orchestration.pipeline import Pipeline
     from tfx.types.standard_artifacts import Examples, TransformGraph
 
-    from components.impression_gen.component import Catalogue
+    from components.artifacts import ImpressionCatalogue
     from components.trainer.component import Trainer
+    from components.trainer.run import TrainerSettings
     from models.impression import SPLITS
 
     types = {
         "transformed_examples": Examples,
         "transform_graph": TransformGraph,
-        "catalogue": Catalogue,
+        "catalogue": ImpressionCatalogue,
         "examples": Examples,
     }
     splits = {"split_names": json.dumps(list(SPLITS))}
@@ -52,10 +53,7 @@ def launch(config: PipelineConfig, inputs: dict[str, str], root: Path) -> None:
         transform_graph=channels["transform_graph"],
         catalogue=channels["catalogue"],
         raw_examples=channels["examples"],
-        model=config.model,
-        sampler=config.sampler,
-        training=config.training,
-        stored=config.ingest.stored,
+        settings=TrainerSettings.of(config.model, config.sampler, config.training, config.ingest),
     )
     connection = sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
     nodes = [*importers.values(), trainer]

@@ -13,6 +13,7 @@ from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
 from components.anomaly_gate.component import AnomalyGate
 from components.anomaly_gate.findings import AnomaliesFoundError
 from components.schema.component import SchemaGen
+from components.schema.impression_schema import Ranges
 from components.settings import IngestConfig
 from models.impression import SPLITS
 
@@ -47,7 +48,7 @@ def dag(folder: Path) -> tfx.dsl.Pipeline:
         input_base=str(folder / "data"), input_config=tfx.proto.Input(splits=splits)
     )
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
-    schema = SchemaGen(IngestConfig())
+    schema = SchemaGen(settings=Ranges.of(IngestConfig()).model_dump_json())
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )

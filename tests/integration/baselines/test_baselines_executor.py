@@ -8,10 +8,10 @@ import tensorflow as tf
 from tfx import types
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.baselines.component import BaselineReport, Baselines
-from components.baselines.results import FILE_NAME, BaselineResults
+from components.artifacts import BaselineReport, ImpressionCatalogue
+from components.baselines.component import Baselines, BaselinesSettings
 from components.examples.catalogue import Catalogue
-from components.impression_gen.component import Catalogue as CatalogueArtifact
+from components.scoring.baselines import FILE_NAME, BaselineResults
 from models.impression import CANDIDATE_FEATURES, HISTORY_FEATURES, INDEX_OF, SPLITS
 
 
@@ -33,7 +33,7 @@ def write_split(folder: Path, negative_set: bytes) -> None:
 
 
 def test_the_executor_reads_every_file_of_every_split(tmp_path: Path) -> None:
-    examples, catalogue, report = standard_artifacts.Examples(), CatalogueArtifact(), BaselineReport()
+    examples, catalogue, report = standard_artifacts.Examples(), ImpressionCatalogue(), BaselineReport()
     for artifact, name in ((examples, "examples"), (catalogue, "catalogue"), (report, "report")):
         artifact.uri = str(tmp_path / name)
         Path(artifact.uri).mkdir()
@@ -45,9 +45,8 @@ def test_the_executor_reads_every_file_of_every_split(tmp_path: Path) -> None:
 
     node = Baselines(
         transformed_examples=types.Channel(type=standard_artifacts.Examples),
-        catalogue=types.Channel(type=CatalogueArtifact),
-        training_impressions=100,
-        seed=3,
+        catalogue=types.Channel(type=ImpressionCatalogue),
+        settings=BaselinesSettings(training_impressions=100, seed=3).model_dump_json(),
     )
     node.executor_spec.executor_class().Do(
         {"transformed_examples": [examples], "catalogue": [catalogue]}, {"report": [report]}, node.exec_properties
@@ -73,11 +72,12 @@ def test_a_missing_split_is_named(tmp_path: Path, split: str) -> None:
     examples.split_names = artifact_utils.encode_split_names([name for name in SPLITS if name != split])
     node = Baselines(
         transformed_examples=types.Channel(type=standard_artifacts.Examples),
-        catalogue=types.Channel(type=CatalogueArtifact),
-        training_impressions=100,
-        seed=3,
+        catalogue=types.Channel(type=ImpressionCatalogue),
+        settings=BaselinesSettings(training_impressions=100, seed=3).model_dump_json(),
     )
     with pytest.raises(ValueError, match=split):
         node.executor_spec.executor_class().Do(
-            {"transformed_examples": [examples], "catalogue": []}, {}, node.exec_properties
+            {"transformed_examples": [examples], "catalogue": [ImpressionCatalogue()]},
+            {"report": [BaselineReport()]},
+            node.exec_properties,
         )

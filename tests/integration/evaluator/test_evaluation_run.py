@@ -20,10 +20,10 @@ from tfx.proto import example_gen_pb2
 from tfx.types import Channel, artifact_utils, standard_artifacts
 
 from components.evaluator import scoring
-from components.evaluator.blessing import read_verdict
 from components.evaluator.judge import evaluator_config
-from components.impression_gen.writer import EXAMPLES_FILE_FORMAT
+from components.examples.writing import EXAMPLES_FILE_FORMAT
 from components.scoring.auc import auc, grouped_auc
+from components.scoring.blessing import read_verdict
 from components.scoring.verdict import Verdict
 from components.settings import EvaluationConfig
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS

@@ -109,7 +109,7 @@ def test_every_module_imports_without_root_on_a_read_only_root(image: list[str])
 
     assert result.returncode == 0, result.stderr[-3000:]
     found = json.loads(result.stdout.splitlines()[-1])
-    assert {"pipeline.commands.cli", "pipeline.dag", "components.trainer.run_fn", "serving.server"} <= set(
+    assert {"pipeline.commands.cli", "pipeline.dag", "components.trainer.run", "serving.server"} <= set(
         found["modules"]
     )
     assert len(found["modules"]) > 100

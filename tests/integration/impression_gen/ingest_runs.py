@@ -15,8 +15,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from components.examples.catalogue import Catalogue
+from components.examples.summary import IngestSummary
 from components.impression_gen.build import run_ingest
-from components.impression_gen.summary import IngestSummary
 from components.settings import IngestConfig
 
 WINDOW_START = IngestConfig().window[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ingest_runs import Ingested, as_csv, random_rows
 
-from components.impression_gen.summary import IngestSummary
+from components.examples.summary import IngestSummary
 from components.settings import IngestConfig
 from models.impression import SPLITS
 

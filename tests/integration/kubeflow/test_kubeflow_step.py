@@ -62,18 +62,19 @@ def test_a_step_that_is_run_again_in_its_run_is_not_repeated(config: PipelineCon
 def test_a_step_that_failed_can_be_run_again_in_its_run(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.schema.executor import Executor
+    from components.schema.component import SchemaGen
 
-    do = Executor.Do
+    executor = SchemaGen.EXECUTOR_SPEC.executor_class
+    do = executor.Do
 
     def fails(self: Any, *arguments: Any) -> None:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(Executor, "Do", fails)
+    monkeypatch.setattr(executor, "Do", fails)
     with pytest.raises(StepFailed, match=f"{SCHEMA} failed: OSError: the disk is gone"):
         StepRunner(SCHEMA, "one").run(config)
     assert _states(config, "one") == {SCHEMA: "FAILED"}
-    monkeypatch.setattr(Executor, "Do", do)
+    monkeypatch.setattr(executor, "Do", do)
     assert not StepRunner(SCHEMA, "one").run(config).cached
     assert _states(config, "one") == {SCHEMA: "COMPLETE"}
 

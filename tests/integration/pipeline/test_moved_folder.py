@@ -20,9 +20,10 @@ pytestmark = pytest.mark.slow
 
 def _schema_alone(config: PipelineConfig) -> Pipeline:
     from components.schema.component import SchemaGen
+    from components.schema.impression_schema import Ranges
     from pipeline.dag import _pipeline
 
-    return _pipeline(config, [SchemaGen(config.ingest)])
+    return _pipeline(config, [SchemaGen(settings=Ranges.of(config.ingest).model_dump_json())])
 
 
 def _run(output: Path) -> tuple[str, str]:

@@ -17,17 +17,16 @@ from tfx import types
 from tfx.types import standard_artifacts
 from tfx_bsl.public import tfxio
 
-from components.baselines.component import BaselineReport
-from components.baselines.results import FILE_NAME, BaselineResults, SetResult
+from components import artifacts
 from components.evaluator.judge import evaluator_config
 from components.evaluator.scoring import custom_extractors
 from components.examples.catalogue import Catalogue
+from components.examples.summary import IngestSummary
 from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-from components.impression_gen.component import Catalogue as CatalogueArtifact
-from components.impression_gen.summary import IngestSummary
-from components.run_report.component import RunReport, RunReportArtifact
+from components.run_report.component import RunReport
 from components.run_report.render import render
 from components.run_report.report import Report, read_report
+from components.scoring.baselines import FILE_NAME, BaselineResults, SetResult
 from components.transform.preprocessing import VOCABULARY_FILES, preprocessing_fn
 from models.impression import NEGATIVE_SETS, SPLITS
 from pipeline.settings.pipeline_config import PipelineConfig, load_preset
@@ -42,7 +41,7 @@ def artifact(cls: type[types.Artifact], folder: Path) -> types.Artifact:
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> types.Artifact:
-    result = artifact(CatalogueArtifact, tmp_path_factory.mktemp("catalogue"))
+    result = artifact(artifacts.ImpressionCatalogue, tmp_path_factory.mktemp("catalogue"))
     ids = np.arange(1, 6)
     Catalogue(ids, ids * 10, ids[::-1], ids * 10, ids[::-1]).write(result.uri)
     IngestSummary(
@@ -139,7 +138,7 @@ def report_of(
     transform_graph: types.Artifact,
     version: int | None,
 ) -> tuple[Report, types.Artifact]:
-    baselines = artifact(BaselineReport, folder / "baselines")
+    baselines = artifact(artifacts.BaselineReport, folder / "baselines")
     result = SetResult(
         impressions=20,
         pairs=40,
@@ -174,8 +173,8 @@ def report_of(
         "blessing": blessing,
         "pushed_model": pushed,
     }
-    node = RunReport(config_json=config.to_json(), **{name: types.Channel(type=type(a)) for name, a in inputs.items()})
-    output = artifact(RunReportArtifact, folder / "report")
+    node = RunReport(settings=config.to_json(), **{name: types.Channel(type=type(a)) for name, a in inputs.items()})
+    output = artifact(artifacts.RunReport, folder / "report")
     node.executor_spec.executor_class().Do(
         {name: [a] for name, a in inputs.items()}, {"report": [output]}, node.exec_properties
     )

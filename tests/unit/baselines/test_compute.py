@@ -9,7 +9,7 @@ from baseline_data import impression, write
 from sklearn.metrics import roc_auc_score
 
 from components.baselines.compute import ItemCounts, compute
-from components.baselines.results import BaselineResults
+from components.scoring.baselines import BaselineResults
 from models.impression import NEGATIVE_SETS
 
 RNG = np.random.default_rng(9)

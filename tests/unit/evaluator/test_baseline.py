@@ -44,7 +44,7 @@ class History:
         """One run: whether the verdict was cached or new, and what the candidate was compared with."""
         from tfx.types.standard_artifacts import Model
 
-        from components.evaluator.baseline import BaselineStrategy
+        from components.evaluator.component import BaselineStrategy
 
         if name not in self.models:
             self.models[name] = self._artifact(Model())

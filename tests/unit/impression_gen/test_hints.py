@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from components.impression_gen import hints, log_reader, quarantine
+from components import quarantine
+from components.impression_gen import hints, log_reader
 from components.impression_gen.log_reader import Task, parse_block, read_blocks
 from components.impression_gen.sources import Source
 from components.settings import IngestConfig

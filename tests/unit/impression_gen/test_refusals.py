@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from components.impression_gen.quarantine import Example
 from components.impression_gen.refusals import check_rows
+from components.quarantine import Example
 from components.settings import IngestConfig
 
 CLICKS = {

@@ -128,7 +128,7 @@ def test_outputs_lie_under_the_output_folder(log: Path) -> None:
     root = ir.runtime_spec.pipeline_root.field_value.string_value
     assert root == f"{output}/artifacts"
     pusher = next(n for n in ir.nodes if n.pipeline_node.node_info.id == "Pusher").pipeline_node
-    assert f"{output}/serving/ctr" in pusher.parameters.parameters["push_destination"].field_value.string_value
+    assert f"{output}/serving/ctr" in pusher.parameters.parameters["base_directory"].field_value.string_value
 
 
 def test_missing_data_is_refused(log: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from components.baselines.results import BaselineResults, SetResult, UnknownShare
 from components.run_report.render import render, render_markdown
 from components.run_report.report import Report
+from components.scoring.baselines import BaselineResults, SetResult, UnknownShare
 from components.scoring.verdict import Failure, Verdict
 from models.impression import NEGATIVE_SETS
 from pipeline.settings.pipeline_config import load_preset

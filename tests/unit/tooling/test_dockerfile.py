@@ -111,7 +111,7 @@ def test_images_run_without_root_and_the_pipeline_is_what_a_plain_build_makes() 
 
 
 @pytest.mark.parametrize(
-    "path", ["pipeline/settings/presets/full.yaml", "components/schema/executor.py", "models/din.py"]
+    "path", ["pipeline/settings/presets/full.yaml", "components/schema/component.py", "models/din.py"]
 )
 def test_context_holds_what_runs(path: str) -> None:
     assert (ROOT / path).is_file()

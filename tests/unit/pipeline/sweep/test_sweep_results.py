@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.baselines.results import BaselineResults, SetResult
+from components.scoring.baselines import BaselineResults, SetResult
 from components.tables import as_text
 from models.impression import CONTEMPORANEOUS, UNIFORM
 from pipeline.settings.pipeline_config import load_preset

@@ -9,7 +9,7 @@ from contextlib import closing
 from pydantic import BaseModel, ConfigDict
 
 from components.files import create_file, open_file
-from components.impression_gen.quarantine import REASONS
+from components.quarantine import REASONS
 from models.impression import EVAL_SPLIT, MIXED, NEGATIVE_SETS, SPLITS
 
 SUMMARY_FILE = "summary.json"

@@ -1,0 +1,42 @@
+"""The types of artifact that steps hand on beside TFX's own, and what is read off TFX's."""
+
+from __future__ import annotations
+
+from tfx.types.artifact import Artifact
+
+
+class ImpressionCatalogue(Artifact):
+    """Items and categories of the train split, and the summary of the ingest: ``catalogue.py``, ``summary.py``."""
+
+    TYPE_NAME = "components.ImpressionCatalogue"
+
+
+class ImpressionQuarantine(Artifact):
+    """Rows of the log that could not be used; see ``quarantine.py``."""
+
+    TYPE_NAME = "components.ImpressionQuarantine"
+
+
+class DataApproval(Artifact):
+    """Says that no split was empty or had an anomaly."""
+
+    TYPE_NAME = "components.DataApproval"
+
+
+class BaselineReport(Artifact):
+    """``baselines.json``: :class:`components.scoring.baselines.BaselineResults`."""
+
+    TYPE_NAME = "components.BaselineReport"
+
+
+class RunReport(Artifact):
+    """``report.json`` (:class:`components.run_report.report.Report`) and ``report.md``."""
+
+    TYPE_NAME = "components.RunReport"
+
+
+def pushed_version(pushed_model: Artifact) -> int | None:
+    """The version that a ``PushedModel`` artifact stands for, None if nothing was pushed."""
+    if pushed_model.get_int_custom_property("pushed") != 1:
+        return None
+    return int(pushed_model.get_string_custom_property("pushed_version"))

@@ -1,0 +1,115 @@
+"""One training, from the files of its steps' inputs to those of its outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from typing import Final
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.examples.catalogue import Catalogue
+from components.settings import IngestConfig, StoredImpressions, TrainingConfig
+from components.trainer.export import export
+from components.trainer.fit import Epoch
+from components.trainer.train import train
+from components.trainer.warmup import warmup_requests
+from models.model_config import ModelConfig
+from models.registration import Plugin
+from models.registry import code_of
+from models.samplers.sampler_config import SamplerConfig
+from models.section import Section
+from serving.warmup import write_warmup
+
+HISTORY_FILE: Final = "epochs.json"
+CALIBRATION_FILE: Final = "calibration.json"
+
+
+class TrainerSettings(Section):
+    """What a training depends on."""
+
+    plugins: tuple[Plugin, ...]
+    """Modules that register what ``model`` and ``sampler`` name, and so before them."""
+    model: ModelConfig
+    sampler: SamplerConfig
+    training: TrainingConfig
+    stored: StoredImpressions
+    built_from: tuple[str, ...]
+    """Code that no module imports by name, so that it is part of the cache's key."""
+
+    @classmethod
+    def of(
+        cls,
+        model: ModelConfig,
+        sampler: SamplerConfig,
+        training: TrainingConfig,
+        ingest: IngestConfig,
+        plugins: Sequence[str] = (),
+    ) -> TrainerSettings:
+        """Of the sections of a run."""
+        return cls(
+            plugins=tuple(plugins),
+            model=model,
+            sampler=sampler,
+            training=training,
+            stored=ingest.stored,
+            built_from=tuple(code_of(model, sampler)),
+        )
+
+
+def run(
+    settings: TrainerSettings,
+    *,
+    train_files: Sequence[str],
+    validation_files: Sequence[str],
+    raw_files: Sequence[str],
+    transform_uri: str,
+    catalogue_uri: str,
+    checkpoint_folder: str,
+    model_folder: str,
+    model_run_uri: str,
+) -> None:
+    """Trains on the train split, chooses the epoch on the validation split, and exports.
+
+    Args:
+      settings: what is trained, and how.
+      train_files: shards of transformed impressions.
+      validation_files: likewise, of the split that the epoch is chosen on.
+      raw_files: shards of the validation split before Transform, which the warmup requests are made of.
+      transform_uri: the transform graph.
+      catalogue_uri: the catalogue of the train split.
+      checkpoint_folder: where a try that was stopped left off, and this one may.
+      model_folder: gets the SavedModel.
+      model_run_uri: gets the epochs, as JSON and for TensorBoard, and the calibration.
+    """
+    transform = tft.TFTransformOutput(transform_uri)
+    writer = tf.summary.create_file_writer(model_run_uri)
+
+    def log(epoch: Epoch) -> None:
+        values = dataclasses.asdict(epoch)
+        with writer.as_default(step=values.pop("number")):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+
+    trained = train(
+        settings.model,
+        settings.sampler,
+        settings.training,
+        stored=settings.stored,
+        transform=transform,
+        catalogue_size=len(Catalogue.read(catalogue_uri).item_ids),
+        train_files=train_files,
+        validation_files=validation_files,
+        checkpoint_folder=checkpoint_folder,
+        on_epoch=log,
+    )
+    with tf.io.gfile.GFile(os.path.join(model_run_uri, HISTORY_FILE), "w") as file:
+        file.write(json.dumps([dataclasses.asdict(epoch) for epoch in trained.epochs], indent=1))
+    with tf.io.gfile.GFile(os.path.join(model_run_uri, CALIBRATION_FILE), "w") as file:
+        file.write(json.dumps(trained.calibration._asdict()))
+    history_length = settings.stored.history_length
+    export(trained.model, transform, history_length, model_folder)
+    write_warmup(model_folder, warmup_requests(raw_files, history_length))

@@ -37,7 +37,7 @@ from pipeline.settings.pipeline_config import ConfigError, PipelineConfig
 _PIPELINE_ID: Final = "(the pipeline's id)"
 _VERSION_ID: Final = "(the version's id)"
 _EXPERIMENT_ID: Final = "(the experiment's id)"
-_PARAMETER_NAMES: Final = ", ".join(parameter.name for parameter in PARAMETERS)
+_PARAMETER_NAMES: Final = (*(parameter.name for parameter in PARAMETERS), "min_auc", "max_auc", "max_auc_drop")
 
 
 @dataclass(frozen=True)
@@ -235,12 +235,7 @@ def _prepared(
 
     All that can be checked is, the server included, before the pipeline is compiled, which takes a while.
     """
-    given: dict[str, str] = {}
-    for assignment in options.param:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--param {assignment!r}: expected NAME=VALUE, e.g. epochs=2")
-        given[name] = value
+    given = _given(options)
     package = Package.read(options.package) if options.package else None
     config = package.config if package else configuration(options)
     of_run = with_parameters(config, given)
@@ -252,6 +247,16 @@ def _prepared(
     if package is None:
         package = Package.parse(_compiled(config, "kfp", terminal), "this configuration")
     return package, defaults(of_run), api
+
+
+def _given(options: argparse.Namespace) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for assignment in options.param:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--param {assignment!r}: expected NAME=VALUE, e.g. epochs=2")
+        given[name] = value
+    return given
 
 
 def _connected(server: kubeflow_api.Server, terminal: Terminal) -> kubeflow_api.Api:
@@ -334,9 +339,7 @@ def _step(options: argparse.Namespace) -> int:
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.INFO)
-    config = PipelineConfig.from_json(options.config)
-    given = {p.name: getattr(options, p.name) for p in PARAMETERS if getattr(options, p.name) is not None}
-    config = with_parameters(config, given)
+    config = with_parameters(PipelineConfig.from_json(options.config), _given(options))
 
     from pipeline.runners.kubeflow.step import StepFailed, run_step, write_report
 
@@ -437,17 +440,21 @@ examples:
     parser.add_argument("--replace", action="store_true", help="remove an older one of this name")
 
 
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    add_config_options(parser, preset="kubeflow")
-    parser.add_argument("--package", metavar="FILE", help="of 'compile'; default: compile now, from the options above")
+def _add_param(parser: argparse.ArgumentParser) -> None:
     param = parser.add_argument(
         "--param",
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help=f"a parameter of the run; may be repeated: {_PARAMETER_NAMES}",
+        help=f"a parameter of the run; may be repeated: {', '.join(_PARAMETER_NAMES)}, and the other bounds there are",
     )
-    offer(param, (f"{parameter.name}=" for parameter in PARAMETERS))
+    offer(param, (f"{name}=" for name in _PARAMETER_NAMES))
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    add_config_options(parser, preset="kubeflow")
+    parser.add_argument("--package", metavar="FILE", help="of 'compile'; default: compile now, from the options above")
+    _add_param(parser)
     parser.add_argument("--experiment", metavar="NAME", help="made where there is none; default: the pipeline's name")
     parser.add_argument("--version", metavar="NAME", help="of the uploaded pipeline; default: the time")
     parser.add_argument("--service-account", metavar="NAME", help="default: kubeflow.service_account")
@@ -478,15 +485,15 @@ def _add_step(commands: Any) -> None:
 Steps that share a run id make a run; they meet in ML Metadata and in the output folder of the configuration.
 
 example:
-  %(prog)s --node ImpressionGen --run-id 1 --config '{"evaluation":{"min_auc":0.8}}' --data /mnt/log
+  %(prog)s --node ImpressionGen --run-id 1 --param data=/mnt/log \\
+      --config '{"evaluation":{"bounds":{"auc":{"min":0.8}}}}'
 """,
         listed=False,
     )
     parser.add_argument("--node", metavar="ID", required=True)
     parser.add_argument("--run-id", metavar="ID", required=True)
     parser.add_argument(CONFIG_OPTION, metavar="JSON", required=True, help="what the pipeline was compiled from")
-    for parameter in PARAMETERS:
-        parser.add_argument(parameter.option, metavar="VALUE", help=f"instead of {parameter.setting}")
+    _add_param(parser)
     report = parser.add_argument_group("of the RunReport node")
     report.add_argument("--report-file", metavar="FILE", help="gets the report, in Markdown")
     report.add_argument("--blessed-file", metavar="FILE", help="gets true or false")

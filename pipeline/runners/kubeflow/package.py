@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import yaml
 
-from pipeline.runners.kubeflow.parameters import PARAMETERS, defaults
+from pipeline.runners.kubeflow.parameters import defaults, parameters
 from pipeline.runners.kubeflow.platform import container_resources, pod
 from pipeline.settings.kubeflow import StepConfig
 from pipeline.settings.pipeline_config import ConfigError, PipelineConfig
@@ -149,13 +149,13 @@ def _pipeline_spec(config: PipelineConfig, nodes: Sequence[_Node]) -> dict[str, 
     task_of = {node.id: node.task for node in nodes}
     for node in nodes:
         step = _step_config(config, node)
-        components[f"comp-{node.task}"] = _component(node)
+        components[f"comp-{node.task}"] = _component(config, node)
         executors[f"exec-{node.task}"] = {"container": _container(config, step, _step_arguments(config, node))}
         tasks[node.task] = _task(node.task, [task_of[name] for name in node.upstream], step)
         tasks[node.task]["inputs"] = {
             "parameters": {
                 _RUN_ID: {"runtimeValue": {"constant": _PIPELINE_JOB_ID}},
-                **{p.name: {"componentInputParameter": p.name} for p in PARAMETERS},
+                **{p.name: {"componentInputParameter": p.name} for p in parameters(config)},
             }
         }
 
@@ -189,25 +189,25 @@ def _pipeline_spec(config: PipelineConfig, nodes: Sequence[_Node]) -> dict[str, 
 
 def _run_parameters(config: PipelineConfig) -> dict[str, Any]:
     values = defaults(config)
-    parameters: dict[str, Any] = {}
-    for parameter in PARAMETERS:
-        parameters[parameter.name] = {
+    declared: dict[str, Any] = {}
+    for parameter in parameters(config):
+        declared[parameter.name] = {
             "parameterType": parameter.type,
             "description": f"{parameter.setting}: {parameter.description}",
         }
         # Without a default Kubeflow asks for a value.
         if values[parameter.name] != "":
-            parameters[parameter.name] |= {"defaultValue": values[parameter.name], "isOptional": True}
-    return parameters
+            declared[parameter.name] |= {"defaultValue": values[parameter.name], "isOptional": True}
+    return declared
 
 
-def _component(node: _Node) -> dict[str, Any]:
+def _component(config: PipelineConfig, node: _Node) -> dict[str, Any]:
     component: dict[str, Any] = {
         "executorLabel": f"exec-{node.task}",
         "inputDefinitions": {
             "parameters": {
                 _RUN_ID: {"parameterType": "STRING"},
-                **{p.name: {"parameterType": p.type} for p in PARAMETERS},
+                **{p.name: {"parameterType": p.type} for p in parameters(config)},
             }
         },
     }
@@ -222,7 +222,7 @@ def _component(node: _Node) -> dict[str, Any]:
 def _step_arguments(config: PipelineConfig, node: _Node) -> list[str]:
     # One argument each: a value that a person gives can then be no option.
     arguments = ["step", f"--node={node.id}", f"--run-id={_input(_RUN_ID)}"]
-    arguments += [f"{parameter.option}={_input(parameter.name)}" for parameter in PARAMETERS]
+    arguments += [f"--param={parameter.name}={_input(parameter.name)}" for parameter in parameters(config)]
     if node.id == REPORT_NODE:
         arguments.append(f"--report-file={{{{$.outputs.artifacts['{_REPORT_FILE}'].path}}}}")
         arguments += [f"--{key}-file={{{{$.outputs.parameters['{key}'].output_file}}}}" for key in (_BLESSED, _REASON)]

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from pipeline.commands.kubeflow import Package
-from pipeline.runners.kubeflow.parameters import PARAMETERS, defaults
+from pipeline.runners.kubeflow.parameters import defaults, parameters, with_parameters
 from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
 from pipeline.step_code import CODE_KEY
 
@@ -72,7 +72,9 @@ def test_the_client_reads_it(package: str, tmp_path: Path) -> None:
     file.write_text(package)
     assert _extract_pipeline_yaml(str(file)).platform_spec.platforms["kubernetes"].deployment_spec.executors
     loaded = components.load_component_from_file(str(file))
-    assert set(loaded.component_spec.inputs or {}) == {parameter.name for parameter in PARAMETERS}
+    assert set(loaded.component_spec.inputs or {}) == {
+        parameter.name for parameter in parameters(load_preset("kubeflow", SETTINGS))
+    }
 
 
 def test_steps_and_dependencies_are_those_of_the_dag(spec: pipeline_spec_pb2.PipelineSpec, dag: Any) -> None:
@@ -102,7 +104,7 @@ def test_each_step_runs_its_node_in_the_image(spec: pipeline_spec_pb2.PipelineSp
         # Each input of the component is used, by its own name.
         inputs = spec.components[f"comp-{name}"].input_definitions.parameters
         for parameter in inputs:
-            option = f"--{parameter.replace('_', '-')}"
+            option = "--run-id" if parameter == "run_id" else f"--param={parameter}"
             assert f"{option}={{{{$.inputs.parameters['{parameter}']}}}}" in container.args
     assert seen == nodes
 
@@ -117,7 +119,17 @@ def test_every_step_gets_the_runs_id_and_its_parameters(spec: pipeline_spec_pb2.
             continue
         assert inputs.pop("run_id").runtime_value.constant.string_value == "{{$.pipeline_job_uuid}}"
         assert {key: value.component_input_parameter for key, value in inputs.items()} == {key: key for key in inputs}
-        assert set(inputs) == {parameter.name for parameter in PARAMETERS}
+        assert set(inputs) == set(defaults(load_preset("kubeflow", SETTINGS)))
+
+
+def test_each_bound_of_the_gate_is_a_parameter() -> None:
+    bounds = ["evaluation.bounds.auc.max=null", "evaluation.bounds.log_loss@uniform={max: 0.5, max_drop: 0.01}"]
+    config = load_preset("kubeflow", bounds)
+    named = {parameter.name: parameter.setting for parameter in parameters(config)}
+    assert "max_auc" not in named
+    assert named["max_log_loss_drop_uniform"] == "evaluation.bounds.log_loss@uniform.max_drop"
+    values = defaults(with_parameters(config, {"max_log_loss_uniform": "0.4", "min_auc": "0.7"}))
+    assert (values["max_log_loss_uniform"], values["min_auc"], values["max_auc_drop"]) == (0.4, 0.7, 0.005)
 
 
 def test_parameters_have_the_configurations_values(spec: pipeline_spec_pb2.PipelineSpec) -> None:

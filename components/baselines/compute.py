@@ -21,6 +21,7 @@ from components.baselines import results
 from components.baselines.reservoir import Reservoir
 from components.baselines.results import BaselineResults, SetResult
 from components.baselines.unknown import UnknownCounter
+from components.examples.errors import ExamplesError
 from components.examples.impressions import BATCH_SIZE, Impressions, parse, records
 from components.lookup import find
 from components.scoring.by_set import pairs_by_set
@@ -86,7 +87,7 @@ def compute(
       seed: of that sample.
 
     Raises:
-      ValueError: if the train split has no impressions, or the sample has pairs of one class only.
+      ExamplesError: if the train split has no impressions, or the sample has pairs of one class only.
     """
     unknown = UnknownCounter()
     sample = Reservoir(training_impressions, seed)
@@ -129,12 +130,12 @@ def _match(batch: Impressions) -> np.ndarray:
 
 def _fit(impressions: np.ndarray, seed: int) -> tuple[Pipeline, int]:
     if not len(impressions):
-        raise ValueError("split train has no impressions, so no baseline can be fitted")
+        raise ExamplesError("split train has no impressions, so no baseline can be fitted")
     batches = [_parse(impressions[i : i + BATCH_SIZE]) for i in range(0, len(impressions), BATCH_SIZE)]
     features = np.concatenate([_match(batch) for batch in batches])
     labels = np.concatenate([batch.of_pairs(LABEL) for batch in batches])
     if np.unique(labels).size < 2:
-        raise ValueError(f"split train: all {labels.size} labels are {labels[0]}, so no baseline can be fitted")
+        raise ExamplesError(f"split train: all {labels.size} labels are {labels[0]}, so no baseline can be fitted")
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
     return regression.fit(features, labels), labels.size
 

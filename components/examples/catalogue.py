@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
+from components.examples.errors import ExamplesError
 from components.files import create_file, open_file
 from components.impression_gen.events import Records
 
@@ -68,7 +69,7 @@ class Catalogue:
           uri: the catalogue artifact's folder, on any file system that Beam knows.
 
         Raises:
-          ValueError: if a file is not a table of integers of the expected width.
+          ExamplesError: if a file is not a table of integers of the expected width.
         """
         items = _read_table(os.path.join(uri, ITEMS_FILE), ("item_id", "category_id", "count"))
         categories = _read_table(os.path.join(uri, CATEGORIES_FILE), ("category_id", "count"))
@@ -106,7 +107,7 @@ def _read_table(path: str, names: tuple[str, ...]) -> list[Int64Array]:
             convert_options=pyarrow.csv.ConvertOptions(column_types={name: pa.int64() for name in names}),
         )
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: expected tab-separated integers {', '.join(names)}: {error}") from error
+        raise ExamplesError(f"{path}: expected tab-separated integers {', '.join(names)}: {error}") from error
     return [column.to_numpy() for column in table.columns]
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import tensorflow as tf
 
+from components.examples.errors import ExamplesError
 from models.impression import CANDIDATE_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
 
 COMPRESSION: Final = "GZIP"
@@ -49,7 +50,7 @@ class Impressions:
       of_candidates: further features that have a value a candidate.
 
     Raises:
-      ValueError: if candidates and labels of an impression differ in number.
+      ExamplesError: if candidates and labels of an impression differ in number.
     """
 
     def __init__(self, features: Mapping[str, tf.RaggedTensor], of_candidates: Sequence[str] = ()) -> None:
@@ -60,8 +61,9 @@ class Impressions:
             found = features[name].row_lengths().numpy()
             if (wrong := np.flatnonzero(found != self.candidates)).size:
                 row = wrong[0]
-                raise ValueError(
-                    f"{name}: {found[row]} values for {self.candidates[row]} candidates, in row {row} of a batch"
+                raise ExamplesError(
+                    f"{name}: {found[row]} values for {self.candidates[row]} candidates, in row {row} of a batch; "
+                    "was the split written by this pipeline?"
                 )
 
     @property

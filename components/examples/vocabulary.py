@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from components.examples.catalogue import Catalogue
+from components.examples.errors import ExamplesError
 from components.settings import TransformConfig
 
 ITEM_VOCABULARY: Final = "item_vocabulary"
@@ -18,17 +19,17 @@ def vocabularies(catalogue: Catalogue, config: TransformConfig) -> dict[str, np.
     """Vocabulary name -> int64 ids, the most frequent in the train split first, ties by the smaller id.
 
     Raises:
-      ValueError: if no item or no category reaches its threshold.
+      ExamplesError: if no item or no category reaches its threshold.
     """
     # The catalogue is sorted that way already.
     items = catalogue.item_ids[catalogue.item_counts >= config.min_item_count][: config.max_items]
     categories = catalogue.category_ids[catalogue.category_counts >= config.min_category_count]
     if not len(items):
-        raise ValueError(
+        raise ExamplesError(
             f"transform.min_item_count: no item has {config.min_item_count} events in the train split; lower it"
         )
     if not len(categories):
-        raise ValueError(
+        raise ExamplesError(
             f"transform.min_category_count: no category has {config.min_category_count} events "
             "in the train split; lower it"
         )

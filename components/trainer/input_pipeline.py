@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 import tensorflow as tf
 
+from components.examples.errors import ExamplesError
 from components.examples.impressions import COMPRESSION, parse
 from models.impression import CANDIDATE_INPUTS, HISTORY_INPUTS, LABEL, USER_ID
 
@@ -74,10 +75,10 @@ def read_batches(
       limit: read at most so many impressions.
 
     Raises:
-      ValueError: if there is no file.
+      ExamplesError: if there is no file.
     """
     if not files:
-        raise ValueError("no transformed examples to read: the split has no files")
+        raise ExamplesError("no transformed examples to read: the split has no files")
     names = tf.data.Dataset.from_tensor_slices(sorted(files))
     if shuffle_buffer:
         names = names.shuffle(len(files), seed=seed)

@@ -8,6 +8,7 @@ from typing import Final
 
 from tensorflow_serving.apis import predict_pb2
 
+from components.examples.errors import ExamplesError
 from components.examples.impressions import first_features
 from serving.impressions import Impression
 from serving.requests import examples_request, rank_request
@@ -29,11 +30,11 @@ def warmup_requests(files: Sequence[str], history_length: int) -> list[predict_p
       candidates (1, 10, 100); for ``serving_default`` all of these as one batch, and the largest alone.
 
     Raises:
-      ValueError: if there is no impression.
+      ExamplesError: if there is no impression.
     """
     impressions = [Impression.from_features(features) for features in first_features(files, _IMPRESSIONS)]
     if not impressions:
-        raise ValueError("no impressions to make warmup requests of: the split is empty")
+        raise ExamplesError("no impressions to make warmup requests of: the split is empty")
     events = max((impression.history for impression in impressions), key=len)
     distinct = dict.fromkeys(candidate for impression in impressions for candidate in impression.candidates)
     candidates = tuple(itertools.islice(itertools.cycle(distinct), max(_CANDIDATES)))

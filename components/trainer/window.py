@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from components.examples.errors import ExamplesError
 from components.examples.impressions import parse, records
 from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, PADDING_ID, USER_ID
 from models.samplers.base import TrainingWindow
@@ -31,10 +32,10 @@ def read_window(files: Sequence[str], catalogue_size: int) -> TrainingWindow:
       catalogue_size: items that uniform negatives were drawn from.
 
     Raises:
-      ValueError: if there is no file or no impression.
+      ExamplesError: if there is no file or no impression.
     """
     if not files:
-        raise ValueError("no transformed examples to count: the train split has no files")
+        raise ExamplesError("no transformed examples to count: the train split has no files")
     batches = records(files, _FILES_AT_ONCE).batch(_BATCH_SIZE).map(_count_batch, num_parallel_calls=tf.data.AUTOTUNE)
     waiting, keys = [_Found()], 0
     for batch in batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
@@ -44,7 +45,7 @@ def read_window(files: Sequence[str], catalogue_size: int) -> TrainingWindow:
             waiting, keys = [_merged(waiting)], 0
     found = _merged(waiting)
     if not found.items.size:
-        raise ValueError("the train split has no impressions to count")
+        raise ExamplesError("the train split has no impressions to count")
     return TrainingWindow(catalogue_size, item_ids=found.items, item_counts=found.counts, own_keys=found.keys)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Final, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic_core import CoreSchema
 
 from components.quarantine import REASONS
+from components.scoring.metrics import METRICS, OVERALL
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, BehaviorName
 from models.model_config import Section
 from models.samplers.sampler_config import LossConfig
+from models.validation import instead_of
 
 SETTINGS_KEY: Final = "settings"
 """The one parameter by which a step gets its settings: JSON of a section that holds what it depends on, and no more."""
@@ -235,22 +239,105 @@ class TrainingConfig(Section):
     """Without a GPU: logical CPU devices to mirror over. With GPUs, all of them are used and this is ignored."""
 
 
+Bound = Annotated[float, Field(allow_inf_nan=False)]
+Drop = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Bounds(Section):
+    """What a metric has to keep to; null for no such bound."""
+
+    min: Bound | None = None
+    max: Bound | None = None
+    max_drop: Drop | None = None
+    """How much worse than the latest blessed model's a candidate's value may be on the same data."""
+
+
+class AucBounds(Bounds):
+    """Those of the AUC, without which there is no gate."""
+
+    min: Annotated[float, Field(gt=0, lt=1)]
+    """Required: a gate without a bound would let everything through."""
+    max: Bound | None = 0.99
+    """Above it, a leak or swapped columns are likelier than such a model."""
+    max_drop: Drop | None = 0.005
+
+
+class SliceBounds(NamedTuple):
+    """The bounds of a metric on a slice."""
+
+    metric: str
+    slice: str
+    """``overall``, or a negative set."""
+    bounds: Bounds
+
+
+class BoundsByMetric(Section):
+    """By metric on the negative set that a model is judged on, by ``METRIC@SLICE`` on another one or overall."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Bounds]
+
+    auc: AucBounds
+
+    @model_validator(mode="after")
+    def _possible(self) -> BoundsByMetric:
+        for key, bounds in self:
+            name, at, of = key.partition("@")
+            if name not in tuple(METRICS):
+                raise ValueError(f"{key}: there is no metric {name}; {instead_of(name, METRICS)}")
+            if at and of not in SLICES:
+                raise ValueError(f"{key}: there is no slice {of}; {instead_of(of, SLICES)}")
+            metric = METRICS[name]
+            for bound, value in bounds:
+                if value is None:
+                    continue
+                if bound == "max_drop":
+                    if metric.better is None:
+                        raise ValueError(f"{key}.max_drop: neither more nor less of it is better; set min or max")
+                elif not metric.lowest <= value <= metric.highest:
+                    raise ValueError(
+                        f"{key}.{bound}: {value:g} is out of reach, {name} lies between {metric.lowest:g} and "
+                        f"{metric.highest:g}"
+                    )
+            if bounds.min is not None and bounds.max is not None and bounds.max <= bounds.min:
+                raise ValueError(f"{key}: max {bounds.max:g} must be above min {bounds.min:g}, or null")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """With each metric that there is now as a property."""
+        own = handler.resolve_ref_schema(handler(schema))
+        own["properties"] = {**dict.fromkeys(METRICS, own["additionalProperties"]), **own["properties"]}
+        return own
+
+    def each(self, judged_set: str) -> Iterator[SliceBounds]:
+        """All of them, the AUC's first; those without a slice are of the judged set."""
+        for key, bounds in self:
+            name, _, of = key.partition("@")
+            yield SliceBounds(name, of or judged_set, bounds)
+
+
+SLICES = (OVERALL, *NEGATIVE_SETS)
+"""What bounds may be for."""
+
+_MOVED = {"min_auc": "bounds.auc.min", "max_auc": "bounds.auc.max", "max_auc_drop": "bounds.auc.max_drop"}
+
+
 class EvaluationConfig(Section):
     """The gate (``components/evaluator``): judged on contemporaneous negatives of the eval split."""
 
-    min_auc: Annotated[float, Field(gt=0, lt=1)]
-    """Lower bound of AUC. Required: a gate without a bound would let everything through."""
-    max_auc: Annotated[float, Field(gt=0, le=1)] | None = 0.99
-    """Upper bound of AUC: above it, a leak or swapped columns are likelier than such a model. Null allows any."""
-    max_auc_drop: Annotated[float, Field(ge=0, lt=1)] = 0.005
-    """How far below the latest blessed model's AUC a candidate may be on the same data."""
+    bounds: BoundsByMetric
+    """METRIC -> ``{min, max, max_drop}``, e.g. ``{auc: {min: 0.8}, log_loss: {max_drop: 0.01}}``; ``auc@uniform`` and
+    ``auc@overall`` are the AUC on other slices. ``auc.min`` is required."""
     compare_with_blessed: bool = True
-    """False judges by ``min_auc`` alone: the way through when the blessed model can no longer read the data."""
+    """False judges without any ``max_drop``: the way through when the blessed model can no longer read the data."""
     baseline_training_impressions: Annotated[int, Field(ge=100)] = 100_000
     """Train impressions that the logistic-regression baseline is fitted on, at most."""
 
-    @model_validator(mode="after")
-    def _bounds_leave_room(self) -> EvaluationConfig:
-        if self.max_auc is not None and self.max_auc <= self.min_auc:
-            raise ValueError(f"max_auc {self.max_auc:g} must be above min_auc {self.min_auc:g}, or null")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            for old in _MOVED.keys() & values:
+                raise ValueError(f"{old} is named evaluation.{_MOVED[old]} now")
+        return values

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from components.lookup import find
 from components.settings import IngestConfig
 from models.errors import CtrError, DataError
 from models.impression import BEHAVIORS
@@ -155,8 +156,7 @@ def contemporaneous_pairs(log: BehaviorLog, *, seed: int = 0) -> Pairs:
         span = np.minimum(NEGATIVE_EVENTS, len(log) - after[open_])
         drawn = by_time[after[open_] + (rng.random(len(open_)) * span).astype(np.int64)]
         keys = log.user[rows[open_]] * stride + log.item[drawn]
-        place = np.minimum(np.searchsorted(touched_keys, keys), len(touched_keys) - 1)
-        accepted = touched_keys[place] != keys
+        accepted = ~find(touched_keys, keys)[1]
         negative[open_[accepted]] = drawn[accepted]
         open_ = open_[~accepted]
         if not len(open_):
@@ -236,8 +236,8 @@ def next_category_accuracy(log: BehaviorLog) -> tuple[float, float]:
 
 
 def _lookup(keys: IntArray, values: IntArray, wanted: IntArray) -> IntArray:
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[place] == wanted, values[place], 0)
+    place, known = find(keys, wanted)
+    return np.where(known, values[place], 0)
 
 
 def measure(log: BehaviorLog) -> dict[str, str]:

@@ -29,14 +29,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile
 
 @pytest.fixture
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on the path that holds the package of docs/models.md and docs/samplers.md; forgotten afterwards."""
+    """A folder on the path that holds the package of docs/; forgotten afterwards."""
+    from components.scoring.metrics import METRICS
     from models.registry import ACTIVATIONS, MODELS
     from models.samplers.registry import SAMPLERS
 
     folder = tmp_path / "plugins"
     folder.mkdir()
     write_package(folder)
-    for registry in (MODELS, SAMPLERS, ACTIVATIONS):
+    for registry in (MODELS, SAMPLERS, ACTIVATIONS, METRICS):
         monkeypatch.setattr(registry, "_declarations", dict(registry._declarations))
     monkeypatch.setattr("models.registration._packages", {})
     monkeypatch.syspath_prepend(folder)

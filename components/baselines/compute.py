@@ -8,42 +8,46 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import numpy as np
+import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from components.baselines.reservoir import Reservoir
 from components.baselines.unknown import UnknownCounter
-from components.examples.impressions import BATCH_SIZE, Batch, parse, read
+from components.examples.impressions import BATCH_SIZE, Impressions, parse, records
+from components.lookup import find
 from components.scoring import baselines as results
-from components.scoring.auc import auc
 from components.scoring.baselines import BaselineResults, SetResult
-from components.scoring.seen import positive_is_new
+from components.scoring.by_set import pairs_by_set
+from components.scoring.pairs import Pairs, auc, auc_new
 from models.errors import DataError
 from models.impression import (
+    CANDIDATE_CATEGORY_INDEX,
     CANDIDATE_ITEM_ID,
+    CANDIDATE_ITEM_INDEX,
     EVAL_SPLIT,
-    HISTORY_ITEM_ID,
     LABEL,
+    NEGATIVE_SET,
     REQUEST_FEATURES,
     TRAIN_SPLIT,
+    USER_ID,
     VALIDATION_SPLIT,
 )
 from models.layers.match import MATCH_FEATURE_NAMES, match_features
 
-
-@dataclass
-class _EvalSet:
-    impressions: int = 0
-    labels: list[np.ndarray] = field(default_factory=list)
-    new: list[np.ndarray] = field(default_factory=list)
-    seen_positives: int = 0
-    seen_negatives: int = 0
-    scores: defaultdict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
+_FEATURES: Final = (
+    *REQUEST_FEATURES,
+    CANDIDATE_ITEM_INDEX,
+    CANDIDATE_CATEGORY_INDEX,
+    LABEL,
+    USER_ID,
+    NEGATIVE_SET,
+)
 
 
 class ItemCounts:
@@ -60,10 +64,10 @@ class ItemCounts:
 
     def of(self, items: np.ndarray) -> np.ndarray:
         """[n] int64 ids -> [n] int64 counts, 0 for an item that does not occur."""
-        if not self._ids.size:
-            return np.zeros(items.shape, np.int64)
-        position = np.minimum(np.searchsorted(self._ids, items), self._ids.size - 1)
-        return np.where(self._ids[position] == items, self._counts[position], 0)
+        place, known = find(self._ids, items)
+        counts = np.zeros(items.shape, np.int64)
+        counts[known] = self._counts[place[known]]
+        return counts
 
 
 def compute(
@@ -74,7 +78,7 @@ def compute(
     Seen before is whether the item stands in the history; popularity, the item's count in the train split; coldness,
     whether that is above 0; category recency, how recently the candidate's category stands in the history; logistic
     regression takes all match features. In memory at once: a batch, the sample that the regression is fitted on, and
-    25 bytes for each eval pair.
+    30 bytes for each eval pair.
 
     Args:
       files: split -> gzipped TFRecord files of transformed impressions, for each of the three splits.
@@ -87,36 +91,22 @@ def compute(
     """
     unknown = UnknownCounter()
     sample = Reservoir(training_impressions, seed)
-    for serialized in read(files[TRAIN_SPLIT]):
-        unknown.add(TRAIN_SPLIT, parse(serialized))
+    for serialized in _batches(files[TRAIN_SPLIT]):
+        unknown.add(TRAIN_SPLIT, _parse(serialized))
         sample.add(serialized)
-    for serialized in read(files[VALIDATION_SPLIT]):
-        unknown.add(VALIDATION_SPLIT, parse(serialized))
+    for serialized in _batches(files[VALIDATION_SPLIT]):
+        unknown.add(VALIDATION_SPLIT, _parse(serialized))
     impressions = sample.sample()
     regression, fitted_pairs = _fit(impressions, seed)
 
-    sets: defaultdict[str, _EvalSet] = defaultdict(_EvalSet)
-    for serialized in read(files[EVAL_SPLIT]):
-        batch = parse(serialized)
+    sets: defaultdict[str, list[Pairs]] = defaultdict(list)
+    for serialized in _batches(files[EVAL_SPLIT]):
+        batch = _parse(serialized)
         unknown.add(EVAL_SPLIT, batch)
-        scores = _scores(batch, item_counts, regression)
-        labels = batch.pairs(LABEL).astype(np.int8)
-        candidates = batch.real.sum(axis=1)
-        of_pair = np.repeat(batch.negative_set, candidates)
-        histories, items, padded = (batch.features[n] for n in (HISTORY_ITEM_ID, CANDIDATE_ITEM_ID, LABEL))
-        new = np.repeat(positive_is_new(histories, items, padded).numpy(), candidates)
-        seen = scores[results.SEEN_BEFORE] > 0
-        for name in sorted(set(batch.negative_set.tolist())):
-            rows, eval_set = of_pair == name, sets[name.decode()]
-            eval_set.impressions += int((batch.negative_set == name).sum())
-            eval_set.labels.append(labels[rows])
-            eval_set.new.append(new[rows])
-            eval_set.seen_positives += int((seen & (labels > 0))[rows].sum())
-            eval_set.seen_negatives += int((seen & (labels == 0))[rows].sum())
-            for baseline, score in scores.items():
-                eval_set.scores[baseline].append(score[rows])
+        for name, pairs in pairs_by_set(batch, _scores(batch, item_counts, regression)):
+            sets[name].append(pairs)
     return BaselineResults(
-        sets={name: _set_result(eval_set) for name, eval_set in sorted(sets.items())},
+        sets={name: _set_result(Pairs.joined(parts)) for name, parts in sorted(sets.items())},
         unknown=unknown.shares(),
         fitted_impressions=len(impressions),
         fitted_pairs=fitted_pairs,
@@ -125,50 +115,59 @@ def compute(
     )
 
 
-def _match(batch: Batch) -> np.ndarray:
-    features = match_features(*(batch.features[name] for name in REQUEST_FEATURES))
+def _batches(files: Sequence[str]) -> Iterator[np.ndarray]:
+    yield from records(files).batch(BATCH_SIZE).as_numpy_iterator()
+
+
+def _parse(serialized: np.ndarray) -> Impressions:
+    return Impressions(parse(tf.constant(serialized), _FEATURES), (CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGORY_INDEX))
+
+
+def _match(batch: Impressions) -> np.ndarray:
+    features = match_features(*map(batch.padded, REQUEST_FEATURES))
     return features.numpy()[batch.real]
 
 
 def _fit(impressions: np.ndarray, seed: int) -> tuple[Pipeline, int]:
     if not len(impressions):
         raise DataError("split train has no impressions, so no baseline can be fitted")
-    batches = [parse(impressions[i : i + BATCH_SIZE]) for i in range(0, len(impressions), BATCH_SIZE)]
+    batches = [_parse(impressions[i : i + BATCH_SIZE]) for i in range(0, len(impressions), BATCH_SIZE)]
     features = np.concatenate([_match(batch) for batch in batches])
-    labels = np.concatenate([batch.pairs(LABEL) for batch in batches])
+    labels = np.concatenate([batch.of_pairs(LABEL) for batch in batches])
     if np.unique(labels).size < 2:
         raise DataError(f"split train: all {labels.size} labels are {labels[0]}, so no baseline can be fitted")
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
     return regression.fit(features, labels), labels.size
 
 
-def _scores(batch: Batch, item_counts: ItemCounts, regression: Pipeline) -> dict[str, np.ndarray]:
+def _scores(batch: Impressions, item_counts: ItemCounts, regression: Pipeline) -> np.ndarray:
+    """[pairs, baselines] float32, in the order of :data:`results.BASELINES`."""
     features = _match(batch)
-    counts = item_counts.of(batch.pairs(CANDIDATE_ITEM_ID))
-    return {
+    counts = item_counts.of(batch.of_pairs(CANDIDATE_ITEM_ID))
+    scores = {
         results.SEEN_BEFORE: features[:, MATCH_FEATURE_NAMES.index("item_seen")],
-        results.POPULARITY: counts.astype(np.float32),
-        results.COLDNESS: (counts > 0).astype(np.float32),
+        results.POPULARITY: counts,
+        results.COLDNESS: counts > 0,
         results.CATEGORY_RECENCY: features[:, MATCH_FEATURE_NAMES.index("category_recency")],
-        results.LOGISTIC_REGRESSION: regression.decision_function(features).astype(np.float32),
+        results.LOGISTIC_REGRESSION: regression.decision_function(features),
     }
+    return np.stack([scores[name] for name in results.BASELINES], axis=1, dtype=np.float32, casting="unsafe")
 
 
-def _set_result(eval_set: _EvalSet) -> SetResult:
-    labels, new = np.concatenate(eval_set.labels), np.concatenate(eval_set.new)
-    scores = {name: np.concatenate(score) for name, score in eval_set.scores.items()}
+def _set_result(pairs: Pairs) -> SetResult:
+    of_baseline = {name: pairs.scored(pairs.predictions[:, i]) for i, name in enumerate(results.BASELINES)}
+    seen, positive = of_baseline[results.SEEN_BEFORE].predictions > 0, pairs.labels > 0
     return SetResult(
-        impressions=eval_set.impressions,
-        pairs=labels.size,
-        positives=int(labels.sum()),
-        seen_positives=eval_set.seen_positives,
-        seen_negatives=eval_set.seen_negatives,
-        pairs_new=int(new.sum()),
-        auc=_aucs(labels, scores),
-        auc_new=_aucs(labels[new], {name: score[new] for name, score in scores.items()}),
+        impressions=pairs.impressions,
+        pairs=pairs.labels.size,
+        positives=int(positive.sum()),
+        seen_positives=int((seen & positive).sum()),
+        seen_negatives=int((seen & ~positive).sum()),
+        pairs_new=int(pairs.new.sum()),
+        auc={name: _or_none(auc(scored)) for name, scored in of_baseline.items()},
+        auc_new={name: _or_none(auc_new(scored)) for name, scored in of_baseline.items()},
     )
 
 
-def _aucs(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, float | None]:
-    values = {name: auc(labels, score) for name, score in scores.items()}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None

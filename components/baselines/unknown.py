@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from components.examples.impressions import Batch
+from components.examples.impressions import Impressions
 from components.scoring.baselines import UnknownShare
 from models.impression import (
     CANDIDATE_CATEGORY_INDEX,
@@ -30,15 +30,15 @@ class UnknownCounter:
         # (split, negative set, is positive) -> candidates, unknown items, unknown categories
         self._counts: defaultdict[tuple[str, str, bool], np.ndarray] = defaultdict(lambda: np.zeros(3, np.int64))
 
-    def add(self, split: str, batch: Batch) -> None:
+    def add(self, split: str, batch: Impressions) -> None:
         """Counts every candidate of a batch."""
-        negative_set = np.repeat(batch.negative_set, batch.real.sum(axis=1))
-        positive = batch.pairs(LABEL) == 1
+        negative_set = batch.for_pairs(batch.negative_set)
+        positive = batch.of_pairs(LABEL) == 1
         counted = np.stack(
             [
                 np.ones(positive.size, np.int64),
-                batch.pairs(CANDIDATE_ITEM_INDEX) == UNKNOWN_INDEX,
-                batch.pairs(CANDIDATE_CATEGORY_INDEX) == UNKNOWN_INDEX,
+                batch.of_pairs(CANDIDATE_ITEM_INDEX) == UNKNOWN_INDEX,
+                batch.of_pairs(CANDIDATE_CATEGORY_INDEX) == UNKNOWN_INDEX,
             ],
             axis=1,
         )

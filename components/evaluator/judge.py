@@ -8,7 +8,8 @@ from typing import Final
 import tensorflow_model_analysis as tfma
 
 from components.scoring import pair_metrics
-from components.settings import EvaluationConfig
+from components.scoring.metrics import METRICS, OVERALL, Metric
+from components.settings import Bounds, EvaluationConfig
 from models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET
 
 SIGNATURE: Final = "serving_default"
@@ -16,39 +17,46 @@ PREDICTION_KEY: Final = "probability"
 
 
 def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORANEOUS) -> tfma.EvalConfig:
-    """Metrics overall and by negative set; the gate is the AUC on one negative set.
+    """All metrics there are, overall and by negative set, and the bounds.
 
-    Labels and probabilities are [N] in an impression, and make N pairs. For the metrics see
-    :class:`components.scoring.pair_metrics.PairMetrics`; :mod:`components.evaluator.scoring` makes the pairs.
+    Labels and probabilities are [N] in an impression, and make N pairs. :mod:`components.evaluator.scoring` makes the
+    pairs, :class:`components.scoring.pair_metrics.PairMetrics` computes the metrics.
 
     Args:
-      judged_set: whose AUC the bounds are for.
-      evaluation: the bounds. Without ``compare_with_blessed`` those of the AUC itself decide alone, as they do on a
-        first run, when there is no blessed model.
+      judged_set: what the bounds are for that name no slice.
+      evaluation: the bounds. Without ``compare_with_blessed`` those of the values decide alone, as they do on a first
+        run, when there is no blessed model.
     """
-    bounds = tfma.GenericValueThreshold(lower_bound={"value": evaluation.min_auc})
-    if evaluation.max_auc is not None:
-        bounds.upper_bound.value = evaluation.max_auc
-    threshold = tfma.MetricThreshold(value_threshold=bounds)
-    if evaluation.compare_with_blessed:
-        threshold.change_threshold.CopyFrom(
-            tfma.GenericChangeThreshold(
-                direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -evaluation.max_auc_drop}
-            )
-        )
-    gate = tfma.PerSliceMetricThreshold(
-        slicing_specs=[tfma.SlicingSpec(feature_values={NEGATIVE_SET: judged_set})], threshold=threshold
+    functions = {name: METRICS[name].path for name in METRICS}
+    metric = tfma.MetricConfig(
+        class_name=pair_metrics.PairMetrics.__name__,
+        module=pair_metrics.__name__,
+        config=json.dumps({"functions": functions}),
     )
-    metrics = [
-        tfma.MetricConfig(
-            class_name=pair_metrics.PairMetrics.__name__,
-            module=pair_metrics.__name__,
-            config=json.dumps({"name": pair_metrics.AUC}),
-            per_slice_thresholds=[gate],
-        ),
-    ]
+    metrics = tfma.MetricsSpec(metrics=[metric])
+    for bound in evaluation.bounds.each(judged_set):
+        features = {} if bound.slice == OVERALL else {NEGATIVE_SET: bound.slice}
+        threshold = _threshold(bound.bounds, METRICS[bound.metric], evaluation.compare_with_blessed)
+        metrics.per_slice_thresholds[bound.metric].thresholds.append(
+            tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec(feature_values=features)], threshold=threshold)
+        )
     return tfma.EvalConfig(
         model_specs=[tfma.ModelSpec(signature_name=SIGNATURE, prediction_key=PREDICTION_KEY, label_key=LABEL)],
         slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=[NEGATIVE_SET])],
-        metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
+        metrics_specs=[metrics],
     )
+
+
+def _threshold(bounds: Bounds, metric: Metric, compare: bool) -> tfma.MetricThreshold:
+    threshold = tfma.MetricThreshold()
+    if bounds.min is not None:
+        threshold.value_threshold.lower_bound.value = bounds.min
+    if bounds.max is not None:
+        threshold.value_threshold.upper_bound.value = bounds.max
+    if bounds.max_drop is not None and compare:
+        change = threshold.change_threshold
+        if metric.better == "lower":
+            change.direction, change.absolute.value = tfma.MetricDirection.LOWER_IS_BETTER, bounds.max_drop
+        else:
+            change.direction, change.absolute.value = tfma.MetricDirection.HIGHER_IS_BETTER, -bounds.max_drop
+    return threshold

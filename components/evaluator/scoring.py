@@ -18,20 +18,15 @@ import tensorflow_model_analysis as tfma
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
+from components.examples.impressions import BATCH_SIZE, Impressions, parse
 from components.progress import Counter, say
+from components.scoring.by_set import pairs_by_set
 from components.scoring.pair_metrics import IMPRESSIONS, POSITIVE_IS_NEW
-from components.scoring.seen import positive_is_new
 from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
 
 COMPONENT: Final = "Evaluator"
-BATCH_SIZE: Final = 512
-"""Impressions scored at a time; larger ones are no faster."""
 
-_SPEC: Final = {
-    USER_ID: tf.io.FixedLenFeature([], tf.int64),
-    NEGATIVE_SET: tf.io.FixedLenFeature([], tf.string),
-    **{name: tf.io.RaggedFeature(tf.int64) for name in (LABEL, HISTORY_ITEM_ID, CANDIDATE_ITEM_ID)},
-}
+_FEATURES: Final = (USER_ID, NEGATIVE_SET, LABEL, HISTORY_ITEM_ID, CANDIDATE_ITEM_ID)
 
 
 def custom_extractors(
@@ -101,28 +96,20 @@ class ScoreImpressions(beam.DoFn):
           ValueError: if labels or scores are not one a candidate.
         """
         examples = tf.constant(serialized)
-        parsed = tf.io.parse_example(examples, _SPEC)
-        candidates = parsed[CANDIDATE_ITEM_ID]
-        lengths = candidates.row_lengths().numpy()
-        _require_one_a_candidate(LABEL, parsed[LABEL].row_lengths().numpy(), lengths)
-        real = tf.sequence_mask(lengths).numpy()
-        labels = parsed[LABEL].to_tensor()
-        new = positive_is_new(parsed[HISTORY_ITEM_ID].to_tensor(), candidates.to_tensor(), labels).numpy()
-        scores = {name: self._scores(name, examples, real) for name in self._models}
-        sets, users, labels = parsed[NEGATIVE_SET].numpy(), parsed[USER_ID].numpy(), labels.numpy()[real]
-        impression = np.repeat(np.arange(len(serialized)), lengths)
-        for negative_set in np.unique(sets):
-            rows = sets == negative_set
-            pairs = rows[impression]
-            predictions = {name: {self._outputs[name][1]: score[pairs]} for name, score in scores.items()}
+        impressions = Impressions(parse(examples, _FEATURES))
+        scores = np.stack([self._scores(name, examples, impressions.real) for name in self._models], axis=1)
+        for negative_set, pairs in pairs_by_set(impressions, scores):
+            predictions = {
+                name: {self._outputs[name][1]: pairs.predictions[:, i]} for i, name in enumerate(self._models)
+            }
             yield {
                 tfma.FEATURES_KEY: {
-                    NEGATIVE_SET: np.array([negative_set]),
-                    USER_ID: users[impression[pairs]],
-                    POSITIVE_IS_NEW: new[impression[pairs]],
-                    IMPRESSIONS: np.array([rows.sum()]),
+                    NEGATIVE_SET: np.array([negative_set.encode()]),
+                    USER_ID: pairs.users,
+                    POSITIVE_IS_NEW: pairs.new,
+                    IMPRESSIONS: np.array([pairs.impressions]),
                 },
-                tfma.LABELS_KEY: labels[pairs],
+                tfma.LABELS_KEY: pairs.labels,
                 tfma.PREDICTIONS_KEY: predictions.get("", predictions),
             }
         self._progress.add(len(serialized))
@@ -136,10 +123,3 @@ class ScoreImpressions(beam.DoFn):
         if scores.shape != real.shape:
             raise ValueError(f"model {name or 'candidate'}: {output} is {scores.shape} for candidates {real.shape}")
         return scores[real]
-
-
-def _require_one_a_candidate(feature: str, found: np.ndarray, candidates: np.ndarray) -> None:
-    wrong = np.flatnonzero(found != candidates)
-    if wrong.size:
-        row = wrong[0]
-        raise ValueError(f"{feature}: {found[row]} values for {candidates[row]} candidates, in an eval impression")

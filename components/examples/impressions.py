@@ -1,77 +1,89 @@
-"""Reads transformed impressions in batches of bounded size."""
+"""Reads impressions, raw and transformed: the one place that knows how they are stored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import tensorflow as tf
 
-from models.impression import (
-    CANDIDATE_CATEGORY_INDEX,
-    CANDIDATE_ITEM_INDEX,
-    LABEL,
-    NEGATIVE_SET,
-    PADDING_ID,
-    REQUEST_FEATURES,
-)
+from models.errors import DataError
+from models.impression import CANDIDATE_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
 
+COMPRESSION: Final = "GZIP"
+"""Of the TFRecord files."""
 BATCH_SIZE: Final = 512
-"""Impressions compared at a time: 20 MB a feature at 10 candidates and histories of 1000."""
-
-_INT_FEATURES: Final = (*REQUEST_FEATURES, CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGORY_INDEX, LABEL)
-_SPEC: Final = {
-    NEGATIVE_SET: tf.io.FixedLenFeature([], tf.string),
-    **{name: tf.io.RaggedFeature(tf.int64) for name in _INT_FEATURES},
-}
+"""Impressions looked at a time; larger batches are no faster, and a feature of these takes 20 MB at 10 candidates and
+histories of 1000."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """B impressions.
+def records(files: Sequence[str], files_at_once: int | None = None) -> tf.data.Dataset:
+    """Serialized impressions from TFRecord gzip, in the order of the files' names, or from several files in turn."""
+    return tf.data.TFRecordDataset(sorted(files), COMPRESSION, num_parallel_reads=files_at_once)
 
-    Attributes:
-      negative_set: [B] bytes.
-      features: name -> [B, T] or [B, N] int64, right-padded with 0.
+
+def parse(serialized: tf.Tensor, names: Iterable[str]) -> dict[str, tf.RaggedTensor]:
+    """[B] serialized impressions -> their features of these names, in a graph or outside of one.
+
+    Returns:
+      [B, ?] int64 lists; of ``user_id`` [B, 1] int64, of ``negative_set`` [B] bytes.
+    """
+    alone = {USER_ID: tf.io.FixedLenFeature([1], tf.int64), NEGATIVE_SET: tf.io.FixedLenFeature([], tf.string)}
+    spec = {name: alone.get(name, tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)) for name in names}
+    parsed: dict[str, tf.RaggedTensor] = tf.io.parse_example(serialized, spec)
+    return parsed
+
+
+def first_features(files: Sequence[str], count: int) -> Iterator[dict[str, list[int]]]:
+    """Of the first so many impressions, each int64 feature by name."""
+    for serialized in records(files).take(count).as_numpy_iterator():
+        features = tf.train.Example.FromString(serialized).features.feature
+        yield {name: list(feature.int64_list.value) for name, feature in features.items()}
+
+
+class Impressions:
+    """B labelled impressions.
+
+    Args:
+      features: as :func:`parse` gives them, ``candidate_item_id`` and ``label`` among them.
+      of_candidates: further features that have a value a candidate.
+
+    Raises:
+      DataError: if candidates and labels of an impression differ in number.
     """
 
-    negative_set: np.ndarray
-    features: dict[str, tf.Tensor]
+    def __init__(self, features: Mapping[str, tf.RaggedTensor], of_candidates: Sequence[str] = ()) -> None:
+        self.features = features
+        self.candidates: np.ndarray = features[CANDIDATE_ITEM_ID].row_lengths().numpy()
+        """[B] how many."""
+        for name in (LABEL, *of_candidates):
+            found = features[name].row_lengths().numpy()
+            if (wrong := np.flatnonzero(found != self.candidates)).size:
+                row = wrong[0]
+                raise DataError(
+                    f"{name}: {found[row]} values for {self.candidates[row]} candidates, in row {row} of a batch; "
+                    "was the split written by this pipeline?"
+                )
+
+    @property
+    def negative_set(self) -> np.ndarray:
+        """[B] bytes."""
+        return self.features[NEGATIVE_SET].numpy()
 
     @property
     def real(self) -> np.ndarray:
         """[B, N] bool: a candidate, not padding."""
-        return self.features[REQUEST_FEATURES[-1]].numpy() != PADDING_ID
+        return tf.sequence_mask(self.candidates).numpy()
 
-    def pairs(self, feature: str) -> np.ndarray:
-        """[pairs] int64: a candidate feature without padding, impression by impression."""
-        return self.features[feature].numpy()[self.real]
+    def padded(self, name: str) -> tf.Tensor:
+        """[B, T] or [B, N] int64: a feature, right-padded with 0."""
+        return self.features[name].to_tensor()
 
+    def of_pairs(self, name: str) -> np.ndarray:
+        """[pairs] int64: a candidate feature, impression by impression."""
+        return self.features[name].values.numpy()
 
-def read(files: Sequence[str]) -> Iterator[np.ndarray]:
-    """Serialized impressions, [<= BATCH_SIZE] bytes a time, in the order of the files (gzipped TFRecord)."""
-    dataset = tf.data.TFRecordDataset(sorted(files), compression_type="GZIP").batch(BATCH_SIZE)
-    yield from dataset.as_numpy_iterator()
-
-
-def parse(serialized: np.ndarray) -> Batch:
-    """Parses [B] serialized impressions.
-
-    Raises:
-      ValueError: if candidates and labels of an impression differ in number.
-    """
-    parsed = tf.io.parse_example(tf.constant(serialized), _SPEC)
-    candidates = parsed[REQUEST_FEATURES[-1]].row_lengths()
-    for name in (LABEL, CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGORY_INDEX):
-        wrong = np.flatnonzero(parsed[name].row_lengths() != candidates)
-        if wrong.size:
-            row = int(wrong[0])
-            raise ValueError(
-                f"{name}: {int(parsed[name].row_lengths()[row])} values for {int(candidates[row])} candidates, "
-                f"in row {row} of a batch; was the split written by Transform?"
-            )
-    return Batch(
-        negative_set=parsed[NEGATIVE_SET].numpy(), features={name: parsed[name].to_tensor() for name in _INT_FEATURES}
-    )
+    def for_pairs(self, values: np.ndarray) -> np.ndarray:
+        """[B] -> [pairs]: each impression's value for each of its candidates."""
+        return np.repeat(values, self.candidates)

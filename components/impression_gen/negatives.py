@@ -23,6 +23,7 @@ from components.examples.catalogue import Catalogue
 from components.impression_gen.events import EventColumns, Records
 from components.impression_gen.hashing import UInt64Array, hash_columns, splitmix64
 from components.impression_gen.timeline import Timeline
+from components.lookup import find
 from components.settings import IngestConfig
 from models.impression import NEGATIVE_SETS, PADDING_ID
 
@@ -78,10 +79,7 @@ class OwnLog:
 
     def holds(self, users: Int64Array, items: Int64Array) -> BoolArray:
         """For users [n] of the log and any items [n]."""
-        pairs = hash_columns(0, users, items)
-        place = np.searchsorted(self._pairs, pairs)
-        place[place == len(self._pairs)] = 0
-        return self._pairs[place] == pairs
+        return find(self._pairs, hash_columns(0, users, items))[1]
 
 
 class Candidates:

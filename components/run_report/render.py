@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from rich.console import Group
@@ -17,10 +17,12 @@ from components.scoring.baselines import (
     SetResult,
     UnknownShare,
 )
+from components.scoring.metrics import METRICS, OVERALL
 from components.scoring.verdict import TOO_GOOD
-from components.settings import EvaluationConfig, IngestConfig
+from components.settings import EvaluationConfig, IngestConfig, SliceBounds
 from components.tables import Table, as_text, laid_out, paragraph
 from models.impression import EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
+from models.registration import load_plugins
 
 WIDTH: Final = 100
 
@@ -79,6 +81,8 @@ def _headline(report: Report, pushed_earlier: bool) -> str:
 
 
 def _tables(report: Report, times: Mapping[str, float] | None, pushed_earlier: bool) -> list[Table]:
+    # Of a report that another process wrote, nobody has read the configuration yet.
+    load_plugins(report.config["plugins"])
     tables = [
         _rows(report),
         _data(report),
@@ -115,9 +119,11 @@ def _auc(report: Report) -> Table:
     sets, results, metrics, blessed = _by_set(report)
     model = report.config["model"]["name"]
 
-    rows = [(f"{model}: AUC", *(_number(m.get("auc")) for m in metrics))]
-    rows.append((f"{model}: GAUC", *(_number(m.get("gauc")) for m in metrics)))
-    rows.append((f"{model}: log loss", *(_number(m.get("log_loss")) for m in metrics)))
+    def rows_of(kind: str, whose: str, cell: Callable[[float | None], str]) -> list[tuple[str, ...]]:
+        chosen = [name for name in METRICS if METRICS[name].row == kind]
+        return [(f"{whose}{METRICS[name].words}", *(cell(m.get(name)) for m in metrics)) for name in chosen]
+
+    rows = rows_of("score", f"{model}: ", _number)
     if any(blessed):
         rows.append(("latest blessed model: AUC", *(_number(m.get("auc")) for m in blessed)))
     rows += [(label, *(_number(r.auc.get(key)) for r in results)) for key, label in _BASELINES.items()]
@@ -132,8 +138,7 @@ def _auc(report: Report) -> Table:
     rows.append(
         ("negatives seen before", *(_share(_of(r.seen_negatives, r.pairs - r.positives)) for r in results)),
     )
-    rows.append(("users in GAUC", *(_count(m.get("gauc_users")) for m in metrics)))
-    rows.append(("users of one class, not in GAUC", *(_count(m.get("gauc_users_skipped")) for m in metrics)))
+    rows += rows_of("count", "", _count)
 
     ingest = IngestConfig.model_validate(report.config["ingest"])
     limit = f" (at most {ingest.targets_per_user} a user)" if ingest.targets_per_user else ""
@@ -190,7 +195,7 @@ def _by_set(report: Report) -> _BySet:
 
 def _too_good(report: Report) -> list[str]:
     """Names what alone tells the label: any scorer above the upper bound, judged or not."""
-    bound = EvaluationConfig.model_validate(report.config["evaluation"]).max_auc
+    bound = EvaluationConfig.model_validate(report.config["evaluation"]).bounds.auc.max
     if bound is None:
         return []
     sets, results, metrics, _ = _by_set(report)
@@ -225,12 +230,9 @@ def _unknown(shares: Iterable[UnknownShare]) -> Table:
 def _gate(report: Report, pushed_earlier: bool) -> Table:
     evaluation = EvaluationConfig.model_validate(report.config["evaluation"])
     judged = IngestConfig.model_validate(report.config["ingest"]).judged_set
-    bound = f"AUC on {judged} negatives at least {evaluation.min_auc:.4f}"
-    if evaluation.max_auc is not None:
-        bound += f" and at most {evaluation.max_auc:.4f}"
-    if report.verdict.blessed_metrics:
-        bound += f", and at most {evaluation.max_auc_drop:.4f} below the latest blessed model"
-    elif evaluation.compare_with_blessed:
+    compared = bool(report.verdict.blessed_metrics)
+    bound = "; ".join(filter(None, (_bound(each, compared) for each in evaluation.bounds.each(judged))))
+    if not compared and evaluation.compare_with_blessed:
         bound += "; there was no blessed model to compare with"
     notes = [f"Bound: {bound}.", "BLESSED." if report.blessed else "NOT BLESSED:"]
     notes += [f"- {failure}" for failure in report.verdict.failures]
@@ -239,6 +241,22 @@ def _gate(report: Report, pushed_earlier: bool) -> Table:
     else:
         notes.append(f"{'An earlier run pushed it' if pushed_earlier else 'Pushed'} to {report.pushed_to}")
     return Table("Gate", (), [], notes)
+
+
+def _bound(each: SliceBounds, compared: bool) -> str:
+    """In words; nothing of one that only compares, where there is nothing to compare with."""
+    metric, bounds = METRICS[each.metric], each.bounds
+    parts = [
+        f"{words} {value:.4f}"
+        for words, value in (("at least", bounds.min), ("at most", bounds.max))
+        if value is not None
+    ]
+    text = " and ".join(parts)
+    if compared and bounds.max_drop is not None:
+        worse = "above" if metric.better == "lower" else "below"
+        text += f"{', and ' if parts else ''}at most {bounds.max_drop:.4f} {worse} the latest blessed model"
+    where = OVERALL if each.slice == OVERALL else f"on {each.slice} negatives"
+    return f"{metric.words} {where} {text}" if text else ""
 
 
 def _margin(value: float | None, baselines: list[float]) -> str:

@@ -15,6 +15,7 @@ POPULARITY: Final = "popularity"
 COLDNESS: Final = "coldness"
 CATEGORY_RECENCY: Final = "category_recency"
 LOGISTIC_REGRESSION: Final = "logistic_regression"
+BASELINES: Final = (SEEN_BEFORE, POPULARITY, COLDNESS, CATEGORY_RECENCY, LOGISTIC_REGRESSION)
 
 
 class SetResult(Section):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 
+from components.scoring.metrics import OVERALL
 from components.scoring.verdict import Failure, Kind, Verdict
-
-OVERALL: Final = "overall"
 
 
 def read_verdict(evaluation_uri: str, blessing_uri: str) -> Verdict:
@@ -56,7 +55,9 @@ def _failures(validation: Any) -> Iterable[Failure]:
             kind: Kind = "lower_bound"
             bound, sign = bounds.lower_bound.value, 1
             if drop:
-                kind, bound = "max_drop", threshold.change_threshold.absolute.value
+                change = threshold.change_threshold
+                kind, bound = "max_drop", change.absolute.value
+                sign = -1 if change.direction == tfma.MetricDirection.LOWER_IS_BETTER else 1
             elif value is not None and bounds.HasField("upper_bound") and value > bounds.upper_bound.value:
                 kind, bound, sign = "upper_bound", bounds.upper_bound.value, -1
             yield Failure(

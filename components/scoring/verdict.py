@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
+from components.scoring.metrics import METRICS
 from models.model_config import Section
 
 TOO_GOOD: Final = (
     "Something that gives the label away is likelier than such a model. Look at the numbers of users and items "
     "(swapped columns of the log exchange them), at the baselines on the same pairs (one that is near 1 by itself "
     "names what tells the label), and at the settings that leak on purpose (ingest.candidate_in_history, "
-    "ingest.catalogue_from). If the model is right, raise evaluation.max_auc, or set it to null."
+    "ingest.catalogue_from). If the model is right, raise that bound in evaluation.bounds, or set it to null."
 )
-"""What is said of an AUC near 1."""
+"""What is said of a value that is better than it can be, as an AUC near 1."""
 
 
 Kind: TypeAlias = Literal["lower_bound", "upper_bound", "max_drop", "missing_slice"]
@@ -25,7 +26,7 @@ class Failure(Section):
     slice: str
     """``overall``, or ``feature=value``."""
     kind: Kind
-    """``upper_bound``: too good to be true; ``max_drop`` compares with the latest blessed model; ``missing_slice``: the
+    """``max_drop`` compares with the latest blessed model; ``missing_slice``: the
     slice had no impressions."""
     bound: float | None
     value: float | None
@@ -44,12 +45,12 @@ class Failure(Section):
                 f"{where} changed by {self.value:+.4f} against the latest blessed model; "
                 f"the bound is {self.bound:+.4f}, missed by {self.short_by:.4f}"
             )
-        if self.kind == "upper_bound":
-            return (
-                f"{where} is {self.value:.4f}; the upper bound is {self.bound:.4f}, exceeded by {self.short_by:.4f}. "
-                f"{TOO_GOOD}"
-            )
-        return f"{where} is {self.value:.4f}; the lower bound is {self.bound:.4f}, missed by {self.short_by:.4f}"
+        upper = self.kind == "upper_bound"
+        bound, missed = ("upper", "exceeded") if upper else ("lower", "missed")
+        text = f"{where} is {self.value:.4f}; the {bound} bound is {self.bound:.4f}, {missed} by {self.short_by:.4f}"
+        # A plugin's metric may be unknown where the verdict is read.
+        better = METRICS[self.metric].better if self.metric in tuple(METRICS) else None
+        return f"{text}. {TOO_GOOD}" if better == ("higher" if upper else "lower") else text
 
 
 class Verdict(Section):

@@ -7,6 +7,7 @@ from typing import Final
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from components.examples.impressions import parse
 from components.trainer.input_pipeline import equal_lengths, to_model_inputs
 from components.trainer.request import checked_request
 from models.contract import Ranker
@@ -66,8 +67,7 @@ class ServedRanker(tf.Module):
         return self._score(impression)
 
     def _parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        spec = {name: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64) for name in REQUEST_FEATURES}
-        lists = tf.io.parse_example(examples, spec)
+        lists = parse(examples, REQUEST_FEATURES)
         checks = [*equal_lengths(lists, HISTORY_FEATURES), *equal_lengths(lists, CANDIDATE_FEATURES)]
         with tf.control_dependencies(checks):
             return {name: values.to_tensor() for name, values in lists.items()}

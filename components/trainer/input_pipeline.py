@@ -7,6 +7,8 @@ from typing import Final, TypeAlias
 
 import tensorflow as tf
 
+from components.examples.impressions import COMPRESSION, parse
+from models.errors import DataError
 from models.impression import CANDIDATE_INPUTS, HISTORY_INPUTS, LABEL, USER_ID
 
 MODEL_FEATURES: Final = HISTORY_INPUTS + CANDIDATE_INPUTS
@@ -73,15 +75,15 @@ def read_batches(
       limit: read at most so many impressions.
 
     Raises:
-      ValueError: if there is no file.
+      DataError: if there is no file.
     """
     if not files:
-        raise ValueError("no transformed examples to read: the split has no files")
+        raise DataError("no transformed examples to read: the split has no files")
     names = tf.data.Dataset.from_tensor_slices(sorted(files))
     if shuffle_buffer:
         names = names.shuffle(len(files), seed=seed)
     records = names.interleave(
-        lambda name: tf.data.TFRecordDataset(name, compression_type="GZIP"),
+        lambda name: tf.data.TFRecordDataset(name, COMPRESSION),
         cycle_length=min(len(files), 8) if shuffle_buffer else 1,
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
@@ -90,15 +92,12 @@ def read_batches(
         records = records.take(limit)
     if shuffle_buffer:
         records = records.shuffle(shuffle_buffer, seed=seed)
-    spec = {
-        name: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64) for name in (*MODEL_FEATURES, LABEL, USER_ID)
-    }
 
-    def parse(serialized: tf.Tensor) -> Batch:
-        features = tf.io.parse_example(serialized, spec)
+    def model_inputs(serialized: tf.Tensor) -> Batch:
+        features = parse(serialized, (*MODEL_FEATURES, LABEL, USER_ID))
         labels = tf.cast(features[LABEL].to_tensor(), tf.float32)
         inputs = to_model_inputs(features, history_length)
-        inputs[USER_ID] = features[USER_ID].to_tensor(shape=[None, 1])
+        inputs[USER_ID] = features[USER_ID]
         return tf.nest.map_structure(fill, (inputs, labels))
 
     def fill(tensor: tf.Tensor) -> tf.Tensor:
@@ -110,7 +109,7 @@ def read_batches(
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return (
         records.batch(batch_size)
-        .map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(model_inputs, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
         .with_options(options)
     )

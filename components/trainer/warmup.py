@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Sequence
 from typing import Final
 
-import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
+from components.examples.impressions import first_features
 from models.errors import DataError
 from serving.impressions import Impression
 from serving.requests import examples_request, rank_request
@@ -32,8 +32,7 @@ def warmup_requests(files: Sequence[str], history_length: int) -> list[predict_p
     Raises:
       DataError: if there is no impression.
     """
-    records = tf.data.TFRecordDataset(sorted(files), compression_type="GZIP").take(_IMPRESSIONS)
-    impressions = [_impression(record) for record in records.as_numpy_iterator()]
+    impressions = [Impression.from_features(features) for features in first_features(files, _IMPRESSIONS)]
     if not impressions:
         raise DataError("no impressions to make warmup requests of: the split is empty")
     events = max((impression.history for impression in impressions), key=len)
@@ -47,8 +46,3 @@ def warmup_requests(files: Sequence[str], history_length: int) -> list[predict_p
     # A server runs them whatever the name that it knows the model by.
     ranked = [rank_request([impression], model_name="") for impression in warmup]
     return [*ranked, examples_request(warmup, model_name=""), examples_request(warmup[-1:], model_name="")]
-
-
-def _impression(record: bytes) -> Impression:
-    features = tf.train.Example.FromString(record).features.feature
-    return Impression.from_features({name: feature.int64_list.value for name, feature in features.items()})

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from components.examples.impressions import parse, records
+from models.errors import DataError
 from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, PADDING_ID, USER_ID
 from models.samplers.base import TrainingWindow
 from models.samplers.hashing import pair_key
@@ -30,12 +32,11 @@ def read_window(files: Sequence[str], catalogue_size: int) -> TrainingWindow:
       catalogue_size: items that uniform negatives were drawn from.
 
     Raises:
-      ValueError: if there is no file or no impression.
+      DataError: if there is no file or no impression.
     """
     if not files:
-        raise ValueError("no transformed examples to count: the train split has no files")
-    records = tf.data.TFRecordDataset(sorted(files), compression_type="GZIP", num_parallel_reads=_FILES_AT_ONCE)
-    batches = records.batch(_BATCH_SIZE).map(_count_batch, num_parallel_calls=tf.data.AUTOTUNE)
+        raise DataError("no transformed examples to count: the train split has no files")
+    batches = records(files, _FILES_AT_ONCE).batch(_BATCH_SIZE).map(_count_batch, num_parallel_calls=tf.data.AUTOTUNE)
     waiting, keys = [_Found()], 0
     for batch in batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
         waiting.append(_Found(*batch))
@@ -44,7 +45,7 @@ def read_window(files: Sequence[str], catalogue_size: int) -> TrainingWindow:
             waiting, keys = [_merged(waiting)], 0
     found = _merged(waiting)
     if not found.items.size:
-        raise ValueError("the train split has no impressions to count")
+        raise DataError("the train split has no impressions to count")
     return TrainingWindow(catalogue_size, item_ids=found.items, item_counts=found.counts, own_keys=found.keys)
 
 
@@ -66,13 +67,10 @@ def _merged(parts: Sequence[_Found]) -> _Found:
 
 
 def _count_batch(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    names = (USER_ID, HISTORY_ITEM_ID, CANDIDATE_ITEM_ID)
-    ragged = {name: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64) for name in names}
-    features = tf.io.parse_example(serialized, ragged)
+    features = parse(serialized, (USER_ID, HISTORY_ITEM_ID, CANDIDATE_ITEM_ID))
     positives = features[CANDIDATE_ITEM_ID][:, :1].to_tensor(shape=[None, 1])
     items = tf.concat([positives, features[HISTORY_ITEM_ID].to_tensor()], axis=1)
-    users = features[USER_ID].to_tensor(shape=[None, 1])
     # A batch holds a user many times.
-    keys, _ = tf.unique(tf.boolean_mask(pair_key(users, items), items != PADDING_ID))
+    keys, _ = tf.unique(tf.boolean_mask(pair_key(features[USER_ID], items), items != PADDING_ID))
     positive, _, count = tf.unique_with_counts(positives[:, 0], out_idx=tf.int64)
     return keys, positive, count

@@ -189,7 +189,7 @@ def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") ->
         metavar="MODULE",
         action="append",
         default=[],
-        help="import this module, which registers further models, samplers or activations; may be repeated",
+        help="import this module, which registers further models, samplers, activations or metrics; may be repeated",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="folder for artifacts, metadata, logs and pushed models; default: the preset's"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import absl.logging
 
-from pipeline.commands.command_line import EXIT_CODES, NOT_BLESSED, OK, add_command
+from pipeline.commands.command_line import EXIT_CODES, NOT_BLESSED, OK, add_command, assigned
 from pipeline.process.terminal import LOG_FORMAT
 from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT
-from pipeline.runners.kubeflow.parameters import PARAMETERS, with_parameters
+from pipeline.runners.kubeflow.parameters import with_parameters
 from pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
@@ -33,15 +33,21 @@ def add(commands: Any) -> None:
 Steps that share a run id make a run; they meet in ML Metadata and in the output folder of the configuration.
 
 example:
-  %(prog)s --node ImpressionGen --run-id 1 --config '{"evaluation":{"min_auc":0.8}}' --data /mnt/log
+  %(prog)s --node ImpressionGen --run-id 1 --param data=/mnt/log \\
+      --config '{"evaluation":{"bounds":{"auc":{"min":0.8}}}}'
 """,
         listed=False,
     )
     parser.add_argument("--node", metavar="ID", required=True)
     parser.add_argument("--run-id", metavar="ID", required=True)
     parser.add_argument(CONFIG_OPTION, metavar="JSON", required=True, help="what the pipeline was compiled from")
-    for parameter in PARAMETERS:
-        parser.add_argument(parameter.option, metavar="VALUE", help=f"instead of {parameter.setting}")
+    parser.add_argument(
+        "--param",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a parameter of the run; may be repeated",
+    )
     report = parser.add_argument_group("of the RunReport node")
     report.add_argument("--report-file", metavar="FILE", help="gets the report, in Markdown")
     report.add_argument("--blessed-file", metavar="FILE", help="gets true or false")
@@ -67,9 +73,8 @@ def _step(options: argparse.Namespace) -> int:
     # Kubeflow keeps and shows what a step writes.
     logging.basicConfig(format=LOG_FORMAT, level=logging.INFO)
     absl.logging.set_verbosity(absl.logging.INFO)
-    config = PipelineConfig.from_json(options.config)
-    given = {p.name: getattr(options, p.name) for p in PARAMETERS if getattr(options, p.name) is not None}
-    config = with_parameters(config, given)
+    given = assigned("--param", options.param, "NAME=VALUE, e.g. epochs=2")
+    config = with_parameters(PipelineConfig.from_json(options.config), given)
 
     from pipeline.runners.kubeflow.step import StepRunner
 

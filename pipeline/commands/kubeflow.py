@@ -30,7 +30,7 @@ from pipeline.commands.command_line import (
 from pipeline.process.terminal import Terminal
 from pipeline.runners.kubeflow import api as kubeflow_api
 from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT, PackageWriter
-from pipeline.runners.kubeflow.parameters import PARAMETERS, defaults, with_parameters
+from pipeline.runners.kubeflow.parameters import USUAL_NAMES, defaults, with_parameters
 from pipeline.runners.vertex import VertexWriter
 from pipeline.settings.pipeline_config import PipelineConfig
 
@@ -107,9 +107,9 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help=f"a parameter of the run; may be repeated: {', '.join(parameter.name for parameter in PARAMETERS)}",
+        help=f"a parameter of the run; may be repeated: {', '.join(USUAL_NAMES)}, and the other bounds there are",
     )
-    offer(param, (f"{parameter.name}=" for parameter in PARAMETERS))
+    offer(param, (f"{name}=" for name in USUAL_NAMES))
     parser.add_argument("--experiment", metavar="NAME", help="made where there is none; default: the pipeline's name")
     parser.add_argument("--version", metavar="NAME", help="of the uploaded pipeline; default: the time")
     parser.add_argument("--service-account", metavar="NAME", help="default: kubeflow.service_account")

@@ -44,7 +44,7 @@ is at least as good as the blessed model.
 examples:
   %(prog)s --data UserBehavior.csv.zip
   %(prog)s --data logs/ --preset sample --set training.epochs=2 --set model.name=dnn
-  %(prog)s --data log.csv --preset demo --set evaluation.min_auc=0.7 --output output/strict
+  %(prog)s --data log.csv --preset demo --set evaluation.bounds.auc.min=0.7 --output output/strict
 
 {EXIT_CODES}  With 'also_train' the exit code is that of the first model.
 """,
@@ -63,7 +63,7 @@ def train(config: PipelineConfig, terminal: Terminal, as_json: bool = False) -> 
     results = [_train_one(config.with_overrides({"also_train": ()}), terminal, as_json)]
     for challenger in config.also_train:
         # A challenger takes the served model's place only if it is at least as good.
-        changes = {"also_train": (), "model.name": challenger, "evaluation.max_auc_drop": 0.0}
+        changes = {"also_train": (), "model.name": challenger, "evaluation.bounds.auc.max_drop": 0.0}
         results.append(_train_one(config.with_overrides(changes), terminal, as_json))
     if as_json:
         print_json(answer(results))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
 
 from components.examples.shards import list_shards, split_folder
 from models import impression as names
@@ -38,9 +37,11 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
             f"{split}: no such folder; the newest run whose metadata lies in {output} wrote its impressions there, and "
             f"they are not in {Layout(output).artifacts} either"
         )
-    records = itertools.islice(_records(split), 1000)
+    # That there is no run is known without it.
+    from components.examples.impressions import first_features
+
     events: dict[tuple[int, ...], list[dict[str, list[int]]]] = {}
-    for record in records:
+    for record in first_features(list_shards(split), 1000):
         event = (*(record[name][0] for name in _EVENT), record[names.CANDIDATE_ITEM_ID][0])
         events.setdefault(event, []).append(record)
     if not events:
@@ -56,13 +57,3 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
         zip(names.CANDIDATE_FEATURES, (items, [categories[item] for item in items]), strict=True)
     )
     return Impression.from_features(features), positive
-
-
-def _records(folder: str) -> Iterator[dict[str, list[int]]]:
-    # That there is no run is known without it.
-    import tensorflow as tf
-
-    for file in list_shards(folder):
-        for serialized in tf.data.TFRecordDataset(file, compression_type="GZIP"):
-            example = tf.train.Example.FromString(serialized.numpy())
-            yield {name: list(feature.int64_list.value) for name, feature in example.features.feature.items()}

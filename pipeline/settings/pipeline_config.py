@@ -17,6 +17,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from components.files import absolute
+from components.scoring.metrics import OVERALL
 from components.settings import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
 from models.errors import ConfigError
 from models.model_config import ModelConfig, ModelName, Section
@@ -44,9 +45,9 @@ class PipelineConfig(Section):
 
     preset: str = "custom"
     plugins: tuple[Plugin, ...] = ()
-    """Modules outside this project that register further models, samplers and activations. Every process that reads the
-    configuration imports them, so they must be importable on each machine and in each image. Before all that may name
-    what they register: fields are read in this order."""
+    """Modules outside this project that register further models, samplers, activations and metrics. Every process that
+    reads the configuration imports them, so they must be importable on each machine and in each image. Before all that
+    may name what they register: fields are read in this order."""
     pipeline_name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "ctr"
     served_model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")] = "ctr"
     data: str = ""
@@ -96,6 +97,13 @@ class PipelineConfig(Section):
             self.ingest.training_negatives.model_dump(),
             batch_size=self.training.batch_size,
         )
+        return self
+
+    @model_validator(mode="after")
+    def _bounded_slices_exist(self) -> PipelineConfig:
+        for bound in self.evaluation.bounds.each(self.ingest.judged_set):
+            if bound.slice not in (OVERALL, *self.ingest.evaluation_sets):
+                raise ValueError(f"evaluation.bounds: {bound.slice} is not among ingest.evaluation_sets")
         return self
 
     def to_json(self) -> str:

@@ -65,18 +65,17 @@ def measure(
         return TrialResult(key=key, trial=trial, failure=str(error), seconds=time.perf_counter() - start)
     judged = settled.ingest.judged_set
     eval_files = _files(examples, EVAL_SPLIT)
-    pairs = score(trained.model, eval_files, history_length)
-    sets = metrics(pairs)
+    sets = score(trained.model, eval_files, history_length)
     scale, offset = trained.calibration
-    uncalibrated = metrics(pairs._replace(logit=(pairs.logit - offset) / scale))[judged].log_loss
+    uncalibrated = sets[judged].scored((sets[judged].predictions - offset) / scale)
     shuffled = metrics(score_with_shuffled_histories(trained.model, eval_files, history_length, judged))
     export_bytes, p50_ms = _export_and_time(trained.model, transform, history_length)
     return TrialResult(
         key=key,
         trial=trial,
-        sets=sets,
-        shuffled_auc=shuffled[judged].auc,
-        uncalibrated_log_loss=uncalibrated,
+        sets={name: metrics(pairs) for name, pairs in sets.items()},
+        shuffled_auc=shuffled.auc,
+        uncalibrated_log_loss=metrics(uncalibrated).log_loss,
         preparation_seconds=trained.preparation_seconds,
         epochs=len(trained.epochs),
         impressions_per_second=_rate(trained),

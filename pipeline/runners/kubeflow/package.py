@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from models.errors import ConfigError
-from pipeline.runners.kubeflow.parameters import PARAMETERS, defaults
+from pipeline.runners.kubeflow.parameters import defaults, parameters
 from pipeline.runners.kubeflow.platform import container_resources, pod
 from pipeline.runners.runner import ForCluster
 from pipeline.settings.kubeflow import StepConfig
@@ -62,13 +62,13 @@ def _pipeline_spec(config: PipelineConfig, nodes: Sequence[Node], reports: str) 
     for node in nodes:
         step, task = config.kubeflow.step(node.id, node.kind), _task_name(node.id)
         is_report = node.id == reports
-        components[f"comp-{task}"] = _component(task, is_report)
+        components[f"comp-{task}"] = _component(config, task, is_report)
         executors[f"exec-{task}"] = {"container": _container(config, step, _step_arguments(config, node.id, is_report))}
         tasks[task] = _task(task, [_task_name(name) for name in node.upstream], step)
         tasks[task]["inputs"] = {
             "parameters": {
                 _RUN_ID: {"runtimeValue": {"constant": _PIPELINE_JOB_ID}},
-                **{p.name: {"componentInputParameter": p.name} for p in PARAMETERS},
+                **{p.name: {"componentInputParameter": p.name} for p in parameters(config)},
             }
         }
 
@@ -102,25 +102,25 @@ def _pipeline_spec(config: PipelineConfig, nodes: Sequence[Node], reports: str) 
 
 def _run_parameters(config: PipelineConfig) -> dict[str, Any]:
     values = defaults(config)
-    parameters: dict[str, Any] = {}
-    for parameter in PARAMETERS:
-        parameters[parameter.name] = {
+    declared: dict[str, Any] = {}
+    for parameter in parameters(config):
+        declared[parameter.name] = {
             "parameterType": parameter.type,
             "description": f"{parameter.setting}: {parameter.description}",
         }
         # Without a default Kubeflow asks for a value.
         if values[parameter.name] != "":
-            parameters[parameter.name] |= {"defaultValue": values[parameter.name], "isOptional": True}
-    return parameters
+            declared[parameter.name] |= {"defaultValue": values[parameter.name], "isOptional": True}
+    return declared
 
 
-def _component(task: str, is_report: bool) -> dict[str, Any]:
+def _component(config: PipelineConfig, task: str, is_report: bool) -> dict[str, Any]:
     component: dict[str, Any] = {
         "executorLabel": f"exec-{task}",
         "inputDefinitions": {
             "parameters": {
                 _RUN_ID: {"parameterType": "STRING"},
-                **{p.name: {"parameterType": p.type} for p in PARAMETERS},
+                **{p.name: {"parameterType": p.type} for p in parameters(config)},
             }
         },
     }
@@ -135,7 +135,7 @@ def _component(task: str, is_report: bool) -> dict[str, Any]:
 def _step_arguments(config: PipelineConfig, node: str, is_report: bool) -> list[str]:
     # One argument each: a value that a person gives can then be no option.
     arguments = ["step", f"--node={node}", f"--run-id={_input(_RUN_ID)}"]
-    arguments += [f"{parameter.option}={_input(parameter.name)}" for parameter in PARAMETERS]
+    arguments += [f"--param={parameter.name}={_input(parameter.name)}" for parameter in parameters(config)]
     if is_report:
         arguments.append(f"--report-file={{{{$.outputs.artifacts['{_REPORT_FILE}'].path}}}}")
         arguments += [f"--{key}-file={{{{$.outputs.parameters['{key}'].output_file}}}}" for key in (_BLESSED, _REASON)]

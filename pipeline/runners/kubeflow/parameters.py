@@ -1,6 +1,6 @@
 """What a person may set when starting a run of the compiled pipeline, and which setting each of it overrides.
 
-One table: the pipeline's parameters, each step's options and the checks of ``submit`` come from it.
+The pipeline's parameters, what each step is given and the checks of ``submit`` come from here.
 """
 
 from __future__ import annotations
@@ -40,11 +40,6 @@ class RunParameter:
         """One line; of a name, all that there are now, those of plugins included."""
         return ", ".join(self.says) if isinstance(self.says, Registry) else self.says
 
-    @property
-    def option(self) -> str:
-        """Of the step's command line."""
-        return f"--{self.name.replace('_', '-')}"
-
     def value(self, text: str) -> str | int | float:
         """A value as the API takes it.
 
@@ -67,16 +62,42 @@ PARAMETERS: Final = (
     RunParameter("sampler", "sampler.name", "STRING", SAMPLERS),
     RunParameter("activation", "model.activation", "STRING", ACTIVATIONS),
     RunParameter("epochs", "training.epochs", "NUMBER_INTEGER", "at most"),
-    RunParameter("min_auc", "evaluation.min_auc", "NUMBER_DOUBLE", "lower bound of AUC, or nothing is pushed"),
-    RunParameter("max_auc_drop", "evaluation.max_auc_drop", "NUMBER_DOUBLE", "allowed below the latest blessed model"),
 )
+"""Of every pipeline; behind them stand those of its bounds."""
+
+USUAL_NAMES: Final = (*(parameter.name for parameter in PARAMETERS), "min_auc", "max_auc", "max_auc_drop")
+"""Of a pipeline with the usual bounds, for help."""
+
+
+def parameters(config: PipelineConfig) -> tuple[RunParameter, ...]:
+    """Those of a pipeline: :data:`PARAMETERS`, and one for each bound of its gate, as ``min_auc``."""
+    bounds = (
+        _of_bound(key, bound)
+        for key, bounds in config.evaluation.bounds
+        for bound, value in bounds
+        if value is not None
+    )
+    return (*PARAMETERS, *bounds)
+
+
+def _of_bound(key: str, bound: str) -> RunParameter:
+    metric, _, of = key.partition("@")
+    side, _, drop = bound.partition("_")
+    name = "_".join(filter(None, (side, metric, drop, of)))
+    says = {"min": "at least, or nothing is pushed", "max": "at most, or nothing is pushed"}
+    return RunParameter(
+        name,
+        f"evaluation.bounds.{key}.{bound}",
+        "NUMBER_DOUBLE",
+        says.get(bound, "worse than the latest blessed model, at most"),
+    )
 
 
 def defaults(config: PipelineConfig) -> dict[str, str | int | float]:
     """Parameter -> what the configuration says."""
     values = config.model_dump(mode="json")
     found: dict[str, str | int | float] = {}
-    for parameter in PARAMETERS:
+    for parameter in parameters(config):
         value: Any = values
         for part in parameter.setting.split("."):
             value = value[part]
@@ -94,7 +115,7 @@ def with_parameters(config: PipelineConfig, values: Mapping[str, str]) -> Pipeli
     Raises:
       ConfigError: if a name is unknown or a value impossible; the message names the parameter and its setting.
     """
-    by_name = {parameter.name: parameter for parameter in PARAMETERS}
+    by_name = {parameter.name: parameter for parameter in parameters(config)}
     for name in values:
         if name not in by_name:
             raise ConfigError(f"parameter {name}: unknown; {instead_of(name, by_name)}")

@@ -113,7 +113,7 @@ def test_parameters_reach_the_steps(runs: Runs) -> None:
     config = read_report(report.outputs["report"]).config
     assert config["model"]["name"] == "dnn"
     assert config["training"]["epochs"] == 1
-    assert config["evaluation"]["min_auc"] == 0.2
+    assert config["evaluation"]["bounds"]["auc"]["min"] == 0.2
     assert config["data"].endswith("log.csv")
 
 

@@ -25,8 +25,13 @@ from pipeline.settings.pipeline_config import load_preset
 pytestmark = pytest.mark.slow
 
 _ROOT = Path(__file__).parents[3]
-_SETTINGS = ("training.epochs=1", "model.name=dnn", "evaluation.min_auc=0.2", "evaluation.max_auc_drop=0.9")
-_PUSHED = "evaluation.min_auc=0.22"
+_SETTINGS = (
+    "training.epochs=1",
+    "model.name=dnn",
+    "evaluation.bounds.auc.min=0.2",
+    "evaluation.bounds.auc.max_drop=0.9",
+)
+_PUSHED = "evaluation.bounds.auc.min=0.22"
 
 
 @dataclass
@@ -129,7 +134,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Runs]:
         ("StatisticsGen", "statistics.sample_rate=0.9", "SIGINT"),
         ("ImpressionTransform", "transform.min_item_count=3", "SIGTERM"),
         ("Trainer", "training.seed=9", "SIGINT"),
-        ("Evaluator", "evaluation.min_auc=0.21", "SIGINT"),
+        ("Evaluator", "evaluation.bounds.auc.min=0.21", "SIGINT"),
         ("Pusher", _PUSHED, "SIGTERM"),
     ],
 )

@@ -183,7 +183,7 @@ def test_a_bound_that_is_missed_blocks_the_push(trained: Trained, capfd: pytest.
     latest = max(int(path.name) for path in trained.serving.iterdir())
     with ModelServer(trained.serving, "ctr", poll_seconds=0.1) as server:
         server.wait_until_ready(60)
-        assert cli.main(trained.arguments("--set", "evaluation.min_auc=0.98")) == 3
+        assert cli.main(trained.arguments("--set", "evaluation.bounds.auc.min=0.98")) == 3
         assert server.version == latest
         with RankingClient(f"127.0.0.1:{server.port}", "ctr") as client:
             assert [s.version for s in client.status() if s.state == "AVAILABLE"] == [latest]

@@ -79,7 +79,8 @@ def test_the_sweep_measures_what_the_evaluator_measures(trained: Trained) -> Non
     from pipeline.sweep.scoring import metrics, score
 
     files = sorted(map(str, trained.artifact("ImpressionTransform", "transformed_examples").glob("Split-eval/*.gz")))
-    ours = metrics(score(restored_model(trained), files, trained.config.ingest.history_length))
+    sets = score(restored_model(trained), files, trained.config.ingest.history_length)
+    ours = {name: metrics(pairs) for name, pairs in sets.items()}
     slices = trained.result.report.verdict.metrics
     theirs = {name.removeprefix("negative_set="): m for name, m in slices.items() if name.startswith("negative_set=")}
     assert set(theirs) == set(ours) == set(NEGATIVE_SETS)

@@ -27,7 +27,7 @@ def write_split(folder: Path, negative_set: bytes) -> None:
                 row |= {index: [2] if len(row[raw]) == 1 else [2, 1] for raw, index in INDEX_OF.items()}
                 example = tf.train.Example()
                 example.features.feature["negative_set"].bytes_list.value.append(negative_set)
-                for name, values in (row | {"label": [1, 0]}).items():
+                for name, values in (row | {"label": [1, 0], "user_id": [1]}).items():
                     example.features.feature[name].int64_list.value.extend(values)
                 writer.write(example.SerializeToString())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ from components.scoring.blessing import read_verdict
 from components.scoring.verdict import Verdict
 from components.settings import EvaluationConfig
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
+from pipeline.settings.pipeline_config import load_preset
 
 GATE = f"negative_set={CONTEMPORANEOUS}"
 
@@ -76,9 +78,13 @@ def evaluate(
     return read_verdict(str(folder / "evaluation"), str(folder / "blessing"))
 
 
+def gate(others: dict[str, Any] | None = None, *, compare: bool = True, **auc: float | None) -> EvaluationConfig:
+    return EvaluationConfig.model_validate({"bounds": {"auc": auc, **(others or {})}, "compare_with_blessed": compare})
+
+
 def test_metrics_of_every_slice_equal_the_oracle(tmp_path: Path, model_dir: str) -> None:
     pairs = write_impressions(tmp_path / "data.gz", 200, seed=1)
-    verdict = evaluate(tmp_path, tmp_path / "data.gz", model_dir, EvaluationConfig(min_auc=0.5))
+    verdict = evaluate(tmp_path, tmp_path / "data.gz", model_dir, gate(min=0.5))
 
     assert verdict.blessed
     assert verdict.failures == ()
@@ -103,7 +109,7 @@ def test_metrics_of_every_slice_equal_the_oracle(tmp_path: Path, model_dir: str)
 
 def test_a_bound_out_of_reach_is_named_with_what_is_missing(tmp_path: Path, model_dir: str) -> None:
     pairs = write_impressions(tmp_path / "data.gz", 200, seed=1)
-    verdict = evaluate(tmp_path, tmp_path / "data.gz", model_dir, EvaluationConfig(min_auc=0.98))
+    verdict = evaluate(tmp_path, tmp_path / "data.gz", model_dir, gate(min=0.98))
 
     assert not verdict.blessed
     (failure,) = verdict.failures
@@ -120,28 +126,28 @@ def test_an_auc_near_1_is_refused_as_too_good(tmp_path: Path, model_dir: str) ->
     """A planted leak: every positive scores above every negative."""
     data = tmp_path / "data.gz"
     write_impressions(data, 60, seed=1, negatives_below=500, positives_from=500)
-    verdict = evaluate(tmp_path, data, model_dir, EvaluationConfig(min_auc=0.5))
+    verdict = evaluate(tmp_path, data, model_dir, gate(min=0.5))
 
     assert not verdict.blessed
     (failure,) = verdict.failures
     assert (failure.metric, failure.slice, failure.kind) == ("auc", GATE, "upper_bound")
     assert (failure.bound, failure.value) == (pytest.approx(0.99), 1.0)
     assert failure.short_by == pytest.approx(0.01)
-    for part in ("is 1.0000; the upper bound is 0.9900, exceeded by 0.0100", "swapped columns", "evaluation.max_auc"):
+    for part in ("is 1.0000; the upper bound is 0.9900, exceeded by 0.0100", "swapped columns", "evaluation.bounds"):
         assert part in str(failure)
 
 
 def test_without_an_upper_bound_any_auc_passes(tmp_path: Path, model_dir: str) -> None:
     data = tmp_path / "data.gz"
     write_impressions(data, 60, seed=1, negatives_below=500, positives_from=500)
-    verdict = evaluate(tmp_path, data, model_dir, EvaluationConfig(min_auc=0.5, max_auc=None))
+    verdict = evaluate(tmp_path, data, model_dir, gate(min=0.5, max=None))
     assert verdict.blessed
     assert verdict.metrics[GATE]["auc"] == 1.0
 
 
 def test_impressions_are_scored_in_full_batches_however_they_arrive(model_dir: str) -> None:
     """Single ones and a crowd: the scores are the model's own, and what is said of progress counts all."""
-    config = evaluator_config(EvaluationConfig(min_auc=0.5))
+    config = evaluator_config(gate(min=0.5))
     model = tfma.default_eval_shared_model(model_dir, eval_config=config)
     scored: list[int] = []
 
@@ -166,7 +172,7 @@ def test_impressions_are_scored_in_full_batches_however_they_arrive(model_dir: s
 
 
 def test_labels_that_do_not_fit_the_candidates_are_named(model_dir: str) -> None:
-    config = evaluator_config(EvaluationConfig(min_auc=0.5))
+    config = evaluator_config(gate(min=0.5))
     step = scoring.ScoreImpressions(
         [tfma.default_eval_shared_model(model_dir, eval_config=config)], {"": config.model_specs[0]}
     )
@@ -196,7 +202,7 @@ def arrow(records: list[bytes]) -> pa.RecordBatch:
 def test_a_gate_slice_of_one_class_is_refused_and_skipped_in_gauc(tmp_path: Path, model_dir: str) -> None:
     data = tmp_path / "data.gz"
     pairs = write_impressions(data, 200, seed=1, only_positives=(CONTEMPORANEOUS,))
-    verdict = evaluate(tmp_path, data, model_dir, EvaluationConfig(min_auc=0.5))
+    verdict = evaluate(tmp_path, data, model_dir, gate(min=0.5))
 
     assert not verdict.blessed
     (failure,) = verdict.failures
@@ -212,7 +218,7 @@ def test_a_gate_slice_of_one_class_is_refused_and_skipped_in_gauc(tmp_path: Path
 def test_a_gate_slice_without_impressions_is_refused(tmp_path: Path, model_dir: str) -> None:
     data = tmp_path / "data.gz"
     write_impressions(data, 60, seed=1, sets=("uniform",))
-    verdict = evaluate(tmp_path, data, model_dir, EvaluationConfig(min_auc=0.5))
+    verdict = evaluate(tmp_path, data, model_dir, gate(min=0.5))
 
     assert not verdict.blessed
     (failure,) = verdict.failures
@@ -229,7 +235,7 @@ def test_a_worse_model_than_the_blessed_one_is_refused(tmp_path: Path, model_dir
     data = tmp_path / "data.gz"
     write_impressions(data, 200, seed=1)
     worse = inverted_model(tmp_path / "worse")
-    verdict = evaluate(tmp_path, data, worse, EvaluationConfig(min_auc=0.1, max_auc_drop=0.01), model_dir)
+    verdict = evaluate(tmp_path, data, worse, gate(min=0.1, max_drop=0.01), model_dir)
 
     assert not verdict.blessed
     (failure,) = verdict.failures
@@ -245,14 +251,70 @@ def test_without_comparison_the_same_model_passes(tmp_path: Path, model_dir: str
     data = tmp_path / "data.gz"
     write_impressions(data, 200, seed=1)
     worse = inverted_model(tmp_path / "worse")
-    verdict = evaluate(tmp_path, data, worse, EvaluationConfig(min_auc=0.1, compare_with_blessed=False), model_dir)
+    verdict = evaluate(tmp_path, data, worse, gate(compare=False, min=0.1), model_dir)
     assert verdict.blessed
     assert set(verdict.blessed_metrics) == set(verdict.metrics)
 
 
+def test_any_metric_on_any_slice_can_be_bounded(tmp_path: Path, model_dir: str) -> None:
+    data = tmp_path / "data.gz"
+    write_impressions(data, 200, seed=1)
+    others = {
+        "auc@overall": {"min": 0.99},
+        "auc@uniform": {"max": 0.2},
+        "log_loss": {"max": 0.01},
+        "calibration": {"min": 0.1, "max": 10},
+        "pairs": {"min": 1_000_000},
+    }
+    verdict = evaluate(tmp_path, data, model_dir, gate(others, min=0.1))
+
+    missed = {(f.metric, f.slice, f.kind): str(f) for f in verdict.failures}
+    assert set(missed) == {
+        ("auc", "overall", "lower_bound"),
+        ("auc", "negative_set=uniform", "upper_bound"),
+        ("log_loss", GATE, "upper_bound"),
+        ("pairs", GATE, "lower_bound"),
+    }
+    # What is too good is so by the metric's own direction.
+    assert {key[0] for key, text in missed.items() if "gives the label away" in text} == {"auc"}
+
+
+@pytest.mark.parametrize("worse_one", ["candidate", "blessed"])
+def test_a_drop_of_what_is_better_when_lower_is_a_rise(tmp_path: Path, model_dir: str, worse_one: str) -> None:
+    data = tmp_path / "data.gz"
+    write_impressions(data, 200, seed=1)
+    worse = inverted_model(tmp_path / "worse")
+    models = (worse, model_dir) if worse_one == "candidate" else (model_dir, worse)
+    verdict = evaluate(
+        tmp_path, data, models[0], gate({"log_loss": {"max_drop": 0.01}}, min=0.1, max_drop=1), models[1]
+    )
+
+    change = verdict.metrics[GATE]["log_loss"] - verdict.blessed_metrics[GATE]["log_loss"]  # type: ignore[operator]
+    assert (change > 0.01) == (worse_one == "candidate")
+    assert verdict.blessed == (worse_one == "blessed")
+    for failure in verdict.failures:
+        assert (failure.metric, failure.kind) == ("log_loss", "max_drop")
+        assert (failure.value, failure.short_by) == (pytest.approx(change), pytest.approx(change - 0.01))
+
+
+def test_a_metric_from_outside_is_computed_and_bounded(tmp_path: Path, model_dir: str, plugins: Path) -> None:
+    """As docs/operating.md shows it: in the metrics, the verdict and the report."""
+    config = load_preset("demo", ["evaluation.bounds.brier@uniform.max=0.05"], ["my_shop.brier"])
+    data = tmp_path / "data.gz"
+    pairs = write_impressions(data, 200, seed=1)
+    verdict = evaluate(tmp_path, data, model_dir, config.evaluation)
+
+    rows = pairs.negative_set == "uniform"
+    expected = float(((pairs.score[rows] - pairs.label[rows]) ** 2).mean())
+    assert verdict.metrics["negative_set=uniform"]["brier"] == pytest.approx(expected, abs=1e-6)
+    [failure] = [failure for failure in verdict.failures if failure.metric == "brier"]
+    assert str(failure).startswith(f"brier on negative_set=uniform is {expected:.4f}; the upper bound is 0.0500")
+    assert "gives the label away" not in str(failure)
+
+
 def test_a_blessing_of_another_run_is_noticed(tmp_path: Path, model_dir: str) -> None:
     write_impressions(tmp_path / "data.gz", 60, seed=1)
-    evaluate(tmp_path, tmp_path / "data.gz", model_dir, EvaluationConfig(min_auc=0.98))
+    evaluate(tmp_path, tmp_path / "data.gz", model_dir, gate(min=0.98))
     other = tmp_path / "other"
     other.mkdir()
     with pytest.raises(FileNotFoundError, match="neither BLESSED nor NOT_BLESSED"):

@@ -28,6 +28,7 @@ PARAMETERS = {
     "activation": "dice",
     "epochs": 2,
     "min_auc": 0.867,
+    "max_auc": 0.99,
     "max_auc_drop": 0.005,
 }
 
@@ -339,7 +340,7 @@ def test_no_server_is_said_in_words(package: Path, capsys: pytest.CaptureFixture
         (["--host", "http://x", "--param", "epochz=2"], "unknown; did you mean epochs? There are data, span"),
         (["--host", "http://x", "--param", "epochs=two"], "parameter epochs: 'two' is no number"),
         (["--host", "http://x", "--param", "epochs=0"], "training.epochs"),
-        (["--host", "http://x", "--param", "min_auc=2"], "evaluation.min_auc"),
+        (["--host", "http://x", "--param", "min_auc=2"], "evaluation.bounds.auc.min"),
         (["--host", "http://x", "--param", "model=gpt"], "model.name"),
         (["--host", "http://x", "--param", "span=monday"], "span: give a number, a day such as 2017-12-03"),
     ],

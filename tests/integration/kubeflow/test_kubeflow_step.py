@@ -104,10 +104,10 @@ def _step(config: PipelineConfig, *more: str) -> int:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--epochs=0"], "training.epochs: must be at least 1"),
-        (["--model=gpt"], "model.name"),
-        (["--min-auc=high"], "parameter min_auc: 'high' is no number"),
-        (["--span=monday"], "span: give a number, a day such as 2017-12-03, or latest"),
+        (["--param=epochs=0"], "training.epochs: must be at least 1"),
+        (["--param=model=gpt"], "model.name"),
+        (["--param=min_auc=high"], "parameter min_auc: 'high' is no number"),
+        (["--param=span=monday"], "span: give a number, a day such as 2017-12-03, or latest"),
         (["--node=Trainr"], "node Trainr: there is none; there are ImpressionGen, "),
         (["--config={"], "the configuration is not JSON"),
         (["--config=[]"], "the configuration is not a JSON object"),

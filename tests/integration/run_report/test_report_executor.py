@@ -184,7 +184,7 @@ def report_of(
 def test_a_blessed_run_is_reported_whole(
     tmp_path: Path, catalogue: types.Artifact, transform_graph: types.Artifact
 ) -> None:
-    config = load_preset("demo", ["evaluation.min_auc=0.6"])
+    config = load_preset("demo", ["evaluation.bounds.auc.min=0.6"])
     report, output = report_of(tmp_path, config, catalogue, transform_graph, version=1_700_000_000)
 
     assert PipelineConfig.model_validate(report.config) == config
@@ -206,7 +206,7 @@ def test_a_blessed_run_is_reported_whole(
 def test_a_refused_run_says_which_bound_failed(
     tmp_path: Path, catalogue: types.Artifact, transform_graph: types.Artifact
 ) -> None:
-    config = load_preset("demo", ["evaluation.min_auc=0.98"])
+    config = load_preset("demo", ["evaluation.bounds.auc.min=0.98"])
     report, output = report_of(tmp_path, config, catalogue, transform_graph, version=None)
 
     assert not report.blessed

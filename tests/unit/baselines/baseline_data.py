@@ -33,7 +33,7 @@ def impression(negative_set: str, history: Sequence[tuple[int, int, int, int]], 
 
     Items above 500 and categories above 60 are unknown to the vocabulary.
     """
-    row: dict[str, Any] = {"negative_set": negative_set.encode()}
+    row: dict[str, Any] = {"negative_set": negative_set.encode(), "user_id": [1]}
     names = ("history_item_id", "history_category_id", "history_behavior", "history_age")
     for name, values in zip(names, zip(*history, strict=True) if history else [()] * 4, strict=True):
         row[name] = list(values)

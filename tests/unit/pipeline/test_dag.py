@@ -78,7 +78,7 @@ def test_the_nodes(log: Path) -> None:
         ({"ingest__eval_share": 0.3}, {INGEST}),
         ({"ingest__history_length": 30}, {INGEST, "SchemaGen", "Trainer"}),
         ({"ingest__window_end": "2017-12-02T23:59:59"}, {INGEST, "SchemaGen"}),
-        ({"evaluation__min_auc": 0.9}, {"Evaluator"}),
+        ({"evaluation__bounds__auc__min": 0.9}, {"Evaluator"}),
         ({"evaluation__baseline_training_impressions": 500}, {"Baselines"}),
         ({"served_model_name": "other"}, {"Pusher"}),
         ({"beam_pipeline_args": ["--direct_num_workers=2"]}, BEAM_STEPS),

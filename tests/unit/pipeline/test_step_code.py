@@ -106,11 +106,21 @@ def digests(root: Path, nodes: Any) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_an_edit_of_a_plugin_reaches_the_step_that_runs_it(plugins: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "plugin", "edited", "steps"),
+    [
+        (["model.name=decay"], "my_shop.ctr", "decay.py", {"Trainer"}),
+        # What --plugin names itself is imported by the Trainer and the report, too.
+        ([], "my_shop.brier", "brier.py", {"Trainer", "Evaluator", "RunReport"}),
+    ],
+)
+def test_an_edit_of_a_plugin_reaches_the_steps_that_run_it(
+    plugins: Path, tmp_path: Path, settings: list[str], plugin: str, edited: str, steps: set[str]
+) -> None:
     from pipeline.dag import create_pipeline
     from pipeline.step_code import _sources_with
 
-    config = load_preset("demo", ["model.name=decay"], ["my_shop.ctr"])
+    config = load_preset("demo", settings, [plugin])
     config = config.with_overrides({"data": "/log.csv", "output": str(tmp_path)})
 
     def of_steps() -> dict[str, str]:
@@ -119,11 +129,11 @@ def test_an_edit_of_a_plugin_reaches_the_step_that_runs_it(plugins: Path, tmp_pa
         return {node.id: node.exec_properties[CODE_KEY] for node in nodes if CODE_KEY in node.exec_properties}
 
     before = of_steps()
-    with (plugins / "my_shop/decay.py").open("a") as file:
+    with (plugins / "my_shop" / edited).open("a") as file:
         file.write("# edited\n")
     after = of_steps()
 
-    assert {node for node in before if before[node] != after[node]} == {"Trainer"}
+    assert {node for node in before if before[node] != after[node]} == steps
 
 
 @pytest.mark.slow

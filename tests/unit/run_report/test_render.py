@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -225,7 +226,7 @@ def test_a_scorer_near_1_is_called_too_good_to_be_true() -> None:
         "Too good to be true: logistic regression, match features is 0.9951 on uniform, "
         "din: GAUC is 0.9931 on same_category. Something that gives the label away" in text
     )
-    any_auc = load_preset("sample", ["evaluation.max_auc=null"]).model_dump(mode="json")
+    any_auc = load_preset("sample", ["evaluation.bounds.auc.max=null"]).model_dump(mode="json")
     assert "Too good" not in render(make_report(**changes, config=any_auc))
 
 
@@ -237,7 +238,21 @@ def test_the_gate_names_both_bounds_and_what_an_auc_above_them_means() -> None:
     text = " ".join(render(make_report(verdict=verdict, pushed_version=None, pushed_to=None)).split())
     assert "AUC on contemporaneous negatives at least 0.8670 and at most 0.9900" in text
     assert "is 0.9977; the upper bound is 0.9900, exceeded by 0.0077. Something that gives the label away" in text
-    assert "raise evaluation.max_auc, or set it to null" in text
+    assert "raise that bound in evaluation.bounds, or set it to null" in text
+
+
+def test_each_bound_is_named_and_a_metric_from_outside_has_its_row(plugins: Path) -> None:
+    bounds = ["evaluation.bounds.brier.max=0.2", "evaluation.bounds.log_loss@overall.max_drop=0.01"]
+    config = load_preset("sample", bounds, ["my_shop.brier"]).model_dump(mode="json")
+    metrics = {"negative_set=contemporaneous": {"auc": 0.8912, "brier": 0.1234}}
+    for blessed in ({}, metrics):
+        verdict = Verdict(blessed=True, failures=(), metrics=metrics, blessed_metrics=blessed)
+        text = render(make_report(config=config, verdict=verdict))
+        assert row(section(text, "AUC by negative set"), "din: Brier score") == ["-", "-", "0.1234"]
+        text = " ".join(text.split())
+        assert "Brier score on contemporaneous negatives at most 0.2000" in text
+        assert ("log loss overall at most 0.0100 above the latest blessed model" in text) == bool(blessed)
+        assert ("log loss overall" in text) == bool(blessed)
 
 
 def test_a_missing_metric_is_a_dash_and_not_a_number() -> None:

@@ -97,7 +97,7 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
             ["show-config", "--set", "ingest.max_quarantined_share_by_reason.mud=1"],
             "mud is no reason; there are wrong_",
         ),
-        (["show-config", "--set", "evaluation.min_auc=2"], "evaluation.min_auc"),
+        (["show-config", "--set", "evaluation.bounds.auc.min=2"], "evaluation.bounds.auc.min"),
         (["generate", "--output", "x.csv", "--users", "0"], "users: must be at least 1 and at most 10,000,000 (got 0)"),
         (["generate", "--output", "x.csv", "--dirt", "mud=3"], "dirt.mud: unknown key; there are negative_timestamp, "),
         (["generate", "--output", "x.csv", "--dirt", "duplicates=3"], "unknown key; did you mean duplicate?"),

@@ -95,6 +95,10 @@ def test_every_offered_setting_is_one() -> None:
     assert len(names) > 80
     values = load_preset("demo").model_dump(mode="json")
     for name in names:
+        if name.startswith("evaluation.bounds."):
+            # Of each metric, though a preset bounds few of them.
+            load_preset("demo", [f"{name}={0.5 if name.endswith('.auc.min') else 'null'}"])
+            continue
         value = values
         for part in name.split("."):
             value = value[part]

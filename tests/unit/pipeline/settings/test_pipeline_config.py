@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from components.settings import IngestConfig
 from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset, preset_names
 
-SMALL = {"evaluation": {"min_auc": 0.6}}
+SMALL = {"evaluation": {"bounds": {"auc": {"min": 0.6}}}}
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -47,8 +47,18 @@ def test_an_assignment_keeps_the_rest_of_its_section() -> None:
         ("training.epochs=many", "training.epochs", "must be a whole number, at least 1 (got 'many')"),
         ("model.name=transformer9", "model.name", "must be one of dnn, rnn, lstm"),
         ("model.dropout=1.0", "model.dropout", "must be at least 0 and below 1 (got 1.0)"),
-        ("evaluation.min_auc=1.5", "evaluation.min_auc", "below 1 (got 1.5)"),
-        ("evaluation.max_auc=0.5", "evaluation", "max_auc 0.5 must be above min_auc 0.8, or null"),
+        ("evaluation.bounds.auc.min=1.5", "evaluation.bounds.auc.min", "below 1 (got 1.5)"),
+        ("evaluation.bounds.auc.max=0.5", "evaluation.bounds", "auc: max 0.5 must be above min 0.8, or null"),
+        (
+            "evaluation.bounds.gauc.min=1.5",
+            "evaluation.bounds",
+            "gauc.min: 1.5 is out of reach, gauc lies between 0 and 1",
+        ),
+        ("evaluation.bounds.logloss.max=1", "evaluation.bounds", "there is no metric logloss; did you mean log_loss?"),
+        ("evaluation.bounds.auc@unifrm.max=1", "evaluation.bounds", "no slice unifrm; did you mean uniform?"),
+        ("evaluation.bounds.pairs.max_drop=1", "evaluation.bounds", "pairs.max_drop: neither more nor less"),
+        ("evaluation.bounds.auc.maxdrop=1", "evaluation.bounds.auc.maxdrop", "unknown key; did you mean max_drop?"),
+        ("evaluation.max_auc_drop=0.1", "evaluation", "max_auc_drop is named evaluation.bounds.auc.max_drop now"),
         ("ingest.validation_share=0.9", "ingest", "below 1"),
         ("ingest.window_end=2017-11-01T00:00:00", "ingest", "window_end must be after window_start"),
         ("ingest.window_start=2017-11-25T00:00:00+08:00", "ingest.window_start", "without an offset"),
@@ -87,8 +97,13 @@ def test_an_unknown_preset_names_the_known_ones() -> None:
 
 
 def test_a_gate_without_a_bound_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"evaluation\.min_auc"):
-        PipelineConfig.from_json(json.dumps({"evaluation": {}}))
+    with pytest.raises(ConfigError, match=r"evaluation\.bounds\.auc\.min: is missing"):
+        PipelineConfig.from_json(json.dumps({"evaluation": {"bounds": {"auc": {}}}}))
+
+
+def test_a_bound_on_negatives_that_are_not_evaluated_is_refused() -> None:
+    with pytest.raises(ConfigError, match="uniform is not among ingest.evaluation_sets"):
+        load_preset("demo", ["evaluation.bounds.auc@uniform.min=0.5", "ingest.evaluation_sets=[contemporaneous]"])
 
 
 def test_a_configuration_cannot_be_changed() -> None:
@@ -124,7 +139,9 @@ _OVERRIDES = st.fixed_dictionaries(
         "model.hidden_units": st.lists(st.integers(1, 8192), min_size=1, max_size=4),
         "model.embedding_l2": st.floats(0, 1e6),
         "training.learning_rate": st.floats(0, 1, exclude_min=True),
-        "evaluation.min_auc": st.floats(0, 0.98, exclude_min=True),
+        "evaluation.bounds.auc.min": st.floats(0, 0.98, exclude_min=True),
+        "evaluation.bounds.auc.max": st.none() | st.floats(0.981, 1),
+        "evaluation.bounds.log_loss@overall": st.fixed_dictionaries({}, optional={"max_drop": st.floats(0, 9)}),
     },
 )
 

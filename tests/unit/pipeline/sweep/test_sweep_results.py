@@ -88,7 +88,7 @@ def test_a_key_changes_with_what_the_result_depends_on_alone() -> None:
     config = load_preset("sample")
     trial = Trial(variant=DNN, seed=1)
     key = trial_key(trial, config, "examples/1", "code")
-    assert key == trial_key(trial, config.with_overrides({"evaluation.min_auc": 0.5}), "examples/1", "code")
+    assert key == trial_key(trial, config.with_overrides({"evaluation.bounds.auc.min": 0.5}), "examples/1", "code")
     others = [
         trial_key(trial, config, "examples/1", "edited"),
         trial_key(trial, config, "examples/2", "code"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.scoring.pairs import Pairs
 from models.contract import Ranker
 from models.impression import (
     CANDIDATE_ITEM_ID,
@@ -20,7 +21,7 @@ from models.impression import (
 )
 from models.model_config import ModelConfig
 from models.registry import build_model
-from pipeline.sweep.scoring import Pairs, metrics, score, score_with_shuffled_histories
+from pipeline.sweep.scoring import metrics, score, score_with_shuffled_histories
 
 LENGTH = 4
 
@@ -59,12 +60,11 @@ def model() -> Ranker:
 
 
 def test_every_pair_is_scored_once(files: list[str], model: Ranker) -> None:
-    pairs = score(model, files, LENGTH)
-    assert len(pairs.logit) == 20 * (2 + 3)
-    assert sorted(set(pairs.user.tolist())) == list(range(1, 21))
-    assert pairs.label.sum() == 40
-    result = metrics(pairs)
-    assert {name: m.pairs for name, m in result.items()} == {UNIFORM: 40, CONTEMPORANEOUS: 60}
+    sets = score(model, files, LENGTH)
+    assert {name: metrics(pairs).pairs for name, pairs in sets.items()} == {UNIFORM: 40, CONTEMPORANEOUS: 60}
+    for pairs in sets.values():
+        assert sorted(set(pairs.users.tolist())) == list(range(1, 21))
+        assert pairs.labels.sum() == pairs.impressions == 20
 
 
 def test_auc_on_new_items_leaves_out_impressions_whose_positive_stands_in_the_history(tmp_path: Path) -> None:
@@ -78,23 +78,23 @@ def test_auc_on_new_items_leaves_out_impressions_whose_positive_stands_in_the_hi
         def __call__(self, inputs: dict[str, tf.Tensor], training: bool) -> object:
             return type("Output", (), {"logits": tf.cast(inputs[CANDIDATE_ITEM_ID], tf.float32)})
 
-    pairs = score(ItemId(), [str(tmp_path / "eval.gz")], LENGTH)  # type: ignore[arg-type]
+    pairs = score(ItemId(), [str(tmp_path / "eval.gz")], LENGTH)[UNIFORM]  # type: ignore[arg-type]
     assert pairs.new.tolist() == [False, False, True, True, True, True]
-    measured = metrics(pairs)[UNIFORM]
+    measured = metrics(pairs)
     # Of the positives 3, 7, 5 against the negatives 8, 6, 6, and of 7, 5 against 6, 6.
     assert measured.auc == pytest.approx(2 / 9)
     assert measured.auc_new == pytest.approx(1 / 2)
 
 
 def test_a_pairs_score_is_the_models_own(files: list[str], model: Ranker) -> None:
-    pairs = score(model, files, LENGTH)
-    row = np.flatnonzero((pairs.user == 3) & (pairs.negative_set == UNIFORM.encode()))
+    pairs = score(model, files, LENGTH)[UNIFORM]
+    row = np.flatnonzero(pairs.users == 3)
     example = _example(3, UNIFORM, [3] * 3, [5, 6]).features.feature
     inputs = {
         name: tf.constant([list(example[name].int64_list.value)], tf.int64)
         for name in (*REQUEST_FEATURES, *INDEX_OF.values())
     }
-    np.testing.assert_allclose(pairs.logit[row], model(inputs).logits[0].numpy(), atol=1e-6)
+    np.testing.assert_allclose(pairs.predictions[row], model(inputs).logits[0].numpy(), atol=1e-6)
 
 
 def test_shuffled_histories_are_those_of_other_users(files: list[str]) -> None:
@@ -112,18 +112,17 @@ def test_shuffled_histories_are_those_of_other_users(files: list[str]) -> None:
 
     pairs = score_with_shuffled_histories(Spy(), files, LENGTH, CONTEMPORANEOUS)  # type: ignore[arg-type]
     owners = np.concatenate([history[:, 0] for history, _ in seen])
-    users = pairs.user.reshape(-1, 3)[:, 0]
+    users = pairs.users.reshape(-1, 3)[:, 0]
     assert len(users) == 20
     assert (owners != users).all()
     assert sorted(owners) == sorted(users)
-    assert set(pairs.negative_set.tolist()) == {CONTEMPORANEOUS.encode()}
 
 
 def test_log_loss_is_that_of_the_probability() -> None:
     logit = np.array([0.3, -2.0, 40.0, -40.0], np.float32)
     label = np.array([1, 0, 1, 0])
-    pairs = Pairs(np.array([b"uniform"] * 4), np.array([1, 1, 2, 2]), label, logit, np.array([True] * 4))
+    pairs = Pairs(label.astype(np.int8), logit, np.array([1, 1, 2, 2]), np.array([True] * 4), impressions=2)
     probability = 1 / (1 + np.exp(-logit.astype(np.float64)))
     expected = -np.log(np.where(label > 0, probability, 1 - probability)).mean()
-    assert metrics(pairs)["uniform"].log_loss == pytest.approx(expected, abs=1e-9)
-    assert metrics(pairs)["uniform"].gauc == 1.0
+    assert metrics(pairs).log_loss == pytest.approx(expected, abs=1e-9)
+    assert metrics(pairs).gauc == 1.0

@@ -13,7 +13,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from kubeflow_package import SETTINGS, compile_package
 
 from pipeline.commands.kubeflow import Package
-from pipeline.runners.kubeflow.parameters import PARAMETERS, defaults
+from pipeline.runners.kubeflow.parameters import defaults, parameters, with_parameters
 from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
 from pipeline.step_code import CODE_KEY
 
@@ -63,7 +63,9 @@ def test_the_client_reads_it(package: str, tmp_path: Path) -> None:
     file.write_text(package)
     assert _extract_pipeline_yaml(str(file)).platform_spec.platforms["kubernetes"].deployment_spec.executors
     loaded = components.load_component_from_file(str(file))
-    assert set(loaded.component_spec.inputs or {}) == {parameter.name for parameter in PARAMETERS}
+    assert set(loaded.component_spec.inputs or {}) == {
+        parameter.name for parameter in parameters(load_preset("kubeflow", SETTINGS))
+    }
 
 
 def test_it_says_what_it_is(spec: pipeline_spec_pb2.PipelineSpec) -> None:
@@ -103,7 +105,8 @@ def test_each_step_runs_its_node_in_the_image(spec: pipeline_spec_pb2.PipelineSp
         seen.add(container.args[1].removeprefix("--node="))
         # Each input of the component is used, by its own name, and nothing else but the configuration.
         inputs = spec.components[f"comp-{name}"].input_definitions.parameters
-        values = {f"--{p.replace('_', '-')}={{{{$.inputs.parameters['{p}']}}}}" for p in inputs}
+        options = {p: "--run-id" if p == "run_id" else f"--param={p}" for p in inputs}
+        values = {f"{option}={{{{$.inputs.parameters['{p}']}}}}" for p, option in options.items()}
         config = f"--config={load_preset('kubeflow', SETTINGS).changes_json()}"
         outputs = {a for a in container.args if "$.outputs" in a}
         assert set(container.args[2:]) == {*values, *outputs, config}
@@ -124,24 +127,35 @@ def test_every_step_gets_the_runs_id_and_its_parameters(spec: pipeline_spec_pb2.
             continue
         assert inputs.pop("run_id").runtime_value.constant.string_value == "{{$.pipeline_job_uuid}}"
         assert {key: value.component_input_parameter for key, value in inputs.items()} == {key: key for key in inputs}
-        assert set(inputs) == {parameter.name for parameter in PARAMETERS}
+        assert set(inputs) == set(defaults(load_preset("kubeflow", SETTINGS)))
+
+
+def test_each_bound_of_the_gate_is_a_parameter() -> None:
+    bounds = ["evaluation.bounds.auc.max=null", "evaluation.bounds.log_loss@uniform={max: 0.5, max_drop: 0.01}"]
+    config = load_preset("kubeflow", bounds)
+    named = {parameter.name: parameter.setting for parameter in parameters(config)}
+    assert "max_auc" not in named
+    assert named["max_log_loss_drop_uniform"] == "evaluation.bounds.log_loss@uniform.max_drop"
+    values = defaults(with_parameters(config, {"max_log_loss_uniform": "0.4", "min_auc": "0.7"}))
+    assert (values["max_log_loss_uniform"], values["min_auc"], values["max_auc_drop"]) == (0.4, 0.7, 0.005)
 
 
 def test_parameters_have_the_configurations_values(spec: pipeline_spec_pb2.PipelineSpec) -> None:
-    parameters = spec.root.input_definitions.parameters
+    declared = spec.root.input_definitions.parameters
     values = {
         name: json_format.MessageToDict(parameter.default_value) if parameter.is_optional else ""
-        for name, parameter in parameters.items()
+        for name, parameter in declared.items()
     }
-    assert values == defaults(load_preset("kubeflow", SETTINGS))
+    config = load_preset("kubeflow", SETTINGS)
+    assert values == defaults(config)
     types = pipeline_spec_pb2.ParameterType.ParameterTypeEnum
-    for parameter in PARAMETERS:
+    for parameter in parameters(config):
         of_steps = spec.components["comp-trainer"].input_definitions.parameters[parameter.name]
-        assert types.Name(parameters[parameter.name].parameter_type) == parameter.type
+        assert types.Name(declared[parameter.name].parameter_type) == parameter.type
         assert types.Name(of_steps.parameter_type) == parameter.type
-        assert parameters[parameter.name].description == f"{parameter.setting}: {parameter.description}"
+        assert declared[parameter.name].description == f"{parameter.setting}: {parameter.description}"
     # Without data in the configuration, whoever starts a run is asked for it.
-    assert not parameters["data"].is_optional
+    assert not declared["data"].is_optional
 
 
 def test_the_report_is_shown_and_handed_on(spec: pipeline_spec_pb2.PipelineSpec, containers: dict) -> None:

@@ -233,7 +233,7 @@ class TrainingConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """The gate (``components/evaluator``): judged on contemporaneous negatives of the eval split."""
+    """The gate (``components/evaluator``): judged on one set of negatives of the eval split, ``ingest.judged_set``."""
 
     min_auc: Annotated[float, Field(gt=0, lt=1)]
     """Lower bound of AUC. Required: a gate without a bound would let everything through."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from models.impression import NEGATIVE_SETS
-from models.model_config import Section
+from models.section import Record
 
 FILE_NAME: Final = "baselines.json"
 """The file in a ``BaselineReport`` artifact, JSON of :class:`BaselineResults`."""
@@ -17,7 +17,7 @@ CATEGORY_RECENCY: Final = "category_recency"
 LOGISTIC_REGRESSION: Final = "logistic_regression"
 
 
-class SetResult(Section):
+class SetResult(Record):
     """One negative set of the eval split."""
 
     impressions: int
@@ -35,7 +35,7 @@ class SetResult(Section):
     """Baseline -> AUC on the pairs of ``pairs_new``."""
 
 
-class UnknownShare(Section):
+class UnknownShare(Record):
     """Candidates whose id has no index of its own in the vocabulary."""
 
     split: str
@@ -56,7 +56,7 @@ class UnknownShare(Section):
         return self.unknown_categories / self.candidates
 
 
-class BaselineResults(Section):
+class BaselineResults(Record):
     """Trivial baselines on exactly the pairs that the model is judged on."""
 
     sets: dict[str, SetResult]

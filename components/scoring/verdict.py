@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from models.model_config import Section
+from models.section import Record
 
 TOO_GOOD: Final = (
     "Something that gives the label away is likelier than such a model. Look at the numbers of users and items "
@@ -18,7 +18,7 @@ TOO_GOOD: Final = (
 Kind: TypeAlias = Literal["lower_bound", "upper_bound", "max_drop", "missing_slice"]
 
 
-class Failure(Section):
+class Failure(Record):
     """One bound that a model missed."""
 
     metric: str
@@ -52,7 +52,7 @@ class Failure(Section):
         return f"{where} is {self.value:.4f}; the lower bound is {self.bound:.4f}, missed by {self.short_by:.4f}"
 
 
-class Verdict(Section):
+class Verdict(Record):
     """What the Evaluator decided, and why."""
 
     blessed: bool

@@ -51,7 +51,7 @@ class TrainingDiverged(RuntimeError):
     """The loss is not finite, or the gradients never are."""
 
 
-class Trainer:
+class TrainingLoop:
     """Trains a model that was created in ``strategy.scope()``.
 
     Args:
@@ -181,7 +181,7 @@ class Trainer:
 
 
 def fit(
-    trainer: Trainer,
+    trainer: TrainingLoop,
     train: Callable[[int], tf.data.Dataset],
     validation: tf.data.Dataset,
     config: TrainingConfig,

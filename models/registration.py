@@ -293,18 +293,17 @@ class Extensible(Section):
         default = self._settings()()
         return [key for key, value in (self.model_extra or {}).items() if value != getattr(default, key)]
 
-    def unread(self, also: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str]]:
-        """The changed settings that belong to what is not chosen, each with a sentence that says so.
+    def unread(self, chosen: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str]]:
+        """The changed settings that belong to what is not chosen, each with why it has no effect.
 
         Args:
-          also: field that holds a name -> further names that are chosen, or "all".
+          chosen: field that holds a name -> the names that are chosen, or "all".
         """
         for key in self.changed():
             for field_name, registry in self.registries.items():
                 readers = registry.readers(key)
-                chosen = list(dict.fromkeys([getattr(self, field_name), *also.get(field_name, ())]))
-                if readers and not {*readers, "all"}.intersection(chosen):
-                    yield key, f"belongs to {', '.join(readers)}; {' and '.join(chosen)} has no such setting"
+                if readers and not {*readers, "all"}.intersection(names := chosen[field_name]):
+                    yield key, f"belongs to {', '.join(readers)} and has no effect with {', '.join(names)}"
 
     def section(self, kind: type[S]) -> S:
         """The settings of one section, or flat ones.

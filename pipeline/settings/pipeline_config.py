@@ -110,10 +110,10 @@ class PipelineConfig(Section):
 
     def _without_effect(self, swept: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
         """Dotted name of each setting that is not its default and has no effect, and why."""
-        also = {"model.name": self.also_train, **swept}
+        chosen = {"model.name": [self.model.name, *self.also_train], **swept}
         for name, section in (("model", self.model), ("sampler", self.sampler)):
-            chosen = {field: also.get(f"{name}.{field}", ()) for field in section.registries}
-            yield from ((f"{name}.{key}", why) for key, why in section.unread(chosen))
+            names = {field: chosen.get(f"{name}.{field}", [getattr(section, field)]) for field in section.registries}
+            yield from ((f"{name}.{key}", why) for key, why in section.unread(names))
         sampler, loss = self.sampler, self.training.loss
         unread = () if swept else SAMPLERS[sampler.name].without_effect(sampler, loss)
         for key in (key for key in sampler.changed() if key in unread):
@@ -179,8 +179,8 @@ def load_preset(
       name: of the preset.
       assignments: in their order.
       plugins: modules, besides those of setting ``plugins``.
-      swept: ``model.name``, ``model.activation`` and ``sampler.name`` -> what a sweep tries of them; settings of theirs
-        have an effect, too.
+      swept: ``model.name``, ``model.activation`` and ``sampler.name`` -> what a sweep tries of them in the place of the
+        configured one; settings of theirs have an effect.
 
     Raises:
       ConfigError: for an unknown preset, a malformed assignment, an unknown key, an impossible value or a setting

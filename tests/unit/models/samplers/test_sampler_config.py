@@ -62,9 +62,12 @@ def test_samplers_of_the_batch_go_with_any_stored_negatives(name: str, loss: str
 @pytest.mark.parametrize(
     ("assignments", "refused"),
     [
-        (["sampler.alpha=0.3"], "sampler.alpha: belongs to mixed; random has no such setting"),
-        (["sampler.negatives=8"], "sampler.negatives: belongs to in_batch, hard, .*; random has no such setting"),
-        (["sampler.name=in_batch", "sampler.stored=uniform"], "sampler.stored: belongs to random; in_batch has"),
+        (["sampler.alpha=0.3"], "sampler.alpha: belongs to mixed and has no effect with random"),
+        (["sampler.negatives=8"], "sampler.negatives: belongs to in_batch, hard, .* with random"),
+        (
+            ["sampler.name=in_batch", "sampler.stored=uniform"],
+            "sampler.stored: belongs to random and has no effect with in_batch",
+        ),
         (["sampler.name=in_batch", "sampler.frequencies=streaming"], "sampler.frequencies: belongs to hard, mixed"),
         (["sampler.name=hard", "sampler.frequencies=streaming"], "sampler.frequencies: has no effect .* pointwise"),
         (["sampler.name=streaming_frequency", "sampler.frequency.hashes=1"], "sampler.frequency: has no effect"),
@@ -73,9 +76,18 @@ def test_samplers_of_the_batch_go_with_any_stored_negatives(name: str, loss: str
             "sampler.frequency: has no effect with sampler hard as it is set",
         ),
         (["sampler={hard: {share: 0.1}}"], "sampler.hard: belongs to hard"),
-        (["model.name=dnn", "model.attention_units=[8]"], "model.attention_units: belongs to din; dnn has no"),
-        (["model.recurrent.units=8"], "model.recurrent: belongs to rnn, lstm, gru4rec, dien; din has no such"),
-        (["model.activation=mish", "model.dice.momentum=0.5"], "model.dice: belongs to dice; mish has no such"),
+        (
+            ["model.name=dnn", "model.attention_units=[8]"],
+            "model.attention_units: belongs to din and has no effect with dnn",
+        ),
+        (
+            ["model.recurrent.units=8"],
+            "model.recurrent: belongs to rnn, lstm, gru4rec, dien and has no effect with din",
+        ),
+        (
+            ["model.activation=mish", "model.dice.momentum=0.5"],
+            "model.dice: belongs to dice and has no effect with mish",
+        ),
     ],
 )
 def test_a_setting_without_effect_is_refused(assignments: list[str], refused: str) -> None:

@@ -70,7 +70,7 @@ def test_settings_of_any_swept_name_reach_what_reads_them_alone() -> None:
         assert settled.sampler.section(NegativesConfig).negatives == (2 if mixed else 4)
         streaming = settled.sampler.section(CorrectionConfig).frequencies == "streaming"
         assert streaming == (mixed and settled.training.loss.name == "sampled_softmax")
-    with pytest.raises(ConfigError, match="model.caser: belongs to caser; din and dnn and rnn has no such setting"):
+    with pytest.raises(ConfigError, match="model.caser: belongs to caser and has no effect with dnn, rnn"):
         load_preset("samplers", ["model.caser.events=3"], swept=swept)
     assert load_preset("samplers", ["model.caser.events=3"], swept={"model.name": ["all"]})
 

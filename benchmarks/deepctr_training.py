@@ -103,7 +103,7 @@ def ours(name: str, as_shipped: bool, pairs: int) -> tuple[Callable[[], None], i
     """This project's model through its own training loop; returns as :func:`peer` does."""
     import tensorflow as tf
 
-    from components.trainer.fit import Trainer
+    from components.trainer.fit import TrainingLoop
     from models import impression as names
     from models.model_config import ModelConfig
     from models.registry import build_model
@@ -139,7 +139,7 @@ def ours(name: str, as_shipped: bool, pairs: int) -> tuple[Callable[[], None], i
         batch_size=PAIRS_A_BATCH // 2,
         seed=1,
     )
-    trainer = Trainer(model, tf.distribute.get_strategy(), sampler, LossConfig(), 1e-3, config.embedding_l2)
+    trainer = TrainingLoop(model, tf.distribute.get_strategy(), sampler, LossConfig(), 1e-3, config.embedding_l2)
     batches = tf.data.Dataset.from_tensor_slices((inputs, data["label"].reshape(-1, 2)))
     batches = batches.batch(PAIRS_A_BATCH // 2, drop_remainder=True).cache().prefetch(tf.data.AUTOTUNE)
     parameters = model.count_params()

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from components.trainer.fit import Trainer
+from components.trainer.fit import TrainingLoop
 from components.trainer.window import read_window
 from models.impression import (
     CANDIDATE_CATEGORY_ID,
@@ -45,7 +45,7 @@ FILES, PASS_REPEATS = 8, 10
 SAMPLERS: dict[str, dict[str, Any]] = {
     "random": {"name": "random"},
     "in-batch": {"name": "in_batch"},
-    "frequency": {"name": "frequency"},
+    "streaming-frequency": {"name": "streaming_frequency"},
     "mixed 0.5": {"name": "mixed", "alpha": 0.5},
     "hard, pool of 32": {"name": "hard", "hard": {"pool": 32, "curriculum_steps": 0}},
 }
@@ -104,7 +104,7 @@ def pass_over(values: dict[str, np.ndarray], rounds: int) -> tuple[TrainingWindo
 
 def trainer_of(
     model_name: str, settings: dict[str, Any], loss: str, known: TrainingWindow, options: argparse.Namespace
-) -> Trainer:
+) -> TrainingLoop:
     """A trainer of a new model."""
     keras.utils.set_random_seed(1)
     model = build_model(ModelConfig(name=model_name), ITEMS + 2, CATEGORIES + 2, LENGTH)
@@ -115,7 +115,7 @@ def trainer_of(
         batch_size=options.batch_size,
         seed=1,
     )
-    return Trainer(model, tf.distribute.get_strategy(), sampler, LossConfig(name=loss), 1e-3)  # type: ignore[arg-type]
+    return TrainingLoop(model, tf.distribute.get_strategy(), sampler, LossConfig(name=loss), 1e-3)  # type: ignore[arg-type]
 
 
 def main() -> None:

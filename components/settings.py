@@ -324,7 +324,7 @@ _MOVED = {"min_auc": "bounds.auc.min", "max_auc": "bounds.auc.max", "max_auc_dro
 
 
 class EvaluationConfig(Section):
-    """The gate (``components/evaluator``): judged on contemporaneous negatives of the eval split."""
+    """The gate (``components/evaluator``): judged on one set of negatives of the eval split, ``ingest.judged_set``."""
 
     bounds: BoundsByMetric
     """METRIC -> ``{min, max, max_drop}``, e.g. ``{auc: {min: 0.8}, log_loss: {max_drop: 0.01}}``; ``auc@uniform`` and

@@ -46,11 +46,6 @@ class GeneratorSummary:
     dirt: dict[str, int]
     """Added rows by kind of dirt; two for each item with two categories."""
 
-    @property
-    def clean_rows(self) -> int:
-        """Lines that are not dirt."""
-        return sum(self.behaviors.values())
-
 
 def generate(config: GeneratorConfig, path: Path, progress: Callable[[int], None] | None = None) -> GeneratorSummary:
     """Writes a log to ``path``, compressed if it ends in ``.gz``. The file appears when it is complete.

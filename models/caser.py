@@ -27,12 +27,12 @@ class Caser(Ranker):
         """Creates the filters and the dense layer."""
         settings, channels = self.config.section(CaserConfig), width + context_width
         self.horizontal = HorizontalFilters(
-            settings.events, settings.horizontal_filters, self.config.activation, name="horizontal"
+            settings.events, settings.horizontal_filters, self.config, name="horizontal"
         )
         self.horizontal.build(channels)
         self.vertical = VerticalFilters(settings.vertical_filters, name="vertical")
         self.vertical.build((None, settings.events, channels))
-        self.dense = MLP([settings.units], self.config.activation, self.config.dropout, name="dense")
+        self.dense = MLP([settings.units], self.config, self.config.dropout, name="dense")
         self.dense.build((None, settings.events * settings.horizontal_filters + settings.vertical_filters * channels))
         self.interaction = StateAndProduct(name="interaction")
         self.interaction.build(settings.units, width)

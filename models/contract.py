@@ -49,7 +49,7 @@ class Ranker(keras.Model, abc.ABC):
         self.config = config
         self.history_length = history_length
         self.embedding = ImpressionEmbedding(config, item_indices, category_indices, name="embedding")
-        self.head = MLP(config.hidden_units, config.activation, config.dropout, name="head")
+        self.head = MLP(config.hidden_units, config, config.dropout, name="head")
         self.logit = Dense(1, name="logit")
         self.embedding.build()
         encoded_width = self.build_encoder(self.embedding.width, self.embedding.context_width)

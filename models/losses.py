@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from models.samplers.base import Candidates
+from models.samplers.base import Sampled
 from models.samplers.sampler_config import LossConfig
 
 
-def training_loss(config: LossConfig, logits: tf.Tensor, candidates: Candidates) -> tuple[tf.Tensor, tf.Tensor]:
+def training_loss(config: LossConfig, logits: tf.Tensor, candidates: Sampled) -> tuple[tf.Tensor, tf.Tensor]:
     """The configured loss.
 
     Args:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from models.registration import Extensible, Registry
-from models.registry import MODELS, ActivationName, ModelName, Units
+from models.registry import ACTIVATIONS, MODELS, ActivationName, ModelName, Units
 from models.section import Section as Section
 
 
 class ModelConfig(Extensible):
-    """Architecture and regularisation of a model. Beside these settings stand the sections of ``models/registry.py``
-    and of plugins; a section is read by the models alone that are registered with it."""
+    """Architecture and regularisation of a model. Beside these settings, which all models read, stand those of
+    ``models/registry.py`` and of plugins, which are read by what is registered with them alone."""
 
-    registry: ClassVar[Registry] = MODELS
+    registries: ClassVar[Mapping[str, Registry[Any]]] = {"name": MODELS, "activation": ACTIVATIONS}
 
     name: ModelName = "din"
     embedding_dim: Annotated[int, Field(ge=1, le=1024)] = 16
     hidden_units: Annotated[tuple[Units, ...], Field(min_length=1)] = (64, 32)
     """Widths of the MLP that gives the logit."""
-    attention_units: Annotated[tuple[Units, ...], Field(min_length=1)] = (32, 16)
-    """Widths of DIN's activation unit."""
     activation: ActivationName = "dice"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     match_features: bool = True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -20,11 +18,10 @@ class LazyAdam(keras.optimizers.Adam):
     Args:
       learning_rate: step size.
       row_decay: the share learning_rate * row_decay is taken off each touched row at each step.
-      **adam: further arguments of ``keras.optimizers.Adam``.
     """
 
-    def __init__(self, learning_rate: float = 1e-3, row_decay: float = 0.0, **adam: Any) -> None:
-        super().__init__(learning_rate=learning_rate, **adam)
+    def __init__(self, learning_rate: float = 1e-3, row_decay: float = 0.0) -> None:
+        super().__init__(learning_rate=learning_rate)
         self.row_decay = row_decay
 
     def update_step(
@@ -50,7 +47,3 @@ class LazyAdam(keras.optimizers.Adam):
         m.scatter_update(tf.IndexedSlices(m_rows, rows))
         v.scatter_update(tf.IndexedSlices(v_rows, rows))
         variable.scatter_sub(tf.IndexedSlices(update, rows))
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this optimizer."""
-        return {**super().get_config(), "row_decay": self.row_decay}

@@ -7,12 +7,13 @@ loads TensorFlow: a class that is declared as ``"module:Class"`` is imported whe
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
@@ -48,15 +49,25 @@ class Declaration:
     Attributes:
       name: in the configuration.
       target: what builds it, or ``"module:name"`` of that, which is imported when it is built.
-      settings: its sections of the configuration by name. Several declarations may share a section.
+      about: what it is, in a line; the command line's help and the tables of the docs show it.
+      settings: its sections of the configuration by name: classes that derive from :class:`models.section.Section` with
+        a default for each field. Several declarations may share a section.
+      flat: likewise, but their fields stand beside the name itself, as ``sampler.alpha`` does, and not in a section.
       check: called with the whole section that names it (``model`` or ``sampler``) once that is read; raises ValueError
         for what cannot be had.
     """
 
     name: str
     target: str | Callable[..., Any]
+    about: str = ""
     settings: Mapping[str, type[Section]] = field(default_factory=dict)
+    flat: tuple[type[Section], ...] = ()
     check: Callable[[Any], None] | None = None
+
+    @property
+    def reads(self) -> dict[str, type[Section]]:
+        """What stands beside its name, sections and flat settings -> the class that declares it."""
+        return {**self.settings, **{key: section for section in self.flat for key in section.model_fields}}
 
     @property
     def path(self) -> str:
@@ -80,6 +91,7 @@ class Declaration:
 
 D = TypeVar("D", bound=Declaration)
 S = TypeVar("S", bound=Section)
+T = TypeVar("T")
 
 
 class Registry(Generic[D]):
@@ -88,13 +100,38 @@ class Registry(Generic[D]):
     Args:
       kind: of what is declared, one word.
       base: ``"package.module:Class"`` of what each target must give; imported when one is built.
+      declaration: the class of the declarations.
     """
 
-    def __init__(self, kind: str, base: str) -> None:
+    def __init__(self, kind: str, base: str, declaration: type[D]) -> None:
         self.kind = kind
         self._base = base
+        self._declaration = declaration
         self._declarations: dict[str, D] = {}
-        self._sections: tuple[dict[str, type[Section]], type[Section]] | None = None
+
+    def register(self, name: str, target: str | Callable[..., Any] | None = None, **rest: Any) -> Callable[[T], T]:
+        """Makes something one that the configuration can choose.
+
+        Call it with a target, or set it above a class as a decorator. A module that only declares, with a target as
+        text, keeps the reading of a configuration free of TensorFlow; a decorated class comes with whatever its module
+        imports.
+
+        Args:
+          name: in the configuration; small letters, digits and underscores.
+          target: see :class:`Declaration`; left out by a decorator.
+          **rest: further attributes of the declaration.
+
+        Raises:
+          RegistrationError: if the name, the target or a setting is taken or impossible.
+        """
+
+        def declare(decorated: Any) -> Any:
+            self.declare(self._declaration(name, decorated, **rest))
+            return decorated
+
+        if target is not None:
+            declare(target)
+        return declare
 
     def declare(self, declaration: D) -> None:
         """Adds one; the same one again changes nothing.
@@ -115,16 +152,16 @@ class Registry(Generic[D]):
         known = self._declarations.get(name)
         if known is not None and known.path != declaration.path:
             raise RegistrationError(f"{what} is registered already: {known.path}; choose another name")
-        taken = self.settings()
-        for key, section in declaration.settings.items():
+        taken = self.reads()
+        for key, section in declaration.reads.items():
             if not _NAME.fullmatch(key):
                 raise RegistrationError(f"{what}: {key!r} is no name of a section")
             if not (isinstance(section, type) and issubclass(section, Section)):
                 raise RegistrationError(
                     f"{what}: section {key!r} must be a class that derives from models.section.Section"
                 )
-            other = next((k for k, s in taken.items() if (k == key) != (_path(s) == _path(section))), None)
-            if other is not None:
+            same = [k for k, s in taken.items() if _path(s) == _path(section)]
+            if key not in same and (other := next(iter(same), key if key in taken else None)) is not None:
                 raise RegistrationError(f"{what}: section {other!r} is registered already, as {_path(taken[other])}")
         self._declarations[name] = declaration
 
@@ -142,13 +179,13 @@ class Registry(Generic[D]):
             raise RegistrationError(f"no {self.kind} {name!r} is registered; there are {', '.join(self)}")
         return self._declarations[name]
 
-    def build(self, name: str, *arguments: Any) -> Any:
+    def build(self, name: str, *arguments: Any, **named: Any) -> Any:
         """What the target of a name makes of these arguments.
 
         Raises:
           RegistrationError: if there is no such name, its target is not there, or it gives something else.
         """
-        made = self[name].load()(*arguments)
+        made = self[name].load()(*arguments, **named)
         base = Declaration(self.kind, self._base).load()
         if not isinstance(made, base):
             raise RegistrationError(
@@ -156,17 +193,18 @@ class Registry(Generic[D]):
             )
         return made
 
-    def settings(self) -> dict[str, type[Section]]:
-        """All sections by name."""
-        return {key: section for declared in self._declarations.values() for key, section in declared.settings.items()}
+    def described(self) -> str:
+        """A line for each: its name, and what it is."""
+        width = max(map(len, self._declarations))
+        return "\n".join(f"  {name:{width}}  {each.about}".rstrip() for name, each in self._declarations.items())
 
-    def section_of_all(self) -> type[Section]:
-        """A section whose fields are all sections, each with its defaults."""
-        settings = self.settings()
-        if self._sections is None or self._sections[0] != settings:
-            fields: dict[str, Any] = {key: (section, section()) for key, section in settings.items()}
-            self._sections = settings, create_model("Settings", __base__=Section, **fields)
-        return self._sections[1]
+    def reads(self) -> dict[str, type[Section]]:
+        """What all of them read: see :attr:`Declaration.reads`."""
+        return {key: section for declared in self._declarations.values() for key, section in declared.reads.items()}
+
+    def readers(self, key: str) -> list[str]:
+        """The names of those that read a section or a flat setting."""
+        return [name for name, declared in self._declarations.items() if key in declared.reads]
 
 
 class NameIn:
@@ -196,43 +234,50 @@ class NameIn:
 
 
 class Extensible(Section):
-    """A section of the configuration with the sections of all that its registry holds beside its fields.
+    """A section of the configuration with the settings of all that its registries hold beside its fields.
 
-    They have their defaults where nothing is given. :meth:`section` gives one with its type.
+    They have their defaults where nothing is given. :meth:`section` gives them with their types.
     """
 
     model_config = ConfigDict(extra="allow")
 
-    registry: ClassVar[Registry[Any]]
-    name: str
+    registries: ClassVar[Mapping[str, Registry[Any]]]
+    """Field that holds a name -> what names it."""
 
     @model_validator(mode="before")
     @classmethod
-    def _read_sections(cls, values: Any) -> Any:
+    def _read_settings(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        if both := sorted(cls.registry.settings().keys() & cls.model_fields):
-            raise RegistrationError(
-                f"section {', '.join(both)} has the name of a setting that each {cls.registry.kind} has"
-            )
+        names = [*cls.model_fields, *(key for registry in cls.registries.values() for key in registry.reads())]
+        if both := sorted({name for name in names if names.count(name) > 1}):
+            raise RegistrationError(f"section {', '.join(both)} has the name of a setting that stands there already")
+        settings = cls._settings()
         own = {key: value for key, value in values.items() if key in cls.model_fields}
-        kind = cls.registry.section_of_all()
-        sections = kind.model_validate({key: value for key, value in values.items() if key not in own})
-        return own | {key: getattr(sections, key) for key in kind.model_fields}
+        others = settings.model_validate({key: value for key, value in values.items() if key not in own})
+        return own | {key: getattr(others, key) for key in settings.model_fields}
+
+    @classmethod
+    def _settings(cls) -> type[Section]:
+        """A section of all settings that the registries hold."""
+        declared = [registry[name] for registry in cls.registries.values() for name in registry]
+        flat = dict.fromkeys(kind for each in declared for kind in each.flat)
+        return _section_of(tuple(flat), tuple(item for each in declared for item in each.settings.items()))
 
     @model_validator(mode="after")
     def _check(self) -> Extensible:
-        check = self.registry[self.name].check
-        if check is not None:
-            check(self)
+        for name, registry in self.registries.items():
+            check = registry[getattr(self, name)].check
+            if check is not None:
+                check(self)
         return self
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """That of the fields and of all sections."""
+        """That of the fields and of all settings."""
         own = handler.resolve_ref_schema(handler(schema))
-        sections = handler.resolve_ref_schema(handler(cls.registry.section_of_all().__pydantic_core_schema__))
-        own["properties"] = {**own["properties"], **sections["properties"]}
+        settings = handler.resolve_ref_schema(handler(cls._settings().__pydantic_core_schema__))
+        own["properties"] = {**own["properties"], **settings["properties"]}
         own["additionalProperties"] = False
         return own
 
@@ -240,24 +285,51 @@ class Extensible(Section):
     def _without_unchanged(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
         if info.exclude_defaults:
-            values = {key: value for key, value in values.items() if value or key in type(self).model_fields}
+            changed = self.changed()
+            values = {key: value for key, value in values.items() if key in type(self).model_fields or key in changed}
         return values
 
-    def section(self, kind: type[S]) -> S:
-        """The settings of one section.
+    def changed(self) -> list[str]:
+        """The sections and flat settings that differ from their defaults."""
+        default = self._settings()()
+        return [key for key, value in (self.model_extra or {}).items() if value != getattr(default, key)]
+
+    def unread(self, chosen: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str]]:
+        """The changed settings that belong to what is not chosen, each with why it has no effect.
 
         Args:
-          kind: the class that it was registered with.
+          chosen: field that holds a name -> the names that are chosen, or "all".
+        """
+        for key in self.changed():
+            for field_name, registry in self.registries.items():
+                readers = registry.readers(key)
+                if readers and not {*readers, "all"}.intersection(names := chosen[field_name]):
+                    yield key, f"belongs to {', '.join(readers)} and has no effect with {', '.join(names)}"
+
+    def section(self, kind: type[S]) -> S:
+        """The settings of one section, or flat ones.
+
+        Args:
+          kind: the class that they were registered with.
 
         Raises:
           RegistrationError: if none was registered with it.
         """
-        for section in (self.model_extra or {}).values():
+        values = self.model_extra or {}
+        for section in values.values():
             if isinstance(section, kind):
                 return section
-        raise RegistrationError(
-            f"{kind.__name__} is no section of a registered {self.registry.kind}; pass it as settings"
-        )
+        if issubclass(self._settings(), kind):
+            return kind(**{key: values[key] for key in kind.model_fields})
+        kinds = " or ".join(registry.kind for registry in self.registries.values())
+        raise RegistrationError(f"{kind.__name__} is no section of a registered {kinds}; pass it as settings")
+
+
+@functools.lru_cache(maxsize=64)
+def _section_of(flat: tuple[type[Section], ...], sections: tuple[tuple[str, type[Section]], ...]) -> type[Section]:
+    fields: dict[str, Any] = {key: (kind, kind()) for key, kind in sections}
+    # Pydantic takes the fields of the last base first.
+    return create_model("Settings", __base__=(*reversed(flat), Section), **fields)
 
 
 def _path(thing: Any) -> str:

@@ -1,13 +1,12 @@
-"""The models and the activations that the configuration can choose, and the sections of their settings.
+"""The models and the activations that the configuration can choose, with their settings.
 
-A new model is one file and one line here; from outside the tree, :func:`register_model`. See "Add a model" in
+A new model is a file of its own and a call of :func:`register_model` here, or in a plugin. See "Add a model" in
 docs/models.md. TensorFlow is loaded when a model is built, not here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field, model_validator
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from models.samplers.sampler_config import SamplerConfig
 
 Units = Annotated[int, Field(ge=1, le=8192)]
-T = TypeVar("T")
 
 
 class RecurrentConfig(Section):
@@ -59,6 +57,13 @@ class CaserConfig(Section):
     """Width of the dense layer over the filters' outputs."""
 
 
+class DINConfig(Section):
+    """DIN's attention."""
+
+    attention_units: Annotated[tuple[Units, ...], Field(min_length=1)] = (32, 16)
+    """Widths of the activation unit."""
+
+
 class DIENConfig(Section):
     """DIEN's auxiliary loss."""
 
@@ -79,94 +84,99 @@ class BERT4RecConfig(Section):
     """Items that the softmax is over besides the masked ones, at most the vocabulary."""
 
 
+class DiceConfig(Section):
+    """The statistics that Dice normalises by."""
+
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Share of the moving averages kept at each step."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the variance."""
+
+
 def _predicts_items(config: ModelConfig) -> None:
     if not config.item_embedding:
         raise ValueError(f"item_embedding must be true for {config.name}: its cloze objective predicts items")
 
 
-MODELS: Final = Registry[Declaration]("model", "models.contract:Ranker")
-ACTIVATIONS: Final = Registry[Declaration]("activation", "keras.layers:Layer")
+MODELS: Final = Registry("model", "models.contract:Ranker", Declaration)
+ACTIVATIONS: Final = Registry("activation", "keras.layers:Layer", Declaration)
 
 ModelName = Annotated[str, NameIn(MODELS)]
 ActivationName = Annotated[str, NameIn(ACTIVATIONS)]
 
 
-def register_model(
-    name: str,
-    target: str | Callable[..., Ranker] | None = None,
-    *,
-    settings: Mapping[str, type[Section]] | None = None,
-    check: Callable[[ModelConfig], None] | None = None,
-) -> Callable[[T], T]:
-    """Makes a model one that ``model.name`` can choose.
+register_model: Final = MODELS.register
+"""Of a subclass of :class:`models.contract.Ranker`; ``about`` is the history as a candidate sees it. Its settings stand
+below ``model``, and ``self.config.section(Class)`` gives them."""
 
-    Call it with a target, or set it above a class as a decorator. A module that only declares, with a target as text,
-    keeps the reading of a configuration free of TensorFlow; a decorated class comes with whatever its module imports.
+register_activation: Final = ACTIVATIONS.register
+"""Of a Keras layer class that is called as in :mod:`models.layers.activations`; the fields of its settings, which stand
+below ``model``, too, are its arguments."""
 
-    Args:
-      name: in the configuration; small letters, digits and underscores.
-      target: a subclass of :class:`models.contract.Ranker`, or ``"package.module:Class"`` of one, imported when it is
-        built; left out by a decorator.
-      settings: its sections of the configuration below ``model``, by name: classes that derive from
-        :class:`models.section.Section` with a default for each field. A section that stands in the registry already may
-        be shared. In the model, ``self.config.section(Class)`` gives the settings.
-      check: called with each configuration that names the model; raises ValueError for what it cannot have.
-
-    Raises:
-      RegistrationError: if the name or a section is taken or impossible.
-    """
-    return _register(MODELS, name, target, settings or {}, check)
-
-
-def register_activation(name: str, target: str | Callable[[], Any] | None = None) -> Callable[[T], T]:
-    """Makes an activation one that ``model.activation`` can choose; called as :func:`register_model` is.
-
-    Args:
-      name: in the configuration.
-      target: a Keras layer class without required arguments, called as in :mod:`models.layers.activations`; or
-        ``"package.module:Class"`` of one; left out by a decorator.
-
-    Raises:
-      RegistrationError: if the name is taken or impossible.
-    """
-    return _register(ACTIVATIONS, name, target, {}, None)
-
-
-def _register(
-    registry: Registry[Declaration],
-    name: str,
-    target: str | Callable[..., Any] | None,
-    settings: Mapping[str, type[Section]],
-    check: Callable[[Any], None] | None,
-) -> Callable[[T], T]:
-    def declare(decorated: Any) -> Any:
-        registry.declare(Declaration(name, decorated, settings, check))
-        return decorated
-
-    if target is not None:
-        declare(target)
-    return declare
-
-
-register_model("dnn", "models.dnn:DNN")
-register_model("rnn", "models.rnn:RNN", settings={"recurrent": RecurrentConfig})
-register_model("lstm", "models.lstm:LSTM", settings={"recurrent": RecurrentConfig})
-register_model("gru4rec", "models.gru4rec:GRU4Rec", settings={"recurrent": RecurrentConfig})
-register_model("transformer4rec", "models.transformer4rec:Transformer4Rec", settings={"transformer": TransformerConfig})
-register_model("caser", "models.caser:Caser", settings={"caser": CaserConfig})
-register_model("din", "models.din:DIN")
-register_model("dien", "models.dien:DIEN", settings={"recurrent": RecurrentConfig, "dien": DIENConfig})
+register_model(
+    "dnn", "models.dnn:DNN", about="the mean of its events (base model of DIN, arXiv 1706.06978, section 4.2)"
+)
+register_model(
+    "rnn",
+    "models.rnn:RNN",
+    about="state of a simple recurrent network after the last event (Elman 1990)",
+    settings={"recurrent": RecurrentConfig},
+)
+register_model(
+    "lstm",
+    "models.lstm:LSTM",
+    about="state of an LSTM after the last event (Hochreiter and Schmidhuber 1997)",
+    settings={"recurrent": RecurrentConfig},
+)
+register_model(
+    "gru4rec",
+    "models.gru4rec:GRU4Rec",
+    about="state of a GRU after the last event (arXiv 1511.06939, equations 2-5)",
+    settings={"recurrent": RecurrentConfig},
+)
+register_model(
+    "transformer4rec",
+    "models.transformer4rec:Transformer4Rec",
+    about="the target's token after self-attention over history and target (BST, arXiv 1905.06874, 1706.03762)",
+    settings={"transformer": TransformerConfig},
+)
+register_model(
+    "caser",
+    "models.caser:Caser",
+    about="horizontal and vertical filters over the latest events (arXiv 1809.07426, section 3.2)",
+    settings={"caser": CaserConfig},
+)
+register_model(
+    "din",
+    "models.din:DIN",
+    about="a sum weighted by local activation, without softmax (arXiv 1706.06978, equation 3)",
+    flat=(DINConfig,),
+)
+register_model(
+    "dien",
+    "models.dien:DIEN",
+    about="interests of a GRU, evolved towards the candidate by an AUGRU (arXiv 1809.03672, equations 3-11)",
+    settings={"recurrent": RecurrentConfig, "dien": DIENConfig},
+)
 register_model(
     "bert4rec",
     "models.bert4rec:BERT4Rec",
+    about="state of a bidirectional encoder at a [mask] behind the last event (arXiv 1904.06690)",
     settings={"transformer": TransformerConfig, "bert4rec": BERT4RecConfig},
     check=_predicts_items,
 )
 
-register_activation("relu", "models.layers.activations:ReLU")
-register_activation("prelu", "models.layers.activations:PReLU")
-register_activation("dice", "models.layers.activations:Dice")
-register_activation("mish", "models.layers.activations:Mish")
+register_activation("relu", "models.layers.activations:ReLU", about="max(0, s)")
+register_activation(
+    "prelu", "models.layers.activations:PReLU", about="a learned slope a channel below 0 (He et al. 2015)"
+)
+register_activation(
+    "dice",
+    "models.layers.activations:Dice",
+    about="a learned slope below a threshold that follows the data (arXiv 1706.06978, equation 3)",
+    settings={"dice": DiceConfig},
+)
+register_activation("mish", "models.layers.activations:Mish", about="s tanh(softplus(s)) (Misra 2019)")
 
 
 def build_model(config: ModelConfig, item_indices: int, category_indices: int, history_length: int) -> Ranker:
@@ -187,5 +197,5 @@ def build_model(config: ModelConfig, item_indices: int, category_indices: int, h
 
 def code_of(model: ModelConfig, sampler: SamplerConfig) -> list[str]:
     """Dotted names of what a training builds by name: the module that builds it does not import them."""
-    chosen = (model.registry[model.name], ACTIVATIONS[model.activation], sampler.registry[sampler.name])
+    chosen = [c.registries[field][getattr(c, field)] for c in (model, sampler) for field in c.registries]
     return [declaration.path for declaration in chosen]

@@ -9,14 +9,14 @@ from typing import Any, Final
 from components.files import open_file
 from components.scoring.baselines import BaselineResults
 from components.scoring.verdict import Verdict
-from models.model_config import Section
+from models.section import Record
 
 REPORT_JSON: Final = "report.json"
 REPORT_MARKDOWN: Final = "report.md"
 """Files in a ``RunReport`` artifact."""
 
 
-class Report(Section):
+class Report(Record):
     """One run, from the rows of the log to the version that was pushed."""
 
     config: dict[str, Any]

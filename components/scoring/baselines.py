@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from models.impression import NEGATIVE_SETS
-from models.model_config import Section
+from models.section import Record
 
 FILE_NAME: Final = "baselines.json"
 """The file in a ``BaselineReport`` artifact, JSON of :class:`BaselineResults`."""
@@ -18,7 +18,7 @@ LOGISTIC_REGRESSION: Final = "logistic_regression"
 BASELINES: Final = (SEEN_BEFORE, POPULARITY, COLDNESS, CATEGORY_RECENCY, LOGISTIC_REGRESSION)
 
 
-class SetResult(Section):
+class SetResult(Record):
     """One negative set of the eval split."""
 
     impressions: int
@@ -36,7 +36,7 @@ class SetResult(Section):
     """Baseline -> AUC on the pairs of ``pairs_new``."""
 
 
-class UnknownShare(Section):
+class UnknownShare(Record):
     """Candidates whose id has no index of its own in the vocabulary."""
 
     split: str
@@ -57,7 +57,7 @@ class UnknownShare(Section):
         return self.unknown_categories / self.candidates
 
 
-class BaselineResults(Section):
+class BaselineResults(Record):
     """Trivial baselines on exactly the pairs that the model is judged on."""
 
     sets: dict[str, SetResult]

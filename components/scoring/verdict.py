@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 from components.scoring.metrics import METRICS
-from models.model_config import Section
+from models.section import Record
 
 TOO_GOOD: Final = (
     "Something that gives the label away is likelier than such a model. Look at the numbers of users and items "
@@ -19,7 +19,7 @@ TOO_GOOD: Final = (
 Kind: TypeAlias = Literal["lower_bound", "upper_bound", "max_drop", "missing_slice"]
 
 
-class Failure(Section):
+class Failure(Record):
     """One bound that a model missed."""
 
     metric: str
@@ -53,7 +53,7 @@ class Failure(Section):
         return f"{text}. {TOO_GOOD}" if better == ("higher" if upper else "lower") else text
 
 
-class Verdict(Section):
+class Verdict(Record):
     """What the Evaluator decided, and why."""
 
     blessed: bool

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from components.trainer.fit import Epoch, Trainer
+from components.trainer.fit import Epoch, TrainingLoop
 from models.errors import CtrError
 
 _STATE = "state"
@@ -34,7 +34,7 @@ class EpochCheckpoint:
       trainer: whose state is saved and restored.
     """
 
-    def __init__(self, folder: str, trainer: Trainer) -> None:
+    def __init__(self, folder: str, trainer: TrainingLoop) -> None:
         self._folder = folder
         # Their variables one by one: as an object a Keras model leaves those of nested layers out.
         model = [variable.value for variable in trainer.model.variables]

@@ -55,7 +55,7 @@ class TrainingDiverged(CtrError):
     """The loss is not finite, or the gradients never are."""
 
 
-class Trainer:
+class TrainingLoop:
     """Trains a model that was created in ``strategy.scope()``.
 
     Args:
@@ -185,7 +185,7 @@ class Trainer:
 
 
 def fit(
-    trainer: Trainer,
+    trainer: TrainingLoop,
     train: Callable[[int], tf.data.Dataset],
     validation: tf.data.Dataset,
     config: TrainingConfig,

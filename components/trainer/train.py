@@ -16,7 +16,7 @@ from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 from components.settings import StoredImpressions, TrainingConfig
 from components.trainer.calibration import Calibration, fit_calibration, validation_scores
 from components.trainer.checkpoint import EpochCheckpoint
-from components.trainer.fit import Epoch, Trainer, fit
+from components.trainer.fit import Epoch, TrainingLoop, fit
 from components.trainer.input_pipeline import read_batches
 from components.trainer.strategy import training_strategy
 from components.trainer.window import read_window
@@ -91,7 +91,7 @@ def train(
     keras.utils.set_random_seed(training.seed)
     start = time.perf_counter()
     window = _window(sampler_config, train_files, catalogue_size)
-    preparation_seconds = time.perf_counter() - start if sampler_config.columns_from_batch else 0.0
+    preparation_seconds = time.perf_counter() - start if sampler_config.needs_window else 0.0
 
     def epoch_batches(number: int) -> tf.data.Dataset:
         return read_batches(
@@ -121,7 +121,7 @@ def train(
                 history_length=stored.history_length,
             )
         sampler = _sampler(sampler_config, training, stored, window)
-    trainer = Trainer(model, strategy, sampler, training.loss, training.learning_rate, model_config.embedding_l2)
+    trainer = TrainingLoop(model, strategy, sampler, training.loss, training.learning_rate, model_config.embedding_l2)
     several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     checkpoint = EpochCheckpoint(checkpoint_folder, trainer) if checkpoint_folder and not several_workers else None
     epochs = fit(trainer, epoch_batches, validation_batches, training, on_epoch, checkpoint)
@@ -154,7 +154,7 @@ def judged_candidates(batches: tf.data.Dataset, stored: StoredImpressions) -> tf
 
 
 def _window(config: SamplerConfig, train_files: Sequence[str], catalogue_size: int) -> TrainingWindow:
-    if config.columns_from_batch:
+    if config.needs_window:
         return read_window(train_files, catalogue_size)
     nothing = np.empty(0, np.int64)
     return TrainingWindow(catalogue_size, nothing, nothing, nothing)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from models.registry import ACTIVATIONS, ActivationName
+from models.model_config import ModelConfig
+from models.registry import ACTIVATIONS
 
 
-@keras.saving.register_keras_serializable("ctr")
 class ReLU(keras.layers.Layer):
     """max(0, s)."""
 
@@ -21,7 +21,6 @@ class ReLU(keras.layers.Layer):
         return tf.nn.relu(x)
 
 
-@keras.saving.register_keras_serializable("ctr")
 class PReLU(keras.layers.Layer):
     """max(0, s) + a * min(0, s), one learned ``a`` for each channel, initially 0.25 (He et al. 2015, eq. 1)."""
 
@@ -36,7 +35,6 @@ class PReLU(keras.layers.Layer):
         return tf.nn.relu(x) + tf.cast(self.slope, x.dtype) * tf.minimum(x, 0)
 
 
-@keras.saving.register_keras_serializable("ctr")
 class Mish(keras.layers.Layer):
     """s * tanh(softplus(s)) (Misra 2019, eq. 1)."""
 
@@ -45,7 +43,6 @@ class Mish(keras.layers.Layer):
         return x * tf.tanh(tf.nn.softplus(x))
 
 
-@keras.saving.register_keras_serializable("ctr")
 class Dice(keras.layers.Layer):
     """p * s + (1 - p) * a * s with p = sigmoid((s - E[s]) / sqrt(Var[s] + eps)) (DIN, arXiv 1706.06978, eq. 3).
 
@@ -59,7 +56,7 @@ class Dice(keras.layers.Layer):
       epsilon: added to the variance.
     """
 
-    def __init__(self, momentum: float = 0.99, epsilon: float = 1e-8, **kwargs: object) -> None:
+    def __init__(self, momentum: float, epsilon: float, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.momentum = momentum
         self.epsilon = epsilon
@@ -122,15 +119,12 @@ class Dice(keras.layers.Layer):
         self.moving_weight.assign(keep * self.moving_weight + (1 - keep))
         return mean, square
 
-    def get_config(self) -> dict[str, object]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
 
-
-def make_activation(name: ActivationName) -> keras.layers.Layer:
-    """A new activation layer; each place of use needs its own, since PReLU and Dice have weights.
+def make_activation(config: ModelConfig) -> keras.layers.Layer:
+    """A new layer of a model's activation; each place of use needs its own, since PReLU and Dice have weights.
 
     Raises:
-      RegistrationError: if the name is unknown, or what was declared is not there or no layer.
+      RegistrationError: if what was declared is not there or no layer.
     """
-    return ACTIVATIONS.build(name)
+    sections = ACTIVATIONS[config.activation].reads.values()
+    return ACTIVATIONS.build(config.activation, **{k: v for kind in sections for k, v in config.section(kind)})

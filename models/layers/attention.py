@@ -10,9 +10,9 @@ from models.layers.dense import Dense, rows_matmul
 from models.layers.embedding import EmbeddedImpression
 from models.layers.mlp import MLP
 from models.model_config import ModelConfig
+from models.registry import DINConfig
 
 
-@keras.saving.register_keras_serializable("ctr")
 class LocalActivationUnit(keras.layers.Layer):
     """DIN's weight of each event for each candidate, and the sum they give (arXiv 1706.06978, eq. 3 and figure 2).
 
@@ -27,14 +27,14 @@ class LocalActivationUnit(keras.layers.Layer):
 
     def __init__(self, config: ModelConfig, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        self.config = config
-        self.first_activation = make_activation(config.activation)
-        self.rest = MLP(config.attention_units[1:], config.activation)
+        self.units = config.section(DINConfig).attention_units
+        self.first_activation = make_activation(config)
+        self.rest = MLP(self.units[1:], config)
         self.output_weight = Dense(1)
 
     def build(self, width: int, context_width: int) -> None:
         """Creates the weights for events of ``width`` and contexts of ``context_width`` channels."""
-        units = self.config.attention_units
+        units = self.units
         self.kernel = self.add_weight(
             shape=(4 * width + context_width, units[0]), initializer="glorot_normal", name="kernel"
         )

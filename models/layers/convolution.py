@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from models.layers.activations import make_activation
-from models.registry import ActivationName
+from models.model_config import ModelConfig
 
 
 def latest(x: tf.Tensor, mask: tf.Tensor, events: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -28,7 +28,6 @@ def latest(x: tf.Tensor, mask: tf.Tensor, events: int) -> tuple[tf.Tensor, tf.Te
     return tf.gather(x, step, batch_dims=1) * tf.cast(real, x.dtype)[..., None], real
 
 
-@keras.saving.register_keras_serializable("ctr")
 class HorizontalFilters(keras.layers.Layer):
     """For each height h = 1..L, filters that slide over h rows; the activation, then the maximum over time (eq. 3, 4).
 
@@ -38,17 +37,17 @@ class HorizontalFilters(keras.layers.Layer):
     Args:
       events: L.
       filters: of each height.
-      activation: name of the activation.
+      config: of the model, for the activation.
     """
 
-    def __init__(self, events: int, filters: int, activation: ActivationName, **kwargs: object) -> None:
+    def __init__(self, events: int, filters: int, config: ModelConfig, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        self.events, self.filters, self.activation = events, filters, activation
+        self.events, self.filters = events, filters
         self.convolutions = [
             keras.layers.Conv1D(filters, height, padding="valid", name=f"height_{height}")
             for height in range(1, events + 1)
         ]
-        self.activations = [make_activation(activation) for _ in self.convolutions]
+        self.activations = [make_activation(config) for _ in self.convolutions]
 
     def build(self, channels: int) -> None:
         """Creates the filters for rows of ``channels``."""
@@ -67,17 +66,7 @@ class HorizontalFilters(keras.layers.Layer):
             outputs.append(tf.where(real[:, -1:], highest, tf.zeros_like(highest)))
         return tf.concat(outputs, axis=-1)
 
-    def get_config(self) -> dict[str, object]:
-        """The arguments that rebuild this layer."""
-        return {
-            **super().get_config(),
-            "events": self.events,
-            "filters": self.filters,
-            "activation": self.activation,
-        }
 
-
-@keras.saving.register_keras_serializable("ctr")
 class VerticalFilters(keras.layers.Layer):
     """Weighted sums over the L rows, no activation, no pooling (eq. 5).
 
@@ -98,7 +87,3 @@ class VerticalFilters(keras.layers.Layer):
         """[B, L, C] -> [B, filters * C]."""
         sums = tf.einsum("blc,lf->bfc", x, tf.cast(self.kernel, x.dtype))
         return tf.reshape(sums, [-1, self.filters * x.shape[-1]])
-
-    def get_config(self) -> dict[str, object]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "filters": self.filters}

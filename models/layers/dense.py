@@ -19,7 +19,6 @@ def rows_matmul(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(result, [*x.shape[:-1], matrix.shape[1]])
 
 
-@keras.saving.register_keras_serializable("ctr")
 class Dense(keras.layers.Dense):
     """``keras.layers.Dense``, computed by :func:`rows_matmul`."""
 

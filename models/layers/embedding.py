@@ -49,7 +49,6 @@ class EmbeddedImpression(NamedTuple):
     """[B, T] int64: rows of the item table that the events were embedded with."""
 
 
-@keras.saving.register_keras_serializable("ctr")
 class ImpressionEmbedding(keras.layers.Layer):
     """One item table and one category table, shared by history and candidates unless configured otherwise.
 

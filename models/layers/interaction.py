@@ -9,7 +9,6 @@ from models.layers.dense import Dense
 from models.layers.pooling import for_each_candidate
 
 
-@keras.saving.register_keras_serializable("ctr")
 class StateAndProduct(keras.layers.Layer):
     """[s; (W s) * v]: the state, and its projection into the candidates' space times the candidate.
 

@@ -9,28 +9,23 @@ import tensorflow as tf
 
 from models.layers.activations import make_activation
 from models.layers.dense import Dense
-from models.registry import ActivationName
+from models.model_config import ModelConfig
 
 
-@keras.saving.register_keras_serializable("ctr")
 class MLP(keras.layers.Layer):
     """Dense layers, each followed by the activation and dropout, over the last axis.
 
     Args:
       units: widths of the layers.
-      activation: name of the activation.
+      config: of the model, for the activation.
       dropout: share of values dropped in training.
     """
 
-    def __init__(
-        self, units: Sequence[int], activation: ActivationName, dropout: float = 0.0, **kwargs: object
-    ) -> None:
+    def __init__(self, units: Sequence[int], config: ModelConfig, dropout: float = 0.0, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.units = tuple(units)
-        self.activation = activation
-        self.rate = dropout
         self.dense = [Dense(width, kernel_initializer="glorot_normal") for width in self.units]
-        self.activations = [make_activation(activation) for _ in self.units]
+        self.activations = [make_activation(config) for _ in self.units]
         self.dropout = keras.layers.Dropout(dropout)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -47,12 +42,3 @@ class MLP(keras.layers.Layer):
             x = activation(dense(x), training=training, valid=valid)
             x = self.dropout(x, training=training)
         return x
-
-    def get_config(self) -> dict[str, object]:
-        """The arguments that rebuild this layer."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": self.activation,
-            "dropout": self.rate,
-        }

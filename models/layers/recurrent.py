@@ -33,7 +33,6 @@ def cut(x: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
     return tf.pad(x[:, :steps], [[0, 0], [0, tf.maximum(steps - tf.shape(x)[1], 0)], [0, 0]])
 
 
-@keras.saving.register_keras_serializable("ctr")
 class AttentionalGRU(keras.layers.Layer):
     """GRU whose update gate is scaled by an attention weight (AUGRU; DIEN, arXiv 1809.03672, eq. 3-5 and 10-11).
 
@@ -87,7 +86,3 @@ class AttentionalGRU(keras.layers.Layer):
         # foldl keeps no states for the caller; the gradient's tape keeps what it needs.
         state = tf.foldl(step, (tf.transpose(projected, [1, 0, 2]), tf.transpose(attention, [2, 0, 1])), start)
         return tf.ensure_shape(state, [None, None, self.units])
-
-    def get_config(self) -> dict[str, object]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "units": self.units}

@@ -11,7 +11,6 @@ from models.model_config import ModelConfig
 from models.registry import TransformerConfig
 
 
-@keras.saving.register_keras_serializable("ctr")
 class TransformerBlock(keras.layers.Layer):
     """x = LN(x + Attention(x)); x = LN(x + W2 relu(W1 x + b1) + b2).
 
@@ -24,7 +23,7 @@ class TransformerBlock(keras.layers.Layer):
 
     def __init__(self, heads: int, width: int, feed_forward: int, dropout: float, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        self.heads, self.width, self.feed_forward, self.rate = heads, width, feed_forward, dropout
+        self.heads, self.width, self.feed_forward = heads, width, feed_forward
         self.dropout = keras.layers.Dropout(dropout)
         self.query, self.key, self.value, self.output_weight = (
             Dense(width, name=name) for name in ("query", "key", "value", "output")
@@ -64,16 +63,6 @@ class TransformerBlock(keras.layers.Layer):
         attended = self.output_weight(tf.reshape(attended, [*tf.unstack(tf.shape(attended)[:-2]), self.width]))
         x = self.attention_norm(x + self.dropout(attended, training=training))
         return self.norm(x + self.dropout(self.outer(self.inner(x)), training=training))
-
-    def get_config(self) -> dict[str, object]:
-        """The arguments that rebuild this layer."""
-        return {
-            **super().get_config(),
-            "heads": self.heads,
-            "width": self.width,
-            "feed_forward": self.feed_forward,
-            "dropout": self.rate,
-        }
 
 
 def transformer_blocks(config: ModelConfig) -> list[TransformerBlock]:

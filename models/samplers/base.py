@@ -1,6 +1,6 @@
 """What every sampler takes and gives.
 
-A sampler turns a batch of stored training impressions into :class:`Candidates`: what the model scores, the labels,
+A sampler turns a batch of stored training impressions into :class:`Sampled`: what the model scores, the labels,
 log Q and a mask. It knows no model (the hard one is given a scoring function) and no loss. Only training calls one:
 validation and evaluation sets are read past it.
 """
@@ -27,7 +27,7 @@ POSITIVE: Final = slice(0, 1)
 """Where the positive stands among the candidates."""
 
 
-class Candidates(NamedTuple):
+class Sampled(NamedTuple):
     """What a training step scores: the positive first, then K negatives."""
 
     features: Mapping[str, tf.Tensor]
@@ -101,9 +101,7 @@ class Sampler(tf.Module, abc.ABC):
             0, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA, name="step"
         )
 
-    def sample(
-        self, impression: Mapping[str, tf.Tensor], labels: tf.Tensor, user: tf.Tensor, score: Score
-    ) -> Candidates:
+    def sample(self, impression: Mapping[str, tf.Tensor], labels: tf.Tensor, user: tf.Tensor, score: Score) -> Sampled:
         """Draws the candidates of one step.
 
         Args:
@@ -118,7 +116,7 @@ class Sampler(tf.Module, abc.ABC):
         return self._sample(TrainingStep(impression, labels, user, score, step))
 
     @abc.abstractmethod
-    def _sample(self, step: TrainingStep) -> Candidates:
+    def _sample(self, step: TrainingStep) -> Sampled:
         """As :meth:`sample`."""
 
 

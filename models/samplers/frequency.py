@@ -11,7 +11,7 @@ from models.impression import PADDING_ID
 from models.samplers.base import SamplerContext, TrainingWindow
 from models.samplers.hashing import bucket
 from models.samplers.lookup import find
-from models.samplers.sampler_config import FrequencyConfig
+from models.samplers.registry import CorrectionConfig, FrequencyConfig
 
 _LARGEST_PROBABILITY: Final = 1.0 - 1e-4
 
@@ -148,7 +148,7 @@ def streaming_frequencies(context: SamplerContext) -> StreamingFrequencies:
 
 
 def configured_frequencies(context: SamplerContext) -> Frequencies:
-    """Those that setting ``frequencies`` names."""
-    if context.config.frequencies == "exact":
+    """Those that setting ``sampler.frequencies`` names."""
+    if context.config.section(CorrectionConfig).frequencies == "exact":
         return ExactFrequencies(context.window)
     return streaming_frequencies(context)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID
 from models.samplers.base import (
     POSITIVE,
-    Candidates,
+    Sampled,
     Sampler,
     SamplerContext,
     TrainingStep,
@@ -18,7 +18,7 @@ from models.samplers.base import (
 )
 from models.samplers.frequency import Frequencies, configured_frequencies
 from models.samplers.in_batch import BatchColumns, Columns, log_multiplicity
-from models.samplers.sampler_config import HardConfig
+from models.samplers.registry import HardConfig, negatives_of
 
 
 def hard_count(config: HardConfig, negatives: int, step: tf.Tensor) -> tf.Tensor:
@@ -51,7 +51,7 @@ class HardPool(Sampler):
         self._config = config
         self._batch = BatchColumns(window, seed)
 
-    def _sample(self, step: TrainingStep) -> Candidates:
+    def _sample(self, step: TrainingStep) -> Sampled:
         pool = self._batch.draw(step, self._config.pool)
         self.frequencies.observe(pool.positives, step.number)
         hard = hard_count(self._config, self.negatives, step.number)
@@ -67,7 +67,7 @@ class HardPool(Sampler):
         inclusion = tf.where(is_hard, 1.0, tf.cast(kept, tf.float32))
         inclusion = tf.concat([tf.ones_like(inclusion[:, :1]), inclusion], axis=1)
         share = self.frequencies.share(features[CANDIDATE_ITEM_ID], step.number)
-        return Candidates(features, positive_first(mask), log_multiplicity(pool.drawn * share * inclusion), mask)
+        return Sampled(features, positive_first(mask), log_multiplicity(pool.drawn * share * inclusion), mask)
 
     def _choose(self, pool: Columns, hard: tf.Tensor, step: TrainingStep) -> tuple[tf.Tensor, tf.Tensor]:
         """[B, K] places in the pool, and which of them are hard."""
@@ -101,7 +101,7 @@ class HardCategory(Sampler):
         self._most = config.most(negatives)
         self._batch = BatchColumns(window, seed)
 
-    def _sample(self, step: TrainingStep) -> Candidates:
+    def _sample(self, step: TrainingStep) -> Sampled:
         columns = self._batch.draw(step, self.negatives)
         stored = step.columns(slice(self._first, self._first + self._most))
         is_hard = tf.range(self._most) < hard_count(self._config, self.negatives, step.number)
@@ -113,13 +113,13 @@ class HardCategory(Sampler):
         features = concatenate(positive, begin, rest)
         begin_mask = tf.where(is_hard, is_real(stored), columns.mask[:, : self._most])
         mask = tf.concat([is_real(positive), begin_mask, columns.mask[:, self._most :]], axis=1)
-        return Candidates(features, positive_first(mask), None, mask)
+        return Sampled(features, positive_first(mask), None, mask)
 
 
 def make_hard(context: SamplerContext) -> Sampler:
     """As it is registered: of the configured kind."""
-    config, hard = context.config, context.config.section(HardConfig)
+    hard, negatives = context.config.section(HardConfig), negatives_of(context.config)
     if hard.kind == "pool":
-        return HardPool(context.seed, config.negatives, hard, context.window, configured_frequencies(context))
+        return HardPool(context.seed, negatives, hard, context.window, configured_frequencies(context))
     first = context.stored.columns("same_category").start
-    return HardCategory(context.seed, config.negatives, hard, first, context.window)
+    return HardCategory(context.seed, negatives, hard, first, context.window)

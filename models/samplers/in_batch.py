@@ -10,7 +10,7 @@ import tensorflow as tf
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
 from models.samplers.base import (
     POSITIVE,
-    Candidates,
+    Sampled,
     Sampler,
     SamplerContext,
     TrainingStep,
@@ -22,6 +22,7 @@ from models.samplers.base import (
 from models.samplers.frequency import ExactFrequencies, Frequencies, streaming_frequencies
 from models.samplers.hashing import pair_key
 from models.samplers.lookup import find
+from models.samplers.registry import negatives_of
 
 
 class Columns(NamedTuple):
@@ -107,7 +108,7 @@ class InBatch(Sampler):
     """K other rows' positives a row.
 
     log Q = log(K q), q the item's share among the positives of training: exact, or estimated as the stream goes by
-    (then this is the sampler ``frequency``).
+    (then this is the sampler ``streaming_frequency``).
 
     Args:
       seed: of the draws.
@@ -122,14 +123,14 @@ class InBatch(Sampler):
         self.frequencies = frequencies
         self._batch = BatchColumns(window, seed)
 
-    def _sample(self, step: TrainingStep) -> Candidates:
+    def _sample(self, step: TrainingStep) -> Sampled:
         columns = self._batch.draw(step, self.negatives)
         self.frequencies.observe(columns.positives, step.number)
         positive = step.columns(POSITIVE)
         features = concatenate(positive, columns.features)
         log_q = log_multiplicity(columns.drawn * self.frequencies.share(features[CANDIDATE_ITEM_ID], step.number))
         mask = tf.concat([is_real(positive), columns.mask], axis=1)
-        return Candidates(features, positive_first(mask), log_q, mask)
+        return Sampled(features, positive_first(mask), log_q, mask)
 
 
 def log_multiplicity(multiplicity: tf.Tensor) -> tf.Tensor:
@@ -139,9 +140,9 @@ def log_multiplicity(multiplicity: tf.Tensor) -> tf.Tensor:
 
 def make_in_batch(context: SamplerContext) -> InBatch:
     """As it is registered: corrected by exact frequencies."""
-    return InBatch(context.seed, context.config.negatives, context.window, ExactFrequencies(context.window))
+    return InBatch(context.seed, negatives_of(context.config), context.window, ExactFrequencies(context.window))
 
 
-def make_frequency(context: SamplerContext) -> InBatch:
+def make_streaming_frequency(context: SamplerContext) -> InBatch:
     """As it is registered: the same, corrected by streaming frequencies."""
-    return InBatch(context.seed, context.config.negatives, context.window, streaming_frequencies(context))
+    return InBatch(context.seed, negatives_of(context.config), context.window, streaming_frequencies(context))

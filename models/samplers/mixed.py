@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from models.impression import CANDIDATE_ITEM_ID
 from models.samplers.base import (
-    Candidates,
+    Sampled,
     Sampler,
     SamplerContext,
     TrainingStep,
@@ -17,6 +17,7 @@ from models.samplers.base import (
 )
 from models.samplers.frequency import Frequencies, configured_frequencies
 from models.samplers.in_batch import BatchColumns, log_multiplicity
+from models.samplers.registry import negatives_of, uniform_of
 
 
 class Mixed(Sampler):
@@ -43,23 +44,23 @@ class Mixed(Sampler):
         self._uniform_multiplicity = uniform / window.catalogue_size
         self._batch = BatchColumns(window, seed)
 
-    def _sample(self, step: TrainingStep) -> Candidates:
+    def _sample(self, step: TrainingStep) -> Sampled:
         stored = step.columns(slice(0, 1 + self.uniform))
         if not self.from_batch:
             multiplicity = tf.fill(tf.shape(stored[CANDIDATE_ITEM_ID]), self._uniform_multiplicity)
             mask = is_real(stored)
-            return Candidates(stored, positive_first(mask), log_multiplicity(multiplicity), mask)
+            return Sampled(stored, positive_first(mask), log_multiplicity(multiplicity), mask)
         columns = self._batch.draw(step, self.from_batch)
         self.frequencies.observe(columns.positives, step.number)
         features = concatenate(stored, columns.features)
         in_batch = columns.drawn * self.frequencies.share(features[CANDIDATE_ITEM_ID], step.number)
         mask = tf.concat([is_real(stored), columns.mask], axis=1)
         log_q = log_multiplicity(in_batch + self._uniform_multiplicity)
-        return Candidates(features, positive_first(mask), log_q, mask)
+        return Sampled(features, positive_first(mask), log_q, mask)
 
 
 def make_mixed(context: SamplerContext) -> Mixed:
     """As it is registered."""
-    config = context.config
     frequencies = configured_frequencies(context)
-    return Mixed(context.seed, config.negatives, config.uniform_negatives, context.window, frequencies)
+    negatives, uniform = negatives_of(context.config), uniform_of(context.config)
+    return Mixed(context.seed, negatives, uniform, context.window, frequencies)

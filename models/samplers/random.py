@@ -9,7 +9,7 @@ import tensorflow as tf
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID
 from models.samplers.base import (
     POSITIVE,
-    Candidates,
+    Sampled,
     Sampler,
     SamplerContext,
     StoredNegatives,
@@ -18,7 +18,7 @@ from models.samplers.base import (
     is_real,
     positive_first,
 )
-from models.samplers.sampler_config import StoredKind
+from models.samplers.registry import RandomConfig, StoredKind
 
 
 class Random(Sampler):
@@ -42,7 +42,7 @@ class Random(Sampler):
         uniform = kind == "uniform" or (kind == "all" and stored.uniform == sum(stored))
         self._log_q = math.log(count / catalogue_size) if uniform and count else None
 
-    def _sample(self, step: TrainingStep) -> Candidates:
+    def _sample(self, step: TrainingStep) -> Sampled:
         if self._all:
             # Also where labels were flipped, and the only candidate may be a negative.
             features, labels = {name: step.impression[name] for name in CANDIDATE_INPUTS}, step.labels
@@ -50,9 +50,10 @@ class Random(Sampler):
             features = concatenate(step.columns(POSITIVE), step.columns(self._negatives))
             labels = positive_first(features[CANDIDATE_ITEM_ID])
         log_q = None if self._log_q is None else tf.fill(tf.shape(labels), self._log_q)
-        return Candidates(features, labels, log_q, is_real(features))
+        return Sampled(features, labels, log_q, is_real(features))
 
 
 def make_random(context: SamplerContext) -> Random:
     """As it is registered."""
-    return Random(context.seed, context.stored, context.config.stored, context.window.catalogue_size)
+    kind = context.config.section(RandomConfig).stored
+    return Random(context.seed, context.stored, kind, context.window.catalogue_size)

@@ -1,16 +1,16 @@
-"""The samplers that the configuration can choose, the sections of their settings, and what each asks of the others.
+"""The samplers that the configuration can choose, with their settings, and what each needs and gives.
 
-A new sampler is one file and one line here; from outside the tree, :func:`register_sampler`. See "Add a sampler" in
+A new sampler is a file of its own and a call of :func:`register_sampler` here, or in a plugin. See "Add a sampler" in
 docs/samplers.md. TensorFlow is loaded when a sampler is built, not here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.registration import Declaration, NameIn, Registry
 from models.section import Section
@@ -19,7 +19,36 @@ if TYPE_CHECKING:
     from models.samplers.base import Sampler, StoredNegatives, TrainingWindow
     from models.samplers.sampler_config import LossConfig, SamplerConfig
 
-T = TypeVar("T")
+
+StoredKind = Literal["all", "uniform", "same_category", "contemporaneous"]
+
+
+class RandomConfig(Section):
+    """Of the stored negatives."""
+
+    stored: StoredKind = "all"
+    """Which of the negatives that ingest drew are trained on."""
+
+
+class NegativesConfig(Section):
+    """Of what draws negatives of its own."""
+
+    negatives: Annotated[int, Field(ge=1, le=1000)] = 4
+    """K: negatives of a row."""
+
+
+class MixedConfig(Section):
+    """In-batch and uniform negatives."""
+
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of uniform negatives among the K, the others are in-batch."""
+
+
+class CorrectionConfig(Section):
+    """Of what may correct its in-batch columns in two ways."""
+
+    frequencies: Literal["exact", "streaming"] = "exact"
+    """What gives q: the counts of the train split, or the stream of batches."""
 
 
 class FrequencyConfig(Section):
@@ -46,6 +75,12 @@ class HardConfig(Section):
     curriculum_steps: Annotated[int, Field(ge=0)] = 500
     """Steps over which the share rises from 0; 0 begins with the whole share."""
 
+    @model_validator(mode="after")
+    def _of_the_pool(self) -> HardConfig:
+        if self.kind != "pool" and self.pool != HardConfig.model_fields["pool"].default:
+            raise ValueError(f"pool belongs to kind pool; {self.kind} has no such setting")
+        return self
+
     def most(self, negatives: int) -> int:
         """How many of so many negatives are hard at the end of the curriculum."""
         return round(self.share * negatives)
@@ -65,142 +100,170 @@ class SamplerContext(NamedTuple):
     """Of the draws."""
 
 
-Pair = Callable[["SamplerConfig", "LossConfig", Mapping[str, int]], None]
-"""Raises ValueError for a sampler's configuration and a loss that do not go with so many stored negatives a kind."""
+Stored = Mapping[str, int]
+"""Kind -> negatives of a stored training impression."""
 
 
 @dataclass(frozen=True)
 class SamplerDeclaration(Declaration):
-    """A sampler that the configuration can choose.
+    """A sampler that the configuration can choose, with what it needs and what it gives.
 
     Attributes:
-      columns_from_batch: how many in-batch columns it draws for a row. One that draws some gets to know the training
-        window, and needs a batch with more rows.
-      check_pair: see :data:`Pair`.
+      log_q: log Q of a column, as the docs write it; empty where it is never known.
+      columns_from_batch: how many in-batch columns it draws for a row; a batch needs more rows than that.
+      needs_window: whether it gets to know the training window though it draws no such columns.
       needs_positive: whether the first stored candidate must be the positive, as it is unless labels were flipped.
+      check_stored: raises ValueError for a configuration that so many stored negatives a kind are not enough for.
+      unknown_log_q: with such a configuration, why log Q is not known and what to do; None where it is known.
+      without_effect: settings, of those it reads, that have none beside its others and this loss.
     """
 
+    log_q: str = ""
     columns_from_batch: Callable[[SamplerConfig], int] = lambda config: 0
-    check_pair: Pair = lambda config, loss, stored: None
-    needs_positive: bool = True
+    needs_window: bool = False
+    needs_positive: Callable[[SamplerConfig], bool] = lambda config: True
+    check_stored: Callable[[SamplerConfig, Stored], None] = lambda config, stored: None
+    unknown_log_q: Callable[[SamplerConfig, Stored], str | None] = lambda config, stored: None
+    without_effect: Callable[[SamplerConfig, LossConfig], Iterable[str]] = lambda config, loss: ()
 
 
-SAMPLERS: Final = Registry[SamplerDeclaration]("sampler", "models.samplers.base:Sampler")
+SAMPLERS: Final = Registry("sampler", "models.samplers.base:Sampler", SamplerDeclaration)
 
 SamplerName = Annotated[str, NameIn(SAMPLERS)]
 
 
-def register_sampler(
-    name: str,
-    target: str | Callable[[SamplerContext], Sampler] | None = None,
-    *,
-    settings: Mapping[str, type[Section]] | None = None,
-    check: Callable[[SamplerConfig], None] | None = None,
-    **rules: Any,
-) -> Callable[[T], T]:
-    """Makes a sampler one that ``sampler.name`` can choose; called as :func:`models.registry.register_model` is.
-
-    Args:
-      name: in the configuration; small letters, digits and underscores.
-      target: takes a :class:`SamplerContext` and gives a :class:`models.samplers.base.Sampler`; or
-        ``"package.module:name"`` of that, imported when it is built; left out by a decorator.
-      settings: its sections of the configuration below ``sampler``, by name; ``context.config.section(Class)`` gives
-        the settings.
-      check: called with each configuration that names it; raises ValueError for what it cannot have.
-      **rules: further attributes of :class:`SamplerDeclaration`.
-
-    Raises:
-      RegistrationError: if the name or a section is taken or impossible.
-    """
-
-    def declare(decorated: Any) -> Any:
-        SAMPLERS.declare(SamplerDeclaration(name, decorated, settings or {}, check, **rules))
-        return decorated
-
-    if target is not None:
-        declare(target)
-    return declare
+register_sampler: Final = SAMPLERS.register
+"""Of what takes a :class:`SamplerContext` and gives a :class:`models.samplers.base.Sampler`; ``about`` tells of its
+negatives. Its settings stand below ``sampler``, and ``context.config.section(Class)`` gives them."""
 
 
-# --- what each asks ------------------------------------------------------------------------------------------------
+# --- what each needs -----------------------------------------------------------------------------------------------
 
 
-def _random_pair(config: SamplerConfig, loss: LossConfig, stored: Mapping[str, int]) -> None:
-    if config.stored != "all" and not stored[config.stored]:
-        raise ValueError(f"sampler.stored={config.stored} needs ingest.training_negatives.{config.stored} above 0")
-    only_uniform = stored["uniform"] and (
-        config.stored == "uniform" or not stored["same_category"] + stored["contemporaneous"]
-    )
-    if loss.name == "sampled_softmax" and not only_uniform:
+def _stored_kind(config: SamplerConfig) -> StoredKind:
+    return config.section(RandomConfig).stored
+
+
+def _kind_is_stored(config: SamplerConfig, stored: Stored) -> None:
+    kind = _stored_kind(config)
+    if kind != "all" and not stored[kind]:
+        raise ValueError(f"sampler.stored={kind} needs ingest.training_negatives.{kind} above 0")
+
+
+def _of_other_than_uniform(config: SamplerConfig, stored: Stored) -> str | None:
+    kind = _stored_kind(config)
+    if kind == "uniform" or (kind == "all" and stored["uniform"] == sum(stored.values())):
+        return None
+    return "it is known of uniform ones alone: set ingest.training_negatives.uniform above 0 and sampler.stored=uniform"
+
+
+def negatives_of(config: SamplerConfig) -> int:
+    """K."""
+    return config.section(NegativesConfig).negatives
+
+
+def uniform_of(config: SamplerConfig) -> int:
+    """How many of the K of the mixed sampler are uniform."""
+    return round(config.section(MixedConfig).alpha * negatives_of(config))
+
+
+def _enough_uniform(config: SamplerConfig, stored: Stored) -> None:
+    if stored["uniform"] < uniform_of(config):
         raise ValueError(
-            "loss sampled_softmax with sampler random needs to know each negative's probability, which is known of "
-            "uniform ones alone: set ingest.training_negatives.uniform above 0 and sampler.stored=uniform"
+            f"sampler mixed with alpha {config.section(MixedConfig).alpha:g} of {negatives_of(config)} negatives needs "
+            f"ingest.training_negatives.uniform to be at least {uniform_of(config)} (it is {stored['uniform']})"
         )
 
 
-def _mixed_pair(config: SamplerConfig, loss: LossConfig, stored: Mapping[str, int]) -> None:
-    if stored["uniform"] < config.uniform_negatives:
-        raise ValueError(
-            f"sampler mixed with alpha {config.alpha:g} of {config.negatives} negatives needs "
-            f"ingest.training_negatives.uniform to be at least {config.uniform_negatives} (it is {stored['uniform']})"
-        )
+def _in_batch_of_mixed(config: SamplerConfig) -> int:
+    return negatives_of(config) - uniform_of(config)
 
 
-def _hard_pair(config: SamplerConfig, loss: LossConfig, stored: Mapping[str, int]) -> None:
+def _is_pool(config: SamplerConfig) -> bool:
+    return config.section(HardConfig).kind == "pool"
+
+
+def _pool_holds_them(config: SamplerConfig) -> None:
     hard = config.section(HardConfig)
-    if hard.kind != "same_category":
-        return
-    if loss.name == "sampled_softmax":
-        raise ValueError(
-            "loss sampled_softmax cannot be had with sampler.hard.kind=same_category, whose negatives have no known "
-            "probability: use hard.kind=pool or loss pointwise"
-        )
-    needed = hard.most(config.negatives)
-    if stored["same_category"] < needed:
+    if _is_pool(config) and hard.pool < negatives_of(config):
+        raise ValueError(f"hard.pool is {hard.pool}, which must be at least negatives, {negatives_of(config)}")
+
+
+def _enough_of_the_category(config: SamplerConfig, stored: Stored) -> None:
+    needed = config.section(HardConfig).most(negatives_of(config))
+    if not _is_pool(config) and stored["same_category"] < needed:
         raise ValueError(
             f"sampler hard needs ingest.training_negatives.same_category to be at least {needed} "
             f"(it is {stored['same_category']})"
         )
 
 
-def _pool_holds_them(config: SamplerConfig) -> None:
-    hard = config.section(HardConfig)
-    if hard.kind == "pool" and hard.pool < config.negatives:
-        raise ValueError(f"hard.pool is {hard.pool}, which must be at least negatives, {config.negatives}")
+def _of_the_category(config: SamplerConfig, stored: Stored) -> str | None:
+    return None if _is_pool(config) else "hard.kind=same_category has none: use hard.kind=pool"
 
 
-def _all(config: SamplerConfig) -> int:
-    return config.negatives
+def _in_batch_of_hard(config: SamplerConfig) -> int:
+    return config.section(HardConfig).pool if _is_pool(config) else negatives_of(config)
 
 
-def _not_uniform(config: SamplerConfig) -> int:
-    return config.negatives - config.uniform_negatives
+def _uncorrected(config: SamplerConfig, loss: LossConfig, by_q: bool = True) -> Iterable[str]:
+    """What estimates q, where nothing is corrected by it."""
+    if not (loss.corrects and by_q):
+        return ("frequencies", "frequency")
+    return () if config.section(CorrectionConfig).frequencies == "streaming" else ("frequency",)
 
 
-def _pool(config: SamplerConfig) -> int:
-    hard = config.section(HardConfig)
-    return hard.pool if hard.kind == "pool" else config.negatives
-
-
-_FREQUENCY: Final = {"frequency": FrequencyConfig}
-
-register_sampler("random", "models.samplers.random:make_random", check_pair=_random_pair, needs_positive=False)
-register_sampler("in_batch", "models.samplers.in_batch:make_in_batch", columns_from_batch=_all)
+register_sampler(
+    "random",
+    "models.samplers.random:make_random",
+    about="those that ingest stored (`ingest.training_negatives`), all or a kind (`sampler.stored`)",
+    log_q="uniform ones: log(K / N), N the catalogue of the train split; other kinds: not known",
+    flat=(RandomConfig,),
+    needs_positive=lambda config: _stored_kind(config) != "all",
+    check_stored=_kind_is_stored,
+    unknown_log_q=_of_other_than_uniform,
+)
+register_sampler(
+    "in_batch",
+    "models.samplers.in_batch:make_in_batch",
+    about="K other rows' positives",
+    log_q="log(K q), q the item's share of the positives, counted over the train split",
+    flat=(NegativesConfig,),
+    columns_from_batch=negatives_of,
+)
 register_sampler(
     "hard",
     "models.samplers.hard:make_hard",
-    settings={**_FREQUENCY, "hard": HardConfig},
+    about="the highest-scoring of a pool of in-batch ones, or stored ones of the category, beside random ones",
+    log_q="pool: hard ones log(M q), the others log(M q r / (m - h)); same category: not known",
+    settings={"frequency": FrequencyConfig, "hard": HardConfig},
+    flat=(NegativesConfig, CorrectionConfig),
     check=_pool_holds_them,
-    columns_from_batch=_pool,
-    check_pair=_hard_pair,
+    columns_from_batch=_in_batch_of_hard,
+    check_stored=_enough_of_the_category,
+    unknown_log_q=_of_the_category,
+    without_effect=lambda config, loss: _uncorrected(config, loss, _is_pool(config)),
 )
-register_sampler("frequency", "models.samplers.in_batch:make_frequency", settings=_FREQUENCY, columns_from_batch=_all)
+register_sampler(
+    "streaming_frequency",
+    "models.samplers.in_batch:make_streaming_frequency",
+    about="K other rows' positives",
+    log_q="log(K q), q estimated from the stream of batches (Yi et al., RecSys 2019)",
+    settings={"frequency": FrequencyConfig},
+    flat=(NegativesConfig,),
+    columns_from_batch=negatives_of,
+    without_effect=lambda config, loss: () if loss.corrects else ("frequency",),
+)
 register_sampler(
     "mixed",
     "models.samplers.mixed:make_mixed",
-    settings=_FREQUENCY,
-    columns_from_batch=_not_uniform,
-    check_pair=_mixed_pair,
+    about="`sampler.alpha` of the K uniform and stored, the others in-batch (arXiv 2006.02282)",
+    log_q="log(K_b q + K_r / N) on every column, whichever of the two drew it",
+    settings={"frequency": FrequencyConfig},
+    flat=(NegativesConfig, MixedConfig, CorrectionConfig),
+    columns_from_batch=_in_batch_of_mixed,
+    check_stored=_enough_uniform,
+    without_effect=lambda config, loss: _uncorrected(config, loss, _in_batch_of_mixed(config) > 0),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,43 +11,35 @@ from models.registration import Extensible, Registry
 from models.samplers.registry import SAMPLERS, SamplerName
 from models.samplers.registry import FrequencyConfig as FrequencyConfig
 from models.samplers.registry import HardConfig as HardConfig
+from models.samplers.registry import StoredKind as StoredKind
 from models.section import Section
 
-StoredKind = Literal["all", "uniform", "same_category", "contemporaneous"]
 LossName = Literal["pointwise", "sampled_softmax"]
 
 
 class SamplerConfig(Extensible):
-    """Negatives of training; evaluation and validation never depend on it. Beside these settings stand the sections of
+    """Negatives of training; evaluation and validation never depend on it. Beside the name stand the settings of
     ``models/samplers/registry.py`` and of plugins."""
 
-    registry: ClassVar[Registry] = SAMPLERS
+    registries: ClassVar[Mapping[str, Registry[Any]]] = {"name": SAMPLERS}
 
     name: SamplerName = "random"
     """``random`` takes the negatives that ingest drew (``ingest.training_negatives``); see docs/samplers.md."""
-    stored: StoredKind = "all"
-    """Of random: which of the negatives that ingest drew are trained on."""
-    negatives: Annotated[int, Field(ge=1, le=1000)] = 4
-    """K: negatives of a row, for all samplers but random."""
-    alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Of the mixed sampler: share of uniform negatives among the K, the others are in-batch."""
-    frequencies: Literal["exact", "streaming"] = "exact"
-    """What mixed and hard correct their in-batch columns by; in_batch is exact and frequency is streaming."""
-
-    @property
-    def uniform_negatives(self) -> int:
-        """Of the mixed sampler: how many of the K are uniform."""
-        return round(self.alpha * self.negatives)
 
     @property
     def columns_from_batch(self) -> int:
-        """In-batch columns that are drawn for a row; only a sampler with some needs to know the training window."""
+        """In-batch columns that are drawn for a row."""
         return SAMPLERS[self.name].columns_from_batch(self)
+
+    @property
+    def needs_window(self) -> bool:
+        """Whether the sampler needs to know the training window."""
+        return SAMPLERS[self.name].needs_window or self.columns_from_batch > 0
 
     @property
     def needs_positive(self) -> bool:
         """Whether the first stored candidate of each impression must be its positive."""
-        return SAMPLERS[self.name].needs_positive
+        return SAMPLERS[self.name].needs_positive(self)
 
 
 class LossConfig(Section):
@@ -71,6 +63,11 @@ class LossConfig(Section):
             raise ValueError(f"{', '.join(changed)} belong to sampled_softmax; pointwise has no such setting")
         return self
 
+    @property
+    def corrects(self) -> bool:
+        """Whether log Q has an effect."""
+        return self.name == "sampled_softmax" and self.correction
+
 
 def require_pair(sampler: SamplerConfig, loss: LossConfig, stored: Mapping[str, int], batch_size: int) -> None:
     """Checks that a sampler, a loss and the stored negatives make sense together.
@@ -85,7 +82,10 @@ def require_pair(sampler: SamplerConfig, loss: LossConfig, stored: Mapping[str, 
     Raises:
       ValueError: naming the fields and what they must be.
     """
-    SAMPLERS[sampler.name].check_pair(sampler, loss, stored)
+    declared = SAMPLERS[sampler.name]
+    declared.check_stored(sampler, stored)
+    if loss.name == "sampled_softmax" and (why := declared.unknown_log_q(sampler, stored)):
+        raise ValueError(f"loss sampled_softmax needs log Q of the negatives of sampler {sampler.name}, and {why}")
     if sampler.columns_from_batch >= batch_size:
         raise ValueError(
             f"sampler {sampler.name} draws {sampler.columns_from_batch} columns a row from the other rows of a batch: "

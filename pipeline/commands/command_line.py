@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -196,12 +196,16 @@ def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") ->
     )
 
 
-def configuration(options: argparse.Namespace) -> PipelineConfig:
+def configuration(options: argparse.Namespace, swept: Mapping[str, Sequence[str]] | None = None) -> PipelineConfig:
     """The configuration that a command's options ask for.
+
+    Args:
+      options: of the command.
+      swept: see :func:`load_preset`.
 
     Raises:
       ConfigError: if there is none.
     """
-    config = load_preset(options.preset, options.set, options.plugin)
+    config = load_preset(options.preset, options.set, options.plugin, swept)
     given = {name: getattr(options, name) for name in ("data", "output") if getattr(options, name) is not None}
     return config.with_overrides(given)

@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
         "sweep",
         _sweep,
         "train many models on one ingested and transformed data set, and compare them",
-        """\
+        f"""\
 Writes DIR/sweep/table.md, trials.csv and plot.png. What has been measured before with the same settings on
 the same data by the same code is not trained again, so a sweep that was stopped goes on where it was.
 
@@ -45,6 +45,15 @@ examples:
   %(prog)s --data log.csv --preset sample --models all --activations dice,prelu --seeds 3
   %(prog)s --data log.csv --preset sample --models dnn,din --match-features with
   %(prog)s --data log.csv --preset samplers --models din --samplers all --alphas 0,0.5,1 --losses all
+
+models, and the history as a candidate sees it:
+{MODELS.described()}
+
+samplers, and their negatives:
+{SAMPLERS.described()}
+
+activations of a pre-activation s:
+{ACTIVATIONS.described()}
 """,
     )
     add_config_options(parser)
@@ -77,7 +86,9 @@ def _shares(text: str) -> list[float]:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    config, terminal = configuration(options), terminal_of(options)
+    swept = {"model.name": options.models, "model.activation": options.activations, "sampler.name": options.samplers}
+    config = configuration(options, {name: names for name, names in swept.items() if names})
+    terminal = terminal_of(options)
     check_paths(config)
 
     from pipeline.sweep.render import layout

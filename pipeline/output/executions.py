@@ -15,7 +15,7 @@ from typing import Final
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from models.model_config import Section
+from models.section import Record
 from pipeline.output.connection import connection
 from pipeline.output.layout import Layout
 from pipeline.process.endings import EXIT_CODE
@@ -65,7 +65,7 @@ def mark(store: MetadataStore, executions: list[mlmd.Execution], state: int) -> 
         store.put_executions(executions)
 
 
-class Canceled(Section):
+class Canceled(Record):
     """What was told to end."""
 
     metadata: MetadataConfig

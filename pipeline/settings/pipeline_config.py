@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import resources
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
@@ -22,10 +22,16 @@ from components.settings import EvaluationConfig, IngestConfig, StatisticsConfig
 from models.errors import ConfigError
 from models.model_config import ModelConfig, ModelName, Section
 from models.registration import Plugin
+from models.samplers.registry import SAMPLERS
 from models.samplers.sampler_config import SamplerConfig, require_pair
 from models.validation import instead_of, problems
 from pipeline.settings.kubeflow import KubeflowConfig
 from pipeline.settings.metadata import MetadataConfig
+
+_CHOICES: Final = frozenset(
+    ("model", "model.name", "model.activation", "sampler", "sampler.name", "training.loss", "training.loss.name")
+)
+"""Settings that decide which others have an effect."""
 
 
 def _span(value: Any) -> Any:
@@ -89,7 +95,8 @@ class PipelineConfig(Section):
     def _negatives_fit(self) -> PipelineConfig:
         if self.ingest.flip_labels and (self.sampler.needs_positive or self.training.loss.name != "pointwise"):
             raise ValueError(
-                "ingest.flip_labels leaves impressions without a positive: use sampler random and loss pointwise"
+                "ingest.flip_labels leaves impressions without a positive: use sampler random with sampler.stored=all, "
+                "and loss pointwise"
             )
         require_pair(
             self.sampler,
@@ -105,6 +112,17 @@ class PipelineConfig(Section):
             if bound.slice not in (OVERALL, *self.ingest.evaluation_sets):
                 raise ValueError(f"evaluation.bounds: {bound.slice} is not among ingest.evaluation_sets")
         return self
+
+    def _without_effect(self, swept: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+        """Dotted name of each setting that is not its default and has no effect, and why."""
+        chosen = {"model.name": [self.model.name, *self.also_train], **swept}
+        for name, section in (("model", self.model), ("sampler", self.sampler)):
+            names = {field: chosen.get(f"{name}.{field}", [getattr(section, field)]) for field in section.registries}
+            yield from ((f"{name}.{key}", why) for key, why in section.unread(names))
+        sampler, loss = self.sampler, self.training.loss
+        unread = () if swept else SAMPLERS[sampler.name].without_effect(sampler, loss)
+        for key in (key for key in sampler.changed() if key in unread):
+            yield f"sampler.{key}", f"has no effect with sampler {sampler.name} as it is set and loss {loss.name}"
 
     def to_json(self) -> str:
         """Canonical JSON: equal configurations give equal strings."""
@@ -136,13 +154,16 @@ class PipelineConfig(Section):
     def with_overrides(self, overrides: Mapping[str, Any]) -> PipelineConfig:
         """A copy with dotted names set, e.g. ``{"training.epochs": 2}``.
 
+        Where they choose another model, activation, sampler or loss, what belongs to the former one falls back to its
+        default.
+
         Raises:
-          ConfigError: if a name is unknown or a value impossible.
+          ConfigError: if a name is unknown, a value impossible or one of the settings without effect.
         """
         values = self.model_dump(mode="json")
         for name, value in overrides.items():
             _set(values, name, value)
-        return _validated(values)
+        return _settled(values, overrides, {})
 
 
 def preset_names() -> tuple[str, ...]:
@@ -151,24 +172,34 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml")))
 
 
-def load_preset(name: str, assignments: Sequence[str] = (), plugins: Sequence[str] = ()) -> PipelineConfig:
+def load_preset(
+    name: str,
+    assignments: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    swept: Mapping[str, Sequence[str]] | None = None,
+) -> PipelineConfig:
     """Reads a preset and applies ``name=value`` assignments, values in YAML syntax.
 
     Args:
       name: of the preset.
       assignments: in their order.
       plugins: modules, besides those of setting ``plugins``.
+      swept: ``model.name``, ``model.activation`` and ``sampler.name`` -> what a sweep tries of them in the place of the
+        configured one; settings of theirs have an effect.
 
     Raises:
-      ConfigError: for an unknown preset, a malformed assignment, an unknown key or an impossible value.
+      ConfigError: for an unknown preset, a malformed assignment, an unknown key, an impossible value or a setting
+        without effect.
     """
     if name not in preset_names():
         raise ConfigError(f"preset: {name!r} is unknown; {instead_of(name, preset_names())}")
     text = resources.files(__package__).joinpath(f"presets/{name}.yaml").read_text(encoding="utf-8")
     values: dict[str, Any] = yaml.safe_load(text)
     values["preset"] = name
+    given = []
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
+        given.append(key.strip())
         if not equals:
             raise ConfigError(f"--set {assignment!r}: expected NAME=VALUE, e.g. training.epochs=2")
         try:
@@ -177,7 +208,7 @@ def load_preset(name: str, assignments: Sequence[str] = (), plugins: Sequence[st
             raise ConfigError(f"--set {assignment!r}: the value is not valid YAML: {error}") from error
     if plugins:
         values["plugins"] = list(dict.fromkeys([*(values.get("plugins") or ()), *plugins]))
-    return _validated(values)
+    return _settled(values, given, swept or {})
 
 
 def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
@@ -187,6 +218,22 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"{dotted}: {parent!r} is a value, not a section")
     values[leaf] = value
+
+
+def _settled(values: dict[str, Any], given: Collection[str], swept: Mapping[str, Sequence[str]]) -> PipelineConfig:
+    """The configuration of ``values``, of which a person gave some, without settings that have no effect."""
+    config = _validated(values)
+    wrong, stale = [], False
+    for name, why in config._without_effect(swept):
+        section, _, key = name.partition(".")
+        if any(each in (name, section) or each.startswith(f"{name}.") for each in given):
+            wrong.append(f"{name}: {why}")
+        elif _CHOICES.intersection(given):
+            stale = True
+            del values[section][key]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return _validated(values) if stale else config
 
 
 def _validated(values: Mapping[str, Any]) -> PipelineConfig:

@@ -12,7 +12,7 @@ from rich.console import Group
 from components.scoring.baselines import BaselineResults
 from components.tables import Table, laid_out
 from models.impression import NEGATIVE_SETS
-from models.model_config import Section
+from models.section import Record
 from pipeline.sweep.results import Spread, TrialResult, VariantSummary
 from pipeline.sweep.trials import Variant
 
@@ -20,7 +20,7 @@ SMALLEST_DROP: Final = 0.01
 """A model whose AUC falls by less when histories are exchanged has not read them."""
 
 
-class SweepReport(Section):
+class SweepReport(Record):
     """What a sweep gave."""
 
     protocol: str

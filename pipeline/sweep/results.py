@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from models.errors import DataError
-from models.model_config import Section
+from models.section import Record
 from pipeline.settings.pipeline_config import PipelineConfig
 from pipeline.sweep.trials import Trial, Variant
 
 
-class SetMetrics(Section):
+class SetMetrics(Record):
     """A model on one negative set of the eval split."""
 
     pairs: int
@@ -29,7 +29,7 @@ class SetMetrics(Section):
     """Nats a pair, of the probability as the model gives it."""
 
 
-class TrialResult(Section):
+class TrialResult(Record):
     """One trained model."""
 
     key: str
@@ -38,7 +38,7 @@ class TrialResult(Section):
     sets: dict[str, SetMetrics] = Field(default_factory=dict)
     """By negative set."""
     shuffled_auc: float | None = None
-    """Contemporaneous AUC where each impression has the history of another user."""
+    """AUC on the judged set where each impression has the history of another user."""
     uncalibrated_log_loss: float | None = None
     """On the judged set, of the probability as training left it."""
     preparation_seconds: float = 0.0
@@ -115,14 +115,14 @@ class Journal:
                 raise DataError(f"{self.path}, line {number}: not a result of this version; delete the line") from error
 
 
-class Spread(Section):
+class Spread(Record):
     """Mean and sample deviation over seeds; deviation is None for one seed."""
 
     mean: float
     deviation: float | None
 
 
-class VariantSummary(Section):
+class VariantSummary(Record):
     """The trials of a variant together."""
 
     variant: Variant
@@ -133,7 +133,7 @@ class VariantSummary(Section):
     """Likewise, on the impressions whose positive is new to the user."""
     shuffled_auc: Spread
     gauc: Spread | None
-    """On contemporaneous negatives, as is the log loss."""
+    """On the judged set, as is the log loss."""
     log_loss: Spread
     uncalibrated_log_loss: Spread | None
     impressions_per_second: Spread | None

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any, Final, get_args
 
 from models.errors import ConfigError
-from models.model_config import Section
 from models.registry import ACTIVATIONS, MODELS, ActivationName, ModelName
-from models.samplers.registry import SAMPLERS, SamplerName
-from models.samplers.sampler_config import LossName, StoredKind
+from models.samplers.registry import SAMPLERS, MixedConfig, RandomConfig, SamplerName, StoredKind
+from models.samplers.sampler_config import LossName
+from models.section import Record
 from models.validation import instead_of
 from pipeline.settings.pipeline_config import PipelineConfig
 
 ALL: Final = "all"
 
 
-class Variant(Section):
+class Variant(Record):
     """What is compared: a row of the table. Trials of a variant differ by their seed alone."""
 
     model: ModelName
@@ -45,7 +45,7 @@ class Variant(Section):
         return self.sampler.replace("_", "-") + (f" {detail}" if detail not in (None, ALL) else "")
 
 
-class Trial(Section):
+class Trial(Record):
     """One training run."""
 
     variant: Variant
@@ -57,16 +57,17 @@ class Trial(Section):
         Raises:
           ConfigError: if the model cannot have the other settings of ``config``.
         """
+        of_the_sampler = {"sampler.stored": self.variant.stored, "sampler.alpha": self.variant.alpha}
         return config.with_overrides(
             {
                 "model.name": self.variant.model,
                 "model.activation": self.variant.activation,
                 "model.match_features": self.variant.match_features,
                 "sampler.name": self.variant.sampler,
-                "sampler.stored": self.variant.stored or config.sampler.stored,
-                "sampler.alpha": config.sampler.alpha if self.variant.alpha is None else self.variant.alpha,
+                **{name: value for name, value in of_the_sampler.items() if value is not None},
                 "training.loss": self._loss(config),
                 "training.seed": self.seed,
+                "also_train": (),
             }
         )
 
@@ -114,9 +115,10 @@ def grid(
     sampler_names = _expand("samplers", samplers or [config.sampler.name], tuple(SAMPLERS))
     settings: dict[str, list[dict[str, Any]]] = {
         "random": [
-            {"stored": kind} for kind in _known("stored", stored or [config.sampler.stored], get_args(StoredKind))
+            {"stored": kind}
+            for kind in _known("stored", stored or [config.sampler.section(RandomConfig).stored], get_args(StoredKind))
         ],
-        "mixed": [{"alpha": alpha} for alpha in dict.fromkeys(alphas or [config.sampler.alpha])],
+        "mixed": [{"alpha": alpha} for alpha in dict.fromkeys(alphas or [config.sampler.section(MixedConfig).alpha])],
     }
     negatives = [{"sampler": name, **chosen} for name in sampler_names for chosen in settings.get(name, [{}])]
     trials = [

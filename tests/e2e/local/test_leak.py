@@ -37,7 +37,7 @@ def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> 
     import tensorflow_transform as tft
 
     from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-    from components.trainer.fit import Trainer, fit
+    from components.trainer.fit import TrainingLoop, fit
     from components.trainer.input_pipeline import read_batches
     from components.trainer.strategy import training_strategy
     from components.trainer.train import stored_negatives
@@ -77,7 +77,7 @@ def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> 
         )
         stored = stored_negatives(trained.config.ingest.stored)
         sampler = Random(config.seed, stored, "all", catalogue_size=1)
-    trainer = Trainer(model, strategy, sampler, LossConfig(), config.learning_rate)
+    trainer = TrainingLoop(model, strategy, sampler, LossConfig(), config.learning_rate)
     fit(trainer, lambda number: train, validation, config)
     _, auc = trainer.evaluate(strategy.experimental_distribute_dataset(evaluation))
     # Standard deviation of a coin's AUC with as many positives as negatives.

@@ -65,7 +65,7 @@ def weights(saved: Path) -> dict[str, np.ndarray]:
 def test_after_a_kill_it_becomes_the_model_that_it_would_have_been(
     trained: Trained, inputs: dict[str, str], tmp_path: Path
 ) -> None:
-    overrides = {"training.epochs": 2, "sampler.name": "frequency", "evaluation.bounds.auc.min": 0.55}
+    overrides = {"training.epochs": 2, "sampler.name": "streaming_frequency", "evaluation.bounds.auc.min": 0.55}
     assert all(f"{name}={value}" in SETTINGS for name, value in overrides.items())
     killed = subprocess.run(
         [sys.executable, str(FOLDER / "trainer_launch.py"), json.dumps(overrides), json.dumps(inputs), str(tmp_path)],

@@ -14,7 +14,14 @@ from pipeline.settings.pipeline_config import PipelineConfig
 if TYPE_CHECKING:
     from models.contract import Ranker
 
-SETTINGS = ("--set", "training.epochs=2", "--set", "evaluation.bounds.auc.min=0.55", "--set", "sampler.name=frequency")
+SETTINGS = (
+    "--set",
+    "training.epochs=2",
+    "--set",
+    "evaluation.bounds.auc.min=0.55",
+    "--set",
+    "sampler.name=streaming_frequency",
+)
 """A sampler that keeps variables, so that all that follows shows that they stay in training."""
 
 

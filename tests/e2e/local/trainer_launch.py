@@ -82,17 +82,17 @@ def fail() -> None:
 
 def ending(act: Callable[[], None]) -> Any:
     """While it holds, what is trained ends when its second epoch has changed the weights and nothing has saved them."""
-    from components.trainer.fit import Trainer
+    from components.trainer.fit import TrainingLoop
 
-    evaluate, calls = Trainer.evaluate, []
+    evaluate, calls = TrainingLoop.evaluate, []
 
-    def second_time(self: Trainer, batches: Any) -> tuple[float, float]:
+    def second_time(self: TrainingLoop, batches: Any) -> tuple[float, float]:
         calls.append(batches)
         if len(calls) == 2:
             act()
         return evaluate(self, batches)
 
-    return mock.patch.object(Trainer, "evaluate", second_time)
+    return mock.patch.object(TrainingLoop, "evaluate", second_time)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def test_golden_counts(tmp_path: Path) -> None:
     assert summary.items_with_several_categories == SEVERAL_CATEGORIES
     assert summary.rows_read == made.rows
     in_window = made.rows - OUTSIDE
-    assert summary.rows_kept == in_window - DUPLICATES == made.clean_rows + 2 * SEVERAL_CATEGORIES
+    assert summary.rows_kept == in_window - DUPLICATES == sum(made.behaviors.values()) + 2 * SEVERAL_CATEGORIES
     assert summary.users == made.users
     lines = sorted(int(row[1]) for row in done.quarantine())
     assert len(lines) == len(set(lines)) == OUTSIDE + DUPLICATES

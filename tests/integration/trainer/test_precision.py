@@ -9,7 +9,7 @@ import tensorflow as tf
 from training_process import RANDOM, batches, sampler_of
 
 from components.settings import TrainingConfig
-from components.trainer.fit import Trainer, TrainingDiverged, fit
+from components.trainer.fit import TrainingDiverged, TrainingLoop, fit
 from models.contract import Ranker
 from models.loss_scale import FIRST_SCALE, SMALLEST_SCALE
 from models.model_config import ModelConfig
@@ -26,9 +26,9 @@ def model_of(name: str, policy: str) -> Ranker:
         keras.config.set_dtype_policy("float32")
 
 
-def trainer_of(model: Ranker, learning_rate: float = 1e-2, row_decay: float = 0.0) -> Trainer:
+def trainer_of(model: Ranker, learning_rate: float = 1e-2, row_decay: float = 0.0) -> TrainingLoop:
     strategy = tf.distribute.get_strategy()
-    return Trainer(model, strategy, sampler_of(RANDOM), LossConfig(), learning_rate, row_decay)
+    return TrainingLoop(model, strategy, sampler_of(RANDOM), LossConfig(), learning_rate, row_decay)
 
 
 @pytest.mark.slow

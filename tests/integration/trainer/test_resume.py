@@ -15,14 +15,14 @@ from training_process import BATCH, RANDOM, ROWS, SAMPLERS, batches, sampler_of
 from components.settings import TrainingConfig
 from components.trainer.checkpoint import CheckpointUnreadable, EpochCheckpoint
 from components.trainer.export import ServedRanker
-from components.trainer.fit import Epoch, Trainer, fit
+from components.trainer.fit import Epoch, TrainingLoop, fit
 from models.model_config import ModelConfig
 from models.registry import MODELS, build_model
 from models.samplers.frequency import StreamingFrequencies
 from models.samplers.sampler_config import LossConfig
 
 
-def trainer_of(model: str, sampler: str = "random") -> Trainer:
+def trainer_of(model: str, sampler: str = "random") -> TrainingLoop:
     """Default settings, unknown items included, with dropout on; small."""
     keras.utils.set_random_seed(1)
     settings = {"name": model, "dropout": 0.2, "embedding_dim": 4, "hidden_units": [4], "caser": {"events": 4}}
@@ -31,20 +31,20 @@ def trainer_of(model: str, sampler: str = "random") -> Trainer:
     loss = LossConfig(name="pointwise" if sampler == "random" else "sampled_softmax")
     drawn_by = sampler_of(RANDOM if sampler == "random" else SAMPLERS[sampler])
     ranker = build_model(config, 10, 10, history_length=4)
-    return Trainer(ranker, tf.distribute.get_strategy(), drawn_by, loss, 1e-2, row_decay=1e-3)
+    return TrainingLoop(ranker, tf.distribute.get_strategy(), drawn_by, loss, 1e-2, row_decay=1e-3)
 
 
 def data_of(number: int) -> tf.data.Dataset:
     return batches(rows=ROWS, batch_size=BATCH).shuffle(10, seed=number)
 
 
-def train(trainer: Trainer, epochs: int, folder: Path, on_epoch: Callable[[Epoch], None] = print) -> list[Epoch]:
+def train(trainer: TrainingLoop, epochs: int, folder: Path, on_epoch: Callable[[Epoch], None] = print) -> list[Epoch]:
     validation = batches(rows=ROWS, batch_size=BATCH)
     config = TrainingConfig(epochs=epochs, early_stopping_patience=9)
     return fit(trainer, data_of, validation, config, on_epoch, EpochCheckpoint(str(folder), trainer))
 
 
-def state(trainer: Trainer) -> list[np.ndarray]:
+def state(trainer: TrainingLoop) -> list[np.ndarray]:
     """Everything that training changes: weights, statistics, counters of draws, moments, the sampler's arrays."""
     kept = [*trainer.model.variables, *trainer.optimizer.variables, *trainer.sampler.variables]
     return [np.asarray(variable) for variable in kept]
@@ -99,7 +99,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 
 
 def test_the_arrays_are_in_the_checkpoint_and_what_is_counted_anew_is_not(tmp_path: Path) -> None:
-    trainer = trainer_of("dnn", "frequency")
+    trainer = trainer_of("dnn", "streaming_frequency")
     train(trainer, 1, tmp_path)
     names = [name for name, _ in tf.train.list_variables(str(tmp_path / "state-1"))]
     for part in ("gap", "last_step", "seen"):
@@ -121,7 +121,7 @@ def test_validation_leaves_the_sampler_alone(name: str) -> None:
 
 
 def test_nothing_of_a_sampler_can_be_exported() -> None:
-    trainer = trainer_of("dnn", "frequency")
+    trainer = trainer_of("dnn", "streaming_frequency")
     tracked = {variable.ref() for variable in tf.Module.variables.fget(trainer.sampler)}  # type: ignore[attr-defined]
     assert any(isinstance(module, StreamingFrequencies) for module in trainer.sampler.submodules)
     assert not tracked & {tf.convert_to_tensor(weight).ref() for weight in trainer.model.variables}

@@ -14,7 +14,7 @@ import pytest
 
 from models.loss_scale import FIRST_SCALE
 
-MODELS = ["din", "lstm/frequency", "caser/in_batch", "transformer4rec/mixed", "dien/hard"]
+MODELS = ["din", "lstm/streaming_frequency", "caser/in_batch", "transformer4rec/mixed", "dien/hard"]
 """Each way to compute: attention, Keras' recurrence, many Dice layers, self-attention, a recurrence of our own; and
 each sampler that draws from the batch."""
 SCRIPT = Path(__file__).with_name("training_process.py")
@@ -87,7 +87,7 @@ def test_two_mirrored_devices_equal_one(alone: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_two_workers_equal_one(alone: dict[str, Any]) -> None:
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    names = ["din", "lstm/frequency"]
+    names = ["din", "lstm/streaming_frequency"]
     workers = [start(1, names, {"cluster": cluster, "task": {"type": "worker", "index": k}}) for k in range(2)]
     first, second = (result(worker) for worker in workers)
     assert first["replicas"] == 2

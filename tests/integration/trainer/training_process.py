@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.settings import TrainingConfig
-from components.trainer.fit import Trainer, fit
+from components.trainer.fit import TrainingLoop, fit
 from components.trainer.input_pipeline import MODEL_FEATURES
 from components.trainer.strategy import training_strategy
 from models.impression import CANDIDATE_ITEM_ID, INDEX_OF, USER_ID
@@ -31,7 +31,9 @@ STORED = StoredNegatives(uniform=2, same_category=0, contemporaneous=0)
 RANDOM = SamplerConfig()
 SAMPLERS = {
     "in_batch": SamplerConfig(name="in_batch", negatives=3),
-    "frequency": SamplerConfig.model_validate({"name": "frequency", "negatives": 3, "frequency": {"buckets": 64}}),
+    "streaming_frequency": SamplerConfig.model_validate(
+        {"name": "streaming_frequency", "negatives": 3, "frequency": {"buckets": 64}}
+    ),
     "mixed": SamplerConfig.model_validate(
         {"name": "mixed", "negatives": 4, "frequencies": "streaming", "frequency": {"buckets": 64}}
     ),
@@ -93,7 +95,7 @@ def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
         model = build_model(config, 10, 10, history_length=4)
         sampler = sampler_of(SAMPLERS[sampler_name] if sampler_name else RANDOM)
     loss = LossConfig(name="sampled_softmax" if sampler_name else "pointwise")
-    trainer = Trainer(model, strategy, sampler, loss, learning_rate=1e-2, row_decay=1e-3)
+    trainer = TrainingLoop(model, strategy, sampler, loss, learning_rate=1e-2, row_decay=1e-3)
     data = batches(rows=ROWS, batch_size=BATCH)
     epochs = fit(trainer, lambda number: data, data, TrainingConfig(epochs=3, early_stopping_patience=3))
     streams = [m for m in sampler.submodules if isinstance(m, StreamingFrequencies)]

@@ -5,14 +5,14 @@ import pytest
 import tensorflow as tf
 
 from models.losses import pointwise_cross_entropy, sampled_softmax, training_loss
-from models.samplers.base import Candidates
+from models.samplers.base import Sampled
 from models.samplers.sampler_config import LossConfig
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 2, (3, 4)).astype(np.float32)
 LOG_Q = RNG.normal(-2, 1, (3, 4)).astype(np.float32)
 MASK = np.array([[True, True, False, True], [True, True, True, True], [False, False, False, False]])
-CANDIDATES = Candidates({}, tf.constant(np.eye(4)[[0, 0, 0]], tf.float32), tf.constant(LOG_Q), tf.constant(MASK))
+CANDIDATES = Sampled({}, tf.constant(np.eye(4)[[0, 0, 0]], tf.float32), tf.constant(LOG_Q), tf.constant(MASK))
 
 
 def test_value_and_padding() -> None:
@@ -52,7 +52,7 @@ def test_softmax_over_the_corrected_logits(temperature: float, positive: str) ->
 def test_a_certain_positive_weighs_a_row_by_the_probability_of_an_error() -> None:
     """The form of arXiv 2507.09331: (1 - P) times the gradient of the negatives' logsumexp minus the positive."""
     logits = tf.Variable(LOGITS[:2])
-    candidates = Candidates({}, CANDIDATES.labels[:2], CANDIDATES.log_q[:2], CANDIDATES.mask[:2])
+    candidates = Sampled({}, CANDIDATES.labels[:2], CANDIDATES.log_q[:2], CANDIDATES.mask[:2])
     with tf.GradientTape(persistent=True) as tape:
         ours, _ = training_loss(LossConfig(name="sampled_softmax", positive="certain"), logits, candidates)
         negatives = tf.where(MASK[:2, 1:], logits[:, 1:] - LOG_Q[:2, 1:], -1e9)

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from models.model_config import ModelConfig
+from models.registry import TransformerConfig
 from pipeline.settings.pipeline_config import ConfigError, load_preset
 
 
@@ -32,6 +33,7 @@ def test_what_cannot_be_built_is_refused_with_its_name(settings: dict[str, objec
 
 
 def test_a_setting_within_a_section_has_a_dotted_name() -> None:
-    assert load_preset("full", ["model.transformer.heads=4"]).model.transformer.heads == 4
+    config = load_preset("full", ["model.name=bert4rec", "model.transformer.heads=4"])
+    assert config.model.section(TransformerConfig).heads == 4
     with pytest.raises(ConfigError, match="model.transformer: width is 32, which must be a multiple of heads, 5"):
         load_preset("full", ["model.transformer.heads=5"])

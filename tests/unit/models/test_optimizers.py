@@ -39,9 +39,3 @@ def test_untouched_rows_stay_and_touched_rows_decay() -> None:
     expected = start.copy()
     expected[1] -= 0.1 * 0.5
     np.testing.assert_allclose(variable.numpy(), expected, atol=1e-7)
-
-
-def test_config_round_trip() -> None:
-    copy = LazyAdam.from_config(LazyAdam(0.02, row_decay=0.3).get_config())
-    assert copy.row_decay == 0.3
-    assert float(copy.learning_rate) == np.float32(0.02)

@@ -193,7 +193,7 @@ def test_a_built_in_section_may_be_shared(plugins: Path) -> None:
     register_model("mine", "models.din:DIN", settings={"recurrent": RecurrentConfig})
     config = ModelConfig.model_validate({"name": "mine", "recurrent": {"units": 5}})
     assert config.section(RecurrentConfig).units == 5
-    with pytest.raises(RegistrationError, match="OtherConfig is no section of a registered model"):
+    with pytest.raises(RegistrationError, match="OtherConfig is no section of a registered model or activation"):
         config.section(OtherConfig)
 
 
@@ -213,7 +213,7 @@ def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
     with pytest.raises(RegistrationError, match="gone is declared as models.din:Gone: .*'Gone'"):
         build_model(ModelConfig(name="gone"), 10, 10, 6)
     with pytest.raises(RegistrationError, match="activation mine: dict does not derive from keras"):
-        make_activation("mine")
+        make_activation(ModelConfig(activation="mine"))
     with pytest.raises(RegistrationError, match="sampler mine: list does not derive"):
         build_sampler(SamplerConfig(name="mine"), window=None, stored=StoredNegatives(1, 0, 0), batch_size=4, seed=1)
 
@@ -229,19 +229,28 @@ def rows(page: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[first:last]]
 
 
-def test_the_tables_of_the_docs_hold_every_name() -> None:
-    assert {row[0].strip("`") for row in rows("models.md", "model")} == {*MODELS}
-    assert {row[0].strip("`") for row in rows("samplers.md", "`sampler.name`")} == {*SAMPLERS}
-    (line,) = re.findall(r"^\*\*Activations\*\*: (.*?), in every MLP", (ROOT / "docs/models.md").read_text(), re.M)
-    assert line == ", ".join(f"`{name}`" for name in ACTIVATIONS)
+def test_the_tables_of_the_docs_say_what_the_registries_say() -> None:
+    """A failure shows the rows that are missing."""
+    assert rows("models.md", "`model.name`") == [[f"`{name}`", MODELS[name].about] for name in MODELS]
+    assert rows("models.md", "`model.activation`") == [[f"`{name}`", ACTIVATIONS[name].about] for name in ACTIVATIONS]
+    expected = [[f"`{name}`", SAMPLERS[name].about, SAMPLERS[name].log_q] for name in SAMPLERS]
+    assert rows("samplers.md", "`sampler.name`") == expected
 
 
-def test_the_table_of_settings_holds_every_section_with_its_defaults() -> None:
-    shown = {row[0]: row[1] for row in rows("models.md", "setting")}
-    for key, section in MODELS.settings().items():
-        fields = section.model_fields
-        name = f"{{{','.join(fields)}}}" if len(fields) > 1 else next(iter(fields))
-        assert shown[f"`model.{key}.{name}`"] == ", ".join(str(field.default) for field in fields.values())
+def test_everything_in_the_tree_says_what_it_is() -> None:
+    for registry in (MODELS, SAMPLERS, ACTIVATIONS):
+        assert all(registry[name].about for name in registry)
+
+
+def test_the_table_of_settings_holds_all_of_them_with_their_defaults() -> None:
+    shown = {cells[0]: cells[1] for cells in rows("models.md", "setting")}
+    for declared in [registry[name] for registry in (MODELS, ACTIVATIONS) for name in registry]:
+        for key, section in declared.settings.items():
+            fields = section.model_fields
+            name = f"{{{','.join(fields)}}}" if len(fields) > 1 else next(iter(fields))
+            assert shown[f"`model.{key}.{name}`"] == ", ".join(str(field.default) for field in fields.values())
+        for name, field in ((name, field) for kind in declared.flat for name, field in kind.model_fields.items()):
+            assert shown[f"`model.{name}`"] == str(field.default).strip("()")
 
 
 def test_the_help_of_the_sweep_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,13 +260,14 @@ def test_the_help_of_the_sweep_names_them_all(capsys: pytest.CaptureFixture[str]
     said = " ".join(capsys.readouterr().out.split())
     for registry in (MODELS, SAMPLERS, ACTIVATIONS):
         assert f"or all: {', '.join(registry)}" in said
+        assert all(f"{name} {registry[name].about}" in said for name in registry)
 
 
 def test_built_in_settings_are_written_as_ever() -> None:
     """Changes of their order or form would make caches and sweeps forget what they know."""
     sections = {"recurrent", "transformer", "caser", "dien", "bert4rec"}
     values = json.loads(ModelConfig().model_dump_json())
-    assert list(values)[-5:] == ["recurrent", "transformer", "caser", "dien", "bert4rec"]
+    assert list(values)[-7:] == ["attention_units", "recurrent", "transformer", "caser", "dien", "bert4rec", "dice"]
     assert not sections & ModelConfig.model_fields.keys()
     assert ModelConfig().model_dump(exclude_defaults=True) == {}
     assert list(SamplerConfig().model_dump())[-2:] == ["frequency", "hard"]

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, INDEX_OF
 from models.losses import training_loss
-from models.samplers.base import Candidates, Sampler, StoredNegatives, TrainingWindow
+from models.samplers.base import Sampled, Sampler, StoredNegatives, TrainingWindow
 from models.samplers.hashing import pair_key
 from models.samplers.registry import build_sampler
 from models.samplers.sampler_config import LossConfig, SamplerConfig
@@ -79,7 +79,7 @@ def impression_of(candidates: tf.Tensor) -> dict[str, tf.Tensor]:
     return {**features, **{INDEX_OF[name]: value for name, value in features.items()}}
 
 
-def draw(sampler: Sampler, table: tf.Tensor, context: tf.Tensor, candidates: tf.Tensor) -> tuple[tf.Tensor, Candidates]:
+def draw(sampler: Sampler, table: tf.Tensor, context: tf.Tensor, candidates: tf.Tensor) -> tuple[tf.Tensor, Sampled]:
     """The logits and candidates of one step."""
 
     def score(features: Any) -> tf.Tensor:

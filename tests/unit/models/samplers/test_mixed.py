@@ -6,8 +6,8 @@ import tensorflow as tf
 from sampler_batches import CATALOGUE, draw, stored, window_of
 
 from models.impression import CANDIDATE_ITEM_ID
-from models.samplers.base import Candidates, Sampler, StoredNegatives, TrainingWindow
-from models.samplers.registry import build_sampler
+from models.samplers.base import Sampled, Sampler, StoredNegatives, TrainingWindow
+from models.samplers.registry import build_sampler, uniform_of
 from models.samplers.sampler_config import SamplerConfig
 
 UNIFORM, ROWS = 4, 12
@@ -27,7 +27,7 @@ def sampler(window: TrainingWindow | None = None, **settings: object) -> Sampler
     )
 
 
-def assert_equal(a: Candidates, b: Candidates) -> None:
+def assert_equal(a: Sampled, b: Sampled) -> None:
     for left, right in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
         np.testing.assert_array_equal(left.numpy(), right.numpy())
 
@@ -36,7 +36,7 @@ def test_alpha_0_is_in_batch_and_alpha_1_is_random() -> None:
     pairs = [
         (sampler(name="mixed", alpha=0), sampler(name="in_batch")),
         (sampler(name="mixed", alpha=1), sampler(name="random")),
-        (sampler(name="mixed", alpha=0, frequencies="streaming"), sampler(name="frequency")),
+        (sampler(name="mixed", alpha=0, frequencies="streaming"), sampler(name="streaming_frequency")),
     ]
     for mixed, pure in pairs:
         for _ in range(3):
@@ -60,4 +60,6 @@ def test_every_column_is_corrected_by_the_multiplicity_of_the_mixture() -> None:
 
 
 def test_the_share_of_uniform_ones_is_rounded() -> None:
-    assert [SamplerConfig(negatives=4, alpha=a).uniform_negatives for a in (0, 0.25, 0.5, 0.75, 1)] == [0, 1, 2, 3, 4]
+    assert [
+        uniform_of(SamplerConfig.model_validate({"negatives": 4, "alpha": a})) for a in (0, 0.25, 0.5, 0.75, 1)
+    ] == [0, 1, 2, 3, 4]

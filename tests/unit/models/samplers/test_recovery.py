@@ -20,7 +20,7 @@ from models.samplers.sampler_config import LossConfig
 SAMPLERS: dict[str, dict[str, Any]] = {
     "random": {"name": "random"},
     "in_batch": {"name": "in_batch", "negatives": 8},
-    "frequency": {"name": "frequency", "negatives": 8, "frequency": {"buckets": 4096}},
+    "streaming_frequency": {"name": "streaming_frequency", "negatives": 8, "frequency": {"buckets": 4096}},
     "mixed": {"name": "mixed", "negatives": 8, "alpha": 0.5},
     "mixed, streaming": {"name": "mixed", "negatives": 8, "frequencies": "streaming", "frequency": {"buckets": 4096}},
     "hard": {"name": "hard", "negatives": 8, "hard": {"pool": 16, "share": 0.5, "curriculum_steps": 100}},

@@ -96,7 +96,7 @@ def test_a_key_changes_with_what_the_result_depends_on_alone() -> None:
         trial_key(Trial(variant=DIN, seed=1), config, "examples/1", "code"),
         trial_key(trial, config.with_overrides({"training.epochs": 1}), "examples/1", "code"),
         trial_key(trial, config.with_overrides({"model.embedding_dim": 8}), "examples/1", "code"),
-        trial_key(trial, config.with_overrides({"sampler.negatives": 8}), "examples/1", "code"),
+        trial_key(trial, config.with_overrides({"sampler.stored": "contemporaneous"}), "examples/1", "code"),
         trial_key(Trial(variant=DNN.model_copy(update={"sampler": "in_batch"}), seed=1), config, "examples/1", "code"),
         trial_key(trial, config.with_overrides({"ingest.history_length": 10}), "examples/1", "code"),
     ]

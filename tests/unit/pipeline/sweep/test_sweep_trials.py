@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from models.registry import MODELS
+from models.registry import MODELS, RecurrentConfig
+from models.samplers.registry import CorrectionConfig, MixedConfig, NegativesConfig, RandomConfig
 from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
 from pipeline.sweep.trials import grid
 
@@ -33,7 +34,7 @@ def test_a_trial_changes_what_the_sweep_varies_and_nothing_else(config: Pipeline
         "model.activation": config.model.activation,
         "model.match_features": config.model.match_features,
         "training.seed": config.training.seed,
-        "sampler.alpha": config.sampler.alpha,
+        "also_train": config.also_train,
     }
     assert settled.with_overrides(back) == config
 
@@ -48,14 +49,30 @@ def test_alphas_are_of_the_mixed_sampler_and_stored_kinds_of_the_random_one() ->
         "random contemporaneous",
         "in-batch",
         "hard",
-        "frequency",
+        "streaming-frequency",
         "mixed 0",
         "mixed 0.5",
         "mixed 1",
     ]
     settled = [trial.configure(config).sampler for trial in trials]
-    assert [s.stored for s in settled[:2]] == ["uniform", "contemporaneous"]
-    assert [s.alpha for s in settled[-3:]] == [0, 0.5, 1]
+    assert [s.section(RandomConfig).stored for s in settled[:2]] == ["uniform", "contemporaneous"]
+    assert [s.section(MixedConfig).alpha for s in settled[-3:]] == [0, 0.5, 1]
+
+
+def test_settings_of_any_swept_name_reach_what_reads_them_alone() -> None:
+    assignments = ["model.recurrent.units=8", "sampler.negatives=2", "sampler.frequencies=streaming"]
+    swept = {"model.name": ["dnn", "rnn"], "sampler.name": ["random", "mixed"]}
+    config = load_preset("samplers", assignments, swept=swept).with_overrides({"data": "log.csv"})
+    trials = grid(config, ["dnn", "rnn"], ["relu"], (True,), 1, samplers=["random", "mixed"], losses=["all"])
+    for settled in (trial.configure(config) for trial in trials):
+        assert settled.model.section(RecurrentConfig).units == (8 if settled.model.name == "rnn" else 32)
+        mixed = settled.sampler.name == "mixed"
+        assert settled.sampler.section(NegativesConfig).negatives == (2 if mixed else 4)
+        streaming = settled.sampler.section(CorrectionConfig).frequencies == "streaming"
+        assert streaming == (mixed and settled.training.loss.name == "sampled_softmax")
+    with pytest.raises(ConfigError, match="model.caser: belongs to caser and has no effect with dnn, rnn"):
+        load_preset("samplers", ["model.caser.events=3"], swept=swept)
+    assert load_preset("samplers", ["model.caser.events=3"], swept={"model.name": ["all"]})
 
 
 def test_a_loss_of_its_own_has_its_own_settings_and_the_configured_one_keeps_them() -> None:

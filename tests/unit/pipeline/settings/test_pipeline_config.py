@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import operator
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -21,6 +28,64 @@ def test_presets_are_valid_and_carry_their_name(name: str) -> None:
 
 def test_the_presets_ship_with_the_package() -> None:
     assert preset_names() == ("demo", "full", "kubeflow", "mimn", "mimn-corrected", "sample", "samplers")
+
+
+def _leaves(values: dict[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
+    for key, value in values.items():
+        yield from _leaves(value, *above, key) if isinstance(value, dict) and value else [(*above, key)]
+
+
+@pytest.mark.parametrize("name", ["kubeflow", "mimn", "samplers"])
+def test_a_preset_that_extends_another_repeats_nothing(name: str, tmp_path: Path) -> None:
+    text = resources.files("pipeline.settings").joinpath(f"presets/{name}.yaml").read_text()
+    file = tmp_path / f"{name}.yaml"
+    file.write_text(text)
+    assert load_preset(str(file)) == load_preset(name)
+    for *sections, leaf in _leaves(yaml.safe_load(text)):
+        values = yaml.safe_load(text)
+        del functools.reduce(operator.getitem, sections, values)[leaf]
+        file.write_text(yaml.safe_dump(values))
+        # What does not fit together without it is refused.
+        with contextlib.suppress(ConfigError):
+            assert load_preset(str(file)) != load_preset(name), f"{name}.yaml: {'.'.join((*sections, leaf))}"
+
+
+def test_what_is_extended_lies_under_a_presets_own_settings(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text("extends: full\ntraining: {epochs: 7}\nevaluation: {min_auc: 0.7}\n")
+    (tmp_path / "night.yaml").write_text("extends: shop.yaml\ntraining: {seed: 3}\n")
+    full, night = load_preset("full"), load_preset(str(tmp_path / "night.yaml"), ["training.epochs=9"])
+    changes = {"preset": "night", "training.epochs": 9, "training.seed": 3, "evaluation.min_auc": 0.7}
+    assert night == full.with_overrides(changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("extends: a.yaml", "a.yaml extends {0}/a.yaml, in a circle"),
+        ("extends: b.yaml", "a.yaml extends {0}/b.yaml extends {0}/a.yaml, in a circle"),
+        ("extends: ful", "a.yaml extends ful; 'ful' is unknown; did you mean full? There are demo, full, kubeflow"),
+        ("extends: c.yaml", "a.yaml extends {0}/c.yaml; it cannot be read: [Errno 2] No such file"),
+        ("extends: [full", "a.yaml; it cannot be read: while parsing"),
+        ("full", "a.yaml; it holds no settings; write e.g. extends: full"),
+        ("extends: full\ntraining: {{epochz: 2}}", "training.epochz: unknown key; did you mean epochs?"),
+    ],
+)
+def test_a_presets_file_that_cannot_be_used_is_named(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text.format())
+    (tmp_path / "b.yaml").write_text("extends: a.yaml")
+    with pytest.raises(ConfigError) as refused:
+        load_preset(str(tmp_path / "a.yaml"))
+    assert says.format(tmp_path) in str(refused.value)
+
+
+def test_a_steps_other_resources_stay_where_one_is_set() -> None:
+    kubeflow = load_preset("kubeflow", ["kubeflow.beam.memory_request=8Gi", "kubeflow.trainer.gpus=2"]).kubeflow
+    assert (kubeflow.beam.cpu, kubeflow.beam.memory, kubeflow.trainer.cpu, kubeflow.trainer.memory) == (
+        4,
+        "16Gi",
+        8,
+        "48Gi",
+    )
 
 
 def test_assignments_are_read_as_yaml() -> None:

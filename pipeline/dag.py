@@ -155,7 +155,7 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
     catalogue = impressions.outputs["catalogue"]
 
     statistics = StatisticsGen(examples=examples, statistics=config.statistics)
-    schema_gen = SchemaGen(config.ingest)
+    schema_gen = SchemaGen(examples, config.ingest)
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema)
     gate = AnomalyGate(anomalies=validator.outputs["anomalies"], statistics=statistics.outputs["statistics"])

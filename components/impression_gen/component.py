@@ -51,12 +51,12 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
       span: number of a span, or days since 1970 where the path has a date; None takes the latest.
       must_exist: look for the log now. Where a pipeline is only described (compiled, or run by another node), the
         log may be out of reach.
-      ingest: how; it is part of what the cache compares, as are the names, sizes and times of the files.
+      ingest: how; it is part of what the cache compares, as are the span and the names, sizes and times of the files.
 
-    Outputs: ``examples`` (splits train, validation, eval), ``catalogue``, ``quarantine``.
+    Outputs: ``examples`` (splits train, validation, eval; they tell their window), ``catalogue``, ``quarantine``.
 
     Raises:
-      ValueError: if ``data`` names no log, or ``span`` is given and ``data`` has no place for one.
+      ValueError: if ``data`` names no log, or has no place for a span that is given or that the window counts from.
     """
 
     SPEC_CLASS = ImpressionGenSpec
@@ -84,7 +84,7 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
                 output_data_format=example_gen_pb2.FORMAT_TF_EXAMPLE,
                 output_file_format=example_gen_pb2.FORMAT_TFRECORDS_GZIP,
                 range_config=None if span is None else _one_span(span),
-                custom_config=executor.pack_config(ingest),
+                custom_config=executor.pack_config(ingest.of_path(data)),
                 examples=types.Channel(type=standard_artifacts.Examples),
                 catalogue=types.Channel(type=Catalogue),
                 quarantine=types.Channel(type=Quarantine),

@@ -9,6 +9,7 @@ from typing import Any, Final
 from absl import logging
 from google.protobuf import wrappers_pb2
 from tfx import types
+from tfx.components.example_gen.utils import SPAN_PROPERTY_NAME
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
@@ -16,6 +17,7 @@ from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import proto_utils
 
+from components.examples.window import write_window
 from components.impression_gen.build import run_ingest
 from components.impression_gen.progress import reported
 from components.impression_gen.sources import find_logs, list_sources
@@ -66,7 +68,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         found = find_logs(os.path.join(exec_properties[specs.INPUT_BASE_KEY], input_config.splits[0].pattern))
         if found.ignored:
             logging.info("ImpressionGen: not read, as their names are no log's: %s", ", ".join(found.ignored))
-        ingest = unpack_config(exec_properties[specs.CUSTOM_CONFIG_KEY])
+        ingest = unpack_config(exec_properties[specs.CUSTOM_CONFIG_KEY]).of_span(exec_properties[SPAN_PROPERTY_NAME])
         examples = artifact_utils.get_single_instance(output_dict[specs.EXAMPLES_KEY])
         catalogue_uri = artifact_utils.get_single_uri(output_dict[CATALOGUE_KEY])
         quarantine_uri = artifact_utils.get_single_uri(output_dict[QUARANTINE_KEY])
@@ -84,6 +86,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         seconds = time.monotonic() - started
 
         examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
+        write_window(examples, ingest.window)
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, EXAMPLES_FILE_FORMAT)
         summary = IngestSummary.read(catalogue_uri)

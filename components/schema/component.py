@@ -1,4 +1,4 @@
-"""The SchemaGen step: the schema of raw impressions, from the configuration."""
+"""The SchemaGen step: the schema of raw impressions, from the configuration and the window of the examples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
-from tfx.types.standard_component_specs import SCHEMA_KEY
+from tfx.types.standard_component_specs import EXAMPLES_KEY, SCHEMA_KEY
 
 from components.schema import executor
 from components.schema.impression_schema import Ranges
@@ -17,7 +17,7 @@ class SchemaGenSpec(types.ComponentSpec):
     """Interface of :class:`SchemaGen`."""
 
     PARAMETERS = {executor.RANGES_KEY: ExecutionParameter(type=str)}
-    INPUTS: dict = {}
+    INPUTS = {EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples)}
     OUTPUTS = {SCHEMA_KEY: ChannelParameter(type=standard_artifacts.Schema)}
 
 
@@ -25,6 +25,7 @@ class SchemaGen(base_component.BaseComponent):
     """Writes :func:`components.schema.impression_schema.impression_schema`; TFX's own infers one from statistics.
 
     Args:
+      examples: from ImpressionGen, which tell their window.
       ingest: how impressions are made; only what bounds them reaches the step.
 
     Outputs:
@@ -34,6 +35,7 @@ class SchemaGen(base_component.BaseComponent):
     SPEC_CLASS = SchemaGenSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
-    def __init__(self, ingest: IngestConfig) -> None:
+    def __init__(self, examples: types.BaseChannel, ingest: IngestConfig) -> None:
         ranges = Ranges.of(ingest).model_dump_json()
-        super().__init__(spec=SchemaGenSpec(ranges=ranges, schema=types.Channel(type=standard_artifacts.Schema)))
+        schema = types.Channel(type=standard_artifacts.Schema)
+        super().__init__(spec=SchemaGenSpec(examples=examples, ranges=ranges, schema=schema))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import absl.logging
 import yaml
 
-from generator.generator_config import DIRT_KINDS
+from generator.generator_config import DIRT_KINDS, FIRST_DAY
 from models.registry import ACTIVATIONS, MODELS
 from models.samplers.registry import SAMPLERS
 from models.validation import problems
@@ -604,7 +604,7 @@ example:
     parser.add_argument(
         "--categories", type=int, help="default: 9439; with fewer, which category follows which can be learnt from less"
     )
-    parser.add_argument("--start", metavar="DAY", help="first of the log's nine days; default: 2017-11-25")
+    parser.add_argument("--start", metavar="DAY", help=f"first of the log's nine days; default: {FIRST_DAY}")
     parser.add_argument("--output", metavar="FILE", required=True, help="a .csv or .csv.gz")
     dirt = parser.add_argument(
         "--dirt",

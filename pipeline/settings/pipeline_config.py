@@ -90,6 +90,12 @@ class PipelineConfig(Section):
         return value
 
     @model_validator(mode="after")
+    def _window_has_a_day(self) -> PipelineConfig:
+        if self.data:
+            self.ingest.of_path(self.data)
+        return self
+
+    @model_validator(mode="after")
     def _negatives_fit(self) -> PipelineConfig:
         if self.ingest.flip_labels and (self.sampler.needs_positive or self.training.loss.name != "pointwise"):
             raise ValueError(

@@ -109,7 +109,9 @@ def check(config: PipelineConfig) -> None:
 def _described(create_pipeline: Any, config: PipelineConfig, **how: bool) -> Any:
     try:
         # The DAG is the same for any data, and a run may still be given another.
-        return create_pipeline(config.with_overrides({"data": config.data or "/data"}), data_must_exist=False, **how)
+        return create_pipeline(
+            config.with_overrides({"data": config.data or "/{YYYY}-{MM}-{DD}"}), data_must_exist=False, **how
+        )
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -24,6 +24,9 @@ TASKS = list(Package.read(str(PACKAGE)).tasks)
 PARAMETERS = {
     "data": DATA,
     "span": "latest",
+    "window_start": "auto",
+    "window_end": "auto",
+    "window_days": "auto",
     "model": "din",
     "sampler": "random",
     "activation": "dice",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import functools
 import json
 import operator
@@ -117,6 +118,8 @@ def test_an_assignment_keeps_the_rest_of_its_section() -> None:
         ("ingest.validation_share=0.9", "ingest", "below 1"),
         ("ingest.window_end=2017-11-01T00:00:00", "ingest", "window_end must be after window_start"),
         ("ingest.window_start=2017-11-25T00:00:00+08:00", "ingest.window_start", "without an offset"),
+        ("ingest.window_days=0", "ingest.window_days", "must be at least 1"),
+        ("ingest={window_days: 9, window_end: 2024-05-09}", "ingest", "leave window_start and window_end null (auto)"),
         ("ingest.min_history=51", "ingest", "min_history cannot exceed history_length"),
         ("ingest.behaviors_as_targets=[pv, pv]", "ingest.behaviors_as_targets", "each once"),
         ("ingest.training_negatives.contemporaneous=0", "ingest.training_negatives", "at least one kind"),
@@ -173,6 +176,38 @@ def test_the_window_is_shanghai_time() -> None:
     # The public file's first row, 1511544070, is 01:21:10 of the first day there, and of the day before in UTC.
     assert first == 1511544070 - (1 * 3600 + 21 * 60 + 10)
     assert last - first == 9 * 24 * 3600 - 1
+
+
+_DATED = "/logs/{YYYY}-{MM}-{DD}.csv"
+_PUBLIC = ("2017-11-25T00:00:00", "2017-12-03T23:59:59")
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "window"),
+    [
+        (_DATED, {}, ("2024-02-22T00:00:00", "2024-03-01T23:59:59")),
+        (_DATED, {"window_days": 2}, ("2024-02-29T00:00:00", "2024-03-01T23:59:59")),
+        (_DATED, {"window_start": "2016-01-01", "window_days": "auto"}, ("2016-01-01T00:00:00", _PUBLIC[1])),
+        (_DATED, {"window_end": "2018-01-01T00:00:00"}, (_PUBLIC[0], "2018-01-01T00:00:00")),
+        ("/logs/{SPAN}.csv", {}, _PUBLIC),
+        ("/logs", {"window_start": "auto", "window_end": None}, _PUBLIC),
+    ],
+)
+def test_a_window_counts_back_from_a_span_that_is_a_day(
+    data: str, settings: dict[str, Any], window: tuple[str, str]
+) -> None:
+    ingest = (
+        load_preset("demo", [f"data={data}"]).with_overrides({f"ingest.{k}": v for k, v in settings.items()}).ingest
+    )
+    found = ingest.of_path(data).of_span((dt.date(2024, 3, 1) - dt.date(1970, 1, 1)).days)
+    assert tuple(bound.isoformat() for bound in found.bounds) == window
+    assert found.window[1] - found.window[0] == (found.bounds[1] - found.bounds[0]).total_seconds()
+
+
+def test_days_without_a_day_to_count_back_from_are_refused() -> None:
+    config = load_preset("kubeflow", ["ingest.window_days=9", "data=''"])
+    with pytest.raises(ConfigError, match=r"ingest\.window_days: /data/\{SPAN\} has no \{YYYY\}, \{MM\} and \{DD\}"):
+        config.with_overrides({"data": "/data/{SPAN}"})
 
 
 _OVERRIDES = st.fixed_dictionaries(

@@ -169,7 +169,8 @@ def next_step(work: str, ingested: str, out: str, settings: list[str]) -> tuple[
         schema = types.Channel(standard_artifacts.Schema)
         component = ImpressionTransform(channel, schema, types.Channel(ImpressionCatalogue), config.transform)
         (Path(out) / "schema").mkdir()
-        io_utils.write_pbtxt_file(f"{out}/schema/{SCHEMA_FILE}", impression_schema(Ranges.of(config.ingest)))
+        made = impression_schema(Ranges.of(config.ingest), config.ingest.window)
+        io_utils.write_pbtxt_file(f"{out}/schema/{SCHEMA_FILE}", made)
         inputs["schema"] = [artifact(standard_artifacts.Schema, f"{out}/schema")]
         inputs["catalogue"] = [artifact(ImpressionCatalogue, f"{ingested}/catalogue")]
         outputs = {
@@ -350,7 +351,8 @@ def main() -> None:
             for work in works:
                 out = folder / "out" / work.replace(" ", "-")
                 if work in ("DuckDB", "Polars"):
-                    command = [options.peer, str(HERE / "ingest_peers.py"), work.lower(), str(log), str(out)]
+                    window = map(str, ingest_config(options.set).window)
+                    command = [options.peer, str(HERE / "ingest_peers.py"), work.lower(), str(log), str(out), *window]
                 elif work == "MIMN":
                     script = python3_of_mimn(options.mimn, folder / "mimn", log)
                     command = [options.peer, str(script)]

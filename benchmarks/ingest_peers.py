@@ -12,11 +12,10 @@ import sys
 import time
 
 THREADS, TARGETS, LENGTH = 2, 8, 50
-WINDOW = (1511539200, 1512316799)
 COLUMNS = ("user", "item", "category", "behavior", "time")
 
 
-def duckdb_histories(log: str, out: str) -> None:
+def duckdb_histories(log: str, out: str, window: tuple[int, int]) -> None:
     """In SQL."""
     import duckdb
 
@@ -27,7 +26,7 @@ def duckdb_histories(log: str, out: str) -> None:
     connection.execute(
         f"""
         CREATE TEMP TABLE log AS SELECT DISTINCT * FROM read_csv('{log}', header=false, columns={names})
-        WHERE time BETWEEN {WINDOW[0]} AND {WINDOW[1]}
+        WHERE time BETWEEN {window[0]} AND {window[1]}
         """  # noqa: S608
     )
     connection.execute(
@@ -57,7 +56,7 @@ def duckdb_histories(log: str, out: str) -> None:
     )
 
 
-def polars_histories(log: str, out: str) -> None:
+def polars_histories(log: str, out: str, window: tuple[int, int]) -> None:
     """With lazy frames."""
     import polars as pl
 
@@ -65,7 +64,7 @@ def polars_histories(log: str, out: str) -> None:
     types = [pl.Int64, pl.Int64, pl.Int64, pl.String, pl.Int64]
     events = (
         pl.scan_csv(log, has_header=False, schema=dict(zip(COLUMNS, types, strict=True)))
-        .filter(pl.col("time").is_between(*WINDOW))
+        .filter(pl.col("time").is_between(*window))
         .unique()
         .sort(order)
         .collect()
@@ -87,9 +86,9 @@ def polars_histories(log: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
+    if len(sys.argv) != 6:
         raise SystemExit("it is a work of another: .venv/bin/python -m benchmarks.ingest --only ingest,DuckDB,Polars")
-    work, log, out = sys.argv[1:]
+    work, log, out, first, last = sys.argv[1:]
     begin = time.perf_counter()
-    {"duckdb": duckdb_histories, "polars": polars_histories}[work](log, out)
+    {"duckdb": duckdb_histories, "polars": polars_histories}[work](log, out, (int(first), int(last)))
     print(json.dumps({"seconds": time.perf_counter() - begin}))

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import ConfigDict, Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    NaiveDatetime,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from components.quarantine import REASONS
@@ -25,7 +33,12 @@ NegativeSet = Literal["uniform", "same_category", "contemporaneous"]
 LOG_TIMEZONE = ZoneInfo("Asia/Shanghai")
 """The public log's days are Shanghai days: its first row is 25 November there and 24 November in UTC."""
 
+_PUBLIC_FILE = dt.datetime(2017, 11, 25), dt.datetime(2017, 12, 3, 23, 59, 59)
+"""First and last second of its nine days: the window where nothing else is said."""
+WINDOW_SETTINGS = ("ingest.window_start", "ingest.window_end", "ingest.window_days")
 
+_Value = TypeVar("_Value")
+OrAuto = Annotated[_Value | None, BeforeValidator(lambda value: None if value == "auto" else value)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -81,10 +94,13 @@ class PlausibilityConfig(Section):
 class IngestConfig(Section):
     """From a behaviour log to impressions (``components/impression_gen``)."""
 
-    window_start: dt.datetime = dt.datetime(2017, 11, 25, 0, 0, 0)
-    """First second kept, local to Asia/Shanghai."""
-    window_end: dt.datetime = dt.datetime(2017, 12, 3, 23, 59, 59)
-    """Last second kept, local to Asia/Shanghai."""
+    window_start: OrAuto[NaiveDatetime] = None
+    """First second kept, local to Asia/Shanghai; null, or ``auto``, is the first of the public file."""
+    window_end: OrAuto[NaiveDatetime] = None
+    """Last second kept, local to Asia/Shanghai; null, or ``auto``, is the last of the public file."""
+    window_days: OrAuto[Annotated[int, Field(ge=1, le=36_500)]] = None
+    """Instead of both, for a ``data`` path with {YYYY}, {MM} and {DD}: so many days of Asia/Shanghai, of which the last
+    is the span's. Null, or ``auto``, is 9 for such a path where no start and no end is given."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the window's events between the end of train and the start of eval, by time."""
     eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -125,13 +141,6 @@ class IngestConfig(Section):
     ``{outside_window: 1}`` where the window is a part of the log on purpose."""
     plausibility: PlausibilityConfig = PlausibilityConfig()
 
-    @field_validator("window_start", "window_end")
-    @classmethod
-    def _naive(cls, value: dt.datetime) -> dt.datetime:
-        if value.tzinfo is not None:
-            raise ValueError("give a local time without an offset; it is read as Asia/Shanghai")
-        return value
-
     @field_validator("max_quarantined_share_by_reason")
     @classmethod
     def _known_reasons(cls, value: dict[str, float]) -> dict[str, float]:
@@ -148,8 +157,11 @@ class IngestConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> IngestConfig:
-        if self.window_end <= self.window_start:
-            raise ValueError("window_end must be after window_start")
+        if self.window_days is not None and (self.window_start or self.window_end):
+            raise ValueError("window_days counts back from a span's day: leave window_start and window_end null (auto)")
+        start, end = self.bounds
+        if end <= start:
+            raise ValueError(f"window_end must be after window_start; they are {end} and {start}")
         if self.validation_share + self.eval_share >= 1:
             raise ValueError("validation_share + eval_share must leave a part to train on (be below 1)")
         if not self.evaluation_sets or len(set(self.evaluation_sets)) != len(self.evaluation_sets):
@@ -177,10 +189,44 @@ class IngestConfig(Section):
         return tuple(f"ingest.{name}" for name, present in leaks.items() if present)
 
     @property
+    def bounds(self) -> tuple[dt.datetime, dt.datetime]:
+        """First and last second kept, local to Asia/Shanghai, of a window that counts back from no span."""
+        return self.window_start or _PUBLIC_FILE[0], self.window_end or _PUBLIC_FILE[1]
+
+    @property
     def window(self) -> tuple[int, int]:
-        """First and last Unix second kept."""
-        start, end = (t.replace(tzinfo=LOG_TIMEZONE).timestamp() for t in (self.window_start, self.window_end))
-        return int(start), int(end)
+        """First and last Unix second kept, likewise."""
+        start, end = (int(bound.replace(tzinfo=LOG_TIMEZONE).timestamp()) for bound in self.bounds)
+        return start, end
+
+    def of_path(self, data: str) -> IngestConfig:
+        """With ``window_days`` where, and only where, the window of that path's logs counts back from their span's day.
+
+        Raises:
+          ValueError: if it is to count back, and the path has no day.
+        """
+        dated = "{YYYY}" in data
+        if self.window_days is not None and not dated:
+            raise ValueError(
+                f"ingest.window_days: {data} has no {{YYYY}}, {{MM}} and {{DD}} to count back from; give such a path, "
+                "or ingest.window_start and ingest.window_end in its place"
+            )
+        if not dated or self.window_days or self.window_start or self.window_end:
+            return self
+        start, end = _PUBLIC_FILE
+        return self.model_copy(update={"window_days": (end - start).days + 1})
+
+    def of_span(self, span: int) -> IngestConfig:
+        """With the window of one span, where :meth:`of_path` says that it counts back from it.
+
+        Args:
+          span: days since 1970.
+        """
+        if self.window_days is None:
+            return self
+        after = dt.datetime(1970, 1, 1) + dt.timedelta(days=span + 1)
+        start, end = after - dt.timedelta(days=self.window_days), after - dt.timedelta(seconds=1)
+        return self.model_copy(update={"window_days": None, "window_start": start, "window_end": end})
 
 
 class StoredImpressions(Section):

@@ -21,7 +21,7 @@ CATEGORIES: Final = 9439
 
 FIRST_SECOND, LAST_SECOND = IngestConfig().window
 """Of the real log."""
-FIRST_DAY: Final = IngestConfig().window_start.date()
+FIRST_DAY: Final = IngestConfig().bounds[0].date()
 
 MAX_RATE: Final = 0.1
 

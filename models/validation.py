@@ -25,6 +25,7 @@ _MUST: Final = {
     "dict_type": "must be a mapping such as {name: value}",
     "datetime_type": "must be a date and time such as 2017-11-25T00:00:00",
     "datetime_parsing": "must be a date and time such as 2017-11-25T00:00:00",
+    "timezone_naive": "must be a local time, as in Asia/Shanghai, without an offset",
     "datetime_from_date_parsing": "must be a date and time such as 2017-11-25T00:00:00",
 }
 _BOUNDS: Final = {

@@ -134,7 +134,7 @@ def compile_dag(
     """
     config = config.with_absolute_paths()
     if not run_id:
-        config = config.with_overrides({"data": config.data or "/data"})
+        config = config.with_overrides({"data": config.data or "/{YYYY}-{MM}-{DD}"})
     data_must_exist = bool(run_id) and only in (None, READS_DATA)
     if before_training:
         pipeline = _pipeline(config, list(_data_part(config, data_must_exist).nodes))
@@ -269,7 +269,7 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
     catalogue = impressions.outputs["catalogue"]
 
     statistics = StatisticsGen(examples=examples, statistics=config.statistics)
-    schema_gen = SchemaGen(settings=Ranges.of(config.ingest).model_dump_json())
+    schema_gen = SchemaGen(examples=examples, settings=Ranges.of(config.ingest).model_dump_json())
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema)
     gate = AnomalyGate(anomalies=validator.outputs["anomalies"], statistics=statistics.outputs["statistics"])

@@ -13,6 +13,7 @@ from typing import Any, Final
 from tfx import types
 from tfx.components.example_gen import driver as tfx_driver
 from tfx.components.example_gen import input_processor
+from tfx.components.example_gen.utils import SPAN_PROPERTY_NAME
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2, range_config_pb2
@@ -24,6 +25,7 @@ from tfx.utils import proto_utils
 from components.artifacts import ImpressionCatalogue, ImpressionQuarantine
 from components.examples.shards import unfinished_folder
 from components.examples.summary import IngestSummary
+from components.examples.window import write_window
 from components.examples.writing import EXAMPLES_FILE_FORMAT
 from components.files import stat
 from components.impression_gen.build import run_ingest
@@ -120,7 +122,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         found = find_logs(os.path.join(exec_properties[specs.INPUT_BASE_KEY], input_config.splits[0].pattern))
         if found.ignored:
             _logger.info("ImpressionGen: not read, as their names are no log's: %s", ", ".join(found.ignored))
-        ingest = IngestConfig.model_validate_json(exec_properties[SETTINGS_KEY])
+        settings = IngestConfig.model_validate_json(exec_properties[SETTINGS_KEY])
+        ingest = settings.of_span(exec_properties[SPAN_PROPERTY_NAME])
         examples = artifact_utils.get_single_instance(output_dict[specs.EXAMPLES_KEY])
         catalogue_uri = artifact_utils.get_single_uri(output_dict[_CATALOGUE_KEY])
         quarantine_uri = artifact_utils.get_single_uri(output_dict[_QUARANTINE_KEY])
@@ -139,6 +142,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         seconds = time.monotonic() - started
 
         examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
+        write_window(examples, ingest.window)
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, EXAMPLES_FILE_FORMAT)
         summary = IngestSummary.read(catalogue_uri)
@@ -173,12 +177,12 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
       span: number of a span, or days since 1970 where the path has a date; None takes the latest.
       must_exist: look for the log now. Where a pipeline is only described (compiled, or run by another node), the
         log may be out of reach.
-      ingest: how; it is part of what the cache compares, as are the names, sizes and times of the files.
+      ingest: how; it is part of what the cache compares, as are the span and the names, sizes and times of the files.
 
-    Outputs: ``examples`` (splits train, validation, eval), ``catalogue``, ``quarantine``.
+    Outputs: ``examples`` (splits train, validation, eval; they tell their window), ``catalogue``, ``quarantine``.
 
     Raises:
-      ConfigError: if ``data`` names no log, or ``span`` is given and ``data`` has no place for one.
+      ConfigError: if ``data`` names no log, or has no place for a span that is given or that the window counts from.
     """
 
     SPEC_CLASS = ImpressionGenSpec
@@ -206,7 +210,7 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
                 output_data_format=example_gen_pb2.FORMAT_TF_EXAMPLE,
                 output_file_format=example_gen_pb2.FORMAT_TFRECORDS_GZIP,
                 range_config=None if span is None else _one_span(span),
-                settings=ingest.model_dump_json(),
+                settings=ingest.of_path(data).model_dump_json(),
                 examples=types.Channel(type=standard_artifacts.Examples),
                 catalogue=types.Channel(type=ImpressionCatalogue),
                 quarantine=types.Channel(type=ImpressionQuarantine),

@@ -86,7 +86,11 @@ def look_at(data: str, ingest: IngestConfig, span: int | None = None) -> Catalog
     """
     if is_address(data):
         return None
-    found = find_logs(find_span(data, span).path if has_span(data) else data)
+    ingest = ingest.of_path(data)
+    if has_span(data):
+        number, _, data = find_span(data, span)
+        ingest = ingest.of_span(number)
+    found = find_logs(data)
     seen = _first_rows(list_sources(found.files), ingest.window)
     if seen.whole:
         return _rehearse(seen, ingest)

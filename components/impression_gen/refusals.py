@@ -12,7 +12,7 @@ from components.examples.summary import (
 from components.impression_gen.events import FIELDS
 from components.impression_gen.hints import advise
 from components.quarantine import Example
-from components.settings import IngestConfig
+from components.settings import WINDOW_SETTINGS, IngestConfig
 from models.errors import DataError
 from models.impression import EVAL_SPLIT, SPLITS
 
@@ -37,7 +37,7 @@ def check_rows(
       DataError: if there is no row, none can be used, or more cannot than a bound allows; the message has the
         commonest reason, a row, and what is probably wrong.
     """
-    expected = f"expected lines {','.join(FIELDS)} from {ingest.window_start} to {ingest.window_end}"
+    expected = "expected lines {} from {} to {}".format(",".join(FIELDS), *ingest.bounds)
     if not rows:
         raise DataError(f"data: the log has no row; {expected}")
     own = ingest.max_quarantined_share_by_reason
@@ -57,7 +57,7 @@ def check_rows(
     allowed = f", more than ingest.{name} allows ({bound:.2%})" if name else ""
     lines = [
         f"data: {lost:,} of {of}{rows:,} rows cannot be used ({lost / rows:.2%}){allowed}; {expected} "
-        "(ingest.window_start, ingest.window_end)",
+        f"({', '.join(WINDOW_SETTINGS)})",
         f"In quarantine: {', '.join(f'{count:,} {each}' for each, count in _by_count(counts))}",
     ]
     seen = examples.get(reason, ())

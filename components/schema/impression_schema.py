@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.settings import IngestConfig
+from components.settings import WINDOW_SETTINGS, IngestConfig
 from models import impression as names
 from models.model_config import Section
 
@@ -30,8 +30,6 @@ _NO_BOUND: Final = 2**63 - 1
 class Ranges(Section):
     """What ``ingest`` says of the impressions that it stores, and no other of its settings."""
 
-    window: tuple[int, int]
-    """First and last Unix second of the log."""
     history_length: int
     """Most events of a history."""
     candidates: int
@@ -44,7 +42,6 @@ class Ranges(Section):
         """The ranges of what these settings store."""
         negatives = max(ingest.training_negatives.total, ingest.evaluation_negatives)
         return cls(
-            window=ingest.window,
             history_length=ingest.history_length + ingest.candidate_in_history,
             candidates=1 if ingest.flip_labels else 1 + negatives,
             negative_sets=(names.MIXED, *ingest.evaluation_sets),
@@ -59,15 +56,19 @@ class _Values(NamedTuple):
     settings: tuple[str, ...] = ()
 
 
-def impression_schema(ranges: Ranges) -> schema_pb2.Schema:
-    """The schema; where a range comes from settings, the feature's ``annotation.comment`` names them."""
-    first, last = ranges.window
-    window = ("ingest.window_start", "ingest.window_end")
+def impression_schema(ranges: Ranges, window: tuple[int, int]) -> schema_pb2.Schema:
+    """The schema; where a range comes from settings, the feature's ``annotation.comment`` names them.
+
+    Args:
+      ranges: of the settings.
+      window: first and last Unix second of the log.
+    """
+    first, last = window
     values = {name: _Values(*bounds) for name, bounds in names.VALUE_RANGES.items()} | {
         names.USER_ID: _Values(1, _NO_BOUND),
-        names.TIMESTAMP: _Values(first, last, window),
+        names.TIMESTAMP: _Values(first, last, WINDOW_SETTINGS),
         # Unlike that of a request, a stored event lies in the window.
-        names.HISTORY_AGE: _Values(names.VALUE_RANGES[names.HISTORY_AGE].minimum, last - first, window),
+        names.HISTORY_AGE: _Values(names.VALUE_RANGES[names.HISTORY_AGE].minimum, last - first, WINDOW_SETTINGS),
         names.LABEL: _Values(0, 1),
     }
     length = ("ingest.history_length",)

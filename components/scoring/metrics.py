@@ -42,7 +42,7 @@ class Metric(Declaration):
     row: Literal["score", "count"] | None = "score"
 
 
-METRICS: Final = Registry[Metric]("metric", "builtins:object")
+METRICS: Final = Registry("metric", "builtins:object", Metric)
 
 
 def register_metric(

@@ -173,7 +173,10 @@ def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") ->
         help="a UserBehavior.csv, .csv.gz or .csv.zip, or a folder of them; a name, never a pattern",
     )
     presets = parser.add_argument(
-        "--preset", metavar="NAME", default=preset, help=f"{', '.join(preset_names())}; default: %(default)s"
+        "--preset",
+        metavar="NAME",
+        default=preset,
+        help=f"{', '.join(preset_names())}, or a .yaml of your own, which may extend one; default: %(default)s",
     )
     offer(presets, preset_names())
     changes = parser.add_argument(

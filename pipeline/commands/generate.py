@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from components.files import absolute
-from generator.generator_config import DIRT_KINDS
+from generator.generator_config import DIRT_KINDS, FIRST_DAY
 from models.errors import ConfigError, CtrError
 from models.validation import problems
 from pipeline.commands.command_line import (
@@ -48,7 +48,7 @@ example:
     parser.add_argument(
         "--categories", type=int, help="default: 9439; with fewer, which category follows which can be learnt from less"
     )
-    parser.add_argument("--start", metavar="DAY", help="first of the log's nine days; default: 2017-11-25")
+    parser.add_argument("--start", metavar="DAY", help=f"first of the log's nine days; default: {FIRST_DAY}")
     parser.add_argument("--output", metavar="FILE", required=True, help="a .csv or .csv.gz")
     dirt = parser.add_argument(
         "--dirt",

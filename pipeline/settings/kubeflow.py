@@ -69,6 +69,20 @@ class StepConfig(Section):
     """Before the first retry; doubled for each further one."""
 
 
+class BeamStepConfig(StepConfig):
+    """Likewise; what is not set is not that of a light step."""
+
+    cpu: Annotated[float, Field(gt=0)] = 4
+    memory: Quantity = "16Gi"
+
+
+class TrainerStepConfig(StepConfig):
+    """Likewise."""
+
+    cpu: Annotated[float, Field(gt=0)] = 8
+    memory: Quantity = "32Gi"
+
+
 class VolumeMount(Section):
     """A PersistentVolumeClaim in every step."""
 
@@ -100,9 +114,9 @@ class KubeflowConfig(Section):
     image_pull_secrets: tuple[ObjectName, ...] = ()
     service_account: str = ""
     """Of the run's pods; empty takes the one of the installation."""
-    beam: StepConfig = StepConfig(cpu=4, memory="16Gi")
+    beam: BeamStepConfig = BeamStepConfig()
     """Steps that run a Beam pipeline."""
-    trainer: StepConfig = StepConfig(cpu=8, memory="32Gi")
+    trainer: TrainerStepConfig = TrainerStepConfig()
     light: StepConfig = StepConfig()
     """All other steps."""
     nodes: dict[str, StepConfig] = Field(default_factory=dict)

@@ -1,16 +1,18 @@
 """The one configuration of a run: typed, validated, immutable.
 
-A configuration comes from a preset (``pipeline/settings/presets/*.yaml``) plus overrides (``training.epochs=2``).
-Unknown keys and impossible values are refused with the field's dotted name. Importing this module loads
-neither TensorFlow nor TFX.
+A configuration comes from a preset (``pipeline/settings/presets/*.yaml``, or a file of one's own) plus overrides
+(``training.epochs=2``). A preset may extend another one: ``extends: full``, and then only what differs. Unknown keys
+and impossible values are refused with the field's dotted name. Importing this module loads neither TensorFlow nor TFX.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
@@ -90,6 +92,12 @@ class PipelineConfig(Section):
                 f"TFX would read the {found} as part of a pattern; choose a folder without any of * ? [ \\"
             )
         return value
+
+    @model_validator(mode="after")
+    def _window_has_a_day(self) -> PipelineConfig:
+        if self.data:
+            self.ingest.of_path(self.data)
+        return self
 
     @model_validator(mode="after")
     def _negatives_fit(self) -> PipelineConfig:
@@ -181,21 +189,17 @@ def load_preset(
     """Reads a preset and applies ``name=value`` assignments, values in YAML syntax.
 
     Args:
-      name: of the preset.
+      name: of the preset, or the path of a file that ends in ``.yaml``.
       assignments: in their order.
       plugins: modules, besides those of setting ``plugins``.
       swept: ``model.name``, ``model.activation`` and ``sampler.name`` -> what a sweep tries of them in the place of the
         configured one; settings of theirs have an effect.
 
     Raises:
-      ConfigError: for an unknown preset, a malformed assignment, an unknown key, an impossible value or a setting
-        without effect.
+      ConfigError: for an unknown preset, presets that extend each other in a circle, a malformed assignment, an
+        unknown key, an impossible value or a setting without effect.
     """
-    if name not in preset_names():
-        raise ConfigError(f"preset: {name!r} is unknown; {instead_of(name, preset_names())}")
-    text = resources.files(__package__).joinpath(f"presets/{name}.yaml").read_text(encoding="utf-8")
-    values: dict[str, Any] = yaml.safe_load(text)
-    values["preset"] = name
+    values = {**_preset(name), "preset": Path(name).stem}
     given = []
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -209,6 +213,38 @@ def load_preset(
     if plugins:
         values["plugins"] = list(dict.fromkeys([*(values.get("plugins") or ()), *plugins]))
     return _settled(values, given, swept or {})
+
+
+def _preset(name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The values of a preset, with those of what it extends under them."""
+    chain = " extends ".join((*below, name))
+    if name in below:
+        raise ConfigError(f"preset: {chain}, in a circle; one of them must extend nothing")
+    own = name.endswith(".yaml")
+    if not own and name not in preset_names():
+        raise ConfigError(f"preset: {chain}; {name!r} is unknown; {instead_of(name, preset_names())}, or FILE.yaml")
+    file = Path(name) if own else resources.files(__package__).joinpath(f"presets/{name}.yaml")
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"preset: {chain}; it cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"preset: {chain}; it holds no settings; write e.g. extends: full")
+    extended = values.pop("extends", None)
+    if extended is None:
+        return values
+    if own and str(extended).endswith(".yaml"):
+        extended = os.path.normpath(Path(name).parent / extended)
+    return _over(_preset(str(extended), (*below, name)), values)
+
+
+def _over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The base with values instead of its own, sections key by key."""
+    merged = dict(base)
+    for key, value in values.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _over(merged[key], value) if both else value
+    return merged
 
 
 def _set(values: dict[str, Any], dotted: str, value: Any) -> None:

@@ -16,8 +16,6 @@ from models.samplers.registry import SAMPLERS
 from models.validation import instead_of
 from pipeline.settings.pipeline_config import PipelineConfig
 
-LATEST: Final = "latest"
-
 
 @dataclass(frozen=True)
 class RunParameter:
@@ -28,12 +26,14 @@ class RunParameter:
       setting: dotted name in :class:`PipelineConfig`.
       type: ``parameterType`` of Kubeflow Pipelines.
       says: one line about it, or the registry that its values are the names of.
+      null: what stands for null, where the setting may be null.
     """
 
     name: str
     setting: str
     type: Literal["STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE"]
     says: str | Registry[Any]
+    null: str = "auto"
 
     @property
     def description(self) -> str:
@@ -57,7 +57,12 @@ class RunParameter:
 
 PARAMETERS: Final = (
     RunParameter("data", "data", "STRING", "behaviour log or a folder of them; may hold {SPAN}, or {YYYY} {MM} {DD}"),
-    RunParameter("span", "span", "STRING", "of such a path: a number, a day (2017-12-03), or latest"),
+    RunParameter("span", "span", "STRING", "of such a path: a number, a day (2017-12-03), or latest", "latest"),
+    RunParameter("window_start", "ingest.window_start", "STRING", "first second kept, in Asia/Shanghai, or auto"),
+    RunParameter("window_end", "ingest.window_end", "STRING", "last second kept, likewise"),
+    RunParameter(
+        "window_days", "ingest.window_days", "STRING", "or so many days, the last of them the span's; or auto"
+    ),
     RunParameter("model", "model.name", "STRING", MODELS),
     RunParameter("sampler", "sampler.name", "STRING", SAMPLERS),
     RunParameter("activation", "model.activation", "STRING", ACTIVATIONS),
@@ -101,7 +106,7 @@ def defaults(config: PipelineConfig) -> dict[str, str | int | float]:
         value: Any = values
         for part in parameter.setting.split("."):
             value = value[part]
-        found[parameter.name] = LATEST if value is None else str(value) if parameter.type == "STRING" else value
+        found[parameter.name] = parameter.null if value is None else str(value) if parameter.type == "STRING" else value
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,9 +68,9 @@ def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from generator.behavior_log import generate
     from generator.generator_config import GeneratorConfig
 
-    file = tmp_path_factory.mktemp("kubeflow-log") / "log.csv"
-    generate(GeneratorConfig(users=150, seed=11), file)
-    return file
+    folder = tmp_path_factory.mktemp("kubeflow-log")
+    generate(GeneratorConfig(users=150, seed=11, start=dt.date(2024, 5, 1)), folder / "2024-05-09.csv")
+    return folder / "{YYYY}-{MM}-{DD}.csv"
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_parameters_reach_the_steps(runs: Runs) -> None:
     assert config["model"]["name"] == "dnn"
     assert config["training"]["epochs"] == 1
     assert config["evaluation"]["bounds"]["auc"]["min"] == 0.2
-    assert config["data"].endswith("log.csv")
+    assert config["data"].endswith("/{YYYY}-{MM}-{DD}.csv")
 
 
 def test_the_last_step_gets_the_report(runs: Runs) -> None:

@@ -9,9 +9,11 @@ import pytest
 import tensorflow as tf
 from tfx import v1 as tfx
 from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
+from tfx.types import artifact_utils
 
 from components.anomaly_gate.component import AnomalyGate
 from components.anomaly_gate.findings import AnomaliesFoundError
+from components.examples.window import KEYS
 from components.schema.component import SchemaGen
 from components.schema.impression_schema import Ranges
 from components.settings import IngestConfig
@@ -43,12 +45,14 @@ def write(folder: Path, rows: list[dict[str, list[Any]]]) -> None:
 
 
 def dag(folder: Path) -> tfx.dsl.Pipeline:
-    splits = [tfx.proto.Input.Split(name=name, pattern=f"{name}/*") for name in SPLITS]
-    examples = tfx.components.ImportExampleGen(
-        input_base=str(folder / "data"), input_config=tfx.proto.Input(splits=splits)
+    examples = tfx.dsl.Importer(
+        source_uri=str(folder / "data"),
+        artifact_type=tfx.types.standard_artifacts.Examples,
+        properties={"split_names": artifact_utils.encode_split_names(list(SPLITS))},
+        custom_properties=dict(zip(KEYS, IngestConfig().window, strict=True)),
     )
-    statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
-    schema = SchemaGen(settings=Ranges.of(IngestConfig()).model_dump_json())
+    statistics = tfx.components.StatisticsGen(examples=examples.outputs["result"])
+    schema = SchemaGen(examples=examples.outputs["result"], settings=Ranges.of(IngestConfig()).model_dump_json())
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
@@ -68,7 +72,7 @@ def dag(folder: Path) -> tfx.dsl.Pipeline:
 @pytest.mark.slow
 def test_good_data_pass_and_the_next_step_runs(tmp_path: Path) -> None:
     for split in SPLITS:
-        write(tmp_path / "data" / split, [IMPRESSION] * 20)
+        write(tmp_path / "data" / f"Split-{split}", [IMPRESSION] * 20)
     BeamDagRunner().run(dag(tmp_path))
     (approved,) = (tmp_path / "root" / "AnomalyGate").rglob("APPROVED")
     assert approved.read_text().split() == list(SPLITS)
@@ -77,9 +81,9 @@ def test_good_data_pass_and_the_next_step_runs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_bad_data_stop_the_run_before_the_next_step(tmp_path: Path) -> None:
-    write(tmp_path / "data" / "train", [IMPRESSION] * 20)
-    write(tmp_path / "data" / "validation", [])
-    write(tmp_path / "data" / "eval", [IMPRESSION, IMPRESSION | {"history_behavior": [9]}])
+    write(tmp_path / "data" / "Split-train", [IMPRESSION] * 20)
+    write(tmp_path / "data" / "Split-validation", [])
+    write(tmp_path / "data" / "Split-eval", [IMPRESSION, IMPRESSION | {"history_behavior": [9]}])
     with pytest.raises(AnomaliesFoundError) as error:
         tfx.orchestration.LocalDagRunner().run(dag(tmp_path))
     message = str(error.value)

@@ -23,6 +23,9 @@ DATA = "/data/{YYYY}-{MM}-{DD}.csv"
 PARAMETERS = {
     "data": DATA,
     "span": "latest",
+    "window_start": "auto",
+    "window_end": "auto",
+    "window_days": "auto",
     "model": "din",
     "sampler": "random",
     "activation": "dice",

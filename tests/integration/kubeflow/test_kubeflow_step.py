@@ -21,15 +21,15 @@ from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_
 
 pytestmark = pytest.mark.slow
 
-SCHEMA = "SchemaGen"
+NODE = "ImpressionGen"
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> PipelineConfig:
     log = tmp_path / "log.csv"
-    log.write_text("1,2,3,pv,1511544070\n")
-    settings = {"data": str(log), "output": str(tmp_path / "output"), "metadata.kind": "sqlite"}
-    return load_preset("kubeflow").with_overrides(settings)
+    generate(GeneratorConfig(users=20), log)
+    small = ["beam_pipeline_args=[]", "ingest.user_partitions=1", "metadata.kind=sqlite"]
+    return load_preset("kubeflow", [*small, f"data={log}", f"output={tmp_path / 'output'}"])
 
 
 def _states(config: PipelineConfig, run_id: str) -> dict[str, str]:
@@ -37,46 +37,45 @@ def _states(config: PipelineConfig, run_id: str) -> dict[str, str]:
 
 
 def test_a_step_is_taken_from_the_cache_of_an_earlier_run(config: PipelineConfig) -> None:
-    first = StepRunner(SCHEMA, "one").run(config)
-    second = StepRunner(SCHEMA, "two").run(config)
+    first = StepRunner(NODE, "one").run(config)
+    second = StepRunner(NODE, "two").run(config)
     assert (first.cached, second.cached) == (False, True)
     assert first.outputs == second.outputs
-    assert Path(first.outputs["schema"], "schema.pbtxt").exists()
-    assert (_states(config, "one"), _states(config, "two")) == ({SCHEMA: "COMPLETE"}, {SCHEMA: "CACHED"})
+    assert Path(first.outputs["catalogue"], "summary.json").exists()
+    assert (_states(config, "one"), _states(config, "two")) == ({NODE: "COMPLETE"}, {NODE: "CACHED"})
 
 
 def test_a_step_whose_artifact_was_removed_is_not_taken_from_the_cache(config: PipelineConfig) -> None:
-    first = StepRunner(SCHEMA, "one").run(config)
-    shutil.rmtree(first.outputs["schema"])
-    second = StepRunner(SCHEMA, "two").run(config)
+    first = StepRunner(NODE, "one").run(config)
+    shutil.rmtree(first.outputs["catalogue"])
+    second = StepRunner(NODE, "two").run(config)
     assert not second.cached
-    assert Path(second.outputs["schema"], "schema.pbtxt").exists()
+    assert Path(second.outputs["catalogue"], "summary.json").exists()
 
 
 def test_a_step_that_is_run_again_in_its_run_is_not_repeated(config: PipelineConfig) -> None:
-    first = StepRunner(SCHEMA, "one").run(config)
-    assert StepRunner(SCHEMA, "one").run(config) == first
-    assert _states(config, "one") == {SCHEMA: "COMPLETE"}
+    first = StepRunner(NODE, "one").run(config)
+    assert StepRunner(NODE, "one").run(config) == first
+    assert _states(config, "one") == {NODE: "COMPLETE"}
 
 
 def test_a_step_that_failed_can_be_run_again_in_its_run(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.schema.component import SchemaGen
+    from components.impression_gen.component import Executor
 
-    executor = SchemaGen.EXECUTOR_SPEC.executor_class
-    do = executor.Do
+    do = Executor.Do
 
     def fails(self: Any, *arguments: Any) -> None:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(executor, "Do", fails)
-    with pytest.raises(StepFailed, match=f"{SCHEMA} failed: OSError: the disk is gone"):
-        StepRunner(SCHEMA, "one").run(config)
-    assert _states(config, "one") == {SCHEMA: "FAILED"}
-    monkeypatch.setattr(executor, "Do", do)
-    assert not StepRunner(SCHEMA, "one").run(config).cached
-    assert _states(config, "one") == {SCHEMA: "COMPLETE"}
+    monkeypatch.setattr(Executor, "Do", fails)
+    with pytest.raises(StepFailed, match=f"{NODE} failed: OSError: the disk is gone"):
+        StepRunner(NODE, "one").run(config)
+    assert _states(config, "one") == {NODE: "FAILED"}
+    monkeypatch.setattr(Executor, "Do", do)
+    assert not StepRunner(NODE, "one").run(config).cached
+    assert _states(config, "one") == {NODE: "COMPLETE"}
 
 
 def test_a_step_whose_inputs_are_missing_fails(config: PipelineConfig) -> None:
@@ -87,18 +86,19 @@ def test_a_step_whose_inputs_are_missing_fails(config: PipelineConfig) -> None:
 @pytest.mark.parametrize("run_id", ["", "{{$.pipeline_job_uuid}}"])
 def test_a_run_id_that_was_not_filled_in_is_refused(config: PipelineConfig, run_id: str) -> None:
     with pytest.raises(ConfigError, match=r"was not filled in; steps need Kubeflow Pipelines 2\.5\.0"):
-        StepRunner(SCHEMA, run_id).run(config)
+        StepRunner(NODE, run_id).run(config)
 
 
 def test_the_log_is_looked_for_by_the_step_that_reads_it(config: PipelineConfig) -> None:
     gone = config.with_overrides({"data": f"{config.data}.csv"})
-    StepRunner(SCHEMA, "one").run(gone)
+    with pytest.raises(StepFailed, match="an input could not be resolved"):
+        StepRunner("SchemaGen", "one").run(gone)
     with pytest.raises(ConfigError, match=r"log\.csv\.csv does not exist"):
-        StepRunner("ImpressionGen", "one").run(gone)
+        StepRunner(NODE, "one").run(gone)
 
 
 def _step(config: PipelineConfig, *more: str) -> int:
-    return cli.main(["step", f"--node={SCHEMA}", "--run-id=one", f"--config={config.changes_json()}", *more])
+    return cli.main(["step", f"--node={NODE}", "--run-id=one", f"--config={config.changes_json()}", *more])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A run in an output folder that was moved, of the one step that needs no data."""
+"""A run in an output folder that was moved, of one step whose input lies elsewhere."""
 
 from __future__ import annotations
 
@@ -19,15 +19,22 @@ pytestmark = pytest.mark.slow
 
 
 def _schema_alone(config: PipelineConfig) -> Pipeline:
+    from tfx.dsl.components.common.importer import Importer
+    from tfx.types.standard_artifacts import Examples
+
+    from components.examples.window import KEYS
     from components.schema.component import SchemaGen
     from components.schema.impression_schema import Ranges
     from pipeline.dag import _pipeline
 
-    return _pipeline(config, [SchemaGen(settings=Ranges.of(config.ingest).model_dump_json())])
+    window = dict(zip(KEYS, config.ingest.window, strict=True))
+    settings = Ranges.of(config.ingest).model_dump_json()
+    examples = Importer(source_uri=config.data, artifact_type=Examples, custom_properties=window)
+    return _pipeline(config, [examples, SchemaGen(examples=examples.outputs["result"], settings=settings)])
 
 
 def _run(output: Path) -> tuple[str, str]:
-    config = load_preset("demo").with_overrides({"output": str(output)})
+    config = load_preset("demo").with_overrides({"data": str(output.parent / "data"), "output": str(output)})
     _, _, nodes = local_runner._run_nodes(config, "schema", _schema_alone, Terminal())
     return nodes["SchemaGen"].state, nodes["SchemaGen"].outputs["schema"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import itertools
 import subprocess
@@ -161,6 +162,16 @@ def test_spans_are_found(tmp_path: Path) -> None:
         look_at(data, IngestConfig(), span=1)
     with pytest.raises(NoLogError, match="no log for 3"):
         look_at(data, IngestConfig(), span=3)
+
+
+def test_a_day_in_the_path_is_the_last_of_the_window(tmp_path: Path) -> None:
+    for name, start in (("2017-12-03", dt.date(2017, 11, 25)), ("2024-05-09", dt.date(2024, 5, 1))):
+        generate(GeneratorConfig(users=20, start=start), tmp_path / f"{name}.csv")
+    data, days = str(tmp_path / "{YYYY}-{MM}-{DD}.csv"), (dt.date(2017, 12, 3) - dt.date(1970, 1, 1)).days
+    assert look_at(data, IngestConfig()) is not None
+    assert look_at(data, IngestConfig(), span=days) is not None
+    with pytest.raises(ValueError, match=r"from 2024-05-08 00:00:00 to 2024-05-09 23:59:59 \(ingest\.window_start, "):
+        look_at(data, IngestConfig(window_days=2))
 
 
 def test_it_loads_nothing_heavy() -> None:

@@ -31,7 +31,7 @@ def test_the_stop_shows_the_commonest_reason_with_a_row_and_what_to_do() -> None
     assert text.splitlines() == [
         "data: 950 of 1,000 rows cannot be used (95.00%), more than ingest.max_quarantined_share allows (1.00%); "
         "expected lines user_id,item_id,category_id,behavior,timestamp from 2017-11-25 00:00:00 to 2017-12-03 23:59:59 "
-        "(ingest.window_start, ingest.window_end)",
+        "(ingest.window_start, ingest.window_end, ingest.window_days)",
         "In quarantine: 930 unknown_behavior, 20 outside_window",
         "For example unknown_behavior (behavior), log.csv, line 7: 1,2,3,click,1511544070",
         "Probably the log has the kinds of event 'click'; write each as one of pv, cart, fav, buy, "

@@ -77,7 +77,8 @@ def test_the_nodes(log: Path) -> None:
         ({"transform__min_item_count": 9}, {"ImpressionTransform"}),
         ({"ingest__eval_share": 0.3}, {INGEST}),
         ({"ingest__history_length": 30}, {INGEST, "SchemaGen", "Trainer"}),
-        ({"ingest__window_end": "2017-12-02T23:59:59"}, {INGEST, "SchemaGen"}),
+        # The schema has the window from the examples.
+        ({"ingest__window_end": "2017-12-02T23:59:59"}, {INGEST}),
         ({"evaluation__bounds__auc__min": 0.9}, {"Evaluator"}),
         ({"evaluation__baseline_training_impressions": 500}, {"Baselines"}),
         ({"served_model_name": "other"}, {"Pusher"}),

@@ -34,7 +34,8 @@ EMPTY_HISTORY: dict[str, list[Any]] = {name: [] for name in impression.HISTORY_F
 
 
 def schema_of(**settings: Any) -> schema_pb2.Schema:
-    return impression_schema(Ranges.of(IngestConfig(**settings)))
+    ingest = IngestConfig(**settings)
+    return impression_schema(Ranges.of(ingest), ingest.window)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,8 @@ def test_the_window_of_another_year_admits_its_log_and_no_other() -> None:
     (finding,) = findings("train", validate(may, IMPRESSION))
     assert finding.feature == "feature timestamp"
     assert finding.expected == (
-        "INT, 1714492800 to 1715270399, 1 values, in every impression (from ingest.window_start, ingest.window_end)"
+        "INT, 1714492800 to 1715270399, 1 values, in every impression "
+        "(from ingest.window_start, ingest.window_end, ingest.window_days)"
     )
 
 

@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
+import functools
 import json
+import operator
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -21,6 +29,64 @@ def test_presets_are_valid_and_carry_their_name(name: str) -> None:
 
 def test_the_presets_ship_with_the_package() -> None:
     assert preset_names() == ("demo", "full", "kubeflow", "mimn", "mimn-corrected", "sample", "samplers")
+
+
+def _leaves(values: dict[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
+    for key, value in values.items():
+        yield from _leaves(value, *above, key) if isinstance(value, dict) and value else [(*above, key)]
+
+
+@pytest.mark.parametrize("name", ["kubeflow", "mimn", "samplers"])
+def test_a_preset_that_extends_another_repeats_nothing(name: str, tmp_path: Path) -> None:
+    text = resources.files("pipeline.settings").joinpath(f"presets/{name}.yaml").read_text()
+    file = tmp_path / f"{name}.yaml"
+    file.write_text(text)
+    assert load_preset(str(file)) == load_preset(name)
+    for *sections, leaf in _leaves(yaml.safe_load(text)):
+        values = yaml.safe_load(text)
+        del functools.reduce(operator.getitem, sections, values)[leaf]
+        file.write_text(yaml.safe_dump(values))
+        # What does not fit together without it is refused.
+        with contextlib.suppress(ConfigError):
+            assert load_preset(str(file)) != load_preset(name), f"{name}.yaml: {'.'.join((*sections, leaf))}"
+
+
+def test_what_is_extended_lies_under_a_presets_own_settings(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text("extends: full\ntraining: {epochs: 7}\nevaluation: {min_auc: 0.7}\n")
+    (tmp_path / "night.yaml").write_text("extends: shop.yaml\ntraining: {seed: 3}\n")
+    full, night = load_preset("full"), load_preset(str(tmp_path / "night.yaml"), ["training.epochs=9"])
+    changes = {"preset": "night", "training.epochs": 9, "training.seed": 3, "evaluation.min_auc": 0.7}
+    assert night == full.with_overrides(changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("extends: a.yaml", "a.yaml extends {0}/a.yaml, in a circle"),
+        ("extends: b.yaml", "a.yaml extends {0}/b.yaml extends {0}/a.yaml, in a circle"),
+        ("extends: ful", "a.yaml extends ful; 'ful' is unknown; did you mean full? There are demo, full, kubeflow"),
+        ("extends: c.yaml", "a.yaml extends {0}/c.yaml; it cannot be read: [Errno 2] No such file"),
+        ("extends: [full", "a.yaml; it cannot be read: while parsing"),
+        ("full", "a.yaml; it holds no settings; write e.g. extends: full"),
+        ("extends: full\ntraining: {{epochz: 2}}", "training.epochz: unknown key; did you mean epochs?"),
+    ],
+)
+def test_a_presets_file_that_cannot_be_used_is_named(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text.format())
+    (tmp_path / "b.yaml").write_text("extends: a.yaml")
+    with pytest.raises(ConfigError) as refused:
+        load_preset(str(tmp_path / "a.yaml"))
+    assert says.format(tmp_path) in str(refused.value)
+
+
+def test_a_steps_other_resources_stay_where_one_is_set() -> None:
+    kubeflow = load_preset("kubeflow", ["kubeflow.beam.memory_request=8Gi", "kubeflow.trainer.gpus=2"]).kubeflow
+    assert (kubeflow.beam.cpu, kubeflow.beam.memory, kubeflow.trainer.cpu, kubeflow.trainer.memory) == (
+        4,
+        "16Gi",
+        8,
+        "48Gi",
+    )
 
 
 def test_assignments_are_read_as_yaml() -> None:
@@ -62,6 +128,8 @@ def test_an_assignment_keeps_the_rest_of_its_section() -> None:
         ("ingest.validation_share=0.9", "ingest", "below 1"),
         ("ingest.window_end=2017-11-01T00:00:00", "ingest", "window_end must be after window_start"),
         ("ingest.window_start=2017-11-25T00:00:00+08:00", "ingest.window_start", "without an offset"),
+        ("ingest.window_days=0", "ingest.window_days", "must be at least 1"),
+        ("ingest={window_days: 9, window_end: 2024-05-09}", "ingest", "leave window_start and window_end null (auto)"),
         ("ingest.min_history=51", "ingest", "min_history cannot exceed history_length"),
         ("ingest.behaviors_as_targets=[pv, pv]", "ingest.behaviors_as_targets", "each once"),
         ("ingest.training_negatives.contemporaneous=0", "ingest.training_negatives", "at least one kind"),
@@ -123,6 +191,38 @@ def test_the_window_is_shanghai_time() -> None:
     # The public file's first row, 1511544070, is 01:21:10 of the first day there, and of the day before in UTC.
     assert first == 1511544070 - (1 * 3600 + 21 * 60 + 10)
     assert last - first == 9 * 24 * 3600 - 1
+
+
+_DATED = "/logs/{YYYY}-{MM}-{DD}.csv"
+_PUBLIC = ("2017-11-25T00:00:00", "2017-12-03T23:59:59")
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "window"),
+    [
+        (_DATED, {}, ("2024-02-22T00:00:00", "2024-03-01T23:59:59")),
+        (_DATED, {"window_days": 2}, ("2024-02-29T00:00:00", "2024-03-01T23:59:59")),
+        (_DATED, {"window_start": "2016-01-01", "window_days": "auto"}, ("2016-01-01T00:00:00", _PUBLIC[1])),
+        (_DATED, {"window_end": "2018-01-01T00:00:00"}, (_PUBLIC[0], "2018-01-01T00:00:00")),
+        ("/logs/{SPAN}.csv", {}, _PUBLIC),
+        ("/logs", {"window_start": "auto", "window_end": None}, _PUBLIC),
+    ],
+)
+def test_a_window_counts_back_from_a_span_that_is_a_day(
+    data: str, settings: dict[str, Any], window: tuple[str, str]
+) -> None:
+    ingest = (
+        load_preset("demo", [f"data={data}"]).with_overrides({f"ingest.{k}": v for k, v in settings.items()}).ingest
+    )
+    found = ingest.of_path(data).of_span((dt.date(2024, 3, 1) - dt.date(1970, 1, 1)).days)
+    assert tuple(bound.isoformat() for bound in found.bounds) == window
+    assert found.window[1] - found.window[0] == (found.bounds[1] - found.bounds[0]).total_seconds()
+
+
+def test_days_without_a_day_to_count_back_from_are_refused() -> None:
+    config = load_preset("kubeflow", ["ingest.window_days=9", "data=''"])
+    with pytest.raises(ConfigError, match=r"ingest\.window_days: /data/\{SPAN\} has no \{YYYY\}, \{MM\} and \{DD\}"):
+        config.with_overrides({"data": "/data/{SPAN}"})
 
 
 _OVERRIDES = st.fixed_dictionaries(

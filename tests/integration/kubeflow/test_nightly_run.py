@@ -1,0 +1,76 @@
+"""A schedule whose data path has a date: a run a night from one package, each on the days that end with its log's."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.settings import LOG_TIMEZONE
+from generator.behavior_log import generate
+from generator.generator_config import GeneratorConfig
+from pipeline.commands import cli
+from pipeline.output.layout import Layout
+from pipeline.output.runs import NodeRun, node_runs
+from pipeline.runners.kubeflow.package import compile_kfp
+from pipeline.settings.pipeline_config import load_preset
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = ("metadata.kind=sqlite", "beam_pipeline_args=[]", "ingest.user_partitions=1", "statistics.sample_rate=1")
+STEPS = ("impression-gen", "statistics-gen", "schema-gen", "example-validator", "anomaly-gate")
+NINE_DAYS = dt.timedelta(days=9)
+
+
+def times_of(schema: str) -> tuple[dt.datetime, dt.datetime]:
+    """First and last second that a schema admits, in Shanghai."""
+    from tensorflow_metadata.proto.v0 import schema_pb2
+    from tfx.utils import io_utils
+
+    parsed = io_utils.parse_pbtxt_file(f"{schema}/schema.pbtxt", schema_pb2.Schema())
+    (times,) = (feature.int_domain for feature in parsed.feature if feature.name == "timestamp")
+    first, last = (dt.datetime.fromtimestamp(second, LOG_TIMEZONE) for second in (times.min, times.max))
+    return first, last
+
+
+@pytest.fixture
+def night(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, NodeRun]]:
+    """Runs steps under a run id, those up to the gate, with what ``schedule`` sends and further parameters."""
+    output = tmp_path / "output"
+    package = tmp_path / "ctr.yaml"
+    package.write_text(compile_kfp(load_preset("kubeflow", [*SETTINGS, f"output={output}"])))
+    data = f"data={tmp_path}/{{YYYY}}-{{MM}}-{{DD}}.csv"
+    options = ["--package", str(package), "--param", data, "--cron", "0 30 3 * * *"]
+    assert cli.main(["schedule", *options, "--dry-run"]) == 0
+    scheduled = json.loads(capsys.readouterr().out)[-1]["body"]["runtime_config"]["parameters"]
+    executors = next(yaml.safe_load_all(package.read_text()))["deploymentSpec"]["executors"]
+
+    def run(run_id: str, steps: Sequence[str] = STEPS, **parameters: str) -> dict[str, NodeRun]:
+        values = scheduled | parameters | {"run_id": run_id}
+        for step in steps:
+            arguments = executors[f"exec-{step}"]["container"]["args"]
+            filled = [re.sub(r"\{\{.*\['(\w+)'\]\}\}", lambda name: str(values[name[1]]), each) for each in arguments]
+            assert cli.main(filled) == 0, step
+        return {node.node: node for node in node_runs(Layout(str(output)).metadata_db, "ctr", run_id)}
+
+    return run
+
+
+def test_nights_of_different_years_need_no_edit(night: Callable[..., dict[str, NodeRun]], tmp_path: Path) -> None:
+    firsts = [dt.date(2017, 11, 25), dt.date(2024, 5, 1)]
+    runs = []
+    for first in firsts:
+        generate(GeneratorConfig(users=30, start=first), tmp_path / f"{first + NINE_DAYS - dt.timedelta(days=1)}.csv")
+        runs.append(night(f"of {first}"))
+    for first, nodes in zip(firsts, runs, strict=True):
+        assert {node.state for node in nodes.values()} == {"COMPLETE"}
+        begin = dt.datetime.combine(first, dt.time(), LOG_TIMEZONE)
+        assert times_of(nodes["SchemaGen"].outputs["schema"]) == (begin, begin + NINE_DAYS - dt.timedelta(seconds=1))
+
+    once_more = night("once more", ("impression-gen", "schema-gen"), span="2017-12-03")
+    assert times_of(once_more["SchemaGen"].outputs["schema"]) == times_of(runs[0]["SchemaGen"].outputs["schema"])

@@ -28,7 +28,6 @@ from models.impression import (
     EVAL_SPLIT,
     HISTORY_ITEM_ID,
     LABEL,
-    REQUEST_FEATURES,
     TRAIN_SPLIT,
     VALIDATION_SPLIT,
 )
@@ -125,8 +124,7 @@ def compute(
 
 
 def _match(batch: Batch) -> np.ndarray:
-    features = match_features(*(batch.features[name] for name in REQUEST_FEATURES))
-    return features.numpy()[batch.real]
+    return match_features(batch.features).numpy()[batch.real]
 
 
 def _fit(impressions: np.ndarray, seed: int) -> tuple[Pipeline, int]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Final
 
 import tensorflow_model_analysis as tfma
 
 from components.scoring import pair_metrics
 from components.settings import EvaluationConfig
 from models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET
-
-SIGNATURE: Final = "serving_default"
-PREDICTION_KEY: Final = "probability"
+from serving.requests import DEFAULT_SIGNATURE, PROBABILITY
 
 
 def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORANEOUS) -> tfma.EvalConfig:
@@ -48,7 +45,7 @@ def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORAN
         ),
     ]
     return tfma.EvalConfig(
-        model_specs=[tfma.ModelSpec(signature_name=SIGNATURE, prediction_key=PREDICTION_KEY, label_key=LABEL)],
+        model_specs=[tfma.ModelSpec(signature_name=DEFAULT_SIGNATURE, prediction_key=PROBABILITY, label_key=LABEL)],
         slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=[NEGATIVE_SET])],
         metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
     )

@@ -31,7 +31,6 @@ from components.trainer.run_fn import (
     STORED_KEY,
     TRAINING_KEY,
 )
-from components.trainer.train import epoch_split
 from models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
 from models.model_config import ModelConfig
 from models.registry import code_of
@@ -146,7 +145,7 @@ class Trainer(base_component.BaseComponent):
                 raw_examples=raw_examples,
                 run_fn="components.trainer.run_fn.run_fn",
                 train_args=trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
-                eval_args=trainer_pb2.EvalArgs(splits=[epoch_split(training)]),
+                eval_args=trainer_pb2.EvalArgs(splits=[training.choose_epoch_on]),
                 custom_config=json_utils.dumps(
                     {key: section.model_dump_json() for key, section in sections.items()}
                     # A run without any keeps the cache key that it had.

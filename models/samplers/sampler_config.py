@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from models.negatives import StoredKind as StoredKind
 from models.registration import Extensible, Registry
 from models.samplers.registry import SAMPLERS, SamplerName
 from models.samplers.registry import FrequencyConfig as FrequencyConfig
 from models.samplers.registry import HardConfig as HardConfig
 from models.section import Section
 
-StoredKind = Literal["all", "uniform", "same_category", "contemporaneous"]
 LossName = Literal["pointwise", "sampled_softmax"]
 
 

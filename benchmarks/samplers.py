@@ -111,7 +111,7 @@ def trainer_of(
     sampler = build_sampler(
         SamplerConfig.model_validate({"negatives": options.negatives, **settings}),
         window=known,
-        stored=StoredNegatives(options.negatives, 0, 0),
+        stored=StoredNegatives(uniform=options.negatives, contemporaneous=0),
         batch_size=options.batch_size,
         seed=1,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -20,15 +20,21 @@ from pydantic_core import CoreSchema
 
 from components.quarantine import REASONS
 from components.scoring.metrics import METRICS, OVERALL
-from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, BehaviorName
+from models.impression import (
+    CONTEMPORANEOUS,
+    MAX_HISTORY,
+    MAX_NEGATIVES,
+    NEGATIVE_SETS,
+    BehaviorName,
+    NegativeSet,
+)
 from models.model_config import Section
+from models.negatives import StoredNegatives
 from models.samplers.sampler_config import LossConfig
 from models.validation import instead_of
 
 SETTINGS_KEY: Final = "settings"
 """The one parameter by which a step gets its settings: JSON of a section that holds what it depends on, and no more."""
-
-NegativeSet = Literal["uniform", "same_category", "contemporaneous"]
 
 LOG_TIMEZONE = ZoneInfo("Asia/Shanghai")
 """The public log's days are Shanghai days: its first row is 25 November there and 24 November in UTC."""
@@ -40,25 +46,6 @@ WINDOW_SETTINGS = ("ingest.window_start", "ingest.window_end", "ingest.window_da
 _Value = TypeVar("_Value")
 OrAuto = Annotated[_Value | None, BeforeValidator(lambda value: None if value == "auto" else value)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class TrainingNegatives(Section):
-    """How many negatives of each kind a training impression gets. Evaluation sets never depend on it."""
-
-    uniform: Annotated[int, Field(ge=0, le=100)] = 0
-    same_category: Annotated[int, Field(ge=0, le=100)] = 0
-    contemporaneous: Annotated[int, Field(ge=0, le=100)] = 1
-
-    @model_validator(mode="after")
-    def _at_least_one(self) -> TrainingNegatives:
-        if self.total == 0:
-            raise ValueError("at least one kind must be above 0, or there is nothing to tell the positive from")
-        return self
-
-    @property
-    def total(self) -> int:
-        """Negatives of one training impression, so that N = 1 + total."""
-        return self.uniform + self.same_category + self.contemporaneous
 
 
 class PlausibilityConfig(Section):
@@ -105,19 +92,19 @@ class IngestConfig(Section):
     """Share of the window's events between the end of train and the start of eval, by time."""
     eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the window's events at its end, by time, that the gate judges on."""
-    history_length: Annotated[int, Field(ge=1, le=1000)] = 50
+    history_length: Annotated[int, Field(ge=1, le=MAX_HISTORY)] = 50
     """L: events of history kept, the latest ones."""
     min_history: Annotated[int, Field(ge=0)] = 1
     """An event with fewer earlier events of its user becomes no impression."""
-    behaviors_as_targets: tuple[BehaviorName, ...] = ("pv", "cart", "fav", "buy")
+    behaviors_as_targets: tuple[BehaviorName, ...] = get_args(BehaviorName)
     """Kinds of event that become positives; histories hold all kinds."""
     targets: Literal["each", "last"] = "each"
     """``last``: only each user's last event of all, and the shares of validation and eval are of users, by the time of
     that event."""
     targets_per_user: Annotated[int, Field(ge=1)] | None = None
     """At most so many impressions of a user in each split, its latest; null keeps all."""
-    training_negatives: TrainingNegatives = TrainingNegatives()
-    evaluation_negatives: Annotated[int, Field(ge=1, le=100)] = 1
+    training_negatives: StoredNegatives = StoredNegatives()
+    evaluation_negatives: Annotated[int, Field(ge=1, le=MAX_NEGATIVES)] = 1
     """Negatives of an evaluation impression, in each of the sets."""
     evaluation_sets: tuple[NegativeSet, ...] = NEGATIVE_SETS
     """The gate judges on contemporaneous negatives; without that set, on the first one named here."""
@@ -234,8 +221,8 @@ class StoredImpressions(Section):
 
     history_length: int
     """L."""
-    training_negatives: TrainingNegatives
-    """Columns behind the positive: uniform ones first, then those of its category, then contemporaneous ones."""
+    training_negatives: StoredNegatives
+    """Columns behind the positive."""
     judged_set: NegativeSet
     """What a model is judged on."""
     evaluation_negatives: int

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from generator.generator_config import FIRST_SECOND, LAST_SECOND, MIN_EVENTS
 from generator.world import DAY, DAYS, SUCCESSOR_SHARES, World
+from models.impression import BEHAVIORS
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -57,14 +58,14 @@ TASTES: Final = 16
 TASTE_WIDTH: Final = 3.0
 """How many of them, about, are in use at a time."""
 
-BEHAVIOR_SHARES: Final = (
-    (0.8985, 0.0580, 0.0325, 0.0110),
-    (0.8960, 0.0410, 0.0130, 0.0500),
-    (0.8980, 0.0340, 0.0100, 0.0580),
-    (0.8550, 0.0700, 0.0200, 0.0550),
-    (0.9180, 0.0150, 0.0030, 0.0640),
-)
-"""pv, cart, fav and buy, by what the user did to the item before: nothing, pv, cart, fav, buy."""
+BEHAVIOR_SHARES: Final[dict[str | None, dict[str, float]]] = {
+    None: {"pv": 0.8985, "cart": 0.0580, "fav": 0.0325, "buy": 0.0110},
+    "pv": {"pv": 0.8960, "cart": 0.0410, "fav": 0.0130, "buy": 0.0500},
+    "cart": {"pv": 0.8980, "cart": 0.0340, "fav": 0.0100, "buy": 0.0580},
+    "fav": {"pv": 0.8550, "cart": 0.0700, "fav": 0.0200, "buy": 0.0550},
+    "buy": {"pv": 0.9180, "cart": 0.0150, "fav": 0.0030, "buy": 0.0640},
+}
+"""How often an event is of each kind, by what the user did to the item before; None stands for nothing."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ def _draw_choices(
     successor = 1 + np.searchsorted(np.cumsum(SUCCESSOR_SHARES)[:-1], rng.random(n), side="right")
     step = np.where(succeeds, successor, 0)
     uniform = rng.random(n)
-    outcomes = np.stack([np.searchsorted(np.cumsum(row)[:-1], uniform, side="right") + 1 for row in BEHAVIOR_SHARES])
+    shares = [[BEHAVIOR_SHARES[before][kind] for kind in BEHAVIORS] for before in (None, *BEHAVIORS)]
+    outcomes = np.stack([np.searchsorted(np.cumsum(row)[:-1], uniform, side="right") + 1 for row in shares])
 
     # The next choice needs the last one, so positions go one by one, each for all users that reach it.
     behavior = np.zeros(n, np.int64)

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from models.impression import REQUEST_FEATURES
 from models.layers.dense import Dense
 from models.layers.embedding import EmbeddedImpression, ImpressionEmbedding
 from models.layers.match import MATCH_FEATURE_NAMES, match_features
@@ -83,8 +82,7 @@ class Ranker(keras.Model, abc.ABC):
         encoded, auxiliary_losses = self.encode(embedded, training)
         parts = [encoded, embedded.candidates]
         if self.config.match_features:
-            match = match_features(*(impression[name] for name in REQUEST_FEATURES))
-            parts.append(tf.cast(match, encoded.dtype))
+            parts.append(tf.cast(match_features(impression), encoded.dtype))
         hidden = self.head(tf.concat(parts, axis=-1), training=training, valid=embedded.candidate_mask)
         logits = tf.squeeze(self.logit(hidden), axis=-1)
         return ModelOutput(tf.cast(logits, tf.float32), auxiliary_losses)

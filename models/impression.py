@@ -1,16 +1,16 @@
 """The impression: one user context and the candidates shown in it.
 
-This module is the single definition of every feature's name, meaning and id space. Ingest writes these
-features, Transform maps them, the models read them, and a serving request carries them (without a label).
-
-Raw impression (written by ``components/impression_gen``, sent by ``serving/client.py``):
+:data:`FEATURES` is the one table of what an impression holds: ingest writes its rows, the schema bounds them, Transform
+maps their ids, the models embed them, and a serving request carries those of a history and of the candidates. What
+kinds of events, of negatives and of splits there are is said here alone, too. Importing this module loads neither
+TensorFlow nor gRPC.
 
 ====================  ============  =====================================================================
 feature               shape, dtype  meaning
 ====================  ============  =====================================================================
 user_id               [1] int64     groups for GAUC; not a model input
 timestamp             [1] int64     the impression's time, Unix seconds
-negative_set          [1] bytes     how the negatives were drawn, see :data:`NEGATIVE_SETS`
+negative_set          [1] bytes     how the negatives were drawn: :data:`MIXED`, or one of :data:`NEGATIVE_SETS`
 history_item_id       [<=L] int64   items of the user's last L events strictly before ``timestamp``, oldest first
 history_category_id   [<=L] int64   their categories
 history_behavior      [<=L] int64   their kinds, see :data:`BEHAVIORS`
@@ -27,41 +27,43 @@ rank in the training window's vocabulary.
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
 
-USER_ID: Final = "user_id"
-TIMESTAMP: Final = "timestamp"
-NEGATIVE_SET: Final = "negative_set"
-HISTORY_ITEM_ID: Final = "history_item_id"
-HISTORY_CATEGORY_ID: Final = "history_category_id"
-HISTORY_BEHAVIOR: Final = "history_behavior"
-HISTORY_AGE: Final = "history_age"
-CANDIDATE_ITEM_ID: Final = "candidate_item_id"
-CANDIDATE_CATEGORY_ID: Final = "candidate_category_id"
-LABEL: Final = "label"
+# --- kinds ---------------------------------------------------------------------------------------------------------
 
-HISTORY_ITEM_INDEX: Final = "history_item_index"
-HISTORY_CATEGORY_INDEX: Final = "history_category_index"
-CANDIDATE_ITEM_INDEX: Final = "candidate_item_index"
-CANDIDATE_CATEGORY_INDEX: Final = "candidate_category_index"
+BehaviorName = Literal["pv", "cart", "fav", "buy"]
+"""Kinds of event as the log spells them."""
+BEHAVIORS: Final[dict[str, int]] = {name: code for code, name in enumerate(get_args(BehaviorName), start=1)}
+"""Log spelling -> the code in ``history_behavior``; 0 is padding."""
 
-HISTORY_FEATURES: Final = (HISTORY_ITEM_ID, HISTORY_CATEGORY_ID, HISTORY_BEHAVIOR, HISTORY_AGE)
-CANDIDATE_FEATURES: Final = (CANDIDATE_ITEM_ID, CANDIDATE_CATEGORY_ID)
-REQUEST_FEATURES: Final = HISTORY_FEATURES + CANDIDATE_FEATURES
-"""What a serving request carries; everything a model may look at."""
+Split = Literal["train", "validation", "eval"]
+SPLITS: Final[tuple[str, ...]] = get_args(Split)
+"""In order of time: the model learns from the first, stops early on the second, is judged on the third."""
+TRAIN_SPLIT: Final = "train"
+VALIDATION_SPLIT: Final = "validation"
+EVAL_SPLIT: Final = "eval"
 
-INDEX_OF: Final = {
-    HISTORY_ITEM_ID: HISTORY_ITEM_INDEX,
-    HISTORY_CATEGORY_ID: HISTORY_CATEGORY_INDEX,
-    CANDIDATE_ITEM_ID: CANDIDATE_ITEM_INDEX,
-    CANDIDATE_CATEGORY_ID: CANDIDATE_CATEGORY_INDEX,
-}
-"""Raw id feature -> the dense index feature that Transform derives from it."""
+NegativeSet = Literal["uniform", "same_category", "contemporaneous"]
+NEGATIVE_SETS: Final[tuple[NegativeSet, ...]] = get_args(NegativeSet)
+"""Kinds of negatives: in this order they stand behind the positive of a stored training impression, and each has
+evaluation impressions of its own. The gate uses the contemporaneous ones."""
+UNIFORM: Final = "uniform"
+SAME_CATEGORY: Final = "same_category"
+CONTEMPORANEOUS: Final = "contemporaneous"
 
-HISTORY_INPUTS: Final = (*HISTORY_FEATURES, HISTORY_ITEM_INDEX, HISTORY_CATEGORY_INDEX)
-"""Tensors of a history that a model is called with, raw and mapped."""
-CANDIDATE_INPUTS: Final = (*CANDIDATE_FEATURES, CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGORY_INDEX)
-"""Likewise of the candidates."""
+MIXED: Final = "mixed"
+"""``negative_set`` of train and validation impressions, whose negatives follow ``ingest.training_negatives``."""
+
+# --- sizes ---------------------------------------------------------------------------------------------------------
+
+MAX_HISTORY: Final = 1000
+"""Most events of a history, stored or in a request."""
+MAX_NEGATIVES: Final = 100
+"""Most negatives of a kind of a stored impression."""
+
+# --- indices -------------------------------------------------------------------------------------------------------
 
 PADDING_INDEX: Final = 0
 UNKNOWN_INDEX: Final = 1
@@ -70,44 +72,109 @@ FIRST_KNOWN_INDEX: Final = 2
 PADDING_ID: Final = 0
 """Fills raw-tensor requests to a common length. Ingest refuses ids below 1, so no event has it."""
 
-BehaviorName = Literal["pv", "cart", "fav", "buy"]
-"""Kinds of event as the log spells them."""
+# --- features ------------------------------------------------------------------------------------------------------
 
-BEHAVIORS: Final[dict[str, int]] = {name: code for code, name in enumerate(get_args(BehaviorName), start=1)}
-"""Log spelling -> the code in ``history_behavior``; 0 is padding."""
+NO_BOUND: Final = 2**63 - 1
 
-
-class ValueRange(NamedTuple):
-    """Values that a feature may have, both ends included."""
-
-    minimum: int
-    maximum: int
+Group = Literal["context", "history", "candidate", "label"]
+IdSpace = Literal["item", "category"]
 
 
-_POSITIVE: Final = ValueRange(1, 2**63 - 1)
+@dataclass(frozen=True)
+class Feature:
+    """A raw feature of an impression.
 
-VALUE_RANGES: Final = {
-    HISTORY_ITEM_ID: _POSITIVE,
-    HISTORY_CATEGORY_ID: _POSITIVE,
-    HISTORY_BEHAVIOR: ValueRange(min(BEHAVIORS.values()), max(BEHAVIORS.values())),
-    HISTORY_AGE: _POSITIVE,
-    CANDIDATE_ITEM_ID: _POSITIVE,
-    CANDIDATE_CATEGORY_ID: _POSITIVE,
-}
-"""What an event and a candidate of a request may hold; padding is :data:`PADDING_ID` in every feature. An age has no
-upper end, since to the models all that is older than some weeks is alike."""
+    Attributes:
+      name: everywhere but in the JSON form of a request, see :attr:`key`.
+      group: what has a value of it: the impression, each event of its history, or each of its candidates. A ``label``
+        is of each candidate, too, and not in a request.
+      source: the field of an event that ingest takes it from; ``age`` is the time from the event to the impression.
+        None where ingest makes it in another way.
+      smallest: value that it may have, padding aside.
+      largest: likewise.
+      dtype: of its values.
+      ids: of what they are ids: Transform maps them to indices, and the models embed those.
+      embedding: how the models embed the values themselves, if they do: by ``code``, a row for each of 0 to
+        ``largest``, or by their ``log2``. A setting of the model named after the feature can switch it off.
+      codes: names of its values, in the JSON form of a request.
+      unit: part of its name there.
+    """
 
-TRAIN_SPLIT: Final = "train"
-VALIDATION_SPLIT: Final = "validation"
-EVAL_SPLIT: Final = "eval"
-SPLITS: Final = (TRAIN_SPLIT, VALIDATION_SPLIT, EVAL_SPLIT)
-"""In order of time: the model learns from the first, stops early on the second, is judged on the third."""
+    name: str
+    group: Group
+    source: str | None = None
+    smallest: int = 1
+    largest: int = NO_BOUND
+    dtype: Literal["int64", "bytes"] = "int64"
+    ids: IdSpace | None = None
+    embedding: Literal["code", "log2"] | None = None
+    codes: Mapping[str, int] = field(default_factory=dict)
+    unit: str = ""
 
-UNIFORM: Final = "uniform"
-SAME_CATEGORY: Final = "same_category"
-CONTEMPORANEOUS: Final = "contemporaneous"
-NEGATIVE_SETS: Final = (UNIFORM, SAME_CATEGORY, CONTEMPORANEOUS)
-"""Kinds of evaluation negatives. The gate uses the contemporaneous set."""
+    @property
+    def short(self) -> str:
+        """The name within its group."""
+        return self.name.removeprefix(f"{self.group}_")
 
-MIXED: Final = "mixed"
-"""``negative_set`` of train and validation impressions, whose negatives follow ``ingest.training_negatives``."""
+    @property
+    def key(self) -> str:
+        """Its name in the JSON form of a request."""
+        return f"{self.short}_{self.unit}" if self.unit else self.short
+
+    @property
+    def index(self) -> str:
+        """What Transform makes of ids."""
+        return self.name.removesuffix("id") + "index"
+
+    @property
+    def range(self) -> str:
+        """The values in words."""
+        return f"{self.smallest} or more" if self.largest == NO_BOUND else f"{self.smallest} to {self.largest}"
+
+
+FEATURES: Final[dict[str, Feature]] = {}
+"""The table, in the order in which features are written. The first one of a group of several features is the item's id,
+by which padding is known."""
+
+
+def _row(name: str, group: Group, source: str | None = None, **attributes: Any) -> str:
+    FEATURES[name] = Feature(name, group, source, **attributes)
+    return name
+
+
+USER_ID: Final = _row("user_id", "context", "user")
+TIMESTAMP: Final = _row("timestamp", "context", "timestamp")
+NEGATIVE_SET: Final = _row("negative_set", "context", dtype="bytes")
+HISTORY_ITEM_ID: Final = _row("history_item_id", "history", "item", ids="item")
+HISTORY_CATEGORY_ID: Final = _row("history_category_id", "history", "category", ids="category")
+HISTORY_BEHAVIOR: Final = _row(
+    "history_behavior", "history", "behavior", largest=len(BEHAVIORS), embedding="code", codes=BEHAVIORS
+)
+# Without an upper end, since to the models all that is older than some weeks is alike.
+HISTORY_AGE: Final = _row("history_age", "history", "age", embedding="log2", unit="seconds")
+CANDIDATE_ITEM_ID: Final = _row("candidate_item_id", "candidate", "item", ids="item")
+CANDIDATE_CATEGORY_ID: Final = _row("candidate_category_id", "candidate", "category", ids="category")
+LABEL: Final = _row("label", "label", smallest=0, largest=1)
+
+
+def features_of(group: Group) -> tuple[Feature, ...]:
+    """The rows of a group."""
+    return tuple(feature for feature in FEATURES.values() if feature.group == group)
+
+
+HISTORY_FEATURES: Final = tuple(feature.name for feature in features_of("history"))
+CANDIDATE_FEATURES: Final = tuple(feature.name for feature in features_of("candidate"))
+REQUEST_FEATURES: Final = HISTORY_FEATURES + CANDIDATE_FEATURES
+"""What a serving request carries; everything a model may look at."""
+
+INDEX_OF: Final = {feature.name: feature.index for feature in FEATURES.values() if feature.ids}
+"""Raw id feature -> the dense index feature that Transform derives from it."""
+HISTORY_ITEM_INDEX: Final = INDEX_OF[HISTORY_ITEM_ID]
+HISTORY_CATEGORY_INDEX: Final = INDEX_OF[HISTORY_CATEGORY_ID]
+CANDIDATE_ITEM_INDEX: Final = INDEX_OF[CANDIDATE_ITEM_ID]
+CANDIDATE_CATEGORY_INDEX: Final = INDEX_OF[CANDIDATE_CATEGORY_ID]
+
+HISTORY_INPUTS: Final = HISTORY_FEATURES + tuple(INDEX_OF[name] for name in HISTORY_FEATURES if name in INDEX_OF)
+"""Tensors of a history that a model is called with, raw and mapped."""
+CANDIDATE_INPUTS: Final = CANDIDATE_FEATURES + tuple(INDEX_OF[name] for name in CANDIDATE_FEATURES if name in INDEX_OF)
+"""Likewise of the candidates."""

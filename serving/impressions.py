@@ -13,38 +13,34 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from models.errors import CtrError
 from models.impression import (
-    BEHAVIORS,
     CANDIDATE_CATEGORY_ID,
-    CANDIDATE_FEATURES,
     CANDIDATE_ITEM_ID,
+    FEATURES,
     HISTORY_AGE,
-    HISTORY_BEHAVIOR,
-    HISTORY_CATEGORY_ID,
-    HISTORY_FEATURES,
-    HISTORY_ITEM_ID,
+    MAX_HISTORY,
     REQUEST_FEATURES,
-    VALUE_RANGES,
     BehaviorName,
+    Feature,
+    Group,
+    features_of,
 )
 from models.validation import problems
 
-MAX_HISTORY = 1_000
-"""Events of a request's history; as many as ingest may be told to keep."""
 MAX_CANDIDATES = 10_000
 """Candidates of one request."""
 
-_BEHAVIOR_NAMES = {code: name for name, code in BEHAVIORS.items()}
+_GROUPS: Final[dict[str, Group]] = {"history": "history", "candidates": "candidate"}
+"""Field of :class:`Impression` -> the features of each of its parts."""
 
 
 def _within(feature: str) -> Any:
-    allowed = VALUE_RANGES[feature]
-    return Field(strict=True, ge=allowed.minimum, le=allowed.maximum)
+    return Field(strict=True, ge=FEATURES[feature].smallest, le=FEATURES[feature].largest)
 
 
 class ImpressionError(CtrError, ValueError):
@@ -110,26 +106,15 @@ class Impression(_Frozen):
         missing = [name for name in REQUEST_FEATURES if name not in values]
         if missing:
             raise ImpressionError(f"missing features: {', '.join(missing)}")
-        columns = {name: [int(value) for value in values[name]] for name in REQUEST_FEATURES}
-        for group in (HISTORY_FEATURES, CANDIDATE_FEATURES):
-            lengths = {name: len(columns[name]) for name in group}
+        content = {}
+        for part, group in _GROUPS.items():
+            features = features_of(group)
+            columns = [_named(feature, map(int, values[feature.name])) for feature in features]
+            lengths = {feature.name: len(column) for feature, column in zip(features, columns, strict=True)}
             if len(set(lengths.values())) > 1:
                 raise ImpressionError(f"features must be of equal length, got {lengths}")
-        content = {
-            "history": [
-                {
-                    "item_id": item,
-                    "category_id": category,
-                    "behavior": _BEHAVIOR_NAMES.get(behavior, behavior),
-                    "age_seconds": age,
-                }
-                for item, category, behavior, age in zip(*(columns[name] for name in HISTORY_FEATURES), strict=True)
-            ],
-            "candidates": [
-                {"item_id": item, "category_id": category}
-                for item, category in zip(*(columns[name] for name in CANDIDATE_FEATURES), strict=True)
-            ],
-        }
+            keys = [feature.key for feature in features]
+            content[part] = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
         try:
             return cls.model_validate(content)
         except ValidationError as error:
@@ -138,12 +123,9 @@ class Impression(_Frozen):
     def features(self) -> dict[str, list[int]]:
         """The raw features of ``models/impression.py``: name -> unpadded integers, in request order."""
         return {
-            HISTORY_ITEM_ID: [event.item_id for event in self.history],
-            HISTORY_CATEGORY_ID: [event.category_id for event in self.history],
-            HISTORY_BEHAVIOR: [BEHAVIORS[event.behavior] for event in self.history],
-            HISTORY_AGE: [event.age_seconds for event in self.history],
-            CANDIDATE_ITEM_ID: [candidate.item_id for candidate in self.candidates],
-            CANDIDATE_CATEGORY_ID: [candidate.category_id for candidate in self.candidates],
+            feature.name: _column(getattr(self, part), feature)
+            for part, group in _GROUPS.items()
+            for feature in features_of(group)
         }
 
 
@@ -179,6 +161,16 @@ def load_impression(path: str | Path) -> Impression:
         return Impression.model_validate_json(content)
     except ValidationError as error:
         raise ImpressionError(f"{path}: not an impression\n{_described(error)}") from error
+
+
+def _column(parts: Iterable[Candidate], feature: Feature) -> list[int]:
+    values = (getattr(part, feature.key) for part in parts)
+    return [feature.codes.get(value, value) for value in values]
+
+
+def _named(feature: Feature, values: Iterable[int]) -> list[int | str]:
+    names = {code: name for name, code in feature.codes.items()}
+    return [names.get(value, value) for value in values]
 
 
 def _described(error: ValidationError) -> str:

@@ -124,7 +124,7 @@ def _parse(serialized: np.ndarray) -> Impressions:
 
 
 def _match(batch: Impressions) -> np.ndarray:
-    features = match_features(*map(batch.padded, REQUEST_FEATURES))
+    features = match_features({name: batch.padded(name) for name in REQUEST_FEATURES})
     return features.numpy()[batch.real]
 
 

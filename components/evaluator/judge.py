@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Final
 
 import tensorflow_model_analysis as tfma
 
@@ -11,9 +10,7 @@ from components.scoring import pair_metrics
 from components.scoring.metrics import METRICS, OVERALL, Metric
 from components.settings import Bounds, EvaluationConfig
 from models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET
-
-SIGNATURE: Final = "serving_default"
-PREDICTION_KEY: Final = "probability"
+from serving.requests import DEFAULT_SIGNATURE, PROBABILITY
 
 
 def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORANEOUS) -> tfma.EvalConfig:
@@ -41,7 +38,7 @@ def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORAN
             tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec(feature_values=features)], threshold=threshold)
         )
     return tfma.EvalConfig(
-        model_specs=[tfma.ModelSpec(signature_name=SIGNATURE, prediction_key=PREDICTION_KEY, label_key=LABEL)],
+        model_specs=[tfma.ModelSpec(signature_name=DEFAULT_SIGNATURE, prediction_key=PROBABILITY, label_key=LABEL)],
         slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=[NEGATIVE_SET])],
         metrics_specs=[metrics],
     )

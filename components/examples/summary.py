@@ -17,7 +17,7 @@ SUMMARY_FILE = "summary.json"
 SHORT_HISTORY = "short_history"
 NOT_A_TARGET_BEHAVIOR = "not_a_target_behavior"
 OVER_TARGETS_PER_USER = "over_targets_per_user"
-NO_NEGATIVE = {kind: f"no_negative:{kind}" for kind in NEGATIVE_SETS}
+NO_NEGATIVE: dict[str, str] = {kind: f"no_negative:{kind}" for kind in NEGATIVE_SETS}
 DROP_REASONS = (NOT_A_TARGET_BEHAVIOR, SHORT_HISTORY, OVER_TARGETS_PER_USER, *NO_NEGATIVE.values())
 """Why an event became no impression; an event has the first that fits."""
 

@@ -18,7 +18,18 @@ from components.impression_gen.targets import Targets, find_targets
 from components.impression_gen.timeline import Timeline
 from components.settings import IngestConfig
 from models import impression as names
-from models.impression import BEHAVIORS, CONTEMPORANEOUS, EVAL_SPLIT, MIXED, SAME_CATEGORY, SPLITS, UNIFORM
+from models.impression import (
+    BEHAVIORS,
+    CONTEMPORANEOUS,
+    EVAL_SPLIT,
+    MIXED,
+    NEGATIVE_SETS,
+    SAME_CATEGORY,
+    SPLITS,
+    UNIFORM,
+    NegativeSet,
+    features_of,
+)
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -28,7 +39,7 @@ _IMPRESSIONS_OF_A_BATCH = 8192
 
 def proposal_width(ingest: IngestConfig) -> int:
     """Proposals that an answer has room for."""
-    wanted = max(ingest.training_negatives.contemporaneous, ingest.evaluation_negatives)
+    wanted = max(ingest.training_negatives[CONTEMPORANEOUS], ingest.evaluation_negatives)
     return wanted + negatives.SPARE_PROPOSALS
 
 
@@ -46,7 +57,7 @@ def make_requests(events: Records, targets: Targets, ingest: IngestConfig) -> Re
     stream = np.where(is_eval, negatives.EVALUATION_STREAM, negatives.TRAINING_STREAM)
     requests["hash"] = negatives.draw_hashes(positives, ingest.seed, stream, CONTEMPORANEOUS)
     evaluation = ingest.evaluation_negatives if CONTEMPORANEOUS in ingest.evaluation_sets else 0
-    needed = np.where(is_eval, evaluation, ingest.training_negatives.contemporaneous)
+    needed = np.where(is_eval, evaluation, ingest.training_negatives[CONTEMPORANEOUS])
     requests["wanted"] = needed + negatives.SPARE_PROPOSALS
     return requests[needed > 0]
 
@@ -89,6 +100,7 @@ class Impressions:
         if not self.candidate_in_history:
             new[1:] = positive[1:] != positive[:-1]
         offsets = np.arange(len(positive) + 1) * self.items.shape[1]
+        shown = {"item": self.items[rows].ravel(), "category": self.categories[rows].ravel()}
         # Labels after the first are 0: the first one tells all.
         kinds, first, kind = np.unique(
             2 * self.negative_set[rows] + self.labels[rows, 0], return_index=True, return_inverse=True
@@ -96,12 +108,7 @@ class Impressions:
         return ImpressionBatch(
             contexts=self._contexts(np.flatnonzero(new) + rows.start),
             context=np.cumsum(new) - 1,
-            candidates=_record_batch(
-                {
-                    names.CANDIDATE_ITEM_ID: (offsets, self.items[rows].ravel()),
-                    names.CANDIDATE_CATEGORY_ID: (offsets, self.categories[rows].ravel()),
-                }
-            ),
+            candidates=_record_batch({name: (offsets, values) for name, values in _from(shown, "candidate").items()}),
             kinds=_record_batch(
                 {
                     names.NEGATIVE_SET: (
@@ -122,25 +129,25 @@ class Impressions:
         place = np.arange(offsets[-1]) + np.repeat(self.history_start[rows] - offsets[:-1], lengths)
         one_each = np.arange(len(rows) + 1)
         events = {
-            names.HISTORY_ITEM_ID: self.events.item[place],
-            names.HISTORY_CATEGORY_ID: self.events.category[place],
-            names.HISTORY_BEHAVIOR: self.events.behavior[place],
-            names.HISTORY_AGE: np.repeat(timestamp, lengths) - self.events.timestamp[place],
+            "item": self.events.item[place],
+            "category": self.events.category[place],
+            "behavior": self.events.behavior[place],
+            "age": np.repeat(timestamp, lengths) - self.events.timestamp[place],
         }
         if self.candidate_in_history:
             alike = np.ones(len(rows), dtype=np.int64)
-            last = (self.items[rows, 0], self.categories[rows, 0], alike * BEHAVIORS["pv"], alike)
-            events = {
-                name: np.insert(values, offsets[1:], value)
-                for (name, values), value in zip(events.items(), last, strict=True)
+            last = {
+                "item": self.items[rows, 0],
+                "category": self.categories[rows, 0],
+                "behavior": alike * BEHAVIORS["pv"],
+                "age": alike,
             }
+            events = {name: np.insert(values, offsets[1:], last[name]) for name, values in events.items()}
             offsets = offsets + one_each
+        context = {"user": self.events.user[positive], "timestamp": timestamp}
         return _record_batch(
-            {
-                names.USER_ID: (one_each, self.events.user[positive]),
-                names.TIMESTAMP: (one_each, timestamp),
-                **{name: (offsets, values) for name, values in events.items()},
-            }
+            {name: (one_each, values) for name, values in _from(context, "context").items()}
+            | {name: (offsets, values) for name, values in _from(events, "history").items()}
         )
 
 
@@ -158,6 +165,11 @@ class ImpressionBatch:
     """[k] the negative set and the labels."""
     kind: Int64Array
     """[n] which of them an impression has."""
+
+
+def _from(fields: Mapping[str, Int64Array], group: names.Group) -> dict[str, Int64Array]:
+    """The features of a group, made of fields of events."""
+    return {feature.name: fields[feature.source] for feature in features_of(group) if feature.source}
 
 
 def _record_batch(columns: dict[str, tuple[Int64Array, npt.NDArray[np.generic]]]) -> pa.RecordBatch:
@@ -241,19 +253,14 @@ class _Draws:
 
     def mixed(self, rows: Int64Array, answers: Records) -> tuple[_Drawn, dict[str, int]]:
         wanted = self._ingest.training_negatives
-        counts = {
-            UNIFORM: wanted.uniform,
-            SAME_CATEGORY: wanted.same_category,
-            CONTEMPORANEOUS: wanted.contemporaneous,
-        }
         positives = self._events[rows]
         candidates = Candidates(positives["item"], positives["category"], 1 + wanted.total)
         complete = np.ones(len(rows), dtype=bool)
-        lost = {}
+        lost: dict[str, int] = {}
         goal = 1
-        for kind, count in counts.items():
-            goal += count
-            self._add(kind, count, candidates, positives, negatives.TRAINING_STREAM, answers)
+        for kind in NEGATIVE_SETS:
+            goal += wanted[kind]
+            self._add(kind, wanted[kind], candidates, positives, negatives.TRAINING_STREAM, answers)
             lost[kind] = int((complete & (candidates.filled < goal)).sum())
             complete &= candidates.filled == goal
         return {MIXED: (candidates, complete)}, lost
@@ -266,17 +273,17 @@ class _Draws:
             candidates = Candidates(positives["item"], positives["category"], 1 + count)
             self._add(kind, count, candidates, positives, negatives.EVALUATION_STREAM, answers)
             drawn[kind] = (candidates, candidates.filled == 1 + count)
-        return drawn, {kind: int((~complete).sum()) for kind, (_, complete) in drawn.items()}
+        return drawn, {name: int((~complete).sum()) for name, (_, complete) in drawn.items()}
 
     def _add(
-        self, kind: str, count: int, candidates: Candidates, positives: Records, stream: int, answers: Records
+        self, kind: NegativeSet, count: int, candidates: Candidates, positives: Records, stream: int, answers: Records
     ) -> None:
         users = positives["user"]
         if kind == CONTEMPORANEOUS:
             negatives.admit(candidates, count, answers, users, self._own_log)
             return
         hashes = negatives.draw_hashes(positives, self._ingest.seed, stream, kind)
-        pool = self._index.whole(len(positives)) if kind == UNIFORM else self._index.of_category(positives["category"])
+        pool = {UNIFORM: self._index.whole, SAME_CATEGORY: self._index.of_category}[kind](positives["category"])
         negatives.draw_from_catalogue(candidates, count, hashes, self._index.catalogue, pool, users, self._own_log)
 
 

@@ -25,7 +25,7 @@ from components.impression_gen.hashing import UInt64Array, hash_columns, splitmi
 from components.impression_gen.timeline import Timeline
 from components.lookup import find
 from components.settings import IngestConfig
-from models.impression import NEGATIVE_SETS, PADDING_ID
+from models.impression import NEGATIVE_SETS, PADDING_ID, NegativeSet
 
 SPARE_PROPOSALS: Final = 5
 _NEVER: Final = 2**62
@@ -47,7 +47,7 @@ def proposal(width: int) -> np.dtype:
     return np.dtype([("index", "<u4"), ("items", "<i8", (width,)), ("categories", "<i8", (width,))])
 
 
-def draw_hashes(events: Records, seed: int, stream: int | Int64Array, kind: str) -> UInt64Array:
+def draw_hashes(events: Records, seed: int, stream: int | Int64Array, kind: NegativeSet) -> UInt64Array:
     """The hash [n] that a kind of draw for each positive [n] starts from; the stream may be another for each."""
     return hash_columns(
         seed,
@@ -171,9 +171,9 @@ class CatalogueIndex:
         self._by_category = np.argsort(catalogue.item_categories, kind="stable")
         self._sorted_categories = catalogue.item_categories[self._by_category]
 
-    def whole(self, n: int) -> tuple[Int64Array, Int64Array, Int64Array]:
-        """The pool of n uniform draws."""
-        return self._all, np.zeros(n, np.int64), np.full(n, len(self._all))
+    def whole(self, categories: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
+        """The pools of uniform draws, whatever the category [n]."""
+        return self._all, np.zeros(len(categories), np.int64), np.full(len(categories), len(self._all))
 
     def of_category(self, categories: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
         """The pools of draws among the items of each category [n]."""

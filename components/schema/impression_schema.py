@@ -24,7 +24,7 @@ from models.model_config import Section
 SERVING: Final = "SERVING"
 TRAINING: Final = "TRAINING"
 
-_NO_BOUND: Final = 2**63 - 1
+_TYPES: Final = {"int64": schema_pb2.INT, "bytes": schema_pb2.BYTES}
 
 
 class Ranges(Section):
@@ -48,11 +48,11 @@ class Ranges(Section):
         )
 
 
-class _Values(NamedTuple):
-    """Of one feature: its smallest and largest value, and the settings that they come from."""
+class _Count(NamedTuple):
+    """How many values of a feature an impression has, and the settings that say so."""
 
-    smallest: int
-    largest: int
+    fewest: int
+    most: int
     settings: tuple[str, ...] = ()
 
 
@@ -64,51 +64,40 @@ def impression_schema(ranges: Ranges, window: tuple[int, int]) -> schema_pb2.Sch
       window: first and last Unix second of the log.
     """
     first, last = window
-    values = {name: _Values(*bounds) for name, bounds in names.VALUE_RANGES.items()} | {
-        names.USER_ID: _Values(1, _NO_BOUND),
-        names.TIMESTAMP: _Values(first, last, WINDOW_SETTINGS),
-        # Unlike that of a request, a stored event lies in the window.
-        names.HISTORY_AGE: _Values(names.VALUE_RANGES[names.HISTORY_AGE].minimum, last - first, WINDOW_SETTINGS),
-        names.LABEL: _Values(0, 1),
+    # Unlike that of a request, a stored event lies in the window.
+    of_window = {
+        names.TIMESTAMP: (first, last),
+        names.HISTORY_AGE: (names.FEATURES[names.HISTORY_AGE].smallest, last - first),
     }
-    length = ("ingest.history_length",)
-    negatives = ("ingest.training_negatives", "ingest.evaluation_negatives")
+    candidates = _Count(1, ranges.candidates, ("ingest.training_negatives", "ingest.evaluation_negatives"))
+    counts: dict[names.Group, _Count] = {
+        "context": _Count(1, 1),
+        "history": _Count(0, ranges.history_length, ("ingest.history_length",)),
+        "candidate": candidates,
+        "label": candidates,
+    }
     schema = schema_pb2.Schema(default_environment=[TRAINING, SERVING])
-    for name in (names.USER_ID, names.TIMESTAMP):
-        _add(schema, name, values[name], 1, 1)
+    for feature in names.FEATURES.values():
+        count = counts[feature.group]
+        added = schema.feature.add(name=feature.name, type=_TYPES[feature.dtype])
+        added.value_count.min, added.value_count.max = count.fewest, count.most
+        if count.fewest > 0:
+            added.presence.min_fraction, added.presence.min_count = 1.0, 1
+        if feature.name not in names.REQUEST_FEATURES:
+            added.not_in_environment.append(SERVING)
+        if settings := (WINDOW_SETTINGS if feature.name in of_window else ()) + count.settings:
+            added.annotation.comment.extend(settings)
+        if feature.dtype == "int64":
+            smallest, largest = of_window.get(feature.name, (feature.smallest, feature.largest))
+            added.int_domain.min = smallest
+            if largest != names.NO_BOUND:
+                added.int_domain.max = largest
     _add_names(schema, names.NEGATIVE_SET, ranges.negative_sets, "ingest.evaluation_sets")
-    for name in names.HISTORY_FEATURES:
-        _add(schema, name, values[name], 0, ranges.history_length, length)
-    for name in (*names.CANDIDATE_FEATURES, names.LABEL):
-        _add(schema, name, values[name], 1, ranges.candidates, negatives)
     return schema
 
 
-def _add(
-    schema: schema_pb2.Schema, name: str, values: _Values, fewest: int, most: int, settings: tuple[str, ...] = ()
-) -> None:
-    feature = _feature(schema, name, schema_pb2.INT, fewest, most)
-    feature.int_domain.min = values.smallest
-    if values.largest != _NO_BOUND:
-        feature.int_domain.max = values.largest
-    if settings := values.settings + settings:
-        feature.annotation.comment.extend(settings)
-
-
-def _add_names(schema: schema_pb2.Schema, name: str, values: Sequence[str], settings: str) -> None:
-    feature = _feature(schema, name, schema_pb2.BYTES, 1, 1)
+def _add_names(schema: schema_pb2.Schema, name: str, values: Sequence[str], setting: str) -> None:
+    (feature,) = (each for each in schema.feature if each.name == name)
     feature.domain = name
-    feature.annotation.comment.append(settings)
+    feature.annotation.comment.append(setting)
     schema.string_domain.add(name=name, value=values)
-
-
-def _feature(
-    schema: schema_pb2.Schema, name: str, kind: schema_pb2.FeatureType.ValueType, fewest: int, most: int
-) -> schema_pb2.Feature:
-    feature = schema.feature.add(name=name, type=kind)
-    feature.value_count.min, feature.value_count.max = fewest, most
-    if fewest > 0:
-        feature.presence.min_fraction, feature.presence.min_count = 1.0, 1
-    if name not in names.REQUEST_FEATURES:
-        feature.not_in_environment.append(SERVING)
-    return feature

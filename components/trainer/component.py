@@ -20,7 +20,6 @@ from components.artifacts import ImpressionCatalogue
 from components.examples.shards import list_shards
 from components.settings import SETTINGS_KEY
 from components.trainer.run import TrainerSettings, run
-from components.trainer.train import epoch_split
 from models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
 
 _CATALOGUE_KEY: Final = "catalogue"
@@ -45,7 +44,7 @@ class Executor(base_executor.BaseExecutor):
         run(
             settings,
             train_files=list_shards(get_split(examples, TRAIN_SPLIT)),
-            validation_files=list_shards(get_split(examples, epoch_split(settings.training))),
+            validation_files=list_shards(get_split(examples, settings.training.choose_epoch_on)),
             raw_files=list_shards(get_split(input_dict[_RAW_EXAMPLES_KEY], VALIDATION_SPLIT)),
             transform_uri=get_uri(input_dict[TRANSFORM_GRAPH_KEY]),
             catalogue_uri=get_uri(input_dict[_CATALOGUE_KEY]),

@@ -6,21 +6,18 @@ All of it is TensorFlow operations: a server runs the graph and nothing else of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
 
 import tensorflow as tf
 
 from models.impression import (
     CANDIDATE_FEATURES,
     CANDIDATE_ITEM_ID,
+    FEATURES,
     HISTORY_FEATURES,
     HISTORY_ITEM_ID,
     PADDING_ID,
     REQUEST_FEATURES,
-    VALUE_RANGES,
 )
-
-_NO_LIMIT: Final = tf.int64.max
 
 
 def checked_request(request: Mapping[str, tf.Tensor]) -> dict[str, tf.RaggedTensor]:
@@ -38,7 +35,7 @@ def checked_request(request: Mapping[str, tf.Tensor]) -> dict[str, tf.RaggedTens
 
     Raises:
       tf.errors.InvalidArgumentError: when the graph runs, if shapes do not fit one another, or a value is outside
-        ``VALUE_RANGES``. The message names the feature, the place, what was found and what is allowed.
+        its range. The message names the feature, the place, what was found and what is allowed.
     """
     with tf.control_dependencies([_require_one_shape(request)]):
         history = tf.stack([request[name] for name in HISTORY_FEATURES], axis=-1)
@@ -76,11 +73,10 @@ def _require_one_shape(request: Mapping[str, tf.Tensor]) -> tf.Tensor:
 
 def _require_values(values: tf.Tensor, names: tuple[str, ...]) -> tf.Tensor:
     """Holds [B, T, features] int64, the item's id first, to the ranges of ``names``."""
-    ranges = [VALUE_RANGES[name] for name in names]
+    features = [FEATURES[name] for name in names]
     padding = values[..., :1] == PADDING_ID
-    within = (values >= [r.minimum for r in ranges]) & (values <= [r.maximum for r in ranges])
+    within = (values >= [f.smallest for f in features]) & (values <= [f.largest for f in features])
     allowed = tf.where(padding, values == PADDING_ID, within)
-    expected = [f"{r.minimum} or more" if r.maximum == _NO_LIMIT else f"{r.minimum} to {r.maximum}" for r in ranges]
 
     def message() -> tf.Tensor:
         place = tf.where(~allowed)[0]
@@ -93,7 +89,7 @@ def _require_values(values: tf.Tensor, names: tuple[str, ...]) -> tf.Tensor:
                 tf.where(
                     padding[place[0], place[1], 0],
                     f"{PADDING_ID}, because {names[0]} is {PADDING_ID} there, which makes it padding",
-                    tf.gather(expected, place[2]),
+                    tf.gather([f.range for f in features], place[2]),
                 ),
             ]
         )

@@ -21,10 +21,10 @@ from components.trainer.input_pipeline import read_batches
 from components.trainer.strategy import training_strategy
 from components.trainer.window import read_window
 from models.contract import Ranker
-from models.impression import CANDIDATE_INPUTS, EVAL_SPLIT, FIRST_KNOWN_INDEX, VALIDATION_SPLIT
+from models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX
 from models.model_config import ModelConfig
 from models.registry import build_model
-from models.samplers.base import POSITIVE, Sampler, StoredNegatives, TrainingWindow
+from models.samplers.base import POSITIVE, Sampler, TrainingWindow
 from models.samplers.registry import build_sampler
 from models.samplers.sampler_config import SamplerConfig
 
@@ -50,11 +50,6 @@ class Trained(NamedTuple):
     """The pass over the training split that a sampler needs; 0 where it needs none."""
 
 
-def epoch_split(training: TrainingConfig) -> str:
-    """The split that the epoch is chosen on."""
-    return {"validation": VALIDATION_SPLIT, "eval": EVAL_SPLIT}[training.choose_epoch_on]
-
-
 def train(
     model_config: ModelConfig,
     sampler_config: SamplerConfig,
@@ -68,7 +63,7 @@ def train(
     checkpoint_folder: str | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
-    """Trains on the train split and chooses the epoch on the validation split (or :func:`epoch_split`).
+    """Trains on the train split and chooses the epoch on the validation split (or on ``choose_epoch_on``).
 
     Args:
       model_config: what is trained.
@@ -129,17 +124,12 @@ def train(
     return Trained(model, epochs, calibration, preparation_seconds)
 
 
-def stored_negatives(stored: StoredImpressions) -> StoredNegatives:
-    """The columns of a stored training or validation impression."""
-    return StoredNegatives(**stored.training_negatives.model_dump())
-
-
 def judged_candidates(batches: tf.data.Dataset, stored: StoredImpressions) -> tf.data.Dataset:
     """Validation impressions with those negatives alone that resemble what a model is judged on.
 
     Where no negative of the judged kind is stored, all of them are kept.
     """
-    columns = stored_negatives(stored).columns(stored.judged_set)
+    columns = stored.training_negatives.columns(stored.judged_set)
     if stored.flip_labels or columns.start == columns.stop:
         return batches
 
@@ -166,7 +156,7 @@ def _sampler(
     return build_sampler(
         config,
         window=window,
-        stored=stored_negatives(stored),
+        stored=stored.training_negatives,
         batch_size=training.batch_size,
         seed=training.seed,
     )

@@ -9,25 +9,12 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-from models.impression import (
-    CANDIDATE_CATEGORY_ID,
-    CANDIDATE_ITEM_ID,
-    FIRST_KNOWN_INDEX,
-    HISTORY_CATEGORY_ID,
-    HISTORY_ITEM_ID,
-    INDEX_OF,
-    UNKNOWN_INDEX,
-)
+from models.impression import FEATURES, FIRST_KNOWN_INDEX, UNKNOWN_INDEX
 
 VOCABULARY_FILES: Final = "vocabulary_files"
 """Key of ``custom_config``: vocabulary name -> path of its file."""
 
-_VOCABULARY_OF: Final = {
-    HISTORY_ITEM_ID: ITEM_VOCABULARY,
-    CANDIDATE_ITEM_ID: ITEM_VOCABULARY,
-    HISTORY_CATEGORY_ID: CATEGORY_VOCABULARY,
-    CANDIDATE_CATEGORY_ID: CATEGORY_VOCABULARY,
-}
+_VOCABULARY_OF: Final = {"item": ITEM_VOCABULARY, "category": CATEGORY_VOCABULARY}
 
 
 def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,12 +28,14 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
       custom_config: ``vocabulary_files``, see :data:`VOCABULARY_FILES`.
     """
     outputs = dict(inputs)
-    for name, index_name in INDEX_OF.items():
-        vocabulary = _VOCABULARY_OF[name]
+    for feature in FEATURES.values():
+        if feature.ids is None:
+            continue
+        vocabulary = _VOCABULARY_OF[feature.ids]
         path = custom_config[VOCABULARY_FILES][vocabulary]
         tft.annotate_asset(vocabulary, f"{vocabulary}.txt")
-        rank = tft.apply_vocabulary(inputs[name], path, default_value=-1)
-        outputs[index_name] = tf.sparse.map_values(_index_of_rank, rank)
+        rank = tft.apply_vocabulary(inputs[feature.name], path, default_value=-1)
+        outputs[feature.index] = tf.sparse.map_values(_index_of_rank, rank)
     return outputs
 
 

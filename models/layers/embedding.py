@@ -10,18 +10,16 @@ import keras
 import tensorflow as tf
 
 from models.impression import (
-    BEHAVIORS,
     CANDIDATE_CATEGORY_INDEX,
     CANDIDATE_ITEM_ID,
     CANDIDATE_ITEM_INDEX,
     FIRST_KNOWN_INDEX,
-    HISTORY_AGE,
-    HISTORY_BEHAVIOR,
     HISTORY_CATEGORY_INDEX,
     HISTORY_ITEM_ID,
     HISTORY_ITEM_INDEX,
     PADDING_ID,
     UNKNOWN_INDEX,
+    features_of,
 )
 from models.layers.draws import next_seed
 from models.model_config import ModelConfig
@@ -67,6 +65,11 @@ class ImpressionEmbedding(keras.layers.Layer):
         self.config = config
         self.item_indices = item_indices
         self.category_indices = category_indices
+        self._context = [
+            feature
+            for feature in features_of("history")
+            if feature.embedding and getattr(config, f"{feature.short}_embedding")
+        ]
         self.salts = keras.random.SeedGenerator()
 
     def build(self, _: object = None) -> None:
@@ -87,10 +90,10 @@ class ImpressionEmbedding(keras.layers.Layer):
             self.event_categories = table(self.category_indices, "event_categories")
             if self.config.item_embedding:
                 self.event_items = table(self.item_indices, "event_items")
-        if self.config.behavior_embedding:
-            self.behaviors = table(len(BEHAVIORS) + 1, "behaviors", self._context_part)
-        if self.config.age_embedding:
-            self.ages = table(AGE_BUCKETS, "ages", self._context_part)
+        self.context_tables = {}
+        for feature in self._context:
+            rows = AGE_BUCKETS if feature.embedding == "log2" else feature.largest + 1
+            self.context_tables[feature.short] = table(rows, f"{feature.short}s", self._context_part)
         self.built = True
 
     @property
@@ -101,7 +104,7 @@ class ImpressionEmbedding(keras.layers.Layer):
     @property
     def context_width(self) -> int:
         """C of :class:`EmbeddedImpression`."""
-        return self._context_part * (self.config.behavior_embedding + self.config.age_embedding)
+        return self._context_part * len(self._context)
 
     @property
     def _context_part(self) -> int:
@@ -123,10 +126,10 @@ class ImpressionEmbedding(keras.layers.Layer):
             events.insert(0, tf.gather(self.event_items, event_item))
             candidates.insert(0, tf.gather(self.items, candidate_item))
         context = [tf.zeros([*tf.unstack(tf.shape(event_mask)), 0], self.variable_dtype)]
-        if self.config.behavior_embedding:
-            context.append(tf.gather(self.behaviors, impression[HISTORY_BEHAVIOR]))
-        if self.config.age_embedding:
-            context.append(tf.gather(self.ages, age_bucket(impression[HISTORY_AGE])))
+        for feature in self._context:
+            values = impression[feature.name]
+            rows = age_bucket(values) if feature.embedding == "log2" else values
+            context.append(tf.gather(self.context_tables[feature.short], rows))
         event_weight = tf.cast(event_mask, self.compute_dtype)[..., None]
         return EmbeddedImpression(
             events=tf.cast(tf.concat(events, axis=-1), self.compute_dtype) * event_weight,

@@ -7,11 +7,22 @@ matches itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import tensorflow as tf
 
-from models.impression import BEHAVIORS, PADDING_ID
+from models.impression import (
+    BEHAVIORS,
+    CANDIDATE_CATEGORY_ID,
+    CANDIDATE_ITEM_ID,
+    HISTORY_AGE,
+    HISTORY_BEHAVIOR,
+    HISTORY_CATEGORY_ID,
+    HISTORY_ITEM_ID,
+    PADDING_ID,
+    BehaviorName,
+)
 
 _LOG_HORIZON: Final = 14.0
 """ln(14 days in seconds), rounded: a recency of 0 means two weeks ago or never."""
@@ -33,14 +44,7 @@ MATCH_FEATURE_NAMES: Final = (
 )
 
 
-def match_features(
-    history_item_id: tf.Tensor,
-    history_category_id: tf.Tensor,
-    history_behavior: tf.Tensor,
-    history_age: tf.Tensor,
-    candidate_item_id: tf.Tensor,
-    candidate_category_id: tf.Tensor,
-) -> tf.Tensor:
+def match_features(impression: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Compares each candidate with each event of the history.
 
     For the same item and for the same category: whether there is such an event; ln(1 + count); recency,
@@ -49,19 +53,15 @@ def match_features(
     and whether something of it was bought. A feature of what never occurred is 0.
 
     Args:
-      history_item_id: [B, T] int64, oldest first, right-padded with 0.
-      history_category_id: [B, T] int64.
-      history_behavior: [B, T] int64, codes of ``models.impression.BEHAVIORS``.
-      history_age: [B, T] int64, seconds before the impression.
-      candidate_item_id: [B, N] int64, padded with 0.
-      candidate_category_id: [B, N] int64.
+      impression: raw features by name, [B, T] and [B, N] int64 padded with 0; those of events stand oldest first.
 
     Returns:
       [B, N, F] float32 in the order of :data:`MATCH_FEATURE_NAMES`; every value of a padding candidate is 0.
     """
+    history_item_id, candidate_item_id = impression[HISTORY_ITEM_ID], impression[CANDIDATE_ITEM_ID]
     real = history_item_id != PADDING_ID
     length = tf.reduce_sum(tf.cast(real, tf.float32), axis=1)[:, None]
-    recency = tf.nn.relu(1.0 - tf.math.log1p(tf.cast(history_age, tf.float32)) / _LOG_HORIZON)
+    recency = tf.nn.relu(1.0 - tf.math.log1p(tf.cast(impression[HISTORY_AGE], tf.float32)) / _LOG_HORIZON)
     events_after = tf.reverse(tf.cumsum(tf.reverse(tf.cast(real, tf.float32), [1]), axis=1, exclusive=True), [1])
     position = 1.0 / (1.0 + events_after)
 
@@ -70,13 +70,14 @@ def match_features(
         # a history of length 0 is -inf.
         return tf.maximum(tf.reduce_max(same * value[:, None, :], axis=2), 0.0)
 
-    def any_with(same: tf.Tensor, behavior: str) -> tf.Tensor:
-        of_kind = tf.cast(history_behavior == BEHAVIORS[behavior], tf.float32)
+    def any_with(same: tf.Tensor, behavior: BehaviorName) -> tf.Tensor:
+        of_kind = tf.cast(impression[HISTORY_BEHAVIOR] == BEHAVIORS[behavior], tf.float32)
         return tf.minimum(tf.einsum("bnt,bt->bn", same, of_kind), 1.0)
 
     both_real = real[:, None, :] & (candidate_item_id != PADDING_ID)[:, :, None]
     same_item = tf.cast(_same(candidate_item_id, history_item_id) & both_real, tf.float32)
-    same_category = tf.cast(_same(candidate_category_id, history_category_id) & both_real, tf.float32)
+    same_category = _same(impression[CANDIDATE_CATEGORY_ID], impression[HISTORY_CATEGORY_ID]) & both_real
+    same_category = tf.cast(same_category, tf.float32)
     item_count = tf.reduce_sum(same_item, axis=2)
     category_count = tf.reduce_sum(same_category, axis=2)
     features = (

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
+from models.negatives import StoredNegatives as StoredNegatives
 from models.samplers.registry import SamplerContext as SamplerContext
-from models.samplers.sampler_config import StoredKind
 
 Score: TypeAlias = "Callable[[Mapping[str, tf.Tensor]], tf.Tensor]"
 """Candidate features [B, M] -> logits [B, M], without a gradient."""
@@ -51,22 +51,6 @@ class TrainingWindow(NamedTuple):
     """[I] impressions whose positive they are."""
     own_keys: npt.NDArray[np.int64]
     """[P] :func:`models.samplers.hashing.pair_key` of each user and each item of that user's events, rising."""
-
-
-class StoredNegatives(NamedTuple):
-    """How many negatives of each kind a stored training impression has, in their order behind the positive."""
-
-    uniform: int
-    same_category: int
-    contemporaneous: int
-
-    def columns(self, kind: StoredKind) -> slice:
-        """Where the negatives of a kind stand among the candidates."""
-        if kind == "all":
-            return slice(1, 1 + sum(self))
-        place = self._fields.index(kind)
-        first = 1 + sum(self[:place])
-        return slice(first, first + self[place])
 
 
 class TrainingStep(NamedTuple):

@@ -6,7 +6,8 @@ import math
 
 import tensorflow as tf
 
-from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID
+from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, UNIFORM
+from models.negatives import StoredKind
 from models.samplers.base import (
     POSITIVE,
     Sampled,
@@ -18,7 +19,7 @@ from models.samplers.base import (
     is_real,
     positive_first,
 )
-from models.samplers.registry import RandomConfig, StoredKind
+from models.samplers.registry import RandomConfig
 
 
 class Random(Sampler):
@@ -39,7 +40,7 @@ class Random(Sampler):
         self._negatives = stored.columns(kind)
         self._all = kind == "all"
         count = self._negatives.stop - self._negatives.start
-        uniform = kind == "uniform" or (kind == "all" and stored.uniform == sum(stored))
+        uniform = kind == UNIFORM or (kind == "all" and stored[UNIFORM] == stored.total)
         self._log_q = math.log(count / catalogue_size) if uniform and count else None
 
     def _sample(self, step: TrainingStep) -> Sampled:

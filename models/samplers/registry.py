@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from models.negatives import StoredKind
 from models.registration import Declaration, NameIn, Registry
 from models.section import Section
 
 if TYPE_CHECKING:
     from models.samplers.base import Sampler, StoredNegatives, TrainingWindow
     from models.samplers.sampler_config import LossConfig, SamplerConfig
-
-
-StoredKind = Literal["all", "uniform", "same_category", "contemporaneous"]
 
 
 class RandomConfig(Section):

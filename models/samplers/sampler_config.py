@@ -11,7 +11,6 @@ from models.registration import Extensible, Registry
 from models.samplers.registry import SAMPLERS, SamplerName
 from models.samplers.registry import FrequencyConfig as FrequencyConfig
 from models.samplers.registry import HardConfig as HardConfig
-from models.samplers.registry import StoredKind as StoredKind
 from models.section import Section
 
 LossName = Literal["pointwise", "sampled_softmax"]

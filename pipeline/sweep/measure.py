@@ -14,20 +14,14 @@ import tensorflow_transform as tft
 from components.examples.shards import list_shards, split_folder
 from components.trainer.export import export
 from components.trainer.fit import TrainingDiverged
-from components.trainer.train import Trained, epoch_split, train
+from components.trainer.train import Trained, train
 from models.contract import Ranker
-from models.impression import (
-    CANDIDATE_FEATURES,
-    EVAL_SPLIT,
-    HISTORY_BEHAVIOR,
-    REQUEST_FEATURES,
-    TRAIN_SPLIT,
-)
+from models.impression import CANDIDATE_FEATURES, EVAL_SPLIT, FEATURES, REQUEST_FEATURES, TRAIN_SPLIT
 from pipeline.settings.pipeline_config import PipelineConfig
 from pipeline.sweep.results import TrialResult
 from pipeline.sweep.scoring import metrics, score, score_with_shuffled_histories
 from pipeline.sweep.trials import Trial
-from serving.requests import RANK_SIGNATURE
+from serving.requests import LOGIT, RANK_SIGNATURE
 
 SCORED_CANDIDATES: Final = 100
 _SCORING_CALLS: Final = 60
@@ -59,7 +53,7 @@ def measure(
             transform=transform,
             catalogue_size=catalogue_size,
             train_files=_files(examples, TRAIN_SPLIT),
-            validation_files=_files(examples, epoch_split(settled.training)),
+            validation_files=_files(examples, settled.training.choose_epoch_on),
         )
     except TrainingDiverged as error:
         return TrialResult(key=key, trial=trial, failure=str(error), seconds=time.perf_counter() - start)
@@ -114,7 +108,7 @@ def _export_and_time(model: Ranker, transform: tft.TFTransformOutput, history_le
         times = []
         for _ in range(_SCORING_CALLS):
             start = time.perf_counter()
-            rank(**request)["logit"].numpy()
+            rank(**request)[LOGIT].numpy()
             times.append(time.perf_counter() - start)
     # The first calls trace and allocate.
     return size, 1000 * float(np.median(times[_SCORING_CALLS // 6 :]))
@@ -125,6 +119,6 @@ def _request(history_length: int) -> dict[str, tf.Tensor]:
     request = {}
     for name in REQUEST_FEATURES:
         width = SCORED_CANDIDATES if name in CANDIDATE_FEATURES else history_length
-        highest = 5 if name == HISTORY_BEHAVIOR else 1_000_000
-        request[name] = tf.constant(rng.integers(1, highest, (1, width)), tf.int64)
+        highest = min(FEATURES[name].largest, 999_999)
+        request[name] = tf.constant(rng.integers(FEATURES[name].smallest, highest + 1, (1, width)), tf.int64)
     return request

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Final, get_args
 
 from models.errors import ConfigError
+from models.negatives import StoredKind
 from models.registry import ACTIVATIONS, MODELS, ActivationName, ModelName
-from models.samplers.registry import SAMPLERS, MixedConfig, RandomConfig, SamplerName, StoredKind
+from models.samplers.registry import SAMPLERS, MixedConfig, RandomConfig, SamplerName
 from models.samplers.sampler_config import LossName
 from models.section import Record
 from models.validation import instead_of

@@ -22,12 +22,12 @@ from components.trainer.input_pipeline import MODEL_FEATURES
 from models.impression import (
     CANDIDATE_FEATURES,
     CANDIDATE_ITEM_ID,
+    FEATURES,
     HISTORY_FEATURES,
     HISTORY_ITEM_ID,
     INDEX_OF,
     PADDING_INDEX,
     REQUEST_FEATURES,
-    VALUE_RANGES,
 )
 from serving.model import RequestError, ServedModel
 from serving.requests import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE
@@ -76,8 +76,9 @@ WAYS = [rank_request, examples_request]
 
 _LARGE = [2**31, MOST - 1, MOST]
 _POSSIBLE = {
-    name: st.integers(smallest, min(largest, 2000)) | st.sampled_from([v for v in _LARGE if v <= largest] or [smallest])
-    for name, (smallest, largest) in VALUE_RANGES.items()
+    row.name: st.integers(row.smallest, min(row.largest, 2000))
+    | st.sampled_from([value for value in _LARGE if value <= row.largest] or [row.smallest])
+    for row in map(FEATURES.__getitem__, REQUEST_FEATURES)
 }
 
 

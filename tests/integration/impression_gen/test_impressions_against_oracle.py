@@ -22,8 +22,9 @@ from components.impression_gen.negatives import CatalogueIndex, propose
 from components.impression_gen.targets import find_targets
 from components.impression_gen.timeline import Timeline, make_timeline
 from components.impression_gen.writer import encode
-from components.settings import IngestConfig, TrainingNegatives
+from components.settings import IngestConfig
 from models.impression import BEHAVIORS
+from models.negatives import StoredNegatives
 
 ROWS = st.lists(
     st.tuples(
@@ -37,7 +38,7 @@ ROWS = st.lists(
     max_size=60,
 )
 TRAINING_NEGATIVES = st.builds(
-    TrainingNegatives,
+    StoredNegatives,
     uniform=st.integers(0, 2),
     same_category=st.integers(0, 2),
     contemporaneous=st.integers(1, 4),
@@ -139,7 +140,7 @@ def test_nothing_at_or_after_an_impression_changes_its_history(
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=ROWS, ingest=CONFIGS, other=TRAINING_NEGATIVES)
 def test_evaluation_sets_do_not_know_the_training_negatives(
-    rows: list[Row], ingest: IngestConfig, other: TrainingNegatives
+    rows: list[Row], ingest: IngestConfig, other: StoredNegatives
 ) -> None:
     events = sorted_events(rows)
     try:
@@ -160,7 +161,7 @@ def test_the_whole_pipeline(tmp_path: Path, partitions: int, window: int) -> Non
         user_partitions=partitions,
         history_length=10,
         targets_per_user=6,
-        training_negatives=TrainingNegatives(uniform=1, same_category=1, contemporaneous=2),
+        training_negatives=StoredNegatives(uniform=1, same_category=1, contemporaneous=2),
         evaluation_negatives=2,
         contemporaneous_events=window,
     )

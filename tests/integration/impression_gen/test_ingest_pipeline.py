@@ -13,8 +13,9 @@ from ingest_runs import WINDOW_START, Ingested, as_csv, ingest_files, random_row
 from sklearn.metrics import roc_auc_score
 
 from components.impression_gen.sources import find_logs
-from components.settings import IngestConfig, PlausibilityConfig, TrainingNegatives
+from components.settings import IngestConfig, PlausibilityConfig
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
+from models.negatives import StoredNegatives
 
 SAMPLE = Path(__file__).parents[4] / "shared/data/UserBehavior_sample.csv.gz"
 START, END = IngestConfig().window
@@ -22,7 +23,7 @@ SETTINGS = IngestConfig(
     user_partitions=3,
     block_megabytes=1,
     targets_per_user=5,
-    training_negatives=TrainingNegatives(uniform=1, same_category=1, contemporaneous=1),
+    training_negatives=StoredNegatives(uniform=1, same_category=1, contemporaneous=1),
 )
 SETTINGS_FOR_DIRT = IngestConfig(user_partitions=2, max_quarantined_share=1)
 

@@ -17,7 +17,6 @@ from models.impression import (
     HISTORY_CATEGORY_INDEX,
     HISTORY_ITEM_ID,
     HISTORY_ITEM_INDEX,
-    REQUEST_FEATURES,
 )
 from models.layers.match import match_features
 from models.layers.mlp import MLP
@@ -76,7 +75,7 @@ def embedding_oracle(model: Ranker, inputs: Inputs, row: int) -> tuple[np.ndarra
 def model_oracle(
     model: Ranker, inputs: Inputs, encode: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    match = match_features(*(inputs[name] for name in REQUEST_FEATURES)).numpy()
+    match = match_features(inputs).numpy()
     rows = []
     for row in range(match.shape[0]):
         events, context, candidates = embedding_oracle(model, inputs, row)

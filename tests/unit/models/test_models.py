@@ -11,7 +11,7 @@ import tensorflow as tf
 from model_oracles import build, mean, mlp_oracle, model_oracle, scores
 
 from models.contract import Ranker
-from models.impression import HISTORY_INPUTS, PADDING_ID, UNKNOWN_INDEX, VALUE_RANGES
+from models.impression import FEATURES, HISTORY_INPUTS, PADDING_ID, REQUEST_FEATURES, UNKNOWN_INDEX
 from models.layers.embedding import age_bucket
 from models.model_config import ModelConfig
 from models.registry import MODELS, build_model
@@ -64,10 +64,10 @@ class TestEveryModel:
     def test_the_ends_of_each_range_give_finite_scores(self, name: str, make_inputs: Callable[..., Inputs]) -> None:
         inputs = make_inputs([3, 5], width=5)
         model = build(name)
-        for end in range(2):
+        for end in ("smallest", "largest"):
             extremes = {
-                feature: tf.where(inputs[feature] != PADDING_ID, tf.constant(allowed[end], tf.int64), 0)
-                for feature, allowed in VALUE_RANGES.items()
+                name: tf.where(inputs[name] != PADDING_ID, tf.constant(getattr(FEATURES[name], end), tf.int64), 0)
+                for name in REQUEST_FEATURES
             }
             assert np.isfinite(scores(model, inputs | extremes)).all()
 

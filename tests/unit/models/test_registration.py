@@ -215,7 +215,13 @@ def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
     with pytest.raises(RegistrationError, match="activation mine: dict does not derive from keras"):
         make_activation(ModelConfig(activation="mine"))
     with pytest.raises(RegistrationError, match="sampler mine: list does not derive"):
-        build_sampler(SamplerConfig(name="mine"), window=None, stored=StoredNegatives(1, 0, 0), batch_size=4, seed=1)
+        build_sampler(
+            SamplerConfig(name="mine"),
+            window=None,
+            stored=StoredNegatives(),
+            batch_size=4,
+            seed=1,
+        )
 
 
 # --- what is written about them ------------------------------------------------------------------------------------

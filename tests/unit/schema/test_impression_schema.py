@@ -15,8 +15,9 @@ from tfx_bsl.coders import example_coder
 
 from components.anomaly_gate.findings import AnomaliesFoundError, findings, stop_on_anomalies
 from components.schema.impression_schema import Ranges, impression_schema
-from components.settings import IngestConfig, TrainingNegatives
+from components.settings import IngestConfig
 from models import impression
+from models.negatives import StoredNegatives
 
 IMPRESSION: dict[str, list[Any]] = {
     "user_id": [7],
@@ -87,7 +88,7 @@ def test_its_domains_are_those_of_the_code_and_of_the_settings(schema: schema_pb
         ({"history_length": 7}, "history_age", 7),
         # The candidate stands behind the history.
         ({"history_length": 7, "candidate_in_history": True}, "history_item_id", 8),
-        ({"training_negatives": TrainingNegatives(uniform=3, contemporaneous=2)}, "label", 6),
+        ({"training_negatives": StoredNegatives(uniform=3, contemporaneous=2)}, "label", 6),
         ({"evaluation_negatives": 99}, "candidate_item_id", 100),
         ({"flip_labels": True}, "candidate_item_id", 1),
     ],

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.trainer.request import checked_request
-from models.impression import CANDIDATE_FEATURES, HISTORY_FEATURES, REQUEST_FEATURES, VALUE_RANGES
+from models.impression import CANDIDATE_FEATURES, FEATURES, HISTORY_FEATURES, REQUEST_FEATURES
 
 GROUPS = (HISTORY_FEATURES, CANDIDATE_FEATURES)
 Arrays = dict[str, np.ndarray]
@@ -111,8 +111,8 @@ def test_the_messages_in_the_documentation_are_the_real_ones() -> None:
 
 
 def test_the_ends_of_each_range_are_taken() -> None:
-    for end in range(2):
-        request = {name: [[VALUE_RANGES[name][end]]] for name in REQUEST_FEATURES}
+    for end in ("smallest", "largest"):
+        request = {name: [[getattr(FEATURES[name], end)]] for name in REQUEST_FEATURES}
         assert checked(request) == request
 
 
@@ -137,8 +137,8 @@ def tensors(draw: st.DrawFn) -> Arrays:
             request[name] = np.array(values, np.int64).reshape(rows, width)
         if draw(st.booleans()):
             for name in group[1:]:
-                smallest, largest = VALUE_RANGES[name]
-                request[name] = np.where(request[group[0]] == 0, 0, np.clip(request[name], smallest, largest))
+                clipped = np.clip(request[name], FEATURES[name].smallest, FEATURES[name].largest)
+                request[name] = np.where(request[group[0]] == 0, 0, clipped)
     return request
 
 
@@ -146,8 +146,7 @@ def _impossible(request: Arrays) -> Iterator[str]:
     for group in GROUPS:
         padding = request[group[0]] == 0
         for name in group:
-            smallest, largest = VALUE_RANGES[name]
-            within = (request[name] >= smallest) & (request[name] <= largest)
+            within = (request[name] >= FEATURES[name].smallest) & (request[name] <= FEATURES[name].largest)
             if not np.where(padding, request[name] == 0, within).all():
                 yield name
 

@@ -52,9 +52,8 @@ def test_equals_the_oracle_whatever_the_padding(batch: list[list[Event]], data: 
         if history:
             padded[row, : len(history)] = history
     candidate_array = np.array(candidates, "int64")
-    got = match_features(
-        *(tf.constant(padded[..., k]) for k in range(4)), *(tf.constant(candidate_array[..., k]) for k in range(2))
-    )
+    columns = [*np.moveaxis(padded, 2, 0), *np.moveaxis(candidate_array, 2, 0)]
+    got = match_features({name: tf.constant(values) for name, values in zip(REQUEST_FEATURES, columns, strict=True)})
     expected = [[oracle(history, c) for c in row] for history, row in zip(batch, candidates, strict=True)]
     np.testing.assert_allclose(got.numpy(), np.array(expected), atol=1e-6)
     alone = item_seen(tf.constant(padded[..., 0]), tf.constant(candidate_array[..., 0]))
@@ -69,8 +68,8 @@ def test_padding_was_never_seen() -> None:
 def test_padding_candidates_and_empty_histories_give_zeros(make_inputs: Callable[..., dict[str, tf.Tensor]]) -> None:
     inputs = make_inputs([0, 3], width=4)
     inputs["candidate_item_id"] = tf.zeros_like(inputs["candidate_item_id"])
-    assert not match_features(*(inputs[name] for name in REQUEST_FEATURES)).numpy().any()
+    assert not match_features(inputs).numpy().any()
     empty = make_inputs([0, 0], width=0)
-    got = match_features(*(empty[name] for name in REQUEST_FEATURES)).numpy()
+    got = match_features(empty).numpy()
     assert got.shape == (2, 3, len(MATCH_FEATURE_NAMES))
     assert not got.any()

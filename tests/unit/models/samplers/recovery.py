@@ -68,7 +68,8 @@ def sampler_of(settings: dict[str, Any], batch: int, uniform: int) -> Sampler:
     return build_sampler(
         SamplerConfig.model_validate(settings),
         window=window(),
-        stored=StoredNegatives(uniform, 0, 0),
+        # More than ingest would store.
+        stored=StoredNegatives.model_construct(uniform=uniform, same_category=0, contemporaneous=0),
         batch_size=batch,
         seed=5,
     )

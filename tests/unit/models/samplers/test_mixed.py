@@ -21,7 +21,7 @@ def sampler(window: TrainingWindow | None = None, **settings: object) -> Sampler
     return build_sampler(
         SamplerConfig.model_validate({"negatives": 4, **settings}),
         window=window or window_of(ITEMS, USERS),
-        stored=StoredNegatives(UNIFORM, 0, 0),
+        stored=StoredNegatives(uniform=UNIFORM, contemporaneous=0),
         batch_size=ROWS,
         seed=3,
     )

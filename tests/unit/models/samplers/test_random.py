@@ -30,12 +30,12 @@ def test_the_stored_columns_of_a_kind(kind: str, columns: list[int]) -> None:
 
 
 def test_all_of_them_are_uniform_if_no_other_kind_is_stored() -> None:
-    drawn = draw(Random(1, StoredNegatives(5, 0, 0), "all", 100), stored(ITEMS), USERS)
+    drawn = draw(Random(1, StoredNegatives(uniform=5, contemporaneous=0), "all", 100), stored(ITEMS), USERS)
     np.testing.assert_allclose(drawn.log_q.numpy(), np.log(5 / 100), rtol=1e-6)
 
 
 def test_flipped_labels_stay_as_they_are() -> None:
     labels = tf.constant([[0.0], [1.0]])
-    sampler = Random(1, StoredNegatives(1, 0, 0), "all", 100)
+    sampler = Random(1, StoredNegatives(uniform=1, contemporaneous=0), "all", 100)
     drawn = sampler.sample(stored(ITEMS[:2, :1]), labels, tf.constant([1, 2], tf.int64), lambda _: labels)
     np.testing.assert_array_equal(drawn.labels.numpy(), labels.numpy())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from training_process import BATCH, RANDOM, ROWS, SAMPLERS, batches, sampler_of
+from training_process import BATCH, RANDOM, ROWS, SAMPLERS, batches, sampler_of, without_graph_passes
 
 from components.settings import TrainingConfig
 from components.trainer.checkpoint import CheckpointUnreadable, EpochCheckpoint
@@ -20,6 +20,13 @@ from models.model_config import ModelConfig
 from models.registry import MODELS, build_model
 from models.samplers.frequency import StreamingFrequencies
 from models.samplers.sampler_config import LossConfig
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_graph_passes() -> Iterator[None]:
+    without_graph_passes()
+    yield
+    without_graph_passes(off=False)
 
 
 def trainer_of(model: str, sampler: str = "random") -> Trainer:

@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -196,7 +197,12 @@ class Registry(Generic[D]):
     def described(self) -> str:
         """A line for each: its name, and what it is."""
         width = max(map(len, self._declarations))
-        return "\n".join(f"  {name:{width}}  {each.about}".rstrip() for name, each in self._declarations.items())
+        return "\n".join(
+            textwrap.fill(
+                each.about or "-", 78, initial_indent=f"  {name:{width}}  ", subsequent_indent=" " * (width + 4)
+            )
+            for name, each in self._declarations.items()
+        )
 
     def reads(self) -> dict[str, type[Section]]:
         """What all of them read: see :attr:`Declaration.reads`."""

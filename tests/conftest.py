@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os.path
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,14 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 _SHARE_A_RUN = "tests/e2e/"
+
+# What the tests import, TFX above all, stays for ever: nothing is looked for in it while it comes or afterwards.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 class _ByFile(LoadFileScheduling):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forks import Forks
 from trained_run import SETTINGS, Trained
 
 from pipeline.runners.local import LocalRunner
@@ -22,6 +23,13 @@ def _quiet_tensorflow() -> Iterator[None]:
         del os.environ["TF_CPP_MIN_LOG_LEVEL"]
     else:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = before
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    forks = Forks()
+    yield forks
+    forks.close()
 
 
 @pytest.fixture(scope="session")

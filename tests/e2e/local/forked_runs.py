@@ -1,12 +1,14 @@
-"""Imports what runs need, then forks a command for each request that it reads: see ``test_interrupted_runs.py``."""
+"""Imports what runs need, then forks a process for each request that it reads: see ``forks.py``."""
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import sys
 import time
+import traceback
 
 import tfx.dsl.compiler.compiler
 import tfx.orchestration.beam.beam_dag_runner
@@ -18,7 +20,7 @@ import pipeline.dag
 from pipeline.__main__ import _main
 
 
-def _command(request: dict) -> int:
+def _work(request: dict) -> int:
     os.setsid()
     # The tests may run in a shell's background, where it is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,8 +28,12 @@ def _command(request: dict) -> int:
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), stream)
     if request["slow_push"]:
         components.pusher.publish._flush = lambda folder: time.sleep(60)
+    sys.path[:0] = request["path"]
     sys.argv[1:] = request["arguments"]
-    return _main()
+    if not request["script"]:
+        return _main()
+    runpy.run_path(request["script"], run_name="__main__")
+    return 0
 
 
 if __name__ == "__main__":
@@ -42,9 +48,11 @@ if __name__ == "__main__":
         if child == 0:
             code = 70
             try:
-                code = _command(json.loads(line))
+                code = _work(json.loads(line))
                 sys.stdout.flush()
                 sys.stderr.flush()
+            except Exception:
+                traceback.print_exc()
             finally:
                 os._exit(code)
         os.write(answers, f"{child}\n".encode())

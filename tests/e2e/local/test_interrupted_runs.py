@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from forks import Forks
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
@@ -24,7 +21,6 @@ from pipeline.settings.pipeline_config import load_preset
 
 pytestmark = pytest.mark.slow
 
-_ROOT = Path(__file__).parents[3]
 _SETTINGS = (
     "training.epochs=1",
     "model.name=dnn",
@@ -32,6 +28,8 @@ _SETTINGS = (
     "evaluation.bounds.auc.max_drop=0.9",
 )
 _PUSHED = "evaluation.bounds.auc.min=0.22"
+IN_TIME = 20
+"""Seconds on a machine that does much else; a pod has 30."""
 
 
 @dataclass
@@ -42,19 +40,11 @@ class _Ended:
 
 
 class _Runs:
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, forks: Forks, folder: Path, log: Path) -> None:
+        self.forks = forks
         self.folder = folder
         self.log = log
         self.layout = Layout(str(folder / "output"))
-        self._server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("forked_runs.py"))],
-            cwd=_ROOT,
-            env={**os.environ, "PYTHONPATH": str(_ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
 
     def run(self, *changes: str, **ending: object) -> _Ended:
         settings = [part for value in (*_SETTINGS, *changes) for part in ("--set", value)]
@@ -65,16 +55,11 @@ class _Runs:
         self, arguments: list[str], step: str = "", says: str = "", number: int = 0, slow_push: bool = False
     ) -> _Ended:
         """Runs a command to its end, or sends it a signal when a step's executor has started, or it says something."""
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
         out, err = self.folder / "out", self.folder / "err"
         out.write_text("")
         err.write_text("")
         logs = set(self._logs())
-        request = {"arguments": arguments, "out": str(out), "err": str(err), "slow_push": slow_push}
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        process = int(self._server.stdout.readline())
+        process = self.forks.start(arguments, out, err, slow_push=slow_push)
         if step or says:
             launched = "Running launcher for" if arguments[0] == "step" else f"node {step} is running"
             awaited = re.compile(re.escape(says) if says else rf"{launched}.*Going to run a new execution \d", re.S)
@@ -88,7 +73,7 @@ class _Runs:
                 time.sleep(0.05)
             os.kill(process, number)
         start = time.monotonic()
-        code = int(self._server.stdout.readline())
+        code = self.forks.wait()
         return _Ended(code, err.read_text(), time.monotonic() - start)
 
     def _logs(self) -> list[Path]:
@@ -106,25 +91,19 @@ class _Runs:
         store = MetadataStore(connection(MetadataConfig(), self.layout))
         return sorted(store.get_executions(), key=lambda execution: execution.id)
 
-    def close(self) -> None:
-        self._server.communicate(timeout=60)
-
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Runs]:
+def runs(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> _Runs:
     """An output folder with one run that has come to its end."""
     from generator.behavior_log import generate
     from generator.generator_config import GeneratorConfig
 
     folder = tmp_path_factory.mktemp("endings")
     generate(GeneratorConfig(users=150, seed=3), folder / "log.csv")
-    runs = _Runs(folder, folder / "log.csv")
-    try:
-        first = runs.run()
-        assert first.code == 0, first.err
-        yield runs
-    finally:
-        runs.close()
+    runs = _Runs(forks, folder, folder / "log.csv")
+    first = runs.run()
+    assert first.code == 0, first.err
+    return runs
 
 
 @pytest.mark.parametrize(
@@ -142,7 +121,7 @@ def test_a_signal_ends_a_run_in_time_and_marks_it(runs: _Runs, step: str, change
     number = signal.Signals[name]
     ended = runs.run(change, step=step, number=number, slow_push=step == "Pusher")
     assert ended.code == 128 + number
-    assert ended.seconds < 5
+    assert ended.seconds < IN_TIME
     *_, last = ended.err.splitlines()
     assert re.fullmatch(
         rf"interrupted during {step} after [\d.]+ s; what was finished is kept, run the same command to go on", last
@@ -179,7 +158,7 @@ def test_a_sweep_ends_between_two_batches(runs: _Runs) -> None:
     arguments = ["sweep", "--data", str(runs.log), *output, *settings, "--models", "dnn"]
     ended = runs.command(arguments, says=" trials, 0 of them measured before", number=signal.SIGTERM)
     assert ended.code == 143
-    assert ended.seconds < 5
+    assert ended.seconds < IN_TIME
     *_, last = ended.err.splitlines()
     assert last == "interrupted: stopped by SIGTERM before the end"
 
@@ -191,7 +170,7 @@ def test_a_step_on_a_cluster_ends_likewise_and_its_next_try_goes_on(runs: _Runs)
     arguments = ["step", "--node", "ImpressionGen", "--run-id", "1", "--config", config.to_json()]
     ended = runs.command(arguments, step="ImpressionGen", number=signal.SIGTERM)
     assert ended.code == 143
-    assert ended.seconds < 5
+    assert ended.seconds < IN_TIME
     *_, last = ended.err.splitlines()
     assert re.fullmatch(r"interrupted during ImpressionGen after [\d.]+ s; the next try of the step goes on", last)
     runs.layout = Layout(config.output)

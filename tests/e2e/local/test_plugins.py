@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import ROOT
+from forks import Forks
 from trained_run import Trained
 
 from pipeline.settings.pipeline_config import load_preset
@@ -18,20 +18,34 @@ from pipeline.settings.pipeline_config import load_preset
 SCRIPT = Path(__file__).with_name("plugin_process.py")
 
 
-def answer_of(question: dict[str, object], folder: Path, *path: Path) -> list[float]:
-    file = folder / "question.json"
-    file.write_text(json.dumps(question))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, str(SCRIPT), str(file)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    answer: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+def answer(out: Path) -> list[float]:
+    found: list[float] = json.loads(out.read_text().splitlines()[-1])
+    return found
+
+
+def trained_in_a_process(step: dict[str, object], folder: Path, plugins: Path, forks: Forks) -> list[float]:
+    asked, out, err = (folder / name for name in ("step.json", "out", "err"))
+    asked.write_text(json.dumps(step))
+    forks.start([str(asked)], out, err, script=SCRIPT, path=[plugins])
+    assert forks.wait() == 0, err.read_text()[-3000:]
+    return answer(out)
+
+
+def reloaded_in_a_fresh_process(model: Path, folder: Path) -> list[float]:
+    """Without this project, and without the plugin."""
+    asked, out = folder / "reload.json", folder / "reloaded"
+    asked.write_text(json.dumps({"reload": str(model)}))
+    environment = {**os.environ, "PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with out.open("w") as stream:
+        subprocess.run(
+            [sys.executable, str(SCRIPT), str(asked)], cwd=folder, env=environment, stdout=stream, check=True
+        )
+    return answer(out)
 
 
 @pytest.mark.slow
 def test_what_a_plugin_registers_is_trained_exported_and_served(
-    trained: Trained, plugins: Path, tmp_path: Path
+    trained: Trained, plugins: Path, forks: Forks, tmp_path: Path
 ) -> None:
     from pipeline.dag import create_pipeline
 
@@ -61,8 +75,8 @@ def test_what_a_plugin_registers_is_trained_exported_and_served(
         "folder": str(tmp_path),
     }
 
-    in_memory = answer_of(step, tmp_path, ROOT, plugins)
-    reloaded = answer_of({"reload": str(tmp_path / "model/Format-Serving")}, tmp_path)
+    in_memory = trained_in_a_process(step, tmp_path, plugins, forks)
+    reloaded = reloaded_in_a_fresh_process(tmp_path / "model/Format-Serving", tmp_path)
 
     np.testing.assert_allclose(reloaded, in_memory, atol=1e-5)
     assert np.ptp(in_memory) > 1e-4

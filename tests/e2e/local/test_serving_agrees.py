@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ports import free_port
 from trained_run import Trained, restored_model
 
 from models import impression as names
@@ -182,19 +182,17 @@ def test_the_version_stands_alone(trained: Trained, raw: Any, served: Any, tmp_p
 @pytest.fixture(scope="module")
 def port(trained: Trained) -> Iterator[int]:
     """A ``serve`` command in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "pipeline", "serve", "--output", str(trained.output), "--port", str(port)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ}) as process:
         try:
             yield port
         finally:
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(300) == 0
 
 
-def _predict(*arguments: str, deadline: float = 60) -> int:
+def _predict(*arguments: str, deadline: float = 300) -> int:
     end = time.monotonic() + deadline
     while (code := cli.main(["predict", *arguments])) and time.monotonic() < end:
         time.sleep(1)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forks import Forks
 from trained_run import SETTINGS, Trained
 from trainer_launch import ending, fail, interrupt, launch
 
@@ -63,18 +63,14 @@ def weights(saved: Path) -> dict[str, np.ndarray]:
 
 
 def test_after_a_kill_it_becomes_the_model_that_it_would_have_been(
-    trained: Trained, inputs: dict[str, str], tmp_path: Path
+    trained: Trained, inputs: dict[str, str], forks: Forks, tmp_path: Path
 ) -> None:
     overrides = {"training.epochs": 2, "sampler.name": "streaming_frequency", "evaluation.bounds.auc.min": 0.55}
     assert all(f"{name}={value}" in SETTINGS for name, value in overrides.items())
-    killed = subprocess.run(
-        [sys.executable, str(FOLDER / "trainer_launch.py"), json.dumps(overrides), json.dumps(inputs), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(FOLDER.parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert killed.returncode == -9, killed.stderr[-3000:]
+    arguments = [json.dumps(overrides), json.dumps(inputs), str(tmp_path)]
+    said = tmp_path / "said"
+    forks.start(arguments, Path(os.devnull), said, script=FOLDER / "trainer_launch.py")
+    assert forks.wait() == -signal.SIGKILL, said.read_text()[-3000:]
     (first,) = left_off(tmp_path)
     assert any("sampler/frequencies/gap" in name for name in saved_state(tmp_path))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Final
 import grpc
 
 PROJECT: Final = Path(__file__).parents[3]
-_PATIENCE: Final = 60.0
+_PATIENCE: Final = 300.0
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,10 @@ def job_server(folder: Path) -> Iterator[Service]:
 @contextmanager
 def worker_pool(folder: Path) -> Iterator[Service]:
     """Beam's worker pool as it runs beside a Flink TaskManager: for each worker asked for, a process of its own."""
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = free.getsockname()[1]
+    # Not at the top: workers import this file, and not what lies beside the tests.
+    from ports import free_port
+
+    port = free_port()
     # The second is for what tests run in a worker.
     environment = {**_environment(), "PYTHONPATH": os.pathsep.join([str(PROJECT), str(Path(__file__).parent)])}
     module = "apache_beam.runners.worker.worker_pool_main"

@@ -272,8 +272,9 @@ def test_popularity_tells_nothing_about_contemporaneous_negatives(sample: Ingest
     catalogue = sample.catalogue
     counts = dict(zip(catalogue.item_ids.tolist(), catalogue.item_counts.tolist(), strict=True))
     auc = {}
+    all_sets = sample.impressions("eval")
     for kind in NEGATIVE_SETS:
-        impressions = [i for i in sample.impressions("eval") if i["negative_set"] == [kind.encode()]]
+        impressions = [i for i in all_sets if i["negative_set"] == [kind.encode()]]
         labels = np.array([i["label"] for i in impressions]).ravel()
         scores = np.array([[counts.get(item, 0) for item in i["candidate_item_id"]] for i in impressions]).ravel()
         auc[kind] = (roc_auc_score(labels, scores), roc_auc_score(labels, scores > 0))

@@ -44,6 +44,11 @@ SAMPLERS = {
 """A model trained with a sampler of the batch is named model/sampler; one with its auxiliary loss has a + behind."""
 
 
+def without_graph_passes(off: bool = True) -> None:
+    """Leaves out what TensorFlow does to a graph before its first step, where only a few steps follow."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": off})
+
+
 def batches(rows: int, batch_size: int) -> tf.data.Dataset:
     rng = np.random.default_rng(0)
     real = np.arange(6)[None, :] < rng.integers(0, 7, rows)[:, None]
@@ -146,6 +151,7 @@ def overflow(strategy: tf.distribute.Strategy) -> dict[str, object]:
 
 
 def main(cpu_replicas: int, names: list[str]) -> None:
+    without_graph_passes()
     strategy = training_strategy(cpu_replicas)
     trained = {name: train(name, strategy) for name in names}
     result = {"replicas": strategy.num_replicas_in_sync, "models": trained, "overflow": overflow(strategy)}

@@ -65,9 +65,11 @@ def embedding_oracle(model: Ranker, inputs: Inputs, row: int) -> tuple[np.ndarra
     candidates = ids("items", "categories", CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGORY_INDEX)
     parts = [np.zeros((length, 0))]
     if config.behavior_embedding:
-        parts.append(table.behaviors.numpy()[value[HISTORY_BEHAVIOR][real]])
+        parts.append(table.context_tables["behavior"].numpy()[value[HISTORY_BEHAVIOR][real]])
     if config.age_embedding:
-        parts.append(table.ages.numpy()[np.floor(np.log2(value[HISTORY_AGE][real])).astype(int).clip(0, 21)])
+        parts.append(
+            table.context_tables["age"].numpy()[np.floor(np.log2(value[HISTORY_AGE][real])).astype(int).clip(0, 21)]
+        )
     context = np.concatenate(parts, axis=1)
     return events, context, candidates
 

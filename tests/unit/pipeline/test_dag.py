@@ -173,7 +173,7 @@ def test_data_is_looked_for_where_it_is_read(log: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         compile_dag(gone, "one", before_training=True)
     assert {node.id for node in compile_dag(gone, "one", only="SchemaGen").nodes} == ALL
-    assert compile_dag(gone.with_overrides({"data": ""})).config.data == "/data"
+    assert compile_dag(gone.with_overrides({"data": ""})).config.data == "/{YYYY}-{MM}-{DD}"
     with pytest.raises(ConfigError, match="node Trainr: there is none; there are ImpressionGen, "):
         compile_dag(gone, "one", only="Trainr")
 

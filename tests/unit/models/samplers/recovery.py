@@ -102,14 +102,17 @@ def gradient(settings: dict[str, Any], loss: LossConfig, at: np.ndarray, world: 
     sampler = sampler_of(settings, world.batch, world.uniform.shape[-1])
 
     @tf.function
-    def step(context: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits, drawn = draw(sampler, tf.convert_to_tensor(table), context, candidates)
-            value, count = training_loss(loss, logits, drawn)
-            mean = value / count
-        return tape.gradient(mean, table)
+    def mean_slope(batches: tf.data.Dataset) -> tf.Tensor:
+        total = tf.zeros_like(table)
+        for context, candidates in batches:
+            with tf.GradientTape() as tape:
+                logits, drawn = draw(sampler, tf.convert_to_tensor(table), context, candidates)
+                value, count = training_loss(loss, logits, drawn)
+                mean = value / count
+            total += tape.gradient(mean, table)
+        return total / len(world.item)
 
-    return np.mean([step(*batch).numpy() for batch in world.tensors()], axis=0)
+    return mean_slope(world.tensors()).numpy()
 
 
 def full_gradient(at: np.ndarray, world: World) -> np.ndarray:
@@ -130,22 +133,23 @@ def train(settings: dict[str, Any], loss: LossConfig, world: World, tamper: Tamp
     moments = [tf.Variable(tf.zeros_like(table)) for _ in range(2)]
 
     @tf.function
-    def step(context: tf.Tensor, candidates: tf.Tensor, rate: tf.Tensor, number: tf.Tensor) -> None:
-        with tf.GradientTape() as tape:
-            logits, drawn = draw(sampler, tf.convert_to_tensor(table), context, candidates)
-            if drawn.log_q is not None:
-                drawn = drawn._replace(log_q=tamper(drawn.log_q))
-            value, count = training_loss(loss, logits, drawn)
-            mean = value / count
-        slope = tape.gradient(mean, table)
-        moments[0].assign(0.9 * moments[0] + 0.1 * slope)
-        moments[1].assign(0.99 * moments[1] + 0.01 * slope**2)
-        unbiased = [moment / (1 - decay**number) for moment, decay in zip(moments, (0.9, 0.99), strict=True)]
-        table.assign_sub(rate * unbiased[0] / (tf.sqrt(unbiased[1]) + 1e-8))
+    def steps(batches: tf.data.Dataset) -> None:
+        for index, (context, candidates) in batches.enumerate():
+            number = tf.cast(index, tf.float32)
+            rate = 0.1 * (1 - number / len(world.item)) ** 1.5
+            with tf.GradientTape() as tape:
+                logits, drawn = draw(sampler, tf.convert_to_tensor(table), context, candidates)
+                if drawn.log_q is not None:
+                    drawn = drawn._replace(log_q=tamper(drawn.log_q))
+                value, count = training_loss(loss, logits, drawn)
+                mean = value / count
+            slope = tape.gradient(mean, table)
+            moments[0].assign(0.9 * moments[0] + 0.1 * slope)
+            moments[1].assign(0.99 * moments[1] + 0.01 * slope**2)
+            unbiased = moments[0] / (1 - 0.9 ** (number + 1)), moments[1] / (1 - 0.99 ** (number + 1))
+            table.assign_sub(rate * unbiased[0] / (tf.sqrt(unbiased[1]) + 1e-8))
 
-    for number, batch in enumerate(world.tensors(), start=1):
-        rate = 0.1 * (1 - (number - 1) / len(world.item)) ** 1.5
-        step(*batch, tf.constant(rate, tf.float32), tf.constant(number, tf.float32))
+    steps(world.tensors())
     return table.numpy()
 
 

@@ -52,10 +52,12 @@ def test_a_preset_that_extends_another_repeats_nothing(name: str, tmp_path: Path
 
 
 def test_what_is_extended_lies_under_a_presets_own_settings(tmp_path: Path) -> None:
-    (tmp_path / "shop.yaml").write_text("extends: full\ntraining: {epochs: 7}\nevaluation: {min_auc: 0.7}\n")
+    (tmp_path / "shop.yaml").write_text(
+        "extends: full\ntraining: {epochs: 7}\nevaluation: {bounds: {auc: {min: 0.7}}}\n"
+    )
     (tmp_path / "night.yaml").write_text("extends: shop.yaml\ntraining: {seed: 3}\n")
     full, night = load_preset("full"), load_preset(str(tmp_path / "night.yaml"), ["training.epochs=9"])
-    changes = {"preset": "night", "training.epochs": 9, "training.seed": 3, "evaluation.min_auc": 0.7}
+    changes = {"preset": "night", "training.epochs": 9, "training.seed": 3, "evaluation.bounds.auc.min": 0.7}
     assert night == full.with_overrides(changes)
 
 

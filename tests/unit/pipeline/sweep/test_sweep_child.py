@@ -53,7 +53,7 @@ def pid_in(file: Path) -> int:
 
 
 def has_ended(pid: int) -> bool:
-    for _ in range(200):
+    for _ in range(1200):
         try:
             os.kill(pid, 0)
         except ProcessLookupError:

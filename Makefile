@@ -33,7 +33,8 @@ demo: env  ## Generate a log, train, evaluate, serve and ask for one ranking
 
 # The longest first, so that no process is left alone with them at the end.
 test: env  ## Run unit, integration and end-to-end tests (COVERAGE=1 measures, too; a third slower)
-	$(ONE_THREAD) $(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest tests/e2e tests/integration tests/unit -n $(TEST_WORKERS) \
+	$(ONE_THREAD) $(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest tests/e2e tests/integration tests/unit \
+	    tests/test_architecture.py -n $(TEST_WORKERS) \
 	    --no-loadscope-reorder --durations=10
 
 lint: env  ## Check style and formatting

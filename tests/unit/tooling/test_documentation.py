@@ -32,7 +32,6 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 SHOWN = (
     "log ─> ImpressionGen ",
-    "pipeline/      configuration",
     "pipeline ──protos──> ",
     "worker  =  ",
     "[ 1/12] ",

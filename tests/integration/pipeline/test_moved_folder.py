@@ -4,44 +4,40 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
 
 import pytest
 
-from pipeline.process.terminal import Terminal
-from pipeline.runners import local as local_runner
+from pipeline.runners.local import LocalRunner
 from pipeline.settings.pipeline_config import PipelineConfig, load_preset
-
-if TYPE_CHECKING:
-    from tfx.orchestration.pipeline import Pipeline
 
 pytestmark = pytest.mark.slow
 
 
-def _schema_alone(config: PipelineConfig) -> Pipeline:
+def _schema_alone(config: PipelineConfig, data_must_exist: bool) -> SimpleNamespace:
     from tfx.dsl.components.common.importer import Importer
     from tfx.types.standard_artifacts import Examples
 
     from components.examples.window import KEYS
     from components.schema.component import SchemaGen
     from components.schema.impression_schema import Ranges
-    from pipeline.dag import _pipeline
 
     window = dict(zip(KEYS, config.ingest.window, strict=True))
     settings = Ranges.of(config.ingest).model_dump_json()
     examples = Importer(source_uri=config.data, artifact_type=Examples, custom_properties=window)
-    return _pipeline(config, [examples, SchemaGen(examples=examples.outputs["result"], settings=settings)])
+    return SimpleNamespace(nodes=[examples, SchemaGen(examples=examples.outputs["result"], settings=settings)])
 
 
 def _run(output: Path) -> tuple[str, str]:
     config = load_preset("demo").with_overrides({"data": str(output.parent / "data"), "output": str(output)})
-    _, _, nodes = local_runner._run_nodes(config, "schema", _schema_alone, Terminal())
+    _, _, nodes = LocalRunner()._run_nodes(config, "schema", before_training=True)
     return nodes["SchemaGen"].state, nodes["SchemaGen"].outputs["schema"]
 
 
 def test_a_run_goes_on_with_what_lies_in_the_folder_and_says_so(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pipeline.dag._data_part", _schema_alone)
     old, new = tmp_path / "old", tmp_path / "new"
     state, schema = _run(old)
     assert (state, Path(schema).parents[2]) == ("COMPLETE", old / "artifacts")

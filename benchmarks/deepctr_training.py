@@ -106,8 +106,9 @@ def ours(name: str, as_shipped: bool, pairs: int) -> tuple[Callable[[], None], i
     from components.trainer.fit import TrainingLoop
     from models import impression as names
     from models.model_config import ModelConfig
+    from models.negatives import StoredNegatives
     from models.registry import build_model
-    from models.samplers.base import StoredNegatives, TrainingWindow
+    from models.samplers.base import TrainingWindow
     from models.samplers.registry import build_sampler
     from models.samplers.sampler_config import LossConfig, SamplerConfig
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pages import ROOT
 
+from models.errors import ConfigError
 from models.model_config import ModelConfig
 from models.registration import RegistrationError
 from models.registry import ACTIVATIONS, MODELS, RecurrentConfig, register_activation, register_model
@@ -21,7 +22,7 @@ from models.samplers.sampler_config import SamplerConfig
 from models.section import Section
 from pipeline.commands.cli import _parser
 from pipeline.runners.kubeflow.parameters import PARAMETERS
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 from pipeline.sweep.trials import grid
 
 PLUGINS = ("my_shop.ctr", "my_shop.subset")
@@ -199,8 +200,8 @@ def test_a_built_in_section_may_be_shared(plugins: Path) -> None:
 
 def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
     from models.layers.activations import make_activation
+    from models.negatives import StoredNegatives
     from models.registry import build_model
-    from models.samplers.base import StoredNegatives
     from models.samplers.registry import build_sampler
 
     register_model("mine", lambda *arguments: {})

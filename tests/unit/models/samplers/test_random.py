@@ -6,7 +6,7 @@ import tensorflow as tf
 from sampler_batches import draw, stored
 
 from models.impression import CANDIDATE_ITEM_ID
-from models.samplers.base import StoredNegatives
+from models.negatives import StoredNegatives
 from models.samplers.random import Random
 
 ITEMS = np.array([[1, 11, 12, 21, 31, 32], [2, 13, 14, 22, 33, 34], [0, 0, 0, 0, 0, 0]])

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from models.errors import ConfigError
 from models.registry import MODELS, RecurrentConfig
 from models.samplers.registry import CorrectionConfig, MixedConfig, NegativesConfig, RandomConfig
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 from pipeline.sweep.trials import grid
 
 

@@ -116,7 +116,7 @@ def trainer_of(
         batch_size=options.batch_size,
         seed=1,
     )
-    return TrainingLoop(model, tf.distribute.get_strategy(), sampler, LossConfig(name=loss), 1e-3)  # type: ignore[arg-type]
+    return TrainingLoop(model, tf.distribute.get_strategy(), sampler, LossConfig(name=loss), 1e-3)
 
 
 def main() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
-from pipeline.process.terminal import Terminal
-from pipeline.runners import local as local_runner
+from pipeline.runners.local import LocalRunner
 from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def _schema_alone(config: PipelineConfig) -> Pipeline:
 
 def _run(output: Path) -> tuple[str, str]:
     config = load_preset("demo").with_overrides({"data": str(output.parent / "data"), "output": str(output)})
-    _, _, nodes = local_runner._run_nodes(config, "schema", _schema_alone, Terminal())
+    with mock.patch("pipeline.dag.create_pipeline", lambda config, *options: _schema_alone(config)):
+        _, _, nodes = LocalRunner()._run_nodes(config, "schema")
     return nodes["SchemaGen"].state, nodes["SchemaGen"].outputs["schema"]
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pages import ROOT
 
@@ -202,8 +203,10 @@ def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
     from models.layers.activations import make_activation
     from models.negatives import StoredNegatives
     from models.registry import build_model
+    from models.samplers.base import TrainingWindow
     from models.samplers.registry import build_sampler
 
+    none = np.empty(0, np.int64)
     register_model("mine", lambda *arguments: {})
     register_model("gone", "models.din:Gone")
     register_activation("mine", "builtins:dict")
@@ -218,7 +221,7 @@ def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
     with pytest.raises(RegistrationError, match="sampler mine: list does not derive"):
         build_sampler(
             SamplerConfig(name="mine"),
-            window=None,
+            window=TrainingWindow(1, none, none, none),
             stored=StoredNegatives(),
             batch_size=4,
             seed=1,

@@ -70,7 +70,8 @@ def test_the_share_rises_along_a_line_and_stays() -> None:
 @pytest.mark.parametrize(("share", "negatives"), [(0.07, 150), (0.35, 90), (0.5, 5)])
 def test_the_curriculum_ends_with_the_number_that_the_settings_are_checked_by(share: float, negatives: int) -> None:
     config = SamplerConfig(name="hard", negatives=negatives, hard={"pool": 200, "share": share, "curriculum_steps": 7})
-    assert int(hard_count(config.hard, negatives, tf.constant(7, tf.int64))) == config.hard.most(negatives)
+    hard = config.section(HardConfig)
+    assert int(hard_count(hard, negatives, tf.constant(7, tf.int64))) == hard.most(negatives)
 
 
 def test_hard_ones_of_the_targets_category_are_the_stored_ones() -> None:

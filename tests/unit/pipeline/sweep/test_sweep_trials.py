@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from models.errors import ConfigError
@@ -42,7 +44,7 @@ def test_a_trial_changes_what_the_sweep_varies_and_nothing_else(config: Pipeline
 
 def test_alphas_are_of_the_mixed_sampler_and_stored_kinds_of_the_random_one() -> None:
     config = load_preset("samplers")
-    axes = {"samplers": ["all"], "stored": ["uniform", "contemporaneous"], "alphas": [0, 0.5, 1]}
+    axes: dict[str, Any] = {"samplers": ["all"], "stored": ["uniform", "contemporaneous"], "alphas": [0, 0.5, 1]}
     trials = grid(config, ["dnn"], ["relu"], (True,), 1, **axes)
     names = [trial.variant.negatives for trial in trials]
     assert names == [

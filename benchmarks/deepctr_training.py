@@ -106,8 +106,9 @@ def ours(name: str, as_shipped: bool, pairs: int) -> tuple[Callable[[], None], i
     from components.trainer.fit import TrainingLoop
     from models import impression as names
     from models.model_config import ModelConfig
+    from models.negatives import StoredNegatives
     from models.registry import build_model
-    from models.samplers.base import StoredNegatives, TrainingWindow
+    from models.samplers.base import TrainingWindow
     from models.samplers.registry import build_sampler
     from models.samplers.sampler_config import LossConfig, SamplerConfig
 
@@ -248,7 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--child", nargs=2, metavar=("SIDE", "MODEL"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
-        child(*options.child, options.seconds, options.batches * PAIRS_A_BATCH)
+        side, name = options.child
+        child(side, name, options.seconds, options.batches * PAIRS_A_BATCH)
         return
     given = {"2.15": options.peer_215, "2.10": options.peer_210}
     pythons = {} if options.without_peers else {name: given[MODELS[name]] for name in options.models}

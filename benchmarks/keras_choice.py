@@ -132,7 +132,8 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        train(*options.child, options.steps)
+        api, strategy = options.child
+        train(api, strategy, options.steps)
         return
     failed = []
     print("| API | strategy | loss, third round | equals one device | first round, s | third, s | first, ratio |")

@@ -35,8 +35,9 @@ from models.impression import (
     USER_ID,
 )
 from models.model_config import ModelConfig
+from models.negatives import StoredNegatives
 from models.registry import build_model
-from models.samplers.base import StoredNegatives, TrainingWindow
+from models.samplers.base import TrainingWindow
 from models.samplers.registry import build_sampler
 from models.samplers.sampler_config import LossConfig, SamplerConfig
 
@@ -115,7 +116,7 @@ def trainer_of(
         batch_size=options.batch_size,
         seed=1,
     )
-    return TrainingLoop(model, tf.distribute.get_strategy(), sampler, LossConfig(name=loss), 1e-3)  # type: ignore[arg-type]
+    return TrainingLoop(model, tf.distribute.get_strategy(), sampler, LossConfig(name=loss), 1e-3)
 
 
 def main() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
+
+from models.arrays import Array, BoolArray, Int64Array
 
 
-def find(rising: npt.NDArray[Any], values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def find(rising: Array, values: Array) -> tuple[Int64Array, BoolArray]:
     """Where each value stands.
 
     Args:

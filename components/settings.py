@@ -28,9 +28,9 @@ from models.impression import (
     BehaviorName,
     NegativeSet,
 )
-from models.model_config import Section
 from models.negatives import StoredNegatives
 from models.samplers.sampler_config import LossConfig
+from models.section import Section
 from models.validation import instead_of
 
 SETTINGS_KEY: Final = "settings"

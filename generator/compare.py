@@ -15,19 +15,15 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
 from components.lookup import find
 from components.settings import IngestConfig
+from models.arrays import BoolArray, FloatArray, Int64Array
 from models.errors import CtrError, DataError
 from models.impression import BEHAVIORS
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float64]
 
 COLUMNS: Final = ("user_id", "item_id", "category_id", "behavior_type", "timestamp")
 HISTORY: Final = 50
@@ -51,11 +47,11 @@ class BehaviorLog:
     All arrays are int64 [rows]; ``behavior`` holds the codes of ``models.impression.BEHAVIORS``.
     """
 
-    user: IntArray
-    item: IntArray
-    category: IntArray
-    behavior: IntArray
-    time: IntArray
+    user: Int64Array
+    item: Int64Array
+    category: Int64Array
+    behavior: Int64Array
+    time: Int64Array
 
     def __len__(self) -> int:
         return len(self.user)
@@ -95,7 +91,7 @@ def read_log(path: Path) -> BehaviorLog:
     return BehaviorLog(user[order], item[order], category[order], behavior[order], time[order])
 
 
-def auc(positive: FloatArray | IntArray, negative: FloatArray | IntArray) -> float:
+def auc(positive: FloatArray | Int64Array, negative: FloatArray | Int64Array) -> float:
     """Probability that a positive scores above a negative, ties counting one half."""
     scores = np.concatenate([positive, negative])
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
@@ -104,7 +100,7 @@ def auc(positive: FloatArray | IntArray, negative: FloatArray | IntArray) -> flo
     return float((rank_sum - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))
 
 
-def first_of_group(*keys: IntArray) -> IntArray:
+def first_of_group(*keys: Int64Array) -> Int64Array:
     """For each row the first row of its run of equal keys, [rows]."""
     starts = np.zeros(len(keys[0]), bool)
     starts[:1] = True
@@ -113,7 +109,7 @@ def first_of_group(*keys: IntArray) -> IntArray:
     return np.maximum.accumulate(np.where(starts, np.arange(len(starts)), 0))
 
 
-def occurs_earlier(user: IntArray, value: IntArray) -> BoolArray:
+def occurs_earlier(user: Int64Array, value: Int64Array) -> BoolArray:
     """Whether the same user had the same value in an earlier row, [rows]."""
     order = np.lexsort((np.arange(len(user)), value, user))
     repeated = np.zeros(len(user), bool)
@@ -131,9 +127,9 @@ def evaluation_start(log: BehaviorLog) -> int:
 class Pairs:
     """Evaluated impressions: rows of the positives, and the items of their negatives, each int64 [pairs]."""
 
-    row: IntArray
-    negative_item: IntArray
-    negative_category: IntArray
+    row: Int64Array
+    negative_item: Int64Array
+    negative_category: Int64Array
 
 
 def contemporaneous_pairs(log: BehaviorLog, *, seed: int = 0) -> Pairs:
@@ -165,7 +161,7 @@ def contemporaneous_pairs(log: BehaviorLog, *, seed: int = 0) -> Pairs:
     return Pairs(rows[found], log.item[negative[found]], log.category[negative[found]])
 
 
-def recency(log: BehaviorLog, rows: IntArray, value: IntArray, history: IntArray) -> FloatArray:
+def recency(log: BehaviorLog, rows: Int64Array, value: Int64Array, history: Int64Array) -> FloatArray:
     """Minus the seconds since ``value`` last stood in ``history`` before each row; minus infinity if it did not.
 
     Args:
@@ -183,7 +179,7 @@ def recency(log: BehaviorLog, rows: IntArray, value: IntArray, history: IntArray
     return score
 
 
-def training_counts(log: BehaviorLog, items: IntArray) -> IntArray:
+def training_counts(log: BehaviorLog, items: Int64Array) -> Int64Array:
     """Events of each item in the first :data:`TRAIN_SHARE` of the events, [items]."""
     known, counts = np.unique(log.item[log.time < evaluation_start(log)], return_counts=True)
     return _lookup(known, counts, items)
@@ -212,7 +208,7 @@ def next_category_accuracy(log: BehaviorLog) -> tuple[float, float]:
     row, negative = pairs.row[judged], pairs.negative_category[judged]
     stride = int(log.category.max()) + 1
 
-    def score(context: IntArray, candidate: IntArray) -> FloatArray:
+    def score(context: Int64Array, candidate: Int64Array) -> FloatArray:
         width = context.shape[1]
         keys, counts = np.unique(
             context[learnt].ravel() * stride + np.repeat(log.category[learnt], width), return_counts=True
@@ -235,7 +231,7 @@ def next_category_accuracy(log: BehaviorLog) -> tuple[float, float]:
     return ordered, unordered
 
 
-def _lookup(keys: IntArray, values: IntArray, wanted: IntArray) -> IntArray:
+def _lookup(keys: Int64Array, values: Int64Array, wanted: Int64Array) -> Int64Array:
     place, known = find(keys, wanted)
     return np.where(known, values[place], 0)
 
@@ -245,7 +241,7 @@ def measure(log: BehaviorLog) -> dict[str, str]:
     return {**_sizes(log), **_sequences(log), **_hours(log), **_pairs(log)}
 
 
-def _quantiles(values: IntArray) -> str:
+def _quantiles(values: Int64Array) -> str:
     return " / ".join(f"{value:,.0f}" for value in np.quantile(values, QUANTILES))
 
 

@@ -7,9 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from generator.events import Events, IntArray
+from generator.events import Events
 from generator.generator_config import DIRT_KINDS, GeneratorConfig
 from generator.world import DAY, World
+from models.arrays import Int64Array
 from models.impression import BEHAVIORS
 
 FIELDS: Final = 5
@@ -29,7 +30,7 @@ class DirtyBlock:
     """A block's rows, dirt among them, in the order of the file."""
 
     events: Events
-    malformed: IntArray
+    malformed: Int64Array
     """Rows whose text is replaced, ascending."""
     malformed_lines: list[str]
     """Their texts, without line ends."""
@@ -68,11 +69,11 @@ def add_dirt(config: GeneratorConfig, world: World, clean: Events, first_user: i
     return DirtyBlock(joined.take(order), malformed, [texts[text_of_row[row]] for row in malformed], counts)
 
 
-def _at(events: Events, time: IntArray) -> Events:
+def _at(events: Events, time: Int64Array) -> Events:
     return Events(events.user, events.item, events.category, events.behavior, time)
 
 
-def _outside(n: int, window: tuple[int, int], rng: np.random.Generator) -> IntArray:
+def _outside(n: int, window: tuple[int, int], rng: np.random.Generator) -> Int64Array:
     first, last = window
     distance = rng.integers(1, DAY + 1, n)
     near = np.where(rng.random(n) < 0.5, first - distance, last + distance)

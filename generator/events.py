@@ -15,15 +15,11 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from generator.generator_config import FIRST_SECOND, LAST_SECOND, MIN_EVENTS
 from generator.world import DAY, DAYS, SUCCESSOR_SHARES, World
+from models.arrays import BoolArray, Int64Array
 from models.impression import BEHAVIORS
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 EVENT_COUNT_SHAPE: Final = 1.3
 """Shape of the gamma distribution of a user's events."""
@@ -72,16 +68,16 @@ BEHAVIOR_SHARES: Final[dict[str | None, dict[str, float]]] = {
 class Events:
     """Clean rows, int64 [n] each, by user and then by time; ``behavior`` counts from 1 as in BEHAVIORS."""
 
-    user: IntArray
-    item: IntArray
-    category: IntArray
-    behavior: IntArray
-    time: IntArray
+    user: Int64Array
+    item: Int64Array
+    category: Int64Array
+    behavior: Int64Array
+    time: Int64Array
 
     def __len__(self) -> int:
         return len(self.user)
 
-    def take(self, rows: IntArray | BoolArray) -> Events:
+    def take(self, rows: Int64Array | BoolArray) -> Events:
         """The given rows, in the given order."""
         return Events(*(getattr(self, column.name)[rows] for column in fields(self)))
 
@@ -109,7 +105,7 @@ def draw_events(world: World, first_user: int, last_user: int, mean_events: floa
     return events.take(_not_repeated(events))
 
 
-def _draw_times(user: IntArray, users: int, rng: np.random.Generator) -> tuple[IntArray, BoolArray]:
+def _draw_times(user: Int64Array, users: int, rng: np.random.Generator) -> tuple[Int64Array, BoolArray]:
     """Times ascending within each user, and which events open a session."""
     n = len(user)
     first = np.concatenate([[True], user[1:] != user[:-1]])
@@ -137,8 +133,13 @@ def _draw_times(user: IntArray, users: int, rng: np.random.Generator) -> tuple[I
 
 
 def _draw_choices(
-    world: World, user: IntArray, counts: IntArray, time: IntArray, opens_session: BoolArray, rng: np.random.Generator
-) -> tuple[IntArray, IntArray, IntArray]:
+    world: World,
+    user: Int64Array,
+    counts: Int64Array,
+    time: Int64Array,
+    opens_session: BoolArray,
+    rng: np.random.Generator,
+) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Category and behaviour of each event, and the row whose item it takes (its own: a fresh item)."""
     n, users = len(user), len(counts)
     start = np.cumsum(counts) - counts
@@ -185,11 +186,11 @@ def _draw_choices(
     return category, behavior, np.where(revisits, parent, np.arange(n))
 
 
-def _draw_kind(shares: tuple[float, ...], n: int, rng: np.random.Generator) -> IntArray:
+def _draw_kind(shares: tuple[float, ...], n: int, rng: np.random.Generator) -> Int64Array:
     return np.searchsorted(np.cumsum(shares)[:-1], rng.random(n), side="right")
 
 
-def _roots(source: IntArray) -> IntArray:
+def _roots(source: Int64Array) -> Int64Array:
     """Follows ``source`` from each row until a row that points at itself."""
     while True:
         further = source[source]

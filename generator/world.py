@@ -9,12 +9,9 @@ import math
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from generator.generator_config import FIRST_SECOND, LAST_SECOND, GeneratorConfig
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from models.arrays import FloatArray, Int64Array
 
 DAY: Final = 86_400
 DAYS: Final = (LAST_SECOND + 1 - FIRST_SECOND) // DAY
@@ -68,13 +65,13 @@ class World:
         self._first_item = np.concatenate([[0], ends[:-1]])
         self._category_items = np.diff(np.concatenate([[0], ends]))
 
-    def draw_categories(self, uniform: FloatArray, day: IntArray | None = None) -> IntArray:
+    def draw_categories(self, uniform: FloatArray, day: Int64Array | None = None) -> Int64Array:
         """Categories by popularity, for numbers in [0, 1); by that of a day of the window where ``day`` is given."""
         if day is None:
             return np.searchsorted(self._cumulative, uniform, side="right")
         return np.searchsorted(self._day_cumulative, day + uniform, side="right") - day * self.categories
 
-    def draw_items(self, category: IntArray, second: IntArray, rank: FloatArray, fade: FloatArray) -> IntArray:
+    def draw_items(self, category: Int64Array, second: Int64Array, rank: FloatArray, fade: FloatArray) -> Int64Array:
         """Items of the given categories that are popular at the given time.
 
         A place in the ranking is handed from one item to the next in the course of some days, at another time
@@ -94,17 +91,18 @@ class World:
         place = np.clip(place, 0, places - 1)
         elapsed = (second - FIRST_SECOND) / (ITEM_DAYS * DAY)
         generation = np.floor(elapsed + (place + category) * GOLDEN % 1 + fade).astype(np.int64)
-        return self._first_item[category] + np.minimum(place * GENERATIONS + generation, size - 1)
+        item: Int64Array = self._first_item[category] + np.minimum(place * GENERATIONS + generation, size - 1)
+        return item
 
-    def item_ids(self, item: IntArray) -> IntArray:
+    def item_ids(self, item: Int64Array) -> Int64Array:
         """Ids of items; numbers from ``items`` on are free ids of no category, ``items // 5`` of them at least."""
         return _scattered(item, int(ID_SPREAD * self.items) + 1)
 
-    def category_ids(self, category: IntArray) -> IntArray:
+    def category_ids(self, category: Int64Array) -> Int64Array:
         """Ids of categories."""
         return _scattered(category, max(CATEGORY_IDS, self.categories))
 
-    def user_ids(self, user: IntArray) -> IntArray:
+    def user_ids(self, user: Int64Array) -> Int64Array:
         """Ids of users, ascending with gaps."""
         return 1 + user + user // 33
 
@@ -116,7 +114,7 @@ def _cumulative(weights: FloatArray) -> FloatArray:
     return (shares + np.arange(len(weights))[:, None]).ravel()
 
 
-def _scattered(number: IntArray, modulus: int) -> IntArray:
+def _scattered(number: Int64Array, modulus: int) -> Int64Array:
     """Maps numbers below ``modulus`` one to one to ids in 1..modulus, without order."""
     factor = max(1, int(modulus * GOLDEN))
     while math.gcd(factor, modulus) != 1:

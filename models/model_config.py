@@ -9,7 +9,6 @@ from pydantic import Field
 
 from models.registration import Extensible, Registry
 from models.registry import ACTIVATIONS, MODELS, ActivationName, ModelName, Units
-from models.section import Section as Section
 
 
 class ModelConfig(Extensible):

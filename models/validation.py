@@ -137,7 +137,8 @@ class _Schema:
             items = schema.get("items") or next(iter(schema.get("prefixItems", [])), None)
             return items if isinstance(items, dict) else {} if schema.get("type") == "array" else None
         if part in schema.get("properties", {}):
-            return schema["properties"][part]
+            child: Mapping[str, Any] = schema["properties"][part]
+            return child
         more = schema.get("additionalProperties")
         return more if isinstance(more, dict) else None
 

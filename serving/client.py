@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any
 
 import grpc
-import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_status_pb2,
@@ -19,6 +18,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from models.arrays import Array
 from models.errors import CtrError
 from serving.impressions import (
     Candidate,
@@ -178,18 +178,16 @@ class RankingClient:
             return f"the request is over a limit of {self._target} (its size, or requests at a time): {details}"
         return f"{self._target} failed with {code.name}: {details}"
 
-    def _output(self, response: predict_pb2.PredictResponse, name: str, shape: tuple[int, int]) -> np.ndarray:
+    def _output(self, response: predict_pb2.PredictResponse, name: str, shape: tuple[int, int]) -> Array:
         if name not in response.outputs:
             raise ServingError(f"{self._target} answered without {name!r}: is {self._model_name!r} a ranking model?")
-        values = tf.make_ndarray(response.outputs[name])
+        values: Array = tf.make_ndarray(response.outputs[name])
         if values.shape != shape:
             raise ServingError(f"{self._target} answered {name!r} of shape {values.shape}, expected {shape}")
         return values
 
 
-def _ranked(
-    target: str, impression: Impression, probability: np.ndarray, logit: np.ndarray
-) -> tuple[RankedCandidate, ...]:
+def _ranked(target: str, impression: Impression, probability: Array, logit: Array) -> tuple[RankedCandidate, ...]:
     ranked = [
         RankedCandidate(
             item_id=candidate.item_id,

@@ -112,7 +112,8 @@ class ServedModel:
 
     def _run(self, name: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         try:
-            return self._loaded.signatures[name](**inputs)
+            outputs: dict[str, tf.Tensor] = self._loaded.signatures[name](**inputs)
+            return outputs
         except tf.errors.OpError as error:
             status = _STATUS_OF_INT.get(error.error_code, grpc.StatusCode.UNKNOWN)
             raise RequestError(status, _words_of_the_graph(error.message)) from error

@@ -65,4 +65,5 @@ def _serialized(impression: Impression) -> bytes:
     example = tf.train.Example()
     for name, values in impression.features().items():
         example.features.feature[name].int64_list.value.extend(values)
-    return example.SerializeToString()
+    serialized: bytes = example.SerializeToString()
+    return serialized

@@ -25,6 +25,7 @@ from components.scoring import baselines as results
 from components.scoring.baselines import BaselineResults, SetResult
 from components.scoring.by_set import pairs_by_set
 from components.scoring.pairs import Pairs, auc, auc_new
+from models.arrays import Array
 from models.errors import DataError
 from models.impression import (
     CANDIDATE_CATEGORY_INDEX,
@@ -58,11 +59,11 @@ class ItemCounts:
       item_counts: [items] int64.
     """
 
-    def __init__(self, item_ids: np.ndarray, item_counts: np.ndarray) -> None:
+    def __init__(self, item_ids: Array, item_counts: Array) -> None:
         order = np.argsort(item_ids)
         self._ids, self._counts = item_ids[order], item_counts[order]
 
-    def of(self, items: np.ndarray) -> np.ndarray:
+    def of(self, items: Array) -> Array:
         """[n] int64 ids -> [n] int64 counts, 0 for an item that does not occur."""
         place, known = find(self._ids, items)
         counts = np.zeros(items.shape, np.int64)
@@ -115,20 +116,20 @@ def compute(
     )
 
 
-def _batches(files: Sequence[str]) -> Iterator[np.ndarray]:
+def _batches(files: Sequence[str]) -> Iterator[Array]:
     yield from records(files).batch(BATCH_SIZE).as_numpy_iterator()
 
 
-def _parse(serialized: np.ndarray) -> Impressions:
+def _parse(serialized: Array) -> Impressions:
     return Impressions(parse(tf.constant(serialized), _FEATURES), (CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGORY_INDEX))
 
 
-def _match(batch: Impressions) -> np.ndarray:
-    features = match_features({name: batch.padded(name) for name in REQUEST_FEATURES})
-    return features.numpy()[batch.real]
+def _match(batch: Impressions) -> Array:
+    features: Array = match_features({name: batch.padded(name) for name in REQUEST_FEATURES}).numpy()
+    return features[batch.real]
 
 
-def _fit(impressions: np.ndarray, seed: int) -> tuple[Pipeline, int]:
+def _fit(impressions: Array, seed: int) -> tuple[Pipeline, int]:
     if not len(impressions):
         raise DataError("split train has no impressions, so no baseline can be fitted")
     batches = [_parse(impressions[i : i + BATCH_SIZE]) for i in range(0, len(impressions), BATCH_SIZE)]
@@ -140,7 +141,7 @@ def _fit(impressions: np.ndarray, seed: int) -> tuple[Pipeline, int]:
     return regression.fit(features, labels), labels.size
 
 
-def _scores(batch: Impressions, item_counts: ItemCounts, regression: Pipeline) -> np.ndarray:
+def _scores(batch: Impressions, item_counts: ItemCounts, regression: Pipeline) -> Array:
     """[pairs, baselines] float32, in the order of :data:`results.BASELINES`."""
     features = _match(batch)
     counts = item_counts.of(batch.of_pairs(CANDIDATE_ITEM_ID))

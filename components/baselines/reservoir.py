@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.arrays import Array
+
 
 class Reservoir:
     """Keeps a uniform sample of at most ``size`` records of a stream of unknown length, in the stream's order.
@@ -17,14 +19,14 @@ class Reservoir:
         self._priorities = np.empty(0)
         self._records = np.empty(0, object)
 
-    def add(self, records: np.ndarray) -> None:
+    def add(self, records: Array) -> None:
         """Takes a batch of the stream, [B] objects."""
         self._priorities = np.concatenate([self._priorities, self._rng.random(len(records))])
         self._records = np.concatenate([self._records, records])
         if len(self._records) > 2 * self._size:
             self._shrink()
 
-    def sample(self) -> np.ndarray:
+    def sample(self) -> Array:
         """[<= size] objects."""
         self._shrink()
         return self._records

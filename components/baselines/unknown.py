@@ -12,6 +12,7 @@ import numpy as np
 
 from components.examples.impressions import Impressions
 from components.scoring.baselines import UnknownShare
+from models.arrays import Array
 from models.impression import (
     CANDIDATE_CATEGORY_INDEX,
     CANDIDATE_ITEM_INDEX,
@@ -28,7 +29,7 @@ class UnknownCounter:
 
     def __init__(self) -> None:
         # (split, negative set, is positive) -> candidates, unknown items, unknown categories
-        self._counts: defaultdict[tuple[str, str, bool], np.ndarray] = defaultdict(lambda: np.zeros(3, np.int64))
+        self._counts: defaultdict[tuple[str, str, bool], Array] = defaultdict(lambda: np.zeros(3, np.int64))
 
     def add(self, split: str, batch: Impressions) -> None:
         """Counts every candidate of a batch."""

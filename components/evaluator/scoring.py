@@ -22,6 +22,7 @@ from components.examples.impressions import BATCH_SIZE, Impressions, parse
 from components.progress import Counter, say
 from components.scoring.by_set import pairs_by_set
 from components.scoring.pair_metrics import IMPRESSIONS, POSITIVE_IS_NEW
+from models.arrays import Array
 from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
 
 COMPONENT: Final = "Evaluator"
@@ -114,12 +115,12 @@ class ScoreImpressions(beam.DoFn):
             }
         self._progress.add(len(serialized))
 
-    def _scores(self, name: str, examples: tf.Tensor, real: np.ndarray) -> np.ndarray:
+    def _scores(self, name: str, examples: tf.Tensor, real: Array) -> Array:
         signature, output = self._outputs[name]
         function = self._models[name].signatures[signature]
         # By keyword: a call by position first fails inside TensorFlow, which writes all examples into the message.
         (argument,) = function.structured_input_signature[1]
-        scores = function(**{argument: examples})[output].numpy()
+        scores: Array = function(**{argument: examples})[output].numpy()
         if scores.shape != real.shape:
             raise ValueError(f"model {name or 'candidate'}: {output} is {scores.shape} for candidates {real.shape}")
         return scores[real]

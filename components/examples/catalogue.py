@@ -13,12 +13,11 @@ import pyarrow as pa
 import pyarrow.csv
 
 from components.files import create_file, open_file
+from models.arrays import Int64Array
 from models.errors import DataError
 
 ITEMS_FILE = "items.tsv"
 CATEGORIES_FILE = "categories.tsv"
-
-Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import tensorflow as tf
 
+from models.arrays import Array
 from models.errors import DataError
 from models.impression import CANDIDATE_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
 
@@ -55,7 +56,7 @@ class Impressions:
 
     def __init__(self, features: Mapping[str, tf.RaggedTensor], of_candidates: Sequence[str] = ()) -> None:
         self.features = features
-        self.candidates: np.ndarray = features[CANDIDATE_ITEM_ID].row_lengths().numpy()
+        self.candidates: Array = features[CANDIDATE_ITEM_ID].row_lengths().numpy()
         """[B] how many."""
         for name in (LABEL, *of_candidates):
             found = features[name].row_lengths().numpy()
@@ -67,23 +68,26 @@ class Impressions:
                 )
 
     @property
-    def negative_set(self) -> np.ndarray:
+    def negative_set(self) -> Array:
         """[B] bytes."""
-        return self.features[NEGATIVE_SET].numpy()
+        values: Array = self.features[NEGATIVE_SET].numpy()
+        return values
 
     @property
-    def real(self) -> np.ndarray:
+    def real(self) -> Array:
         """[B, N] bool: a candidate, not padding."""
-        return tf.sequence_mask(self.candidates).numpy()
+        real: Array = tf.sequence_mask(self.candidates).numpy()
+        return real
 
     def padded(self, name: str) -> tf.Tensor:
         """[B, T] or [B, N] int64: a feature, right-padded with 0."""
         return self.features[name].to_tensor()
 
-    def of_pairs(self, name: str) -> np.ndarray:
+    def of_pairs(self, name: str) -> Array:
         """[pairs] int64: a candidate feature, impression by impression."""
-        return self.features[name].values.numpy()
+        values: Array = self.features[name].values.numpy()
+        return values
 
-    def for_pairs(self, values: np.ndarray) -> np.ndarray:
+    def for_pairs(self, values: Array) -> Array:
         """[B] -> [pairs]: each impression's value for each of its candidates."""
         return np.repeat(values, self.candidates)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from components.examples.catalogue import Catalogue
 from components.settings import TransformConfig
+from models.arrays import Array
 from models.errors import DataError
 
 ITEM_VOCABULARY: Final = "item_vocabulary"
@@ -15,7 +14,7 @@ CATEGORY_VOCABULARY: Final = "category_vocabulary"
 """Asset names in the transform graph; one id a line, line k (from 0) has index k + FIRST_KNOWN_INDEX."""
 
 
-def vocabularies(catalogue: Catalogue, config: TransformConfig) -> dict[str, np.ndarray]:
+def vocabularies(catalogue: Catalogue, config: TransformConfig) -> dict[str, Array]:
     """Vocabulary name -> int64 ids, the most frequent in the train split first, ties by the smaller id.
 
     Raises:

@@ -18,7 +18,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -378,7 +378,7 @@ class Propose(beam.DoFn):
             ]
         yield from parts
 
-    def _read(self, parts: Iterable[Part], kind: np.dtype) -> tuple[list[int], list[Records]]:
+    def _read(self, parts: Iterable[Part], kind: np.dtype[Any]) -> tuple[list[int], list[Records]]:
         """Partitions in order, and the records of each."""
         by_partition = sorted(parts)
         return [partition for partition, _ in by_partition], [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import apache_beam as beam
 import numpy as np
@@ -16,7 +16,7 @@ _PARTS_BETWEEN_MERGES: Final = 8
 class MergeCounts(beam.CombineFn):
     """:func:`counts.merge_counts` over bytes of records, on any number of workers."""
 
-    def __init__(self, dtype: np.dtype) -> None:
+    def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype = dtype
 
     def create_accumulator(self) -> list[bytes]:

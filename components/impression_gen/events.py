@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.impression_gen.hashing import id_hash
+from models.arrays import Int64Array
 from models.impression import BEHAVIORS
 
 FIELDS: Final = ("user_id", "item_id", "category_id", "behavior", "timestamp")
@@ -33,7 +34,6 @@ _NAMES_OF_CODES: Final = {code: name for name, code in BEHAVIORS.items()}
 _CHUNK_HEADER: Final = np.dtype([("source", "<u4"), ("block", "<u4")])
 
 Records = npt.NDArray[np.void]
-Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ def sort_partition(chunks: Iterable[bytes]) -> tuple[Records, Records]:
     starts = np.cumsum([0, *(len(part) for _, part in parts)])
     keys = np.array([key for key, _ in parts], _CHUNK_HEADER)
 
-    def places(index: npt.NDArray[np.int64]) -> Records:
+    def places(index: Int64Array) -> Records:
         row = order[index]
         part = np.searchsorted(starts, row, side="right") - 1
         place = np.empty(len(row), PLACE)
@@ -102,7 +102,8 @@ def sort_partition(chunks: Iterable[bytes]) -> tuple[Records, Records]:
 
 def earliest(duplicates: Records, most: int) -> Records:
     """The first of [n] :data:`DUPLICATE_EVENT` in the log."""
-    return duplicates[np.lexsort([duplicates["place"][name] for name in ("line", "block", "source")])[:most]]
+    first: Records = duplicates[np.lexsort([duplicates["place"][name] for name in ("line", "block", "source")])[:most]]
+    return first
 
 
 def count_behaviors(events: Records) -> dict[str, int]:
@@ -117,7 +118,7 @@ def as_text(event: np.void) -> str:
     return f"{user},{item},{category},{_NAMES_OF_CODES[behavior]},{timestamp}"
 
 
-def _order(rows: Records) -> npt.NDArray[np.int64]:
+def _order(rows: Records) -> Int64Array:
     """The order of :func:`sort_partition`, equal rows as they stand."""
     user, time = id_hash(rows["user"]), rows["timestamp"]
     # Most logs hold a user's events in order of time, and then there is little to sort.

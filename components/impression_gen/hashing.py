@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-UInt64Array = npt.NDArray[np.uint64]
+from models.arrays import Int64Array, UInt64Array
 
 
-def splitmix64(values: npt.NDArray[np.uint64]) -> UInt64Array:
+def splitmix64(values: UInt64Array) -> UInt64Array:
     """The output function of SplitMix64 (Steele, Lea, Flood 2014): a bijection that mixes all 64 bits."""
     with np.errstate(over="ignore"):
         mixed = values + np.uint64(0x9E3779B97F4A7C15)
@@ -17,7 +19,7 @@ def splitmix64(values: npt.NDArray[np.uint64]) -> UInt64Array:
         return mixed ^ (mixed >> np.uint64(31))
 
 
-def hash_columns(seed: int, *columns: npt.NDArray[np.integer] | int) -> UInt64Array:
+def hash_columns(seed: int, *columns: npt.NDArray[np.integer[Any]] | int) -> UInt64Array:
     """One hash a row over integer columns [n] (or scalars), in the order given.
 
     Returns:
@@ -29,17 +31,17 @@ def hash_columns(seed: int, *columns: npt.NDArray[np.integer] | int) -> UInt64Ar
     return state
 
 
-def id_hash(ids: npt.NDArray[np.int64]) -> UInt64Array:
+def id_hash(ids: Int64Array) -> UInt64Array:
     """The hash [n] that decides where an id's events are gathered, and their order; none is that of two ids."""
     return hash_columns(0, ids)
 
 
-def part_of(hashes: UInt64Array, parts: int) -> npt.NDArray[np.int64]:
+def part_of(hashes: UInt64Array, parts: int) -> Int64Array:
     """Which of ``parts`` equal ranges of hashes each hash [n] is in: a part has greater hashes than those before."""
     return ((hashes >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)).astype(np.int64)
 
 
-def split_by(part: npt.NDArray[np.int64], rows: npt.NDArray[np.void]) -> list[tuple[int, npt.NDArray[np.void]]]:
+def split_by(part: Int64Array, rows: npt.NDArray[np.void]) -> list[tuple[int, npt.NDArray[np.void]]]:
     """The rows [n] by part [n] below 2**16, each part's in their order; parts rising, without those that have none."""
     # numpy sorts 16 bits by radix.
     order = np.argsort(part.astype(np.uint16), kind="stable")

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from components.examples import summary
@@ -18,6 +17,7 @@ from components.impression_gen.targets import Targets, find_targets
 from components.impression_gen.timeline import Timeline
 from components.settings import IngestConfig
 from models import impression as names
+from models.arrays import Array, BoolArray, Int64Array
 from models.impression import (
     BEHAVIORS,
     CONTEMPORANEOUS,
@@ -30,8 +30,6 @@ from models.impression import (
     NegativeSet,
     features_of,
 )
-
-Int64Array = npt.NDArray[np.int64]
 
 _EVAL = SPLITS.index(EVAL_SPLIT)
 _IMPRESSIONS_OF_A_BATCH = 8192
@@ -172,12 +170,12 @@ def _from(fields: Mapping[str, Int64Array], group: names.Group) -> dict[str, Int
     return {feature.name: fields[feature.source] for feature in features_of(group) if feature.source}
 
 
-def _record_batch(columns: dict[str, tuple[Int64Array, npt.NDArray[np.generic]]]) -> pa.RecordBatch:
+def _record_batch(columns: dict[str, tuple[Int64Array, Array]]) -> pa.RecordBatch:
     """Name -> (offsets, values), as lists."""
     return pa.RecordBatch.from_arrays([_lists(*column) for column in columns.values()], list(columns))
 
 
-def _lists(offsets: Int64Array, values: npt.NDArray[np.generic]) -> pa.ListArray:
+def _lists(offsets: Int64Array, values: Array) -> pa.ListArray:
     kind = pa.binary() if values.dtype.kind == "S" else pa.int64()
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.ascontiguousarray(values), kind))
 
@@ -216,7 +214,7 @@ def build_impressions(
     return impressions, dropped
 
 
-_Drawn = dict[str, tuple[Candidates, npt.NDArray[np.bool_]]]
+_Drawn = dict[str, tuple[Candidates, BoolArray]]
 """Negative set -> candidates of n impressions, and which [n] of them are complete."""
 
 
@@ -291,7 +289,7 @@ def _assemble(
     events: Records, columns: EventColumns, targets: Targets, rows: Int64Array, sets: _Drawn, ingest: IngestConfig
 ) -> Impressions:
     """Joins the sets, positive by positive, without the incomplete impressions."""
-    complete = np.stack([done for _, done in sets.values()], axis=1).ravel()
+    complete: BoolArray = np.stack([done for _, done in sets.values()], axis=1).ravel()
     repeated = np.repeat(rows, len(sets))[complete]
 
     def interleaved(values: list[Int64Array]) -> Int64Array:

@@ -14,17 +14,17 @@ too few are left, the draw counts as impossible although the window may hold ano
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from components.examples.catalogue import Catalogue
 from components.impression_gen.events import EventColumns, Records
-from components.impression_gen.hashing import UInt64Array, hash_columns, splitmix64
+from components.impression_gen.hashing import hash_columns, splitmix64
 from components.impression_gen.timeline import Timeline
 from components.lookup import find
 from components.settings import IngestConfig
+from models.arrays import BoolArray, Int64Array, UInt64Array
 from models.impression import NEGATIVE_SETS, PADDING_ID, NegativeSet
 
 SPARE_PROPOSALS: Final = 5
@@ -38,11 +38,8 @@ _FLIP_STREAM: Final = 2
 REQUEST: Final = np.dtype([("index", "<u4"), ("user", "<i8"), ("timestamp", "<i8"), ("hash", "<u8"), ("wanted", "<u2")])
 """An impression, known by its index among its partition's targets, that wants so many proposals."""
 
-Int64Array = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
-
-def proposal(width: int) -> np.dtype:
+def proposal(width: int) -> np.dtype[Any]:
     """The answer to a REQUEST: up to ``width`` items and their logged categories, then PADDING_ID."""
     return np.dtype([("index", "<u4"), ("items", "<i8", (width,)), ("categories", "<i8", (width,))])
 
@@ -126,7 +123,8 @@ class Walk:
     def place(self, rows: Int64Array, k: int) -> Int64Array:
         """The k-th place [m] of each of the walks ``rows`` [m]."""
         # Below 2**63 for pools of up to 2**31 places.
-        return (self._start[rows] + k * self._step[rows]) % self._sizes[rows]
+        place: Int64Array = (self._start[rows] + k * self._step[rows]) % self._sizes[rows]
+        return place
 
 
 def draw_from_catalogue(

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from components.examples.summary import NOT_A_TARGET_BEHAVIOR, OVER_TARGETS_PER_USER, SHORT_HISTORY
 from components.impression_gen.events import Records
 from components.impression_gen.timeline import Timeline
 from components.settings import IngestConfig
+from models.arrays import BoolArray, Int64Array
 from models.impression import BEHAVIORS, SPLITS
-
-Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +30,7 @@ class Targets:
     """(split, reason) -> events that are no target."""
 
 
-def last_of_user(events: Records) -> npt.NDArray[np.bool_]:
+def last_of_user(events: Records) -> BoolArray:
     """Which of a partition's events [m], in order of user and time, are the last of their user."""
     last = np.ones(len(events), dtype=bool)
     last[:-1] = events["user"][1:] != events["user"][:-1]

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from components.impression_gen.events import Records
 from components.settings import IngestConfig
+from models.arrays import Int64Array
 from models.errors import DataError
 from models.impression import EVAL_SPLIT, SPLITS, VALIDATION_SPLIT
 
@@ -33,21 +33,19 @@ class Timeline:
     busiest_second: float
     """Share of the events in the second with the most."""
 
-    def splits(self, timestamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def splits(self, timestamps: Int64Array) -> Int64Array:
         """The index into ``SPLITS`` of each timestamp [n]."""
         return np.searchsorted([self.validation_start, self.eval_start], timestamps, side="right")
 
-    def split_ends(self, timestamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def split_ends(self, timestamps: Int64Array) -> Int64Array:
         """The first second [n] after the split of each timestamp [n]."""
         return np.array([self.validation_start, self.eval_start, AFTER_ALL])[self.splits(timestamps)]
 
-    def buckets(self, timestamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def buckets(self, timestamps: Int64Array) -> Int64Array:
         """The bucket [n] that answers for each timestamp [n]."""
         return np.searchsorted(self.bucket_starts, timestamps, side="right") - 1
 
-    def buckets_reached(
-        self, timestamps: npt.NDArray[np.int64]
-    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    def buckets_reached(self, timestamps: Int64Array) -> Iterator[tuple[Int64Array, Int64Array]]:
         """Yields (index into the timestamps, bucket that sees it), until each has met all buckets that see it."""
         own = self.buckets(timestamps)
         first = np.searchsorted(self.bucket_ends, timestamps, side="right")

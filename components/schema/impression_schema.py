@@ -19,7 +19,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.settings import WINDOW_SETTINGS, IngestConfig
 from models import impression as names
-from models.model_config import Section
+from models.section import Section
 
 SERVING: Final = "SERVING"
 TRAINING: Final = "TRAINING"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.arrays import Array
+
 
 @dataclass(frozen=True)
 class GroupedAuc:
@@ -26,7 +28,7 @@ class GroupedAuc:
     skipped: int
 
 
-def auc(labels: np.ndarray, scores: np.ndarray) -> float:
+def auc(labels: Array, scores: Array) -> float:
     """Probability that a positive scores above a negative; a tie counts one half.
 
     Args:
@@ -42,7 +44,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     return grouped_auc(np.zeros(len(labels), np.int64), labels, scores).value
 
 
-def grouped_auc(groups: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> GroupedAuc:
+def grouped_auc(groups: Array, labels: Array, scores: Array) -> GroupedAuc:
     """GAUC; the result does not depend on the order of the pairs.
 
     Args:

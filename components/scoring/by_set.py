@@ -9,10 +9,11 @@ import numpy as np
 from components.examples.impressions import Impressions
 from components.scoring.pairs import Pairs
 from components.scoring.seen import positive_is_new
+from models.arrays import Array
 from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, LABEL, USER_ID
 
 
-def pairs_by_set(impressions: Impressions, predictions: np.ndarray) -> Iterator[tuple[str, Pairs]]:
+def pairs_by_set(impressions: Impressions, predictions: Array) -> Iterator[tuple[str, Pairs]]:
     """The pairs of each negative set that is there, in the order of their names.
 
     Args:

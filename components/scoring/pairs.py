@@ -12,6 +12,7 @@ import numpy as np
 
 from components.scoring import auc as ranks
 from components.scoring.auc import GroupedAuc
+from models.arrays import Array
 
 _CLIP: Final = 1e-7
 
@@ -29,10 +30,10 @@ class Pairs:
       impressions: how many these are the pairs of.
     """
 
-    labels: np.ndarray
-    predictions: np.ndarray
-    users: np.ndarray
-    new: np.ndarray
+    labels: Array
+    predictions: Array
+    users: Array
+    new: Array
     impressions: int
 
     def __post_init__(self) -> None:
@@ -46,7 +47,7 @@ class Pairs:
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
         return cls(**columns, impressions=sum(part.impressions for part in parts))
 
-    def scored(self, predictions: np.ndarray) -> Pairs:
+    def scored(self, predictions: Array) -> Pairs:
         """The same pairs with other predictions [n]."""
         return dataclasses.replace(self, predictions=predictions)
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from models.arrays import Array
 from models.contract import Ranker
 from models.errors import DataError
 from models.impression import CANDIDATE_ITEM_ID, PADDING_ID
@@ -23,9 +24,7 @@ class Calibration(NamedTuple):
     offset: float
 
 
-def fit_calibration(
-    logits: np.ndarray, labels: np.ndarray, negatives_a_positive: float, *, with_scale: bool
-) -> Calibration:
+def fit_calibration(logits: Array, labels: Array, negatives_a_positive: float, *, with_scale: bool) -> Calibration:
     """Logistic regression of the label on the logit (Platt 1999), by Newton's method.
 
     Args:
@@ -55,9 +54,7 @@ def fit_calibration(
     return Calibration(scale / spread, offset - scale / spread * center)
 
 
-def _fit(
-    feature: np.ndarray, labels: np.ndarray, weight: np.ndarray, *, scale: float, free: bool
-) -> tuple[float, float]:
+def _fit(feature: Array, labels: Array, weight: Array, *, scale: float, free: bool) -> tuple[float, float]:
     """Scale and offset of the feature; the scale is fitted from the one given on, or kept."""
     theta = np.array([scale, 0.0])
     fitted = np.array([free, True])
@@ -73,7 +70,7 @@ def _fit(
     return float(theta[0]), float(theta[1])
 
 
-def validation_scores(model: Ranker, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+def validation_scores(model: Ranker, batches: tf.data.Dataset) -> tuple[Array, Array]:
     """[n] logits and labels of the real pairs.
 
     Args:

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import tensorflow as tf
@@ -87,7 +87,7 @@ class TrainingLoop:
         self._train_steps = tf.function(self._train_steps_eagerly)
         self._validation_step = tf.function(self._validation_step_eagerly, reduce_retracing=True)
 
-    def train_epoch(self, batches: tf.distribute.DistributedDataset, bar: tqdm | None = None) -> tuple[float, int]:
+    def train_epoch(self, batches: tf.distribute.DistributedDataset, bar: tqdm[Any] | None = None) -> tuple[float, int]:
         """One pass over the data; gives its mean loss and the number of impressions.
 
         Raises:

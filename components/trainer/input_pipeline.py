@@ -98,7 +98,8 @@ def read_batches(
         labels = tf.cast(features[LABEL].to_tensor(), tf.float32)
         inputs = to_model_inputs(features, history_length)
         inputs[USER_ID] = features[USER_ID]
-        return tf.nest.map_structure(fill, (inputs, labels))
+        batch: Batch = tf.nest.map_structure(fill, (inputs, labels))
+        return batch
 
     def fill(tensor: tf.Tensor) -> tf.Tensor:
         missing = batch_size - tf.shape(tensor)[0]

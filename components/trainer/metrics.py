@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 import tensorflow as tf
 
+from models.arrays import Array
+
 BINS: Final = 1 << 14
 """Bins of the score; the AUC's error is at most half the share of pairs that fall in one bin."""
 
@@ -29,7 +31,7 @@ def score_histogram(logits: tf.Tensor, labels: tf.Tensor, real: tf.Tensor) -> tf
     return tf.reshape(tf.math.unsorted_segment_sum(weight, flat, 2 * BINS), [2, BINS])
 
 
-def auc_of_histogram(histogram: np.ndarray) -> float:
+def auc_of_histogram(histogram: Array) -> float:
     """P(positive above negative) + P(equal) / 2, over the pairs counted; NaN where a class is missing."""
     negatives, positives = histogram
     total = negatives.sum() * positives.sum()

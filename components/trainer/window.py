@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from components.examples.impressions import parse, records
+from models.arrays import Int64Array
 from models.errors import DataError
 from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, PADDING_ID, USER_ID
 from models.samplers.base import TrainingWindow
@@ -52,9 +52,9 @@ def read_window(files: Sequence[str], catalogue_size: int) -> TrainingWindow:
 class _Found(NamedTuple):
     """What part of the split holds, each key and each item once."""
 
-    keys: npt.NDArray[np.int64] = np.empty(0, np.int64)
-    items: npt.NDArray[np.int64] = np.empty(0, np.int64)
-    counts: npt.NDArray[np.int64] = np.empty(0, np.int64)
+    keys: Int64Array = np.empty(0, np.int64)
+    items: Int64Array = np.empty(0, np.int64)
+    counts: Int64Array = np.empty(0, np.int64)
 
 
 def _merged(parts: Sequence[_Found]) -> _Found:

@@ -11,13 +11,10 @@ import abc
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
+from models.arrays import Int64Array
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
-from models.negatives import StoredNegatives as StoredNegatives
-from models.samplers.registry import SamplerContext as SamplerContext
 
 Score: TypeAlias = "Callable[[Mapping[str, tf.Tensor]], tf.Tensor]"
 """Candidate features [B, M] -> logits [B, M], without a gradient."""
@@ -45,11 +42,11 @@ class TrainingWindow(NamedTuple):
 
     catalogue_size: int
     """N: items that uniform negatives are drawn from."""
-    item_ids: npt.NDArray[np.int64]
+    item_ids: Int64Array
     """[I] items that are positives, rising."""
-    item_counts: npt.NDArray[np.int64]
+    item_counts: Int64Array
     """[I] impressions whose positive they are."""
-    own_keys: npt.NDArray[np.int64]
+    own_keys: Int64Array
     """[P] :func:`models.samplers.hashing.pair_key` of each user and each item of that user's events, rising."""
 
 

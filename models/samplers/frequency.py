@@ -8,10 +8,10 @@ from typing import Any, Final
 import tensorflow as tf
 
 from models.impression import PADDING_ID
-from models.samplers.base import SamplerContext, TrainingWindow
+from models.samplers.base import TrainingWindow
 from models.samplers.hashing import bucket
 from models.samplers.lookup import find
-from models.samplers.registry import CorrectionConfig, FrequencyConfig
+from models.samplers.registry import CorrectionConfig, FrequencyConfig, SamplerContext
 
 _LARGEST_PROBABILITY: Final = 1.0 - 1e-4
 

@@ -9,7 +9,6 @@ from models.samplers.base import (
     POSITIVE,
     Sampled,
     Sampler,
-    SamplerContext,
     TrainingStep,
     TrainingWindow,
     concatenate,
@@ -18,7 +17,7 @@ from models.samplers.base import (
 )
 from models.samplers.frequency import Frequencies, configured_frequencies
 from models.samplers.in_batch import BatchColumns, Columns, log_multiplicity
-from models.samplers.registry import HardConfig, negatives_of
+from models.samplers.registry import HardConfig, SamplerContext, negatives_of
 
 
 def hard_count(config: HardConfig, negatives: int, step: tf.Tensor) -> tf.Tensor:

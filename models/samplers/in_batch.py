@@ -12,7 +12,6 @@ from models.samplers.base import (
     POSITIVE,
     Sampled,
     Sampler,
-    SamplerContext,
     TrainingStep,
     TrainingWindow,
     concatenate,
@@ -22,7 +21,7 @@ from models.samplers.base import (
 from models.samplers.frequency import ExactFrequencies, Frequencies, streaming_frequencies
 from models.samplers.hashing import pair_key
 from models.samplers.lookup import find
-from models.samplers.registry import negatives_of
+from models.samplers.registry import SamplerContext, negatives_of
 
 
 class Columns(NamedTuple):

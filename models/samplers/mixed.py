@@ -5,19 +5,10 @@ from __future__ import annotations
 import tensorflow as tf
 
 from models.impression import CANDIDATE_ITEM_ID
-from models.samplers.base import (
-    Sampled,
-    Sampler,
-    SamplerContext,
-    TrainingStep,
-    TrainingWindow,
-    concatenate,
-    is_real,
-    positive_first,
-)
+from models.samplers.base import Sampled, Sampler, TrainingStep, TrainingWindow, concatenate, is_real, positive_first
 from models.samplers.frequency import Frequencies, configured_frequencies
 from models.samplers.in_batch import BatchColumns, log_multiplicity
-from models.samplers.registry import negatives_of, uniform_of
+from models.samplers.registry import SamplerContext, negatives_of, uniform_of
 
 
 class Mixed(Sampler):

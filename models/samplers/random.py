@@ -7,19 +7,9 @@ import math
 import tensorflow as tf
 
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, UNIFORM
-from models.negatives import StoredKind
-from models.samplers.base import (
-    POSITIVE,
-    Sampled,
-    Sampler,
-    SamplerContext,
-    StoredNegatives,
-    TrainingStep,
-    concatenate,
-    is_real,
-    positive_first,
-)
-from models.samplers.registry import RandomConfig
+from models.negatives import StoredKind, StoredNegatives
+from models.samplers.base import POSITIVE, Sampled, Sampler, TrainingStep, concatenate, is_real, positive_first
+from models.samplers.registry import RandomConfig, SamplerContext
 
 
 class Random(Sampler):

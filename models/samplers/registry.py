@@ -17,7 +17,8 @@ from models.registration import Declaration, NameIn, Registry
 from models.section import Section
 
 if TYPE_CHECKING:
-    from models.samplers.base import Sampler, StoredNegatives, TrainingWindow
+    from models.negatives import StoredNegatives
+    from models.samplers.base import Sampler, TrainingWindow
     from models.samplers.sampler_config import LossConfig, SamplerConfig
 
 

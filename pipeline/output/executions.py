@@ -44,7 +44,8 @@ def of_node(store: MetadataStore, pipeline_name: str, node: str) -> list[mlmd.Ex
 
 def node_context(store: MetadataStore, execution: mlmd.Execution) -> str:
     """``<pipeline>.<node>`` of an execution."""
-    return next(c.name for c in store.get_contexts_by_execution(execution.id) if c.type == NODE_CONTEXT)
+    name: str = next(c.name for c in store.get_contexts_by_execution(execution.id) if c.type == NODE_CONTEXT)
+    return name
 
 
 def is_active(execution: mlmd.Execution) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, field_validator
 
-from models.model_config import Section
+from models.section import Section
 from pipeline.settings.metadata import EnvironmentName
 
 _UNITS: Final = {"M": 1e6, "G": 1e9, "T": 1e12, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}

@@ -22,10 +22,12 @@ from components.files import absolute
 from components.scoring.metrics import OVERALL
 from components.settings import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
 from models.errors import ConfigError
-from models.model_config import ModelConfig, ModelName, Section
+from models.model_config import ModelConfig
 from models.registration import Plugin
+from models.registry import ModelName
 from models.samplers.registry import SAMPLERS
 from models.samplers.sampler_config import SamplerConfig, require_pair
+from models.section import Section
 from models.validation import instead_of, problems
 from pipeline.settings.kubeflow import KubeflowConfig
 from pipeline.settings.metadata import MetadataConfig

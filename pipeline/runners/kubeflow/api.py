@@ -183,7 +183,8 @@ class Api:
           ApiError: if the server refuses.
         """
         with self._words(f"experiment {name}"):
-            return self._client.create_experiment(name, namespace=self._server.namespace or None).experiment_id
+            made = self._client.create_experiment(name, namespace=self._server.namespace or None)
+            return str(made.experiment_id)
 
     def start(
         self, name: str, experiment_id: str, pipeline: tuple[str, str], parameters: dict[str, Any], service_account: str
@@ -204,14 +205,15 @@ class Api:
           ApiError: if the server refuses.
         """
         with self._words(f"run {name}"):
-            return self._client.run_pipeline(
+            run = self._client.run_pipeline(
                 experiment_id,
                 name,
                 params=parameters,
                 pipeline_id=pipeline[0],
                 version_id=pipeline[1],
                 service_account=service_account or None,
-            ).run_id
+            )
+            return str(run.run_id)
 
     def schedule(
         self,
@@ -248,7 +250,7 @@ class Api:
                     f"recurring run {name}: there is one in this experiment ({', '.join(before)}); "
                     "give --replace, or another --name"
                 )
-            made = self._client.create_recurring_run(
+            made: str = self._client.create_recurring_run(
                 experiment_id,
                 name,
                 cron_expression=cron,

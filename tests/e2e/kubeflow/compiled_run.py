@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def run_package(
     outcome = RunOutcome()
     start = time.monotonic()
     waiting = dict(spec["root"]["dag"]["tasks"])
-    running = {}
+    running: dict[Future[int], tuple[str, Command, dict[str, Path]]] = {}
     with ThreadPoolExecutor(parallel) as pool:
         while True:
             for name, task in list(waiting.items()):

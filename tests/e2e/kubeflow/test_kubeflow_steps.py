@@ -96,7 +96,8 @@ def runs(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
             outcomes.append(outcome)
             served = Path(layout.model_base(config.served_model_name))
             pushed.append(sorted(path.name for path in served.iterdir()) if served.exists() else [])
-    return Runs(config, *outcomes, tuple(pushed))
+    first, second, third = outcomes
+    return Runs(config, first, second, third, tuple(pushed))
 
 
 def _said(outcome: RunOutcome) -> str:

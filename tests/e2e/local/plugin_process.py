@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from typing import Any
+from unittest import mock
 
 
 def impression() -> dict[str, Any]:
@@ -58,10 +59,10 @@ def train(step: dict[str, Any]) -> list[float]:
         served = export.ServedRanker(model, transform, history_length)
         scores.extend(served.rank(impression())["logit"].numpy()[0].tolist())
 
-    run.export = write_and_score
     assert not any(name.startswith("my_shop") for name in sys.modules)
     context = Executor.Context(tmp_dir=step["folder"], unique_id="1")
-    Executor(context).Do(inputs, outputs, step["exec_properties"])
+    with mock.patch.object(run, "export", write_and_score):
+        Executor(context).Do(inputs, outputs, step["exec_properties"])
     assert {"my_shop.decay", "my_shop.subset"} <= sys.modules.keys()
     return scores
 

@@ -8,6 +8,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forks import Forks
@@ -46,7 +47,7 @@ class _Runs:
         self.log = log
         self.layout = Layout(str(folder / "output"))
 
-    def run(self, *changes: str, **ending: object) -> _Ended:
+    def run(self, *changes: str, **ending: Any) -> _Ended:
         settings = [part for value in (*_SETTINGS, *changes) for part in ("--set", value)]
         arguments = ["run", "--data", str(self.log), "--preset", "demo", "--output", self.layout.output, *settings]
         return self.command(arguments, **ending)

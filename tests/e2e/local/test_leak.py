@@ -40,7 +40,6 @@ def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> 
     from components.trainer.fit import TrainingLoop, fit
     from components.trainer.input_pipeline import read_batches
     from components.trainer.strategy import training_strategy
-    from components.trainer.train import stored_negatives
     from models.impression import FIRST_KNOWN_INDEX
     from models.registry import build_model
     from models.samplers.random import Random
@@ -75,8 +74,7 @@ def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> 
             category_indices=FIRST_KNOWN_INDEX + graph.vocabulary_size_by_name(CATEGORY_VOCABULARY),
             history_length=trained.config.ingest.history_length,
         )
-        stored = stored_negatives(trained.config.ingest.stored)
-        sampler = Random(config.seed, stored, "all", catalogue_size=1)
+        sampler = Random(config.seed, trained.config.ingest.training_negatives, "all", catalogue_size=1)
     trainer = TrainingLoop(model, strategy, sampler, LossConfig(), config.learning_rate)
     fit(trainer, lambda number: train, validation, config)
     _, auc = trainer.evaluate(strategy.experimental_distribute_dataset(evaluation))

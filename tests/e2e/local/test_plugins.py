@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def answer(out: Path) -> list[float]:
     return found
 
 
-def trained_in_a_process(step: dict[str, object], folder: Path, plugins: Path, forks: Forks) -> list[float]:
+def trained_in_a_process(step: Mapping[str, object], folder: Path, plugins: Path, forks: Forks) -> list[float]:
     asked, out, err = (folder / name for name in ("step.json", "out", "err"))
     asked.write_text(json.dumps(step))
     forks.start([str(asked)], out, err, script=SCRIPT, path=[plugins])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,9 @@ from tfx.types import Channel, artifact_utils, standard_artifacts
 
 from components.evaluator import scoring
 from components.evaluator.judge import evaluator_config
+from components.examples.impressions import BATCH_SIZE
 from components.examples.writing import EXAMPLES_FILE_FORMAT
+from components.progress import Counter
 from components.scoring.auc import auc, grouped_auc
 from components.scoring.blessing import read_verdict
 from components.scoring.verdict import Verdict
@@ -151,10 +152,14 @@ def test_impressions_are_scored_in_full_batches_however_they_arrive(model_dir: s
     model = tfma.default_eval_shared_model(model_dir, eval_config=config)
     scored: list[int] = []
 
+    class Noted(Counter):
+        def add(self, amount: int) -> None:
+            scored.append(amount)
+
     class Watched(scoring.ScoreImpressions):
         def setup(self) -> None:
             super().setup()
-            self._progress = SimpleNamespace(add=scored.append)
+            self._progress = Noted("", "", "")
 
     step = Watched([model], {"": config.model_specs[0]})
     step.setup()
@@ -164,7 +169,7 @@ def test_impressions_are_scored_in_full_batches_however_they_arrive(model_dir: s
     for batch in (records[:1], records[1:3], records, records, records[:20]):
         extracts += list(step.process({tfma.ARROW_RECORD_BATCH_KEY: arrow(batch)}))
     extracts += [value.value for value in step.finish_bundle()]
-    assert scored == [scoring.BATCH_SIZE, 623 - scoring.BATCH_SIZE]
+    assert scored == [BATCH_SIZE, 623 - BATCH_SIZE]
     predicted = np.concatenate([extract[tfma.PREDICTIONS_KEY]["probability"] for extract in extracts])
     items = [*range(1, 2), *range(2, 4), *range(1, 301), *range(1, 301), *range(1, 21)]
     np.testing.assert_allclose(predicted.reshape(-1, 2)[:, 0], np.array(items, np.float32) / 1000, rtol=1e-6)

@@ -142,4 +142,4 @@ def _ready(service: Service) -> Service:
 
 def _check_running(process: subprocess.Popen[bytes], log: Path, deadline: float) -> None:
     if process.poll() is not None or time.monotonic() > deadline:
-        raise RuntimeError(f"{process.args}: exit code {process.poll()}\n{log.read_text(errors='replace')}")
+        raise RuntimeError(f"{process.args!r}: exit code {process.poll()}\n{log.read_text(errors='replace')}")

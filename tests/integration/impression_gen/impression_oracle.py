@@ -147,7 +147,7 @@ def ingest_by_hand(rows: list[Row], ingest: IngestConfig) -> Expected:
                     else:
                         sets["mixed"] = shown
                 for rank, (kind, shown) in enumerate(sets.items()):
-                    features = {
+                    features: dict[str, list[Any]] = {
                         "user_id": [user],
                         "timestamp": [t],
                         "negative_set": [kind.encode()],

@@ -10,8 +10,9 @@ import pytest
 from ingest_runs import Ingested, as_csv, ingest_files, random_rows
 
 from components.settings import IngestConfig
+from models.errors import ConfigError
 from models.impression import SPLITS
-from pipeline.settings.pipeline_config import ConfigError, load_preset
+from pipeline.settings.pipeline_config import load_preset
 
 Row = tuple[int, int, int, str, int]
 

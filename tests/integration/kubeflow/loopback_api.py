@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from email.parser import BytesParser
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,8 +27,14 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 PREFIX = "/apis/v2beta1"
 _RUN_FIELDS = {"display_name", "experiment_id", "pipeline_version_reference", "runtime_config", "service_account"}
 _RECURRING_FIELDS = _RUN_FIELDS | {"mode", "trigger", "max_concurrency", "no_catchup"}
-_TYPES = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": (int, float)}
+_TYPES: dict[str, type | tuple[type, ...]] = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": (int, float)}
 BEGINNING_OF_TIME = "1970-01-01T00:00:00Z"
+
+
+def _text(part: Message) -> str:
+    content = part.get_payload(decode=True)
+    assert isinstance(content, bytes)
+    return content.decode()
 
 
 class Refusal(Exception):
@@ -130,10 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         if headers.get("content-type", "").startswith("multipart/form-data"):
             whole = f"Content-Type: {headers['content-type']}\r\n\r\n".encode() + raw
             parts = BytesParser(policy=HTTP).parsebytes(whole).iter_parts()
-            body = {
-                part.get_param("name", header="content-disposition"): part.get_payload(decode=True).decode()
-                for part in parts
-            }
+            body = {part.get_param("name", header="content-disposition"): _text(part) for part in parts}
         elif raw:
             body = json.loads(raw)
         if not url.path.startswith(PREFIX):

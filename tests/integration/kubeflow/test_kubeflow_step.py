@@ -12,12 +12,13 @@ import pytest
 
 from generator.behavior_log import generate
 from generator.generator_config import GeneratorConfig
+from models.errors import ConfigError
 from pipeline.commands import cli
 from pipeline.output.connection import MetadataError, connection
 from pipeline.output.layout import Layout
 from pipeline.output.runs import node_runs
 from pipeline.runners.kubeflow.step import StepFailed, StepRunner
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 pytestmark = pytest.mark.slow
 

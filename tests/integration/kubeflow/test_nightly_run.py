@@ -17,7 +17,7 @@ from generator.generator_config import GeneratorConfig
 from pipeline.commands import cli
 from pipeline.output.layout import Layout
 from pipeline.output.runs import NodeRun, node_runs
-from pipeline.runners.kubeflow.package import compile_kfp
+from pipeline.runners.kubeflow.package import PackageWriter
 from pipeline.settings.pipeline_config import load_preset
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def night(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., d
     """Runs steps under a run id, those up to the gate, with what ``schedule`` sends and further parameters."""
     output = tmp_path / "output"
     package = tmp_path / "ctr.yaml"
-    package.write_text(compile_kfp(load_preset("kubeflow", [*SETTINGS, f"output={output}"])))
+    package.write_text(PackageWriter().run(load_preset("kubeflow", [*SETTINGS, f"output={output}"])))
     data = f"data={tmp_path}/{{YYYY}}-{{MM}}-{{DD}}.csv"
     options = ["--package", str(package), "--param", data, "--cron", "0 30 3 * * *"]
     assert cli.main(["schedule", *options, "--dry-run"]) == 0

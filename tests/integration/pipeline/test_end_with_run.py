@@ -40,8 +40,8 @@ def test_beams_workers_end_with_a_run_that_is_killed() -> None:
     run = subprocess.Popen(
         [sys.executable, "-c", _RUN], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )
+    assert run.stdout is not None
     try:
-        assert run.stdout is not None
         assert run.stdout.readline() == b"working\n"
         assert len(_workers(run.pid)) >= 2
         os.kill(run.pid, signal.SIGKILL)

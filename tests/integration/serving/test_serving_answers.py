@@ -173,7 +173,7 @@ def _cut_the_content(request: predict_pb2.PredictRequest) -> None:
     proto.tensor_content = proto.tensor_content[:3]
 
 
-BAD_REQUESTS = {
+BAD_REQUESTS: dict[str, tuple[Callable[[Any], object], grpc.StatusCode, str]] = {
     "unknown model": (lambda r: setattr(r.model_spec, "name", "cvr"), NOT_FOUND, r"Latest\(cvr\)"),
     "unknown version": (lambda r: setattr(r.model_spec.version, "value", 4), NOT_FOUND, r"Specific\(ctr, 4\)"),
     "no model spec": (lambda r: r.ClearField("model_spec"), INVALID, "Missing ModelSpec"),

@@ -122,7 +122,7 @@ def test_validation_leaves_the_sampler_alone(name: str) -> None:
 
 def test_nothing_of_a_sampler_can_be_exported() -> None:
     trainer = trainer_of("dnn", "streaming_frequency")
-    tracked = {variable.ref() for variable in tf.Module.variables.fget(trainer.sampler)}  # type: ignore[attr-defined]
+    tracked = {variable.ref() for variable in tf.Module.variables.fget(trainer.sampler)}
     assert any(isinstance(module, StreamingFrequencies) for module in trainer.sampler.submodules)
     assert not tracked & {tf.convert_to_tensor(weight).ref() for weight in trainer.model.variables}
     assert not any(hasattr(trainer.model, name) for name in ("sampler", "frequencies"))

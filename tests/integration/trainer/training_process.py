@@ -19,9 +19,10 @@ from components.trainer.strategy import training_strategy
 from models.impression import CANDIDATE_ITEM_ID, INDEX_OF, USER_ID
 from models.loss_scale import DynamicLossScale
 from models.model_config import ModelConfig
+from models.negatives import StoredNegatives
 from models.optimizers import LazyAdam
 from models.registry import build_model
-from models.samplers.base import Sampler, StoredNegatives, TrainingWindow
+from models.samplers.base import Sampler, TrainingWindow
 from models.samplers.frequency import StreamingFrequencies
 from models.samplers.registry import build_sampler
 from models.samplers.sampler_config import LossConfig, SamplerConfig

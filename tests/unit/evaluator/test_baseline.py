@@ -86,7 +86,7 @@ class History:
         return artifact
 
     def _execution(self, kind: int, state: int, inputs: dict[str, Any], output: Any, settings: dict[str, str]) -> None:
-        execution = mlmd.Execution(type_id=kind, last_known_state=state)  # type: ignore[arg-type]
+        execution = mlmd.Execution(type_id=kind, last_known_state=state)
         for name, value in settings.items():
             execution.custom_properties[name].string_value = value
         [execution_id] = self.store.put_executions([execution])

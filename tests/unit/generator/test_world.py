@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generator.behavior_log import GeneratorConfig
-from generator.world import DAY, DAYS, FIRST_SECOND, LAST_SECOND, World
+from generator.generator_config import FIRST_SECOND, LAST_SECOND
+from generator.world import DAY, DAYS, World
 
 
 def _items(world: World, category: int, day: float, n: int = 20_000) -> np.ndarray:

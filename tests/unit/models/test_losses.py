@@ -52,7 +52,7 @@ def test_softmax_over_the_corrected_logits(temperature: float, positive: str) ->
 def test_a_certain_positive_weighs_a_row_by_the_probability_of_an_error() -> None:
     """The form of arXiv 2507.09331: (1 - P) times the gradient of the negatives' logsumexp minus the positive."""
     logits = tf.Variable(LOGITS[:2])
-    candidates = Sampled({}, CANDIDATES.labels[:2], CANDIDATES.log_q[:2], CANDIDATES.mask[:2])
+    candidates = Sampled({}, CANDIDATES.labels[:2], tf.constant(LOG_Q[:2]), CANDIDATES.mask[:2])
     with tf.GradientTape(persistent=True) as tape:
         ours, _ = training_loss(LossConfig(name="sampled_softmax", positive="certain"), logits, candidates)
         negatives = tf.where(MASK[:2, 1:], logits[:, 1:] - LOG_Q[:2, 1:], -1e9)

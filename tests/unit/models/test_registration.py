@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pages import ROOT
 
+from models.errors import ConfigError
 from models.model_config import ModelConfig
 from models.registration import RegistrationError
 from models.registry import ACTIVATIONS, MODELS, RecurrentConfig, register_activation, register_model
@@ -21,7 +23,7 @@ from models.samplers.sampler_config import SamplerConfig
 from models.section import Section
 from pipeline.commands.cli import _parser
 from pipeline.runners.kubeflow.parameters import PARAMETERS
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 from pipeline.sweep.trials import grid
 
 PLUGINS = ("my_shop.ctr", "my_shop.subset")
@@ -199,10 +201,12 @@ def test_a_built_in_section_may_be_shared(plugins: Path) -> None:
 
 def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
     from models.layers.activations import make_activation
+    from models.negatives import StoredNegatives
     from models.registry import build_model
-    from models.samplers.base import StoredNegatives
+    from models.samplers.base import TrainingWindow
     from models.samplers.registry import build_sampler
 
+    none = np.empty(0, np.int64)
     register_model("mine", lambda *arguments: {})
     register_model("gone", "models.din:Gone")
     register_activation("mine", "builtins:dict")
@@ -217,7 +221,7 @@ def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
     with pytest.raises(RegistrationError, match="sampler mine: list does not derive"):
         build_sampler(
             SamplerConfig(name="mine"),
-            window=None,
+            window=TrainingWindow(1, none, none, none),
             stored=StoredNegatives(),
             batch_size=4,
             seed=1,

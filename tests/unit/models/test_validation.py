@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from models.model_config import Section
+from models.section import Section
 from models.validation import instead_of, nearest, problems
 
 

@@ -60,7 +60,7 @@ def test_pushes_at_the_same_time_get_different_versions(tmp_path: Path, model_di
 def test_a_claim_that_was_cleared_before_it_was_locked_is_made_again(
     tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cleared = []
+    cleared: list[str] = []
 
     def clear_first(path: str) -> contextlib.AbstractContextManager[None]:
         if not cleared:

@@ -10,7 +10,7 @@ import pytest
 from pages import ROOT
 
 from components.scoring.metrics import METRICS, register_metric
-from components.scoring.pairs import Pairs
+from components.scoring.pairs import COLUMNS, Pairs
 from models.registration import RegistrationError, load_plugins
 
 PAIRS = Pairs(
@@ -20,7 +20,7 @@ PAIRS = Pairs(
     new=np.array([True, True, False, False, False]),
     impressions=3,
 )
-NONE = Pairs(*(column[:0] for column in (PAIRS.labels, PAIRS.predictions, PAIRS.users, PAIRS.new)), impressions=0)
+NONE = Pairs(**{name: getattr(PAIRS, name)[:0] for name in COLUMNS}, impressions=0)
 
 
 def test_each_metric_is_computed_and_keeps_to_its_range() -> None:

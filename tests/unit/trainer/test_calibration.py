@@ -88,9 +88,8 @@ def test_what_cannot_be_fitted_is_said() -> None:
 
 def test_a_model_takes_it_into_its_last_layer() -> None:
     model = build_model(ModelConfig(name="dnn"), 10, 10, history_length=4)
-    names = ("history_item_id", "history_category_id", "history_behavior", "history_age")
-    names += ("history_item_index", "history_category_index")
-    inputs = {name: tf.constant([[1, 2, 0, 0]], tf.int64) for name in names}
+    ids = ("history_item_id", "history_category_id", "history_item_index", "history_category_index")
+    inputs = {name: tf.constant([[1, 2, 0, 0]], tf.int64) for name in (*ids, "history_behavior", "history_age")}
     for name in ("candidate_item_id", "candidate_category_id", "candidate_item_index", "candidate_category_index"):
         inputs[name] = tf.constant([[1, 2, 3]], tf.int64)
     before = model(inputs).logits.numpy()

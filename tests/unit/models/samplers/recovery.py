@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, INDEX_OF
 from models.losses import training_loss
-from models.samplers.base import Sampled, Sampler, StoredNegatives, TrainingWindow
+from models.negatives import StoredNegatives
+from models.samplers.base import Sampled, Sampler, TrainingWindow
 from models.samplers.hashing import pair_key
 from models.samplers.registry import build_sampler
 from models.samplers.sampler_config import LossConfig, SamplerConfig

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, INDEX_OF
-from models.samplers.base import Sampled, Sampler, TrainingWindow
+from models.samplers.base import Sampled, Sampler, Score, TrainingWindow
 from models.samplers.hashing import pair_key
 
 CATALOGUE = 1000
@@ -43,8 +43,8 @@ def no_score(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
     raise AssertionError("this sampler must not score")
 
 
-def draw(sampler: Sampler, impression: dict[str, tf.Tensor], users: np.ndarray, score: object = no_score) -> Sampled:
+def draw(sampler: Sampler, impression: dict[str, tf.Tensor], users: np.ndarray, score: Score = no_score) -> Sampled:
     """One step."""
     items = impression[CANDIDATE_ITEM_ID]
     labels = tf.one_hot(tf.zeros(items.shape[0], tf.int32), items.shape[1])
-    return sampler.sample(impression, labels, tf.constant(users, tf.int64), score)  # type: ignore[arg-type]
+    return sampler.sample(impression, labels, tf.constant(users, tf.int64), score)

@@ -10,7 +10,8 @@ from sampler_batches import draw, stored, window_of
 from models.impression import CANDIDATE_ITEM_ID
 from models.samplers.frequency import ExactFrequencies
 from models.samplers.hard import HardCategory, HardPool, hard_count
-from models.samplers.sampler_config import HardConfig, SamplerConfig
+from models.samplers.registry import HardConfig
+from models.samplers.sampler_config import SamplerConfig
 
 ROWS = 20
 ITEMS = np.arange(1, ROWS + 1)[:, None]
@@ -69,7 +70,8 @@ def test_the_share_rises_along_a_line_and_stays() -> None:
 @pytest.mark.parametrize(("share", "negatives"), [(0.07, 150), (0.35, 90), (0.5, 5)])
 def test_the_curriculum_ends_with_the_number_that_the_settings_are_checked_by(share: float, negatives: int) -> None:
     config = SamplerConfig(name="hard", negatives=negatives, hard={"pool": 200, "share": share, "curriculum_steps": 7})
-    assert int(hard_count(config.hard, negatives, tf.constant(7, tf.int64))) == config.hard.most(negatives)
+    hard = config.section(HardConfig)
+    assert int(hard_count(hard, negatives, tf.constant(7, tf.int64))) == hard.most(negatives)
 
 
 def test_hard_ones_of_the_targets_category_are_the_stored_ones() -> None:

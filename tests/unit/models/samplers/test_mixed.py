@@ -6,7 +6,8 @@ import tensorflow as tf
 from sampler_batches import CATALOGUE, draw, stored, window_of
 
 from models.impression import CANDIDATE_ITEM_ID
-from models.samplers.base import Sampled, Sampler, StoredNegatives, TrainingWindow
+from models.negatives import StoredNegatives
+from models.samplers.base import Sampled, Sampler, TrainingWindow
 from models.samplers.registry import build_sampler, uniform_of
 from models.samplers.sampler_config import SamplerConfig
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from sampler_batches import draw, stored
 
 from models.impression import CANDIDATE_ITEM_ID
-from models.samplers.base import StoredNegatives
+from models.negatives import StoredKind, StoredNegatives
 from models.samplers.random import Random
 
 ITEMS = np.array([[1, 11, 12, 21, 31, 32], [2, 13, 14, 22, 33, 34], [0, 0, 0, 0, 0, 0]])
@@ -18,8 +18,8 @@ USERS = np.array([1, 2, 0])
     ("kind", "columns"),
     [("all", [0, 1, 2, 3, 4, 5]), ("uniform", [0, 1, 2]), ("same_category", [0, 3]), ("contemporaneous", [0, 4, 5])],
 )
-def test_the_stored_columns_of_a_kind(kind: str, columns: list[int]) -> None:
-    drawn = draw(Random(1, STORED, kind, 100), stored(ITEMS), USERS)  # type: ignore[arg-type]
+def test_the_stored_columns_of_a_kind(kind: StoredKind, columns: list[int]) -> None:
+    drawn = draw(Random(1, STORED, kind, 100), stored(ITEMS), USERS)
     np.testing.assert_array_equal(drawn.features[CANDIDATE_ITEM_ID].numpy(), ITEMS[:, columns])
     np.testing.assert_array_equal(drawn.mask.numpy(), ITEMS[:, columns] != 0)
     np.testing.assert_array_equal(drawn.labels.numpy(), np.eye(len(columns))[[0, 0, 0]])

@@ -28,14 +28,15 @@ def documented(title: str) -> set[str]:
 
 def run_result() -> RunResult:
     verdict = Verdict(blessed=False, failures=(), metrics={}, blessed_metrics={})
-    config = {"model": {"name": "din"}}
-    report = Report.model_construct(config=config, verdict=verdict, pushed_version=None, pushed_to=None)
+    known: dict[str, Any] = {"config": {"model": {"name": "din"}}, "verdict": verdict}
+    report = Report.model_construct(**known, pushed_version=None, pushed_to=None)
     return RunResult("1-din", report, {"Trainer": 2.0}, frozenset({"B", "A"}), False, "logs/1.log")
 
 
 CANDIDATE = RankedCandidate(item_id=5, category_id=7, position=0, probability=0.5, logit=0.0)
 RANKING = Ranking(model_name="ctr", model_version=12, candidates=(CANDIDATE,))
-SWEEP = SweepReport.model_construct(**dict.fromkeys(SweepReport.model_fields))
+NOTHING: dict[str, Any] = dict.fromkeys(SweepReport.model_fields)
+SWEEP = SweepReport.model_construct(**NOTHING)
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")

@@ -36,7 +36,7 @@ class History:
         return context
 
     def add(self, run: str, node: str, state: int, uri: str | None = None) -> None:
-        execution = mlmd.Execution(type_id=self.execution_type, last_known_state=state)  # type: ignore[arg-type]
+        execution = mlmd.Execution(type_id=self.execution_type, last_known_state=state)
         outputs = []
         if uri is not None:
             event = mlmd.Event(type=mlmd.Event.OUTPUT)

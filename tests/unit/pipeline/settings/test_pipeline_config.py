@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from components.settings import IngestConfig
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset, preset_names
+from models.errors import ConfigError
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
 
 SMALL = {"evaluation": {"bounds": {"auc": {"min": 0.6}}}}
 

@@ -78,7 +78,7 @@ def test_auc_on_new_items_leaves_out_impressions_whose_positive_stands_in_the_hi
         def __call__(self, inputs: dict[str, tf.Tensor], training: bool) -> object:
             return type("Output", (), {"logits": tf.cast(inputs[CANDIDATE_ITEM_ID], tf.float32)})
 
-    pairs = score(ItemId(), [str(tmp_path / "eval.gz")], LENGTH)[UNIFORM]  # type: ignore[arg-type]
+    pairs = score(ItemId(), [str(tmp_path / "eval.gz")], LENGTH)[UNIFORM]
     assert pairs.new.tolist() == [False, False, True, True, True, True]
     measured = metrics(pairs)
     # Of the positives 3, 7, 5 against the negatives 8, 6, 6, and of 7, 5 against 6, 6.
@@ -110,7 +110,7 @@ def test_shuffled_histories_are_those_of_other_users(files: list[str]) -> None:
             scores = tf.cast(inputs[CANDIDATE_ITEM_ID], tf.float32) + zero
             return type("Output", (), {"logits": tf.ensure_shape(scores, [None, None])})
 
-    pairs = score_with_shuffled_histories(Spy(), files, LENGTH, CONTEMPORANEOUS)  # type: ignore[arg-type]
+    pairs = score_with_shuffled_histories(Spy(), files, LENGTH, CONTEMPORANEOUS)
     owners = np.concatenate([history[:, 0] for history, _ in seen])
     users = pairs.users.reshape(-1, 3)[:, 0]
     assert len(users) == 20

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from models.errors import ConfigError
 from models.registry import MODELS, RecurrentConfig
 from models.samplers.registry import CorrectionConfig, MixedConfig, NegativesConfig, RandomConfig
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 from pipeline.sweep.trials import grid
 
 
@@ -41,7 +44,7 @@ def test_a_trial_changes_what_the_sweep_varies_and_nothing_else(config: Pipeline
 
 def test_alphas_are_of_the_mixed_sampler_and_stored_kinds_of_the_random_one() -> None:
     config = load_preset("samplers")
-    axes = {"samplers": ["all"], "stored": ["uniform", "contemporaneous"], "alphas": [0, 0.5, 1]}
+    axes: dict[str, Any] = {"samplers": ["all"], "stored": ["uniform", "contemporaneous"], "alphas": [0, 0.5, 1]}
     trials = grid(config, ["dnn"], ["relu"], (True,), 1, **axes)
     names = [trial.variant.negatives for trial in trials]
     assert names == [

@@ -12,9 +12,10 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 from kubeflow_package import SETTINGS, compile_package
 
+from models.errors import ConfigError
 from pipeline.commands.kubeflow import Package
 from pipeline.runners.kubeflow.parameters import defaults, parameters, with_parameters
-from pipeline.settings.pipeline_config import ConfigError, PipelineConfig, load_preset
+from pipeline.settings.pipeline_config import PipelineConfig, load_preset
 from pipeline.step_code import CODE_KEY
 
 pytestmark = pytest.mark.slow

@@ -30,11 +30,11 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
 COLUMNS: Final = ("user_id", "item_id", "category_id", "behavior_type", "timestamp")
-HISTORY: Final = 50
-"""Events of history that the scorers may look at, as in ``ingest.history_length``'s default."""
+HISTORY: Final[int] = IngestConfig().history_length
+"""Events of history that the scorers may look at."""
 TRAIN_SHARE: Final = 0.8
 """Share of the events, by time, before the evaluated ones."""
-NEGATIVE_EVENTS: Final = 600
+NEGATIVE_EVENTS: Final[int] = IngestConfig().contemporaneous_events
 """A contemporaneous negative is drawn among so many events after the impression."""
 BAG: Final = 10
 """Events whose categories the unordered predictor sees."""

@@ -23,7 +23,7 @@ from pyarrow import csv
 from components.lookup import find
 from components.settings import IngestConfig
 from models.errors import CtrError, DataError
-from models.impression import BEHAVIORS
+from models.impression import BEHAVIORS, PAGE_VIEW
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -297,9 +297,9 @@ def _sequences(log: BehaviorLog) -> dict[str, str]:
         table[f"{name} among the last 1 / 5 / 10 / {HISTORY}"] = " / ".join(shares)
     table["events with an item of before"] = f"{occurs_earlier(log.user, log.item).mean():.3f}"
     order = np.lexsort((rows, log.item, log.user))
-    viewed = np.cumsum(log.behavior[order] == BEHAVIORS["pv"])
+    viewed = np.cumsum(log.behavior[order] == BEHAVIORS[PAGE_VIEW])
     start = first_of_group(log.user[order], log.item[order])
-    is_view = log.behavior[order] == BEHAVIORS["pv"]
+    is_view = log.behavior[order] == BEHAVIORS[PAGE_VIEW]
     views_before = viewed - is_view - (viewed[start] - is_view[start])
     buys = log.behavior[order] == BEHAVIORS["buy"]
     table["buys without a pv before"] = f"{np.mean(views_before[buys] == 0):.3f}"

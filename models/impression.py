@@ -37,6 +37,7 @@ BehaviorName = Literal["pv", "cart", "fav", "buy"]
 """Kinds of event as the log spells them."""
 BEHAVIORS: Final[dict[str, int]] = {name: code for code, name in enumerate(get_args(BehaviorName), start=1)}
 """Log spelling -> the code in ``history_behavior``; 0 is padding."""
+PAGE_VIEW: Final[BehaviorName] = "pv"
 
 Split = Literal["train", "validation", "eval"]
 SPLITS: Final[tuple[str, ...]] = get_args(Split)

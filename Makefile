@@ -8,7 +8,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help env demo test lint types check lock clean distclean
+.PHONY: help env demo test lint types check mutations lock clean distclean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,9 @@ types: env  ## Check types
 	$(BIN)/mypy
 
 check: lint types test  ## Run lint, types and test
+
+mutations: env  ## Change each copy of each fact, one at a time, and see what notices (an hour)
+	$(ONE_THREAD) $(BIN)/python tests/mutations.py
 
 lock: env  ## Resolve requirements.in and -gpu.in again (newer versions: make lock LOCK_FLAGS=--upgrade)
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.10 \

@@ -17,7 +17,8 @@ import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.settings import IngestConfig
-from models.impression import BEHAVIORS, MIXED, SPLITS
+from models import impression as names
+from models.impression import BEHAVIORS, EVAL_SPLIT, MIXED, SPLITS
 
 Event = tuple[int, int, int, int]
 """time, item, category, behaviour"""
@@ -62,7 +63,7 @@ class _Impressions(beam.DoFn):
         draw = random.Random(user)  # noqa: S311
         for number, split in enumerate(SPLITS):
             places = [i for i, event in enumerate(events) if np.searchsorted(self._bounds, event[0], "right") == number]
-            sets = self._ingest.evaluation_sets if split == "eval" else (MIXED,)
+            sets = self._ingest.evaluation_sets if split == EVAL_SPLIT else (MIXED,)
             for place in places[-(self._ingest.targets_per_user or 0) :]:
                 history = [e for e in events[:place] if e[0] < events[place][0]][-self._ingest.history_length :]
                 for kind in sets if history else ():
@@ -75,18 +76,18 @@ class _Impressions(beam.DoFn):
 
 def _example(user: int, second: int, kind: str, history: list[Event], shown: list[tuple[int, int]]) -> bytes:
     lists = {
-        "user_id": [user],
-        "timestamp": [second],
-        "history_item_id": [event[1] for event in history],
-        "history_category_id": [event[2] for event in history],
-        "history_behavior": [event[3] for event in history],
-        "history_age": [second - event[0] for event in history],
-        "candidate_item_id": [item for item, _ in shown],
-        "candidate_category_id": [category for _, category in shown],
-        "label": [1, 0],
+        names.USER_ID: [user],
+        names.TIMESTAMP: [second],
+        names.HISTORY_ITEM_ID: [event[1] for event in history],
+        names.HISTORY_CATEGORY_ID: [event[2] for event in history],
+        names.HISTORY_BEHAVIOR: [event[3] for event in history],
+        names.HISTORY_AGE: [second - event[0] for event in history],
+        names.CANDIDATE_ITEM_ID: [item for item, _ in shown],
+        names.CANDIDATE_CATEGORY_ID: [category for _, category in shown],
+        names.LABEL: [1, 0],
     }
     features = {name: tf.train.Feature(int64_list=tf.train.Int64List(value=values)) for name, values in lists.items()}
-    features["negative_set"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[kind.encode()]))
+    features[names.NEGATIVE_SET] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[kind.encode()]))
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 

@@ -23,14 +23,14 @@ from components.lookup import find
 from components.settings import IngestConfig
 from models.arrays import BoolArray, FloatArray, Int64Array
 from models.errors import CtrError, DataError
-from models.impression import BEHAVIORS
+from models.impression import BEHAVIORS, PAGE_VIEW
 
 COLUMNS: Final = ("user_id", "item_id", "category_id", "behavior_type", "timestamp")
-HISTORY: Final = 50
-"""Events of history that the scorers may look at, as in ``ingest.history_length``'s default."""
+HISTORY: Final[int] = IngestConfig().history_length
+"""Events of history that the scorers may look at."""
 TRAIN_SHARE: Final = 0.8
 """Share of the events, by time, before the evaluated ones."""
-NEGATIVE_EVENTS: Final = 600
+NEGATIVE_EVENTS: Final[int] = IngestConfig().contemporaneous_events
 """A contemporaneous negative is drawn among so many events after the impression."""
 BAG: Final = 10
 """Events whose categories the unordered predictor sees."""
@@ -293,9 +293,9 @@ def _sequences(log: BehaviorLog) -> dict[str, str]:
         table[f"{name} among the last 1 / 5 / 10 / {HISTORY}"] = " / ".join(shares)
     table["events with an item of before"] = f"{occurs_earlier(log.user, log.item).mean():.3f}"
     order = np.lexsort((rows, log.item, log.user))
-    viewed = np.cumsum(log.behavior[order] == BEHAVIORS["pv"])
+    viewed = np.cumsum(log.behavior[order] == BEHAVIORS[PAGE_VIEW])
     start = first_of_group(log.user[order], log.item[order])
-    is_view = log.behavior[order] == BEHAVIORS["pv"]
+    is_view = log.behavior[order] == BEHAVIORS[PAGE_VIEW]
     views_before = viewed - is_view - (viewed[start] - is_view[start])
     buys = log.behavior[order] == BEHAVIORS["buy"]
     table["buys without a pv before"] = f"{np.mean(views_before[buys] == 0):.3f}"

@@ -12,14 +12,14 @@ The next event of a user is one of five:
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 
 from generator.generator_config import FIRST_SECOND, LAST_SECOND, MIN_EVENTS
 from generator.world import DAY, DAYS, SUCCESSOR_SHARES, World
 from models.arrays import BoolArray, Int64Array
-from models.impression import BEHAVIORS
+from models.impression import BehaviorName
 
 EVENT_COUNT_SHAPE: Final = 1.3
 """Shape of the gamma distribution of a user's events."""
@@ -54,7 +54,7 @@ TASTES: Final = 16
 TASTE_WIDTH: Final = 3.0
 """How many of them, about, are in use at a time."""
 
-BEHAVIOR_SHARES: Final[dict[str | None, dict[str, float]]] = {
+BEHAVIOR_SHARES: Final[dict[BehaviorName | None, dict[BehaviorName, float]]] = {
     None: {"pv": 0.8985, "cart": 0.0580, "fav": 0.0325, "buy": 0.0110},
     "pv": {"pv": 0.8960, "cart": 0.0410, "fav": 0.0130, "buy": 0.0500},
     "cart": {"pv": 0.8980, "cart": 0.0340, "fav": 0.0100, "buy": 0.0580},
@@ -169,7 +169,8 @@ def _draw_choices(
     successor = 1 + np.searchsorted(np.cumsum(SUCCESSOR_SHARES)[:-1], rng.random(n), side="right")
     step = np.where(succeeds, successor, 0)
     uniform = rng.random(n)
-    shares = [[BEHAVIOR_SHARES[before][kind] for kind in BEHAVIORS] for before in (None, *BEHAVIORS)]
+    kinds = get_args(BehaviorName)
+    shares = [[BEHAVIOR_SHARES[before][kind] for kind in kinds] for before in (None, *kinds)]
     outcomes = np.stack([np.searchsorted(np.cumsum(row)[:-1], uniform, side="right") + 1 for row in shares])
 
     # The next choice needs the last one, so positions go one by one, each for all users that reach it.

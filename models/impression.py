@@ -37,21 +37,22 @@ BehaviorName = Literal["pv", "cart", "fav", "buy"]
 """Kinds of event as the log spells them."""
 BEHAVIORS: Final[dict[str, int]] = {name: code for code, name in enumerate(get_args(BehaviorName), start=1)}
 """Log spelling -> the code in ``history_behavior``; 0 is padding."""
+PAGE_VIEW: Final[BehaviorName] = "pv"
 
 Split = Literal["train", "validation", "eval"]
 SPLITS: Final[tuple[str, ...]] = get_args(Split)
 """In order of time: the model learns from the first, stops early on the second, is judged on the third."""
-TRAIN_SPLIT: Final = "train"
-VALIDATION_SPLIT: Final = "validation"
-EVAL_SPLIT: Final = "eval"
+TRAIN_SPLIT: Final[Split] = "train"
+VALIDATION_SPLIT: Final[Split] = "validation"
+EVAL_SPLIT: Final[Split] = "eval"
 
 NegativeSet = Literal["uniform", "same_category", "contemporaneous"]
 NEGATIVE_SETS: Final[tuple[NegativeSet, ...]] = get_args(NegativeSet)
 """Kinds of negatives: in this order they stand behind the positive of a stored training impression, and each has
 evaluation impressions of its own. The gate uses the contemporaneous ones."""
-UNIFORM: Final = "uniform"
-SAME_CATEGORY: Final = "same_category"
-CONTEMPORANEOUS: Final = "contemporaneous"
+UNIFORM: Final[NegativeSet] = "uniform"
+SAME_CATEGORY: Final[NegativeSet] = "same_category"
+CONTEMPORANEOUS: Final[NegativeSet] = "contemporaneous"
 
 MIXED: Final = "mixed"
 """``negative_set`` of train and validation impressions, whose negatives follow ``ingest.training_negatives``."""

@@ -10,6 +10,7 @@ from models.impression import CONTEMPORANEOUS, MAX_NEGATIVES, NEGATIVE_SETS, Neg
 from models.section import Section
 
 StoredKind = Literal["all", NegativeSet]
+ALL: Final = "all"
 
 _COUNTS: Final[dict[str, Any]] = {
     kind: (Annotated[int, Field(ge=0, le=MAX_NEGATIVES)], int(kind == CONTEMPORANEOUS)) for kind in NEGATIVE_SETS
@@ -38,7 +39,7 @@ class StoredNegatives(create_model("StoredNegatives", __base__=Section, **_COUNT
 
     def columns(self, kind: StoredKind) -> slice:
         """Where the negatives of a kind stand among the candidates."""
-        if kind == "all":
+        if kind == ALL:
             return slice(1, 1 + self.total)
         first = 1 + sum(self[before] for before in NEGATIVE_SETS[: NEGATIVE_SETS.index(kind)])
         return slice(first, first + self[kind])

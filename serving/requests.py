@@ -15,8 +15,9 @@ from serving.impressions import Impression
 RANK_SIGNATURE: Final = "rank"
 DEFAULT_SIGNATURE: Final = "serving_default"
 """What a server runs for a request that names no signature."""
+TRANSFORM_FEATURES: Final = "transform_features"
 EXAMPLES: Final = "examples"
-"""Input of ``serving_default``."""
+"""Input of those two."""
 PROBABILITY: Final = "probability"
 LOGIT: Final = "logit"
 

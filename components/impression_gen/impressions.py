@@ -24,6 +24,7 @@ from models.impression import (
     EVAL_SPLIT,
     MIXED,
     NEGATIVE_SETS,
+    PAGE_VIEW,
     SAME_CATEGORY,
     SPLITS,
     UNIFORM,
@@ -137,7 +138,7 @@ class Impressions:
             last = {
                 "item": self.items[rows, 0],
                 "category": self.categories[rows, 0],
-                "behavior": alike * BEHAVIORS["pv"],
+                "behavior": alike * BEHAVIORS[PAGE_VIEW],
                 "age": alike,
             }
             events = {name: np.insert(values, offsets[1:], last[name]) for name, values in events.items()}

@@ -22,7 +22,7 @@ from models.registration import Declaration
 
 POSITIVE_IS_NEW: Final = "positive_is_new"
 """Feature of an Extract, beside those of an impression: see :mod:`components.scoring.seen`."""
-IMPRESSIONS: Final = "example_count"
+IMPRESSIONS: Final = "impressions"
 """Feature of an Extract: how many impressions it is of, [1]."""
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -20,9 +18,7 @@ from models.impression import (
     PADDING_INDEX,
     REQUEST_FEATURES,
 )
-from serving.requests import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE
-
-TRANSFORM_FEATURES: Final = "transform_features"
+from serving.requests import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE, TRANSFORM_FEATURES
 
 
 class ServedRanker(tf.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID
+from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, SAME_CATEGORY
 from models.samplers.base import (
     POSITIVE,
     Sampled,
@@ -120,5 +120,5 @@ def make_hard(context: SamplerContext) -> Sampler:
     hard, negatives = context.config.section(HardConfig), negatives_of(context.config)
     if hard.kind == "pool":
         return HardPool(context.seed, negatives, hard, context.window, configured_frequencies(context))
-    first = context.stored.columns("same_category").start
+    first = context.stored.columns(SAME_CATEGORY).start
     return HardCategory(context.seed, negatives, hard, first, context.window)

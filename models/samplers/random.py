@@ -7,7 +7,7 @@ import math
 import tensorflow as tf
 
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, UNIFORM
-from models.negatives import StoredKind, StoredNegatives
+from models.negatives import ALL, StoredKind, StoredNegatives
 from models.samplers.base import POSITIVE, Sampled, Sampler, TrainingStep, concatenate, is_real, positive_first
 from models.samplers.registry import RandomConfig, SamplerContext
 
@@ -28,9 +28,9 @@ class Random(Sampler):
     def __init__(self, seed: int, stored: StoredNegatives, kind: StoredKind, catalogue_size: int) -> None:
         super().__init__(seed)
         self._negatives = stored.columns(kind)
-        self._all = kind == "all"
+        self._all = kind == ALL
         count = self._negatives.stop - self._negatives.start
-        uniform = kind == UNIFORM or (kind == "all" and stored[UNIFORM] == stored.total)
+        uniform = kind == UNIFORM or (kind == ALL and stored[UNIFORM] == stored.total)
         self._log_q = math.log(count / catalogue_size) if uniform and count else None
 
     def _sample(self, step: TrainingStep) -> Sampled:

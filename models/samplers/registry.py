@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from models.negatives import StoredKind
+from models.impression import SAME_CATEGORY, UNIFORM, NegativeSet
+from models.negatives import ALL, StoredKind
 from models.registration import Declaration, NameIn, Registry
 from models.section import Section
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class RandomConfig(Section):
     """Of the stored negatives."""
 
-    stored: StoredKind = "all"
+    stored: StoredKind = ALL
     """Which of the negatives that ingest drew are trained on."""
 
 
@@ -99,7 +100,7 @@ class SamplerContext(NamedTuple):
     """Of the draws."""
 
 
-Stored = Mapping[str, int]
+Stored = Mapping[NegativeSet, int]
 """Kind -> negatives of a stored training impression."""
 
 
@@ -145,15 +146,16 @@ def _stored_kind(config: SamplerConfig) -> StoredKind:
 
 def _kind_is_stored(config: SamplerConfig, stored: Stored) -> None:
     kind = _stored_kind(config)
-    if kind != "all" and not stored[kind]:
+    if kind != ALL and not stored[kind]:
         raise ValueError(f"sampler.stored={kind} needs ingest.training_negatives.{kind} above 0")
 
 
 def _of_other_than_uniform(config: SamplerConfig, stored: Stored) -> str | None:
     kind = _stored_kind(config)
-    if kind == "uniform" or (kind == "all" and stored["uniform"] == sum(stored.values())):
+    if kind == UNIFORM or (kind == ALL and stored[UNIFORM] == sum(stored.values())):
         return None
-    return "it is known of uniform ones alone: set ingest.training_negatives.uniform above 0 and sampler.stored=uniform"
+    needed = f"set ingest.training_negatives.{UNIFORM} above 0 and sampler.stored={UNIFORM}"
+    return f"it is known of {UNIFORM} ones alone: {needed}"
 
 
 def negatives_of(config: SamplerConfig) -> int:
@@ -167,10 +169,10 @@ def uniform_of(config: SamplerConfig) -> int:
 
 
 def _enough_uniform(config: SamplerConfig, stored: Stored) -> None:
-    if stored["uniform"] < uniform_of(config):
+    if stored[UNIFORM] < uniform_of(config):
         raise ValueError(
             f"sampler mixed with alpha {config.section(MixedConfig).alpha:g} of {negatives_of(config)} negatives needs "
-            f"ingest.training_negatives.uniform to be at least {uniform_of(config)} (it is {stored['uniform']})"
+            f"ingest.training_negatives.{UNIFORM} to be at least {uniform_of(config)} (it is {stored[UNIFORM]})"
         )
 
 
@@ -190,10 +192,10 @@ def _pool_holds_them(config: SamplerConfig) -> None:
 
 def _enough_of_the_category(config: SamplerConfig, stored: Stored) -> None:
     needed = config.section(HardConfig).most(negatives_of(config))
-    if not _is_pool(config) and stored["same_category"] < needed:
+    if not _is_pool(config) and stored[SAME_CATEGORY] < needed:
         raise ValueError(
-            f"sampler hard needs ingest.training_negatives.same_category to be at least {needed} "
-            f"(it is {stored['same_category']})"
+            f"sampler hard needs ingest.training_negatives.{SAME_CATEGORY} to be at least {needed} "
+            f"(it is {stored[SAME_CATEGORY]})"
         )
 
 
@@ -218,7 +220,7 @@ register_sampler(
     about="those that ingest stored (`ingest.training_negatives`), all or a kind (`sampler.stored`)",
     log_q="uniform ones: log(K / N), N the catalogue of the train split; other kinds: not known",
     flat=(RandomConfig,),
-    needs_positive=lambda config: _stored_kind(config) != "all",
+    needs_positive=lambda config: _stored_kind(config) != ALL,
     check_stored=_kind_is_stored,
     unknown_log_q=_of_other_than_uniform,
 )

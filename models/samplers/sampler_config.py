@@ -8,7 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from models.registration import Extensible, Registry
+<<<<<<< HEAD
 from models.samplers.registry import SAMPLERS, SamplerName
+=======
+from models.samplers.registry import SAMPLERS, SamplerName, Stored
+from models.samplers.registry import FrequencyConfig as FrequencyConfig
+from models.samplers.registry import HardConfig as HardConfig
+>>>>>>> mutations
 from models.section import Section
 
 LossName = Literal["pointwise", "sampled_softmax"]
@@ -66,14 +72,13 @@ class LossConfig(Section):
         return self.name == "sampled_softmax" and self.correction
 
 
-def require_pair(sampler: SamplerConfig, loss: LossConfig, stored: Mapping[str, int], batch_size: int) -> None:
+def require_pair(sampler: SamplerConfig, loss: LossConfig, stored: Stored, batch_size: int) -> None:
     """Checks that a sampler, a loss and the stored negatives make sense together.
 
     Args:
       sampler: the sampler.
       loss: the loss.
-      stored: negatives of a stored training impression: ``uniform`` ones, ``same_category`` ones as its target, and
-        ``contemporaneous`` ones.
+      stored: negatives of a stored training impression, by kind.
       batch_size: impressions of a step over all replicas.
 
     Raises:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from components.scoring.baselines import FILE_NAME, BaselineResults
+from models.impression import EVAL_SPLIT
 from models.registry import code_of
 from pipeline.output.layout import Layout
 from pipeline.process.terminal import Terminal
@@ -118,7 +119,7 @@ def _protocol(config: PipelineConfig, baselines: BaselineResults) -> str:
     if ingest.targets == "last":
         targets = "the last event of all"
     shares = "users by their last event" if ingest.targets == "last" else "events"
-    leaks = [*ingest.leaks, *(["training.choose_epoch_on"] if training.choose_epoch_on == "eval" else [])]
+    leaks = [*ingest.leaks, *(["training.choose_epoch_on"] if training.choose_epoch_on == EVAL_SPLIT else [])]
     warning = f" **Leaks on purpose: {', '.join(leaks)}; no AUC here compares with those without.**" if leaks else ""
     flipped = " (labels flipped: one candidate an impression)" if ingest.flip_labels else ""
     negatives = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in ingest.training_negatives if count)

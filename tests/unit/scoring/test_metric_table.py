@@ -10,7 +10,12 @@ import pytest
 from pages import ROOT
 
 from components.scoring.metrics import METRICS, register_metric
+<<<<<<< HEAD
 from components.scoring.pairs import COLUMNS, Pairs
+=======
+from components.scoring.pairs import Pairs
+from components.settings import SLICES, AucBounds, Bounds
+>>>>>>> mutations
 from models.registration import RegistrationError, load_plugins
 
 PAIRS = Pairs(
@@ -69,4 +74,12 @@ def test_the_page_lists_the_metrics_there_are() -> None:
     page = (ROOT / "docs/gate.md").read_text()
     for name in METRICS:
         assert f"| `{name}` | {METRICS[name].words} | {METRICS[name].better or ''}".rstrip() + " |" in page
-    assert page.count("\n| `") == len([*METRICS]) + 3
+    assert page.count("\n| `") == len([*METRICS]) + len(Bounds.model_fields)
+
+
+def test_the_page_lists_the_bounds_and_the_slices_there_are() -> None:
+    page = (ROOT / "docs/gate.md").read_text()
+    assert all(f"| `{bound}` |" in page for bound in Bounds.model_fields)
+    assert all(f"`METRIC@{slice_}`" in page for slice_ in SLICES)
+    default = AucBounds(min=0.5)
+    assert f"`auc.max` is {default.max} and `auc.max_drop` {default.max_drop} if" in page

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from pages import ROOT
 from tensorflow_serving.apis import classification_pb2, prediction_log_pb2
 
 from models.impression import REQUEST_FEATURES
+from serving import requests
 from serving.impressions import Impression
 from serving.requests import rank_request
 from serving.warmup import MAX_WARMUP_REQUESTS, WARMUP_FILE, read_warmup, write_warmup
@@ -38,6 +41,17 @@ def test_batches_are_padded_on_the_right() -> None:
     np.testing.assert_array_equal(tensors["history_age"], [[40, 0, 0], [40, 39, 38]])
     np.testing.assert_array_equal(tensors["candidate_item_id"], [[51, 52, 53], [51, 0, 0]])
     np.testing.assert_array_equal(tensors["candidate_category_id"], [[61, 62, 63], [61, 0, 0]])
+
+
+def test_the_page_lists_the_signatures_and_their_names() -> None:
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    table = page.split("| signature | inputs | outputs |")[1].split("\n\n")[0]
+    rows = [re.findall(r"`([a-z_]+)`", row) for row in table.splitlines() if "`" in row]
+    assert rows == [
+        [requests.RANK_SIGNATURE, *REQUEST_FEATURES, requests.PROBABILITY, requests.LOGIT],
+        [requests.DEFAULT_SIGNATURE, requests.EXAMPLES],
+        [requests.TRANSFORM_FEATURES, requests.EXAMPLES],
+    ]
 
 
 def test_no_history_at_all_gives_width_zero() -> None:

@@ -8,13 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from models.registration import Extensible, Registry
-<<<<<<< HEAD
-from models.samplers.registry import SAMPLERS, SamplerName
-=======
 from models.samplers.registry import SAMPLERS, SamplerName, Stored
-from models.samplers.registry import FrequencyConfig as FrequencyConfig
-from models.samplers.registry import HardConfig as HardConfig
->>>>>>> mutations
 from models.section import Section
 
 LossName = Literal["pointwise", "sampled_softmax"]

@@ -10,12 +10,8 @@ import pytest
 from pages import ROOT
 
 from components.scoring.metrics import METRICS, register_metric
-<<<<<<< HEAD
 from components.scoring.pairs import COLUMNS, Pairs
-=======
-from components.scoring.pairs import Pairs
 from components.settings import SLICES, AucBounds, Bounds
->>>>>>> mutations
 from models.registration import RegistrationError, load_plugins
 
 PAIRS = Pairs(

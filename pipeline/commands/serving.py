@@ -90,12 +90,12 @@ def _serve(options: argparse.Namespace) -> int:
         raise CtrError(f"{base}: no such folder; 'run' pushes blessed models there")
     _check_free(options.host, options.port)
     with terminal_of(options).loading("TensorFlow"):
-        from serving.server import serve_forever
+        from serving.server import ModelServer, serve_forever
 
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     logging.getLogger("serving").setLevel(logging.WARNING if options.quiet else logging.INFO)
     try:
-        serve_forever(base, model, host=options.host, port=options.port)
+        serve_forever(ModelServer(base, model, host=options.host, port=options.port))
     except OSError as error:
         raise CtrError(error) from error
     return OK

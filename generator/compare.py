@@ -15,19 +15,17 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from components.lookup import find
+from components.lookup import find, values_of
+from components.scoring import auc as ranks
 from components.settings import IngestConfig
+from generator.events import BoolArray, Events
+from generator.world import FloatArray, IntArray
 from models.errors import CtrError, DataError
 from models.impression import BEHAVIORS
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float64]
 
 COLUMNS: Final = ("user_id", "item_id", "category_id", "behavior_type", "timestamp")
 HISTORY: Final = 50
@@ -44,27 +42,10 @@ QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 QUANTILE_NAMES: Final = "5 / 25 / 50 / 75 / 95 %"
 
 
-@dataclass(frozen=True)
-class BehaviorLog:
-    """The readable rows of a log inside the window, by user and then by time (ties in file order).
-
-    All arrays are int64 [rows]; ``behavior`` holds the codes of ``models.impression.BEHAVIORS``.
-    """
-
-    user: IntArray
-    item: IntArray
-    category: IntArray
-    behavior: IntArray
-    time: IntArray
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-
-def read_log(path: Path) -> BehaviorLog:
+def read_log(path: Path) -> Events:
     """Reads a ``.csv`` or ``.csv.gz`` log without a header, leaving out what is malformed or outside the window.
 
-    Exact duplicates stay.
+    Ties in time stand in the order of the file. Exact duplicates stay.
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -92,16 +73,13 @@ def read_log(path: Path) -> BehaviorLog:
         raise DataError(f"{path}: no readable row inside the window; expected {','.join(COLUMNS)} without a header")
     order = np.lexsort((time, user))
     order = order[inside[order]]
-    return BehaviorLog(user[order], item[order], category[order], behavior[order], time[order])
+    return Events(user[order], item[order], category[order], behavior[order], time[order])
 
 
 def auc(positive: FloatArray | IntArray, negative: FloatArray | IntArray) -> float:
     """Probability that a positive scores above a negative, ties counting one half."""
-    scores = np.concatenate([positive, negative])
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    midrank = np.cumsum(counts) - (counts - 1) / 2
-    rank_sum = midrank[inverse[: len(positive)]].sum()
-    return float((rank_sum - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))
+    labels = np.repeat([1, 0], [len(positive), len(negative)])
+    return ranks.auc(labels, np.concatenate([positive, negative]))
 
 
 def first_of_group(*keys: IntArray) -> IntArray:
@@ -122,7 +100,7 @@ def occurs_earlier(user: IntArray, value: IntArray) -> BoolArray:
     return repeated
 
 
-def evaluation_start(log: BehaviorLog) -> int:
+def evaluation_start(log: Events) -> int:
     """Time of the first evaluated event."""
     return int(np.sort(log.time)[int(TRAIN_SHARE * len(log))])
 
@@ -136,7 +114,7 @@ class Pairs:
     negative_category: IntArray
 
 
-def contemporaneous_pairs(log: BehaviorLog, *, seed: int = 0) -> Pairs:
+def contemporaneous_pairs(log: Events, *, seed: int = 0) -> Pairs:
     """One negative for each event of the evaluated part that is not its user's first.
 
     The negative is the item of an event of another user among the next :data:`NEGATIVE_EVENTS` events that
@@ -165,7 +143,7 @@ def contemporaneous_pairs(log: BehaviorLog, *, seed: int = 0) -> Pairs:
     return Pairs(rows[found], log.item[negative[found]], log.category[negative[found]])
 
 
-def recency(log: BehaviorLog, rows: IntArray, value: IntArray, history: IntArray) -> FloatArray:
+def recency(log: Events, rows: IntArray, value: IntArray, history: IntArray) -> FloatArray:
     """Minus the seconds since ``value`` last stood in ``history`` before each row; minus infinity if it did not.
 
     Args:
@@ -183,13 +161,13 @@ def recency(log: BehaviorLog, rows: IntArray, value: IntArray, history: IntArray
     return score
 
 
-def training_counts(log: BehaviorLog, items: IntArray) -> IntArray:
+def training_counts(log: Events, items: IntArray) -> IntArray:
     """Events of each item in the first :data:`TRAIN_SHARE` of the events, [items]."""
     known, counts = np.unique(log.item[log.time < evaluation_start(log)], return_counts=True)
-    return _lookup(known, counts, items)
+    return values_of(known, counts, items)
 
 
-def next_category_accuracy(log: BehaviorLog) -> tuple[float, float]:
+def next_category_accuracy(log: Events) -> tuple[float, float]:
     """How well the last category, and how well the recent ones as a set, tell a change of category.
 
     Both predictors count in the first :data:`TRAIN_SHARE` of the events which category came next; one counts by
@@ -221,11 +199,11 @@ def next_category_accuracy(log: BehaviorLog) -> tuple[float, float]:
         seen_keys, seen_counts = np.unique(context[learnt], return_counts=True)
         total = np.zeros(len(candidate))
         # Each category's shrunk chance to come next, over its chance without any context.
-        chance = (_lookup(base_keys, base_counts, candidate) + 0.1) / len(learnt)
+        chance = (values_of(base_keys, base_counts, candidate) + 0.1) / len(learnt)
         for column in range(width):
-            pair_count = _lookup(keys, counts, context[row, column] * stride + candidate)
+            pair_count = values_of(keys, counts, context[row, column] * stride + candidate)
             total += (pair_count + SHRINKAGE * chance) / (
-                _lookup(seen_keys, seen_counts, context[row, column]) + SHRINKAGE
+                values_of(seen_keys, seen_counts, context[row, column]) + SHRINKAGE
             )
         return total / chance
 
@@ -235,12 +213,7 @@ def next_category_accuracy(log: BehaviorLog) -> tuple[float, float]:
     return ordered, unordered
 
 
-def _lookup(keys: IntArray, values: IntArray, wanted: IntArray) -> IntArray:
-    place, known = find(keys, wanted)
-    return np.where(known, values[place], 0)
-
-
-def measure(log: BehaviorLog) -> dict[str, str]:
+def measure(log: Events) -> dict[str, str]:
     """Every measure of a log by name, ready to print."""
     return {**_sizes(log), **_sequences(log), **_hours(log), **_pairs(log)}
 
@@ -249,7 +222,7 @@ def _quantiles(values: IntArray) -> str:
     return " / ".join(f"{value:,.0f}" for value in np.quantile(values, QUANTILES))
 
 
-def _sizes(log: BehaviorLog) -> dict[str, str]:
+def _sizes(log: Events) -> dict[str, str]:
     n = len(log)
     table = {"events in the window": f"{n:,}"}
     users, events_of_user = np.unique(log.user, return_counts=True)
@@ -278,7 +251,7 @@ def _sizes(log: BehaviorLog) -> dict[str, str]:
     return table
 
 
-def _sequences(log: BehaviorLog) -> dict[str, str]:
+def _sequences(log: Events) -> dict[str, str]:
     n = len(log)
     rows = np.arange(n)
     first = first_of_group(log.user)
@@ -306,7 +279,7 @@ def _sequences(log: BehaviorLog) -> dict[str, str]:
     return table
 
 
-def _hours(log: BehaviorLog) -> dict[str, str]:
+def _hours(log: Events) -> dict[str, str]:
     n = len(log)
     local_hour = (log.time - IngestConfig().window[0]) // 3600
     by_hour = np.bincount(local_hour % 24, minlength=24) / n
@@ -318,7 +291,7 @@ def _hours(log: BehaviorLog) -> dict[str, str]:
     }
 
 
-def _pairs(log: BehaviorLog) -> dict[str, str]:
+def _pairs(log: Events) -> dict[str, str]:
     pairs = contemporaneous_pairs(log)
     row, negative = pairs.row, pairs.negative_item
     counts, negative_counts = training_counts(log, log.item[row]), training_counts(log, negative)

@@ -11,6 +11,7 @@ The next event of a user is one of five:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -18,11 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from generator.generator_config import FIRST_SECOND, LAST_SECOND, MIN_EVENTS
-from generator.world import DAY, DAYS, SUCCESSOR_SHARES, World
+from generator.world import DAY, DAYS, SUCCESSOR_SHARES, IntArray, World
 from models.impression import BEHAVIORS
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 EVENT_COUNT_SHAPE: Final = 1.3
@@ -70,7 +69,7 @@ BEHAVIOR_SHARES: Final[dict[str | None, dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class Events:
-    """Clean rows, int64 [n] each, by user and then by time; ``behavior`` counts from 1 as in BEHAVIORS."""
+    """Rows of a log, int64 [n] each, by user and then by time; ``behavior`` counts from 1 as in BEHAVIORS."""
 
     user: IntArray
     item: IntArray
@@ -80,6 +79,11 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Events]) -> Events:
+        """The rows of all parts, part after part."""
+        return cls(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)))
 
     def take(self, rows: IntArray | BoolArray) -> Events:
         """The given rows, in the given order."""

@@ -13,17 +13,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class GroupedAuc:
-    """AUC of each group, averaged with the groups' numbers of pairs as weights (GAUC).
-
-    Attributes:
-      value: the average, NaN if no group has both classes.
-      groups: groups that count.
-      skipped: groups of one class, which have no AUC.
-    """
+    """AUC of each group, averaged with the groups' numbers of pairs as weights (GAUC)."""
 
     value: float
+    """The average, NaN if no group has both classes."""
     groups: int
+    """Groups that count."""
     skipped: int
+    """Groups of one class, which have no AUC."""
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:

@@ -8,21 +8,11 @@ import tensorflow as tf
 
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, UNIFORM
 from models.negatives import StoredKind
-from models.samplers.base import (
-    POSITIVE,
-    Sampled,
-    Sampler,
-    SamplerContext,
-    StoredNegatives,
-    TrainingStep,
-    concatenate,
-    is_real,
-    positive_first,
-)
+from models.samplers import base
 from models.samplers.registry import RandomConfig
 
 
-class Random(Sampler):
+class Random(base.Sampler):
     """Takes stored candidates as they are.
 
     Uniform negatives have log Q = log(K / N) (Bengio and Senecal 2008 with a uniform proposal): a user's own items are
@@ -35,7 +25,7 @@ class Random(Sampler):
       catalogue_size: N.
     """
 
-    def __init__(self, seed: int, stored: StoredNegatives, kind: StoredKind, catalogue_size: int) -> None:
+    def __init__(self, seed: int, stored: base.StoredNegatives, kind: StoredKind, catalogue_size: int) -> None:
         super().__init__(seed)
         self._negatives = stored.columns(kind)
         self._all = kind == "all"
@@ -43,18 +33,18 @@ class Random(Sampler):
         uniform = kind == UNIFORM or (kind == "all" and stored[UNIFORM] == stored.total)
         self._log_q = math.log(count / catalogue_size) if uniform and count else None
 
-    def _sample(self, step: TrainingStep) -> Sampled:
+    def _sample(self, step: base.TrainingStep) -> base.Sampled:
         if self._all:
             # Also where labels were flipped, and the only candidate may be a negative.
             features, labels = {name: step.impression[name] for name in CANDIDATE_INPUTS}, step.labels
         else:
-            features = concatenate(step.columns(POSITIVE), step.columns(self._negatives))
-            labels = positive_first(features[CANDIDATE_ITEM_ID])
+            features = base.concatenate(step.columns(base.POSITIVE), step.columns(self._negatives))
+            labels = base.positive_first(features[CANDIDATE_ITEM_ID])
         log_q = None if self._log_q is None else tf.fill(tf.shape(labels), self._log_q)
-        return Sampled(features, labels, log_q, is_real(features))
+        return base.Sampled(features, labels, log_q, base.is_real(features))
 
 
-def make_random(context: SamplerContext) -> Random:
+def make_random(context: base.SamplerContext) -> Random:
     """As it is registered."""
     kind = context.config.section(RandomConfig).stored
     return Random(context.seed, context.stored, kind, context.window.catalogue_size)

@@ -9,8 +9,6 @@ from pydantic import Field, model_validator
 
 from models.registration import Extensible, Registry
 from models.samplers.registry import SAMPLERS, SamplerName
-from models.samplers.registry import FrequencyConfig as FrequencyConfig
-from models.samplers.registry import HardConfig as HardConfig
 from models.section import Section
 
 LossName = Literal["pointwise", "sampled_softmax"]

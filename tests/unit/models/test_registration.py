@@ -201,7 +201,7 @@ def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
     from models.layers.activations import make_activation
     from models.registry import build_model
     from models.samplers.base import StoredNegatives
-    from models.samplers.registry import build_sampler
+    from models.samplers.registry import SamplerContext, build_sampler
 
     register_model("mine", lambda *arguments: {})
     register_model("gone", "models.din:Gone")
@@ -216,11 +216,13 @@ def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
         make_activation(ModelConfig(activation="mine"))
     with pytest.raises(RegistrationError, match="sampler mine: list does not derive"):
         build_sampler(
-            SamplerConfig(name="mine"),
-            window=None,
-            stored=StoredNegatives(),
-            batch_size=4,
-            seed=1,
+            SamplerContext(
+                SamplerConfig(name="mine"),
+                window=None,
+                stored=StoredNegatives(),
+                batch_size=4,
+                seed=1,
+            )
         )
 
 

@@ -12,7 +12,7 @@ from models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, INDEX_OF
 from models.losses import training_loss
 from models.samplers.base import Sampled, Sampler, StoredNegatives, TrainingWindow
 from models.samplers.hashing import pair_key
-from models.samplers.registry import build_sampler
+from models.samplers.registry import SamplerContext, build_sampler
 from models.samplers.sampler_config import LossConfig, SamplerConfig
 
 ITEMS: Final = 100
@@ -66,12 +66,14 @@ def window() -> TrainingWindow:
 
 def sampler_of(settings: dict[str, Any], batch: int, uniform: int) -> Sampler:
     return build_sampler(
-        SamplerConfig.model_validate(settings),
-        window=window(),
-        # More than ingest would store.
-        stored=StoredNegatives.model_construct(uniform=uniform, same_category=0, contemporaneous=0),
-        batch_size=batch,
-        seed=5,
+        SamplerContext(
+            SamplerConfig.model_validate(settings),
+            window=window(),
+            # More than ingest would store.
+            stored=StoredNegatives.model_construct(uniform=uniform, same_category=0, contemporaneous=0),
+            batch_size=batch,
+            seed=5,
+        )
     )
 
 

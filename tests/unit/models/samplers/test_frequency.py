@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.samplers.frequency import StreamingFrequencies
-from models.samplers.sampler_config import FrequencyConfig
+from models.samplers.registry import FrequencyConfig
 
 BATCH = 32
 

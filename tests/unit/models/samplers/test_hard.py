@@ -10,7 +10,8 @@ from sampler_batches import draw, stored, window_of
 from models.impression import CANDIDATE_ITEM_ID
 from models.samplers.frequency import ExactFrequencies
 from models.samplers.hard import HardCategory, HardPool, hard_count
-from models.samplers.sampler_config import HardConfig, SamplerConfig
+from models.samplers.registry import HardConfig
+from models.samplers.sampler_config import SamplerConfig
 
 ROWS = 20
 ITEMS = np.arange(1, ROWS + 1)[:, None]

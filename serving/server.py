@@ -124,7 +124,7 @@ class ModelServer:
         Raises:
           TimeoutError: after ``timeout`` seconds, with what is known of each version.
         """
-        if self._watcher.wait_until_ready(timeout):
+        if self._watcher.ready.wait(timeout):
             return
         known = [
             f"version {status.version}: {status.status.error_message or 'still loading'}"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.impression import BEHAVIORS, REQUEST_FEATURES
-from serving.impressions import MAX_CANDIDATES, MAX_HISTORY, Impression, ImpressionError, load_impression
+from models.impression import BEHAVIORS, MAX_HISTORY, REQUEST_FEATURES
+from serving.impressions import MAX_CANDIDATES, Impression, ImpressionError, load_impression
 
 EVENT = {"item_id": 12, "category_id": 3, "behavior": "cart", "age_seconds": 60}
 CANDIDATE = {"item_id": 7, "category_id": 3}

@@ -109,7 +109,7 @@ def ours(name: str, as_shipped: bool, pairs: int) -> tuple[Callable[[], None], i
     from models.negatives import StoredNegatives
     from models.registry import build_model
     from models.samplers.base import TrainingWindow
-    from models.samplers.registry import build_sampler
+    from models.samplers.registry import SamplerContext, build_sampler
     from models.samplers.sampler_config import LossConfig, SamplerConfig
 
     settings: dict[str, Any] = {"transformer": {"heads": 8, "width": 2 * DIM, "feed_forward": 8 * DIM}}
@@ -134,11 +134,13 @@ def ours(name: str, as_shipped: bool, pairs: int) -> tuple[Callable[[], None], i
     model = build_model(config, ITEMS, CATEGORIES, LENGTH)
     nothing = np.empty(0, np.int64)
     sampler = build_sampler(
-        SamplerConfig(),
-        window=TrainingWindow(ITEMS, nothing, nothing, nothing),
-        stored=StoredNegatives(uniform=1, same_category=0, contemporaneous=0),
-        batch_size=PAIRS_A_BATCH // 2,
-        seed=1,
+        SamplerContext(
+            SamplerConfig(),
+            window=TrainingWindow(ITEMS, nothing, nothing, nothing),
+            stored=StoredNegatives(uniform=1, same_category=0, contemporaneous=0),
+            batch_size=PAIRS_A_BATCH // 2,
+            seed=1,
+        )
     )
     trainer = TrainingLoop(model, tf.distribute.get_strategy(), sampler, LossConfig(), 1e-3, config.embedding_l2)
     batches = tf.data.Dataset.from_tensor_slices((inputs, data["label"].reshape(-1, 2)))

@@ -38,7 +38,7 @@ from models.model_config import ModelConfig
 from models.negatives import StoredNegatives
 from models.registry import build_model
 from models.samplers.base import TrainingWindow
-from models.samplers.registry import build_sampler
+from models.samplers.registry import SamplerContext, build_sampler
 from models.samplers.sampler_config import LossConfig, SamplerConfig
 
 ITEMS, CATEGORIES, LENGTH = 100_000, 1_000, 50
@@ -110,11 +110,13 @@ def trainer_of(
     keras.utils.set_random_seed(1)
     model = build_model(ModelConfig(name=model_name), ITEMS + 2, CATEGORIES + 2, LENGTH)
     sampler = build_sampler(
-        SamplerConfig.model_validate({"negatives": options.negatives, **settings}),
-        window=known,
-        stored=StoredNegatives(uniform=options.negatives, contemporaneous=0),
-        batch_size=options.batch_size,
-        seed=1,
+        SamplerContext(
+            SamplerConfig.model_validate({"negatives": options.negatives, **settings}),
+            window=known,
+            stored=StoredNegatives(uniform=options.negatives, contemporaneous=0),
+            batch_size=options.batch_size,
+            seed=1,
+        )
     )
     return TrainingLoop(model, tf.distribute.get_strategy(), sampler, LossConfig(name=loss), 1e-3)
 

@@ -22,3 +22,11 @@ def find(rising: Array, values: Array) -> tuple[Int64Array, BoolArray]:
         return np.zeros(values.shape, np.int64), np.zeros(values.shape, np.bool_)
     place = np.minimum(np.searchsorted(rising, values), rising.size - 1)
     return place, rising[place] == values
+
+
+def values_of(rising: Array, values: Array, wanted: Array) -> Array:
+    """The value [n] that stands beside each key wanted in ``rising`` [n]; 0 where the key is not there."""
+    place, known = find(rising, wanted)
+    found = np.zeros(wanted.shape, values.dtype)
+    found[known] = values[place[known]]
+    return found

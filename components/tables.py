@@ -17,19 +17,16 @@ _INDENT: Final = 2
 
 
 class Table(NamedTuple):
-    """A table, and what is to be said under it.
-
-    Attributes:
-      title: stands above it.
-      header: a name a column; none where there is no table.
-      rows: a label and numbers each; a label may be wrapped, a number is never broken.
-      notes: paragraphs.
-    """
+    """A table, and what is to be said under it."""
 
     title: str
+    """Stands above it."""
     header: tuple[str, ...]
+    """A name a column; none where there is no table."""
     rows: Sequence[tuple[str, ...]]
+    """A label and numbers each; a label may be wrapped, a number is never broken."""
     notes: Sequence[str] = ()
+    """Paragraphs."""
 
 
 def laid_out(tables: Iterable[Table], width: int) -> Group:
@@ -69,6 +66,11 @@ def as_text(content: RenderableType, width: int, console: Console | None = None)
     with console.capture() as captured:
         console.print(content, crop=False)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def as_number(value: float | None, form: str = ".4f") -> str:
+    """A number in this form, a dash for none."""
+    return "-" if value is None else format(value, form)
 
 
 def _grid(table: Table, width: int) -> RenderableType:

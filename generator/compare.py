@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from components.lookup import find
+from components.lookup import find, values_of
+from components.scoring import auc as ranks
 from components.settings import IngestConfig
+from generator.events import Events
 from models.arrays import BoolArray, FloatArray, Int64Array
 from models.errors import CtrError, DataError
 from models.impression import BEHAVIORS, PAGE_VIEW
@@ -40,27 +42,10 @@ QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 QUANTILE_NAMES: Final = "5 / 25 / 50 / 75 / 95 %"
 
 
-@dataclass(frozen=True)
-class BehaviorLog:
-    """The readable rows of a log inside the window, by user and then by time (ties in file order).
-
-    All arrays are int64 [rows]; ``behavior`` holds the codes of ``models.impression.BEHAVIORS``.
-    """
-
-    user: Int64Array
-    item: Int64Array
-    category: Int64Array
-    behavior: Int64Array
-    time: Int64Array
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-
-def read_log(path: Path) -> BehaviorLog:
+def read_log(path: Path) -> Events:
     """Reads a ``.csv`` or ``.csv.gz`` log without a header, leaving out what is malformed or outside the window.
 
-    Exact duplicates stay.
+    Ties in time stand in the order of the file. Exact duplicates stay.
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -88,16 +73,13 @@ def read_log(path: Path) -> BehaviorLog:
         raise DataError(f"{path}: no readable row inside the window; expected {','.join(COLUMNS)} without a header")
     order = np.lexsort((time, user))
     order = order[inside[order]]
-    return BehaviorLog(user[order], item[order], category[order], behavior[order], time[order])
+    return Events(user[order], item[order], category[order], behavior[order], time[order])
 
 
 def auc(positive: FloatArray | Int64Array, negative: FloatArray | Int64Array) -> float:
     """Probability that a positive scores above a negative, ties counting one half."""
-    scores = np.concatenate([positive, negative])
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    midrank = np.cumsum(counts) - (counts - 1) / 2
-    rank_sum = midrank[inverse[: len(positive)]].sum()
-    return float((rank_sum - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))
+    labels = np.repeat([1, 0], [len(positive), len(negative)])
+    return ranks.auc(labels, np.concatenate([positive, negative]))
 
 
 def first_of_group(*keys: Int64Array) -> Int64Array:
@@ -118,7 +100,7 @@ def occurs_earlier(user: Int64Array, value: Int64Array) -> BoolArray:
     return repeated
 
 
-def evaluation_start(log: BehaviorLog) -> int:
+def evaluation_start(log: Events) -> int:
     """Time of the first evaluated event."""
     return int(np.sort(log.time)[int(TRAIN_SHARE * len(log))])
 
@@ -132,7 +114,7 @@ class Pairs:
     negative_category: Int64Array
 
 
-def contemporaneous_pairs(log: BehaviorLog, *, seed: int = 0) -> Pairs:
+def contemporaneous_pairs(log: Events, *, seed: int = 0) -> Pairs:
     """One negative for each event of the evaluated part that is not its user's first.
 
     The negative is the item of an event of another user among the next :data:`NEGATIVE_EVENTS` events that
@@ -161,7 +143,7 @@ def contemporaneous_pairs(log: BehaviorLog, *, seed: int = 0) -> Pairs:
     return Pairs(rows[found], log.item[negative[found]], log.category[negative[found]])
 
 
-def recency(log: BehaviorLog, rows: Int64Array, value: Int64Array, history: Int64Array) -> FloatArray:
+def recency(log: Events, rows: Int64Array, value: Int64Array, history: Int64Array) -> FloatArray:
     """Minus the seconds since ``value`` last stood in ``history`` before each row; minus infinity if it did not.
 
     Args:
@@ -179,13 +161,13 @@ def recency(log: BehaviorLog, rows: Int64Array, value: Int64Array, history: Int6
     return score
 
 
-def training_counts(log: BehaviorLog, items: Int64Array) -> Int64Array:
+def training_counts(log: Events, items: Int64Array) -> Int64Array:
     """Events of each item in the first :data:`TRAIN_SHARE` of the events, [items]."""
     known, counts = np.unique(log.item[log.time < evaluation_start(log)], return_counts=True)
-    return _lookup(known, counts, items)
+    return values_of(known, counts, items)
 
 
-def next_category_accuracy(log: BehaviorLog) -> tuple[float, float]:
+def next_category_accuracy(log: Events) -> tuple[float, float]:
     """How well the last category, and how well the recent ones as a set, tell a change of category.
 
     Both predictors count in the first :data:`TRAIN_SHARE` of the events which category came next; one counts by
@@ -217,13 +199,14 @@ def next_category_accuracy(log: BehaviorLog) -> tuple[float, float]:
         seen_keys, seen_counts = np.unique(context[learnt], return_counts=True)
         total = np.zeros(len(candidate))
         # Each category's shrunk chance to come next, over its chance without any context.
-        chance = (_lookup(base_keys, base_counts, candidate) + 0.1) / len(learnt)
+        chance = (values_of(base_keys, base_counts, candidate) + 0.1) / len(learnt)
         for column in range(width):
-            pair_count = _lookup(keys, counts, context[row, column] * stride + candidate)
+            pair_count = values_of(keys, counts, context[row, column] * stride + candidate)
             total += (pair_count + SHRINKAGE * chance) / (
-                _lookup(seen_keys, seen_counts, context[row, column]) + SHRINKAGE
+                values_of(seen_keys, seen_counts, context[row, column]) + SHRINKAGE
             )
-        return total / chance
+        ratio: FloatArray = total / chance
+        return ratio
 
     ordered, unordered = (
         auc(score(context, log.category[row]), score(context, negative)) for context in (recent[:, :1], recent)
@@ -231,12 +214,7 @@ def next_category_accuracy(log: BehaviorLog) -> tuple[float, float]:
     return ordered, unordered
 
 
-def _lookup(keys: Int64Array, values: Int64Array, wanted: Int64Array) -> Int64Array:
-    place, known = find(keys, wanted)
-    return np.where(known, values[place], 0)
-
-
-def measure(log: BehaviorLog) -> dict[str, str]:
+def measure(log: Events) -> dict[str, str]:
     """Every measure of a log by name, ready to print."""
     return {**_sizes(log), **_sequences(log), **_hours(log), **_pairs(log)}
 
@@ -245,7 +223,7 @@ def _quantiles(values: Int64Array) -> str:
     return " / ".join(f"{value:,.0f}" for value in np.quantile(values, QUANTILES))
 
 
-def _sizes(log: BehaviorLog) -> dict[str, str]:
+def _sizes(log: Events) -> dict[str, str]:
     n = len(log)
     table = {"events in the window": f"{n:,}"}
     users, events_of_user = np.unique(log.user, return_counts=True)
@@ -274,7 +252,7 @@ def _sizes(log: BehaviorLog) -> dict[str, str]:
     return table
 
 
-def _sequences(log: BehaviorLog) -> dict[str, str]:
+def _sequences(log: Events) -> dict[str, str]:
     n = len(log)
     rows = np.arange(n)
     first = first_of_group(log.user)
@@ -302,7 +280,7 @@ def _sequences(log: BehaviorLog) -> dict[str, str]:
     return table
 
 
-def _hours(log: BehaviorLog) -> dict[str, str]:
+def _hours(log: Events) -> dict[str, str]:
     n = len(log)
     local_hour = (log.time - IngestConfig().window[0]) // 3600
     by_hour = np.bincount(local_hour % 24, minlength=24) / n
@@ -314,7 +292,7 @@ def _hours(log: BehaviorLog) -> dict[str, str]:
     }
 
 
-def _pairs(log: BehaviorLog) -> dict[str, str]:
+def _pairs(log: Events) -> dict[str, str]:
     pairs = contemporaneous_pairs(log)
     row, negative = pairs.row, pairs.negative_item
     counts, negative_counts = training_counts(log, log.item[row]), training_counts(log, negative)

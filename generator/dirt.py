@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -54,23 +54,19 @@ def add_dirt(config: GeneratorConfig, world: World, clean: Events, first_user: i
         if kind == "two_category_items":
             hosts = _two_categories(world, hosts, clean, before, rng)
         elif kind == "negative_timestamp":
-            hosts = _at(hosts, rng.integers(SMALLEST_TIMESTAMP, 0, len(hosts)))
+            hosts = replace(hosts, time=rng.integers(SMALLEST_TIMESTAMP, 0, len(hosts)))
         elif kind == "outside_window":
-            hosts = _at(hosts, _outside(len(hosts), config.window, rng))
+            hosts = replace(hosts, time=_outside(len(hosts), config.window, rng))
         elif kind != "duplicate":
             texts += [_malformed(kind, _fields(hosts, row), rng) for row in range(len(hosts))]
         parts.append(hosts)
         counts[kind] = len(hosts)
-    joined = Events(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(Events)))
+    joined = Events.joined(parts)
     order = np.lexsort((joined.time, joined.user))
     first_text = len(clean) + sum(counts[kind] for kind in ("negative_timestamp", "outside_window", "duplicate"))
     text_of_row = order - first_text
     malformed = np.flatnonzero((text_of_row >= 0) & (text_of_row < len(texts)))
     return DirtyBlock(joined.take(order), malformed, [texts[text_of_row[row]] for row in malformed], counts)
-
-
-def _at(events: Events, time: Int64Array) -> Events:
-    return Events(events.user, events.item, events.category, events.behavior, time)
 
 
 def _outside(n: int, window: tuple[int, int], rng: np.random.Generator) -> Int64Array:
@@ -90,13 +86,7 @@ def _two_categories(world: World, hosts: Events, clean: Events, first: int, rng:
     category = world.category_ids(rng.integers(0, world.categories - 1, n))
     category = np.where(category == hosts.category, world.category_ids(np.full(n, world.categories - 1)), category)
     item = world.item_ids(world.items + first + np.arange(n))
-    return Events(
-        np.concatenate([hosts.user, others.user]),
-        np.concatenate([item, item]),
-        np.concatenate([hosts.category, category]),
-        np.concatenate([hosts.behavior, others.behavior]),
-        np.concatenate([hosts.time, others.time]),
-    )
+    return Events.joined([replace(hosts, item=item), replace(others, item=item, category=category)])
 
 
 def _fields(events: Events, row: int) -> list[str]:

@@ -11,6 +11,7 @@ The next event of a user is one of five:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final, get_args
 
@@ -66,7 +67,7 @@ BEHAVIOR_SHARES: Final[dict[BehaviorName | None, dict[BehaviorName, float]]] = {
 
 @dataclass(frozen=True)
 class Events:
-    """Clean rows, int64 [n] each, by user and then by time; ``behavior`` counts from 1 as in BEHAVIORS."""
+    """Rows of a log, int64 [n] each, by user and then by time; ``behavior`` counts from 1 as in BEHAVIORS."""
 
     user: Int64Array
     item: Int64Array
@@ -76,6 +77,11 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Events]) -> Events:
+        """The rows of all parts, part after part."""
+        return cls(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)))
 
     def take(self, rows: Int64Array | BoolArray) -> Events:
         """The given rows, in the given order."""

@@ -54,7 +54,7 @@ class DIEN(Ranker):
         steps = longest(embedded.event_mask)
         events = tf.concat([embedded.events, embedded.event_context], axis=-1)
         interests = self.extractor(cut(events, steps), training=training)
-        mask = cut(embedded.event_mask[..., None], steps)[..., 0]
+        mask = cut(embedded.event_mask, steps)
         weights = self.attention_of(interests, mask, embedded.candidates)
         evolved = self.evolution(interests, weights)
         context = for_each_candidate(masked_mean(embedded.event_context, embedded.event_mask), embedded.candidates)
@@ -62,7 +62,7 @@ class DIEN(Ranker):
         weight = self.config.section(DIENConfig).auxiliary_weight
         if not training or not weight:
             return encoded, {}
-        events, ids = cut(embedded.events, steps), cut_ids(embedded.event_item_ids, steps)
+        events, ids = cut(embedded.events, steps), cut(embedded.event_item_ids, steps)
         loss = next_event_loss(interests, events, mask, ids, next_seed(self.shifts, each_replica=True))
         return encoded, {AUXILIARY_LOSS: weight * loss}
 
@@ -70,11 +70,6 @@ class DIEN(Ranker):
         """a_t of each candidate: interests [B, T, H], mask [B, T], candidates [B, N, D] -> [B, N, T]; 0 at padding."""
         scores = tf.einsum("btd,bnd->bnt", self.attention(interests), candidates)
         return masked_softmax(scores, mask[:, None, :])
-
-
-def cut_ids(ids: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
-    """[B, T] ids to [B, steps], padded with ``PADDING_ID``."""
-    return cut(ids[..., None], steps)[..., 0]
 
 
 def next_event_loss(

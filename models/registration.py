@@ -45,25 +45,22 @@ class RegistrationError(CtrError, ValueError):
 
 @dataclass(frozen=True)
 class Declaration:
-    """Something that the configuration can choose.
-
-    Attributes:
-      name: in the configuration.
-      target: what builds it, or ``"module:name"`` of that, which is imported when it is built.
-      about: what it is, in a line; the command line's help and the tables of the docs show it.
-      settings: its sections of the configuration by name: classes that derive from :class:`models.section.Section` with
-        a default for each field. Several declarations may share a section.
-      flat: likewise, but their fields stand beside the name itself, as ``sampler.alpha`` does, and not in a section.
-      check: called with the whole section that names it (``model`` or ``sampler``) once that is read; raises ValueError
-        for what cannot be had.
-    """
+    """Something that the configuration can choose."""
 
     name: str
+    """In the configuration."""
     target: str | Callable[..., Any]
+    """What builds it, or ``"module:name"`` of that, which is imported when it is built."""
     about: str = ""
+    """What it is, in a line; the command line's help and the tables of the docs show it."""
     settings: Mapping[str, type[Section]] = field(default_factory=dict)
+    """Its sections of the configuration by name: classes that derive from :class:`models.section.Section` with a
+    default for each field. Several declarations may share a section."""
     flat: tuple[type[Section], ...] = ()
+    """Likewise, but their fields stand beside the name itself, as ``sampler.alpha`` does, and not in a section."""
     check: Callable[[Any], None] | None = None
+    """Called with the whole section that names it (``model`` or ``sampler``) once that is read; raises ValueError for
+    what cannot be had."""
 
     @property
     def reads(self) -> dict[str, type[Section]]:
@@ -127,19 +124,15 @@ class Registry(Generic[D]):
         """
 
         def declare(decorated: Any) -> Any:
-            self.declare(self._declaration(name, decorated, **rest))
+            self._declare(self._declaration(name, decorated, **rest))
             return decorated
 
         if target is not None:
             declare(target)
         return declare
 
-    def declare(self, declaration: D) -> None:
-        """Adds one; the same one again changes nothing.
-
-        Raises:
-          RegistrationError: if its name, its target or a section is impossible or taken.
-        """
+    def _declare(self, declaration: D) -> None:
+        """Adds one; the same one again changes nothing."""
         name, target = declaration.name, declaration.target
         what = f"{self.kind} {name!r}"
         if not _NAME.fullmatch(name):

@@ -180,13 +180,7 @@ register_activation("mish", "models.layers.activations:Mish", about="s tanh(soft
 
 
 def build_model(config: ModelConfig, item_indices: int, category_indices: int, history_length: int) -> Ranker:
-    """A new, initialised model.
-
-    Args:
-      config: its configuration.
-      item_indices: size of the item index space, padding and unknown included.
-      category_indices: likewise.
-      history_length: L, the longest history in training.
+    """A new, initialised model; arguments as for :class:`models.contract.Ranker`.
 
     Raises:
       RegistrationError: if what was declared is not there, or is no ranker.

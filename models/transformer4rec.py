@@ -102,14 +102,7 @@ def attend_from_target(block: TransformerBlock, history: tf.Tensor, target: tf.T
 def attend_from_history(block: TransformerBlock, history: tf.Tensor, target: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """What each event takes from [history; target], the part without the target computed once where it is shared.
 
-    Args:
-      block: whose attention it is.
-      history: [B, 1 or N, T, W].
-      target: [B, N, W].
-      mask: [B, T] bool.
-
-    Returns:
-      [B, N, T, heads, W / heads].
+    Arguments as for :func:`attend_from_target`; gives [B, N, T, heads, W / heads].
     """
     query, key, value = block.project(history)
     _, target_key, target_value = block.project(target)

@@ -48,8 +48,8 @@ from components.schema.component import SchemaGen
 from components.schema.impression_schema import Ranges
 from components.statistics.component import StatisticsGen
 from components.trainer.component import Trainer
-from components.trainer.run import TrainerSettings
 from components.trainer.strategy import training_strategy
+from components.trainer.train import TrainerSettings
 from components.transform.component import ImpressionTransform
 from models.errors import ConfigError
 from models.impression import EVAL_SPLIT
@@ -93,19 +93,16 @@ class DataOutputs(NamedTuple):
 
 @dataclass(frozen=True)
 class CompiledDag:
-    """A DAG that can be run, or described for somewhere else.
-
-    Attributes:
-      config: what it was compiled from, with paths that mean the same everywhere.
-      pipeline: as TFX's components.
-      ir: as TFX's launchers and local runners take it, with the run id in its place.
-      nodes: in an order in which they can run.
-    """
+    """A DAG that can be run, or described for somewhere else."""
 
     config: PipelineConfig
+    """What it was compiled from, with paths that mean the same everywhere."""
     pipeline: Pipeline
+    """As TFX's components."""
     ir: pipeline_pb2.Pipeline
+    """As TFX's launchers and local runners take it, with the run id in its place."""
     nodes: tuple[Node, ...]
+    """In an order in which they can run."""
 
     def claim_devices(self) -> None:
         """Makes the devices that training wants, before another node of this process starts TensorFlow without them."""

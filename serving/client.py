@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import grpc
@@ -20,31 +19,8 @@ from tensorflow_serving.apis import (
 
 from models.arrays import Array
 from models.errors import CtrError
-from serving.impressions import (
-    Candidate,
-    Event,
-    Impression,
-    ImpressionError,
-    RankedCandidate,
-    Ranking,
-    load_impression,
-)
+from serving.impressions import Impression, RankedCandidate, Ranking
 from serving.requests import LOGIT, PROBABILITY, rank_request
-
-__all__ = [
-    "Candidate",
-    "Event",
-    "Impression",
-    "ImpressionError",
-    "RankedCandidate",
-    "Ranking",
-    "RankingClient",
-    "ServingError",
-    "VersionStatus",
-    "load_impression",
-]
-
-DEFAULT_TIMEOUT = 5.0
 
 
 class ServingError(CtrError):
@@ -88,7 +64,7 @@ class RankingClient:
         self,
         target: str,
         model_name: str,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float = 5.0,
         *,
         root_certificates: str | Path | None = None,
     ) -> None:
@@ -154,9 +130,7 @@ class RankingClient:
     def __enter__(self) -> RankingClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _call(self, method: Callable[..., Any], request: Any) -> Any:

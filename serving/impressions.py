@@ -17,30 +17,19 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from models import impression as names
 from models.errors import CtrError
-from models.impression import (
-    CANDIDATE_CATEGORY_ID,
-    CANDIDATE_ITEM_ID,
-    FEATURES,
-    HISTORY_AGE,
-    MAX_HISTORY,
-    REQUEST_FEATURES,
-    BehaviorName,
-    Feature,
-    Group,
-    features_of,
-)
 from models.validation import problems
 
 MAX_CANDIDATES = 10_000
 """Candidates of one request."""
 
-_GROUPS: Final[dict[str, Group]] = {"history": "history", "candidates": "candidate"}
+_GROUPS: Final[dict[str, names.Group]] = {"history": "history", "candidates": "candidate"}
 """Field of :class:`Impression` -> the features of each of its parts."""
 
 
 def _within(feature: str) -> Any:
-    return Field(strict=True, ge=FEATURES[feature].smallest, le=FEATURES[feature].largest)
+    return Field(strict=True, ge=names.FEATURES[feature].smallest, le=names.FEATURES[feature].largest)
 
 
 class ImpressionError(CtrError, ValueError):
@@ -54,15 +43,15 @@ class _Frozen(BaseModel):
 class Candidate(_Frozen):
     """An item that could be shown."""
 
-    item_id: Annotated[int, _within(CANDIDATE_ITEM_ID)]
-    category_id: Annotated[int, _within(CANDIDATE_CATEGORY_ID)]
+    item_id: Annotated[int, _within(names.CANDIDATE_ITEM_ID)]
+    category_id: Annotated[int, _within(names.CANDIDATE_CATEGORY_ID)]
 
 
 class Event(Candidate):
     """Something the user did before the impression."""
 
-    behavior: BehaviorName
-    age_seconds: Annotated[int, _within(HISTORY_AGE)]
+    behavior: names.BehaviorName
+    age_seconds: Annotated[int, _within(names.HISTORY_AGE)]
     """Seconds from the event to the impression, at least 1."""
 
 
@@ -78,7 +67,7 @@ class Impression(_Frozen):
       [7, 9]
     """
 
-    history: Annotated[tuple[Event, ...], Field(max_length=MAX_HISTORY)]
+    history: Annotated[tuple[Event, ...], Field(max_length=names.MAX_HISTORY)]
     """The user's latest events, oldest first; empty for a new user."""
     candidates: Annotated[tuple[Candidate, ...], Field(min_length=1, max_length=MAX_CANDIDATES)]
 
@@ -103,12 +92,12 @@ class Impression(_Frozen):
         Raises:
           ImpressionError: if a feature is missing, features of one kind differ in length, or a value is impossible.
         """
-        missing = [name for name in REQUEST_FEATURES if name not in values]
+        missing = [name for name in names.REQUEST_FEATURES if name not in values]
         if missing:
             raise ImpressionError(f"missing features: {', '.join(missing)}")
         content = {}
         for part, group in _GROUPS.items():
-            features = features_of(group)
+            features = names.features_of(group)
             columns = [_named(feature, map(int, values[feature.name])) for feature in features]
             lengths = {feature.name: len(column) for feature, column in zip(features, columns, strict=True)}
             if len(set(lengths.values())) > 1:
@@ -125,7 +114,7 @@ class Impression(_Frozen):
         return {
             feature.name: _column(getattr(self, part), feature)
             for part, group in _GROUPS.items()
-            for feature in features_of(group)
+            for feature in names.features_of(group)
         }
 
 
@@ -163,14 +152,14 @@ def load_impression(path: str | Path) -> Impression:
         raise ImpressionError(f"{path}: not an impression\n{_described(error)}") from error
 
 
-def _column(parts: Iterable[Candidate], feature: Feature) -> list[int]:
+def _column(parts: Iterable[Candidate], feature: names.Feature) -> list[int]:
     values = (getattr(part, feature.key) for part in parts)
     return [feature.codes.get(value, value) for value in values]
 
 
-def _named(feature: Feature, values: Iterable[int]) -> list[int | str]:
-    names = {code: name for name, code in feature.codes.items()}
-    return [names.get(value, value) for value in values]
+def _named(feature: names.Feature, values: Iterable[int]) -> list[int | str]:
+    words = {code: name for name, code in feature.codes.items()}
+    return [words.get(value, value) for value in values]
 
 
 def _described(error: ValidationError) -> str:

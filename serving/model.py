@@ -97,7 +97,9 @@ class ServedModel:
         """
         name = request.model_spec.signature_name or DEFAULT_SIGNATURE
         if name not in self._loaded.signatures:
-            raise _invalid(f'Serving signature key "{name}" not found. It must be one of {_names(self._callable())}.')
+            raise invalid(
+                f'Serving signature key "{name}" not found. It must be one of {_names(self._loaded.signatures)}.'
+            )
         signature = self.signature_defs[name]
         inputs = _inputs(signature, request)
         aliases = _output_aliases(signature, request)
@@ -121,9 +123,6 @@ class ServedModel:
             _logger.exception("signature %s of version %d failed", name, self.version)
             raise RequestError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}") from error
 
-    def _callable(self) -> list[str]:
-        return list(self._loaded.signatures)
-
 
 def _signature_defs(path: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
     saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
@@ -136,7 +135,7 @@ def _signature_defs(path: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
 def _inputs(signature: meta_graph_pb2.SignatureDef, request: predict_pb2.PredictRequest) -> dict[str, tf.Tensor]:
     sent, expected = set(request.inputs), set(signature.inputs)
     if sent != expected:
-        raise _invalid(
+        raise invalid(
             f"input size does not match signature: {len(sent)}!={len(expected)} "
             f"len({_names(sent)}) != len({_names(expected)}). "
             f"Sent extra: {_names(sent - expected)}. Missing but required: {_names(expected - sent)}."
@@ -146,31 +145,31 @@ def _inputs(signature: meta_graph_pb2.SignatureDef, request: predict_pb2.Predict
 
 def _tensor(alias: str, info: meta_graph_pb2.TensorInfo, proto: tensor_pb2.TensorProto) -> tf.Tensor:
     if proto.dtype != info.dtype:
-        raise _invalid(f'input "{alias}": expects {_dtype_name(info.dtype)} but {_dtype_name(proto.dtype)} is provided')
+        raise invalid(f'input "{alias}": expects {_dtype_name(info.dtype)} but {_dtype_name(proto.dtype)} is provided')
     sizes = [dim.size for dim in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
-        raise _invalid(f'input "{alias}": the shape {sizes} is not fully defined')
+        raise invalid(f'input "{alias}": the shape {sizes} is not fully defined')
     shape, expected = tf.TensorShape(sizes), tf.TensorShape(info.tensor_shape)
     if not expected.is_compatible_with(shape):
-        raise _invalid(f'input "{alias}": expects the shape {expected} but {shape} is provided')
+        raise invalid(f'input "{alias}": expects the shape {expected} but {shape} is provided')
     if shape.num_elements() > MAX_TENSOR_ELEMENTS:
-        raise _invalid(f'input "{alias}": {shape} has more than {MAX_TENSOR_ELEMENTS} elements')
+        raise invalid(f'input "{alias}": {shape} has more than {MAX_TENSOR_ELEMENTS} elements')
     try:
         return tf.io.parse_tensor(proto.SerializeToString(), tf.as_dtype(info.dtype))
     except tf.errors.InvalidArgumentError as error:
-        raise _invalid(f"tensor parsing error: {alias}") from error
+        raise invalid(f"tensor parsing error: {alias}") from error
 
 
 def _output_aliases(signature: meta_graph_pb2.SignatureDef, request: predict_pb2.PredictRequest) -> list[str]:
     aliases = list(request.output_filter)
     for index, alias in enumerate(aliases):
         if alias not in signature.outputs:
-            raise _invalid(
+            raise invalid(
                 f"output tensor alias not found in signature: {alias} "
                 f"Outputs expected to be in the set {_names(signature.outputs)}."
             )
         if alias in aliases[:index]:
-            raise _invalid(f"duplicate output tensor alias: {alias}")
+            raise invalid(f"duplicate output tensor alias: {alias}")
     return aliases or sorted(signature.outputs)
 
 
@@ -189,7 +188,8 @@ def _words_of_the_graph(message: str) -> str:
     return message.rpartition("<stack traces unavailable>\n")[2].partition(" [Op:")[0]
 
 
-def _invalid(message: str) -> RequestError:
+def invalid(message: str) -> RequestError:
+    """The error of a request that cannot be meant."""
     return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 

@@ -36,12 +36,8 @@ def rank_request(impressions: Sequence[Impression], model_name: str) -> predict_
     Raises:
       ValueError: if there is no impression.
     """
-    if not impressions:
-        raise ValueError("impressions: at least one is needed")
+    request = _request(impressions, model_name, RANK_SIGNATURE)
     rows = [impression.features() for impression in impressions]
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = model_name
-    request.model_spec.signature_name = RANK_SIGNATURE
     for name in REQUEST_FEATURES:
         values = [row[name] for row in rows]
         padded = np.full((len(values), max(map(len, values))), PADDING_ID, dtype=np.int64)
@@ -53,12 +49,16 @@ def rank_request(impressions: Sequence[Impression], model_name: str) -> predict_
 
 def examples_request(impressions: Sequence[Impression], model_name: str) -> predict_pb2.PredictRequest:
     """The same for ``serving_default``, whose input are serialized ``tf.train.Example`` without a label, [B] string."""
+    request = _request(impressions, model_name, DEFAULT_SIGNATURE)
+    request.inputs[EXAMPLES].CopyFrom(tf.make_tensor_proto([_serialized(impression) for impression in impressions]))
+    return request
+
+
+def _request(impressions: Sequence[Impression], model_name: str, signature: str) -> predict_pb2.PredictRequest:
     if not impressions:
         raise ValueError("impressions: at least one is needed")
     request = predict_pb2.PredictRequest()
-    request.model_spec.name = model_name
-    request.model_spec.signature_name = DEFAULT_SIGNATURE
-    request.inputs[EXAMPLES].CopyFrom(tf.make_tensor_proto([_serialized(impression) for impression in impressions]))
+    request.model_spec.name, request.model_spec.signature_name = model_name, signature
     return request
 
 

@@ -7,13 +7,14 @@ Serving.
 
 from __future__ import annotations
 
+import functools
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
-from types import TracebackType
-from typing import Final, NoReturn
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -26,16 +27,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.model import RequestError, ServedModel
+from serving.model import RequestError, ServedModel, invalid
 from serving.versions import VersionWatcher
-
-DEFAULT_HOST: Final = "127.0.0.1"
-DEFAULT_PORT: Final = 8500
-DEFAULT_POLL_SECONDS: Final = 1.0
-DEFAULT_THREADS: Final = 8
-DEFAULT_MAX_CONCURRENT_RPCS: Final = 256
-DEFAULT_MAX_MESSAGE_BYTES: Final = 16 * 2**20
-DEFAULT_GRACE_SECONDS: Final = 10.0
 
 SIGNATURE_DEF_FIELD: Final = "signature_def"
 
@@ -71,13 +64,13 @@ class ModelServer:
         base_path: str | Path,
         model_name: str,
         *,
-        host: str = DEFAULT_HOST,
+        host: str = "127.0.0.1",
         port: int = 0,
-        poll_seconds: float = DEFAULT_POLL_SECONDS,
-        threads: int = DEFAULT_THREADS,
-        max_concurrent_rpcs: int = DEFAULT_MAX_CONCURRENT_RPCS,
-        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
-        grace_seconds: float = DEFAULT_GRACE_SECONDS,
+        poll_seconds: float = 1.0,
+        threads: int = 8,
+        max_concurrent_rpcs: int = 256,
+        max_message_bytes: int = 16 * 2**20,
+        grace_seconds: float = 10.0,
     ) -> None:
         for name, value in (
             ("poll_seconds", poll_seconds),
@@ -93,7 +86,7 @@ class ModelServer:
         self._model_name = model_name
         self._host = host
         self._port = port
-        self._grace_seconds = grace_seconds
+        self.grace_seconds = grace_seconds
         self._health = health.HealthServicer()
         self._health.set(health.OVERALL_HEALTH, health_pb2.HealthCheckResponse.NOT_SERVING)
         self._watcher = VersionWatcher(
@@ -111,12 +104,9 @@ class ModelServer:
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            _PredictionService(model_name, self._watcher), self._server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            _ModelService(model_name, self._watcher), self._server
-        )
+        services = _Services(model_name, self._watcher)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(services, self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(services, self._server)
 
     @property
     def port(self) -> int:
@@ -134,7 +124,7 @@ class ModelServer:
         Raises:
           TimeoutError: after ``timeout`` seconds, with what is known of each version.
         """
-        if self._watcher.wait_until_ready(timeout):
+        if self._watcher.ready.wait(timeout):
             return
         known = [
             f"version {status.version}: {status.status.error_message or 'still loading'}"
@@ -144,6 +134,9 @@ class ModelServer:
             f"no version of {self._model_name!r} after {timeout:g} s: "
             + ("; ".join(known) or f"{self._base_path} has no directory <integer>/ with a complete SavedModel")
         )
+
+    def __str__(self) -> str:
+        return f"{self._host}:{self._port} for model {self._model_name!r} in {self._base_path}"
 
     def __enter__(self) -> ModelServer:
         address = f"{self._host}:{self._port}"
@@ -155,82 +148,61 @@ class ModelServer:
         self._server.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._health.enter_graceful_shutdown()
-        self._server.stop(self._grace_seconds).wait()
+        self._server.stop(self.grace_seconds).wait()
         self._watcher.stop()
 
 
-def serve_forever(
-    base_path: str | Path,
-    model_name: str,
-    *,
-    host: str = DEFAULT_HOST,
-    port: int = DEFAULT_PORT,
-    poll_seconds: float = DEFAULT_POLL_SECONDS,
-    threads: int = DEFAULT_THREADS,
-    max_concurrent_rpcs: int = DEFAULT_MAX_CONCURRENT_RPCS,
-    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
-    grace_seconds: float = DEFAULT_GRACE_SECONDS,
-) -> None:
+def serve_forever(server: ModelServer) -> None:
     """Serves until SIGTERM or SIGINT, then refuses new requests and finishes those under way.
 
-    Call it from the main thread: only that one receives signals. Arguments and errors as for :class:`ModelServer`.
-    What happens is logged at INFO to the logger ``serving``.
+    Call it from the main thread: only that one receives signals. Errors as for :class:`ModelServer`. What happens is
+    logged at INFO to the logger ``serving``.
     """
     stop = threading.Event()
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with ModelServer(
-            base_path,
-            model_name,
-            host=host,
-            port=port,
-            poll_seconds=poll_seconds,
-            threads=threads,
-            max_concurrent_rpcs=max_concurrent_rpcs,
-            max_message_bytes=max_message_bytes,
-            grace_seconds=grace_seconds,
-        ) as server:
-            _logger.info("listening on %s:%d for model %r in %s", host, server.port, model_name, base_path)
+        with server:
+            _logger.info("listening on %s", server)
             stop.wait()
-            _logger.info("stopping: requests under way have %g s to finish", grace_seconds)
+            _logger.info("stopping: requests under way have %g s to finish", server.grace_seconds)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+def _answering(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.ServicerContext], Any]:
+    """Makes a :class:`RequestError` of a method the error that its caller gets."""
+
+    @functools.wraps(method)
+    def answer(service: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return method(service, request)
+        except RequestError as error:
+            context.abort(error.code, error.message)
+
+    return answer
+
+
+class _Services(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
     def __init__(self, model_name: str, watcher: VersionWatcher) -> None:
         self._model_name = model_name
         self._watcher = watcher
 
-    def Predict(
-        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
-    ) -> predict_pb2.PredictResponse:
-        try:
-            return self._model(request).predict(request)
-        except RequestError as error:
-            _abort(context, error)
+    @_answering
+    def Predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        return self._model(request).predict(request)
 
+    @_answering
     def GetModelMetadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
-    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        try:
-            return self._metadata(request)
-        except RequestError as error:
-            _abort(context, error)
-
-    def _metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         if not request.metadata_field:
-            raise _invalid("GetModelMetadataRequest must specify at least one metadata_field")
+            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
         for field in request.metadata_field:
             if field != SIGNATURE_DEF_FIELD:
-                raise _invalid(f"Metadata field {field} is not supported")
+                raise invalid(f"Metadata field {field} is not supported")
         model = self._model(request)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         for name, signature in model.signature_defs.items():
@@ -241,36 +213,8 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         response.metadata[SIGNATURE_DEF_FIELD].Pack(signatures)
         return response
 
-    def _model(
-        self, request: predict_pb2.PredictRequest | get_model_metadata_pb2.GetModelMetadataRequest
-    ) -> ServedModel:
-        """The version a request asks for; :class:`RequestError` if it is not served."""
-        spec = _model_spec(request)
-        if spec.HasField("version_label"):
-            raise _invalid(f"Unrecognized servable version label: {spec.version_label}")
-        # Read once: the watcher may switch versions at any time.
-        live = self._watcher.live
-        wanted = spec.version.value if spec.HasField("version") else None
-        if live is None or spec.name != self._model_name or wanted not in (None, live.version):
-            asked = f"Latest({spec.name})" if wanted is None else f"Specific({spec.name}, {wanted})"
-            raise RequestError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}")
-        return live
-
-
-class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, model_name: str, watcher: VersionWatcher) -> None:
-        self._model_name = model_name
-        self._watcher = watcher
-
+    @_answering
     def GetModelStatus(
-        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
-    ) -> get_model_status_pb2.GetModelStatusResponse:
-        try:
-            return self._status(request)
-        except RequestError as error:
-            _abort(context, error)
-
-    def _status(
         self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
         spec = _model_spec(request)
@@ -283,21 +227,23 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
             raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find {missing}")
         return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
 
+    def _model(
+        self, request: predict_pb2.PredictRequest | get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> ServedModel:
+        """The version a request asks for; :class:`RequestError` if it is not served."""
+        spec = _model_spec(request)
+        if spec.HasField("version_label"):
+            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
+        # Read once: the watcher may switch versions at any time.
+        live = self._watcher.live
+        wanted = spec.version.value if spec.HasField("version") else None
+        if live is None or spec.name != self._model_name or wanted not in (None, live.version):
+            asked = f"Latest({spec.name})" if wanted is None else f"Specific({spec.name}, {wanted})"
+            raise RequestError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}")
+        return live
 
-def _model_spec(
-    request: predict_pb2.PredictRequest
-    | get_model_metadata_pb2.GetModelMetadataRequest
-    | get_model_status_pb2.GetModelStatusRequest,
-) -> model_pb2.ModelSpec:
+
+def _model_spec(request: Any) -> model_pb2.ModelSpec:
     if not request.HasField("model_spec"):
-        raise _invalid("Missing ModelSpec")
+        raise invalid("Missing ModelSpec")
     return request.model_spec
-
-
-def _invalid(message: str) -> RequestError:
-    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
-def _abort(context: grpc.ServicerContext, error: RequestError) -> NoReturn:
-    context.abort(error.code, error.message)
-    raise AssertionError("ServicerContext.abort returned")

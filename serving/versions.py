@@ -37,19 +37,23 @@ class VersionWatcher:
       base_path: the directory of the versions; it may appear later.
       poll_seconds: time between two looks.
       on_serving: called after each switch to a version, from the watching thread.
+
+    Attributes:
+      live: the version that takes requests; None before the first is loaded.
+      ready: set from then on.
     """
 
     def __init__(self, base_path: Path, poll_seconds: float, on_serving: Callable[[], None]) -> None:
         self._base_path = base_path
         self._poll_seconds = poll_seconds
         self._on_serving = on_serving
-        self._live: ServedModel | None = None
+        self.live: ServedModel | None = None
         self._statuses: dict[int, ModelVersionStatus] = {}
         self._lock = threading.Lock()
         self._seen: dict[int, _Fingerprint] = {}
         self._broken: dict[int, _Fingerprint] = {}
         self._last_problem = ""
-        self._ready = threading.Event()
+        self.ready = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="version-watcher", daemon=True)
 
@@ -61,15 +65,6 @@ class VersionWatcher:
         """Ends the watch; waits for a load under way."""
         self._stop.set()
         self._thread.join()
-
-    def wait_until_ready(self, timeout: float) -> bool:
-        """Waits at most ``timeout`` seconds for the first version; False if there is none."""
-        return self._ready.wait(timeout)
-
-    @property
-    def live(self) -> ServedModel | None:
-        """The version that takes requests; None before the first is loaded."""
-        return self._live
 
     def statuses(self) -> list[ModelVersionStatus]:
         """Every version seen and what became of it, highest first."""
@@ -93,7 +88,7 @@ class VersionWatcher:
         found = self._find()
         self._forget_all_but(found)
         for version in sorted(found, reverse=True):
-            if self._live is not None and version == self._live.version:
+            if self.live is not None and version == self.live.version:
                 return
             if self._is_loadable(version, found[version]) and self._load(version, found[version]):
                 return
@@ -134,19 +129,19 @@ class VersionWatcher:
             _logger.error(
                 "version %d cannot be served, %s: %s: %s",
                 version,
-                f"version {self._live.version} goes on" if self._live else "and there is no other yet",
+                f"version {self.live.version} goes on" if self.live else "and there is no other yet",
                 path,
                 _message(error),
             )
             return False
-        previous, self._live = self._live, model
+        previous, self.live = self.live, model
         self._set_status(version, ModelVersionStatus.AVAILABLE)
         if previous is not None:
             # Requests under way hold the old version; its memory is freed after the last of them.
             self._set_status(previous.version, ModelVersionStatus.END)
         self._on_serving()
         _logger.info("serving version %d (%d warmup requests)", version, warmed_up)
-        self._ready.set()
+        self.ready.set()
         return True
 
     def _set_status(self, version: int, state: int, error: Exception | None = None) -> None:

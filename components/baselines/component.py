@@ -9,7 +9,7 @@ from tfx.types.standard_artifacts import Examples
 from tfx.utils import io_utils
 
 from components.artifacts import BaselineReport, ImpressionCatalogue
-from components.baselines.compute import ItemCounts, compute
+from components.baselines.compute import compute
 from components.examples.catalogue import Catalogue
 from components.examples.shards import list_shards
 from components.scoring.baselines import FILE_NAME
@@ -43,6 +43,5 @@ def Baselines(
     """
     given = BaselinesSettings.model_validate_json(settings)
     files = {split: list_shards(artifact_utils.get_split_uri([transformed_examples], split)) for split in SPLITS}
-    items = Catalogue.read(catalogue.uri)
-    results = compute(files, ItemCounts(items.item_ids, items.item_counts), given.training_impressions, given.seed)
+    results = compute(files, Catalogue.read(catalogue.uri), given.training_impressions, given.seed)
     io_utils.write_string_file(os.path.join(report.uri, FILE_NAME), results.model_dump_json(indent=2))

@@ -19,60 +19,30 @@ from sklearn.preprocessing import StandardScaler
 
 from components.baselines.reservoir import Reservoir
 from components.baselines.unknown import UnknownCounter
+from components.examples.catalogue import Catalogue
 from components.examples.impressions import BATCH_SIZE, Impressions, parse, records
-from components.lookup import find
+from components.lookup import values_of
 from components.scoring import baselines as results
 from components.scoring.baselines import BaselineResults, SetResult
 from components.scoring.by_set import pairs_by_set
 from components.scoring.pairs import Pairs, auc, auc_new
+from models import impression as names
 from models.arrays import Array
 from models.errors import DataError
-from models.impression import (
-    CANDIDATE_CATEGORY_INDEX,
-    CANDIDATE_ITEM_ID,
-    CANDIDATE_ITEM_INDEX,
-    EVAL_SPLIT,
-    LABEL,
-    NEGATIVE_SET,
-    REQUEST_FEATURES,
-    TRAIN_SPLIT,
-    USER_ID,
-    VALIDATION_SPLIT,
-)
 from models.layers.match import MATCH_FEATURE_NAMES, match_features
 
 _FEATURES: Final = (
-    *REQUEST_FEATURES,
-    CANDIDATE_ITEM_INDEX,
-    CANDIDATE_CATEGORY_INDEX,
-    LABEL,
-    USER_ID,
-    NEGATIVE_SET,
+    *names.REQUEST_FEATURES,
+    names.CANDIDATE_ITEM_INDEX,
+    names.CANDIDATE_CATEGORY_INDEX,
+    names.LABEL,
+    names.USER_ID,
+    names.NEGATIVE_SET,
 )
 
 
-class ItemCounts:
-    """How often each item occurs in the train split.
-
-    Args:
-      item_ids: [items] int64, any order.
-      item_counts: [items] int64.
-    """
-
-    def __init__(self, item_ids: Array, item_counts: Array) -> None:
-        order = np.argsort(item_ids)
-        self._ids, self._counts = item_ids[order], item_counts[order]
-
-    def of(self, items: Array) -> Array:
-        """[n] int64 ids -> [n] int64 counts, 0 for an item that does not occur."""
-        place, known = find(self._ids, items)
-        counts = np.zeros(items.shape, np.int64)
-        counts[known] = self._counts[place[known]]
-        return counts
-
-
 def compute(
-    files: Mapping[str, Sequence[str]], item_counts: ItemCounts, training_impressions: int, seed: int
+    files: Mapping[str, Sequence[str]], catalogue: Catalogue, training_impressions: int, seed: int
 ) -> BaselineResults:
     """Scores every pair of the eval split with each baseline.
 
@@ -83,7 +53,7 @@ def compute(
 
     Args:
       files: split -> gzipped TFRecord files of transformed impressions, for each of the three splits.
-      item_counts: of the train split.
+      catalogue: of the train split.
       training_impressions: size of the sample of train impressions that the regression is fitted on.
       seed: of that sample.
 
@@ -92,26 +62,26 @@ def compute(
     """
     unknown = UnknownCounter()
     sample = Reservoir(training_impressions, seed)
-    for serialized in _batches(files[TRAIN_SPLIT]):
-        unknown.add(TRAIN_SPLIT, _parse(serialized))
+    for serialized in _batches(files[names.TRAIN_SPLIT]):
+        unknown.add(names.TRAIN_SPLIT, _parse(serialized))
         sample.add(serialized)
-    for serialized in _batches(files[VALIDATION_SPLIT]):
-        unknown.add(VALIDATION_SPLIT, _parse(serialized))
+    for serialized in _batches(files[names.VALIDATION_SPLIT]):
+        unknown.add(names.VALIDATION_SPLIT, _parse(serialized))
     impressions = sample.sample()
-    regression, fitted_pairs = _fit(impressions, seed)
+    regression = _fit(impressions, seed)
+    order = np.argsort(catalogue.item_ids)
+    item_counts = catalogue.item_ids[order], catalogue.item_counts[order]
 
     sets: defaultdict[str, list[Pairs]] = defaultdict(list)
-    for serialized in _batches(files[EVAL_SPLIT]):
+    for serialized in _batches(files[names.EVAL_SPLIT]):
         batch = _parse(serialized)
-        unknown.add(EVAL_SPLIT, batch)
+        unknown.add(names.EVAL_SPLIT, batch)
         for name, pairs in pairs_by_set(batch, _scores(batch, item_counts, regression)):
             sets[name].append(pairs)
     return BaselineResults(
         sets={name: _set_result(Pairs.joined(parts)) for name, parts in sorted(sets.items())},
         unknown=unknown.shares(),
         fitted_impressions=len(impressions),
-        fitted_pairs=fitted_pairs,
-        coefficients=dict(zip(MATCH_FEATURE_NAMES, regression[-1].coef_[0].tolist(), strict=True)),
         seed=seed,
     )
 
@@ -121,30 +91,32 @@ def _batches(files: Sequence[str]) -> Iterator[Array]:
 
 
 def _parse(serialized: Array) -> Impressions:
-    return Impressions(parse(tf.constant(serialized), _FEATURES), (CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGORY_INDEX))
+    return Impressions(
+        parse(tf.constant(serialized), _FEATURES), (names.CANDIDATE_ITEM_INDEX, names.CANDIDATE_CATEGORY_INDEX)
+    )
 
 
 def _match(batch: Impressions) -> Array:
-    features: Array = match_features({name: batch.padded(name) for name in REQUEST_FEATURES}).numpy()
+    features: Array = match_features({name: batch.padded(name) for name in names.REQUEST_FEATURES}).numpy()
     return features[batch.real]
 
 
-def _fit(impressions: Array, seed: int) -> tuple[Pipeline, int]:
+def _fit(impressions: Array, seed: int) -> Pipeline:
     if not len(impressions):
         raise DataError("split train has no impressions, so no baseline can be fitted")
     batches = [_parse(impressions[i : i + BATCH_SIZE]) for i in range(0, len(impressions), BATCH_SIZE)]
     features = np.concatenate([_match(batch) for batch in batches])
-    labels = np.concatenate([batch.of_pairs(LABEL) for batch in batches])
+    labels = np.concatenate([batch.of_pairs(names.LABEL) for batch in batches])
     if np.unique(labels).size < 2:
         raise DataError(f"split train: all {labels.size} labels are {labels[0]}, so no baseline can be fitted")
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
-    return regression.fit(features, labels), labels.size
+    return regression.fit(features, labels)
 
 
-def _scores(batch: Impressions, item_counts: ItemCounts, regression: Pipeline) -> Array:
+def _scores(batch: Impressions, item_counts: tuple[Array, Array], regression: Pipeline) -> Array:
     """[pairs, baselines] float32, in the order of :data:`results.BASELINES`."""
     features = _match(batch)
-    counts = item_counts.of(batch.of_pairs(CANDIDATE_ITEM_ID))
+    counts = values_of(*item_counts, batch.of_pairs(names.CANDIDATE_ITEM_ID))
     scores = {
         results.SEEN_BEFORE: features[:, MATCH_FEATURE_NAMES.index("item_seen")],
         results.POPULARITY: counts,

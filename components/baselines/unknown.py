@@ -12,16 +12,8 @@ import numpy as np
 
 from components.examples.impressions import Impressions
 from components.scoring.baselines import UnknownShare
+from models import impression as names
 from models.arrays import Array
-from models.impression import (
-    CANDIDATE_CATEGORY_INDEX,
-    CANDIDATE_ITEM_INDEX,
-    LABEL,
-    MIXED,
-    NEGATIVE_SETS,
-    SPLITS,
-    UNKNOWN_INDEX,
-)
 
 
 class UnknownCounter:
@@ -34,12 +26,12 @@ class UnknownCounter:
     def add(self, split: str, batch: Impressions) -> None:
         """Counts every candidate of a batch."""
         negative_set = batch.for_pairs(batch.negative_set)
-        positive = batch.of_pairs(LABEL) == 1
+        positive = batch.of_pairs(names.LABEL) == 1
         counted = np.stack(
             [
                 np.ones(positive.size, np.int64),
-                batch.of_pairs(CANDIDATE_ITEM_INDEX) == UNKNOWN_INDEX,
-                batch.of_pairs(CANDIDATE_CATEGORY_INDEX) == UNKNOWN_INDEX,
+                batch.of_pairs(names.CANDIDATE_ITEM_INDEX) == names.UNKNOWN_INDEX,
+                batch.of_pairs(names.CANDIDATE_CATEGORY_INDEX) == names.UNKNOWN_INDEX,
             ],
             axis=1,
         )
@@ -67,4 +59,4 @@ class UnknownCounter:
 
 
 def _order(split: str, negative_set: str, positive: bool) -> tuple[int, int, bool]:
-    return SPLITS.index(split), (MIXED, *NEGATIVE_SETS).index(negative_set), not positive
+    return names.SPLITS.index(split), (names.MIXED, *names.NEGATIVE_SETS).index(negative_set), not positive

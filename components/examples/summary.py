@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import closing
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -50,9 +51,6 @@ class IngestSummary(BaseModel):
     """Impressions of the eval split with each negative set."""
     dropped: dict[str, dict[str, int]]
     """Split -> reason of ``DROP_REASONS`` -> events."""
-    catalogue_items: int
-    """Items of the train split."""
-    catalogue_categories: int
     items_with_several_categories: int
     """Among all kept events."""
 
@@ -75,53 +73,28 @@ REPEATED_ITEMS = ("repeated_items", "repeated_items_with_several_categories")
 """As ``plausibility.repeated_items`` counts them."""
 
 
-def quarantined_key(reason: str) -> str:
-    """Name of a worker's count of quarantined rows."""
-    return f"quarantined/{reason}"
+def key(kind: Literal["quarantined", "behavior", "events", "impressions", "dropped"], *of: str) -> str:
+    """Name of a worker's count: quarantined rows of a reason, kept events of a behaviour or of a split, impressions of
+    a split and negative set, events that became no impression of a split and reason."""
+    return "/".join((kind, *of))
 
 
-def behavior_key(name: str) -> str:
-    """Name of a worker's count of kept events of one kind."""
-    return f"behavior/{name}"
-
-
-def events_key(split: str) -> str:
-    """Name of a worker's count of kept events."""
-    return f"events/{split}"
-
-
-def impressions_key(split: str, negative_set: str) -> str:
-    """Name of a worker's count of impressions."""
-    return f"impressions/{split}/{negative_set}"
-
-
-def dropped_key(split: str, reason: str) -> str:
-    """Name of a worker's count of events that became no impression."""
-    return f"dropped/{split}/{reason}"
-
-
-def summarise(
-    files: list[str],
-    totals: Mapping[str, int],
-    boundaries: tuple[int, int],
-    catalogue_sizes: tuple[int, int],
-) -> IngestSummary:
+def summarise(files: list[str], totals: Mapping[str, int], boundaries: tuple[int, int]) -> IngestSummary:
     """Makes the summary of the workers' summed counts, a missing one being 0.
 
     Args:
       files: labels of the logs.
       totals: by the names above.
       boundaries: validation_start and eval_start.
-      catalogue_sizes: items and categories.
     """
-    events = {split: totals.get(events_key(split), 0) for split in SPLITS}
-    eval_impressions = {kind: totals.get(impressions_key(EVAL_SPLIT, kind), 0) for kind in NEGATIVE_SETS}
-    impressions = {split: totals.get(impressions_key(split, MIXED), 0) for split in SPLITS if split != EVAL_SPLIT}
+    events = {split: totals.get(key("events", split), 0) for split in SPLITS}
+    eval_impressions = {kind: totals.get(key("impressions", EVAL_SPLIT, kind), 0) for kind in NEGATIVE_SETS}
+    impressions = {split: totals.get(key("impressions", split, MIXED), 0) for split in SPLITS if split != EVAL_SPLIT}
     return IngestSummary(
         files=files,
         rows_read=totals.get(ROWS_READ, 0),
         rows_kept=sum(events.values()),
-        quarantined={reason: totals.get(quarantined_key(reason), 0) for reason in REASONS},
+        quarantined={reason: totals.get(key("quarantined", reason), 0) for reason in REASONS},
         users=totals.get(USERS, 0),
         validation_start=boundaries[0],
         eval_start=boundaries[1],
@@ -129,9 +102,7 @@ def summarise(
         impressions={**impressions, EVAL_SPLIT: sum(eval_impressions.values())},
         eval_impressions=eval_impressions,
         dropped={
-            split: {reason: totals.get(dropped_key(split, reason), 0) for reason in DROP_REASONS} for split in SPLITS
+            split: {reason: totals.get(key("dropped", split, reason), 0) for reason in DROP_REASONS} for split in SPLITS
         },
-        catalogue_items=catalogue_sizes[0],
-        catalogue_categories=catalogue_sizes[1],
         items_with_several_categories=totals.get(ITEMS_WITH_SEVERAL_CATEGORIES, 0),
     )

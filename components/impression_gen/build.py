@@ -211,7 +211,7 @@ def run_ingest(
     _ = (
         pipeline
         | "Once" >> beam.Create([[source.label for source in sources]])
-        | "Finish" >> beam.Map(_finish, ingest, catalogue_uri, spool, beam.pvalue.AsDict(totals), timeline, catalogue)
+        | "Finish" >> beam.Map(_finish, ingest, catalogue_uri, spool, beam.pvalue.AsDict(totals), timeline)
     )
 
 
@@ -229,13 +229,21 @@ def _same(element: _T) -> _T:
     return element
 
 
-class ReadAndParse(beam.DoFn):
+class _Step(beam.DoFn):
+    def __init__(self, ingest: IngestConfig, spool: Spool) -> None:
+        self._ingest = ingest
+        self._spool = spool
+
+    def _events(self, parcel: Parcel) -> Records:
+        return np.frombuffer(self._spool.read(parcel), EVENT)
+
+
+class ReadAndParse(_Step):
     """A task's lines -> (partition, chunk of events); bad rows, lines and counts aside."""
 
     def __init__(self, sources: Sequence[Source], ingest: IngestConfig, spool: Spool) -> None:
+        super().__init__(ingest, spool)
         self._sources = sources
-        self._ingest = ingest
-        self._spool = spool
         self._rows = Metrics.counter("ingest", "rows_read")
         self._bad = Metrics.counter("ingest", "rows_quarantined")
 
@@ -258,7 +266,7 @@ class ReadAndParse(beam.DoFn):
                 text = "".join(quarantine.record(*row) for row in rows)
                 yield beam.pvalue.TaggedOutput(tag, (source, block.number, text))
         for reason, bad_rows in by_reason.items():
-            yield beam.pvalue.TaggedOutput(_COUNTS, (summary.quarantined_key(reason), len(bad_rows)))
+            yield beam.pvalue.TaggedOutput(_COUNTS, (summary.key("quarantined", reason), len(bad_rows)))
         partition = part_of(id_hash(parsed.events["user"]), self._ingest.user_partitions)
         with self._spool.file(progress.READ, parsed.lines, block.file_bytes) as write:
             chunks = [
@@ -267,12 +275,8 @@ class ReadAndParse(beam.DoFn):
         yield from chunks
 
 
-class SortPartition(beam.DoFn):
+class SortPartition(_Step):
     """(partition, chunks) -> (partition, events in order); duplicates and counts aside."""
-
-    def __init__(self, ingest: IngestConfig, spool: Spool) -> None:
-        self._ingest = ingest
-        self._spool = spool
 
     def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
         """Sorts one partition."""
@@ -285,23 +289,19 @@ class SortPartition(beam.DoFn):
             yield beam.pvalue.TaggedOutput(_DUPLICATES, duplicates.tobytes())
             yield beam.pvalue.TaggedOutput(_EXAMPLES, earliest(duplicates, quarantine.EXAMPLES).tobytes())
         yield beam.pvalue.TaggedOutput(_SECONDS, count_seconds(events, self._ingest).tobytes())
-        yield beam.pvalue.TaggedOutput(_COUNTS, (summary.quarantined_key(quarantine.DUPLICATE), len(duplicates)))
+        yield beam.pvalue.TaggedOutput(_COUNTS, (summary.key("quarantined", quarantine.DUPLICATE), len(duplicates)))
         yield beam.pvalue.TaggedOutput(_COUNTS, (summary.USERS, int(last_of_user(events).sum())))
         for name, count in count_behaviors(events).items():
-            yield beam.pvalue.TaggedOutput(_COUNTS, (summary.behavior_key(name), count))
+            yield beam.pvalue.TaggedOutput(_COUNTS, (summary.key("behavior", name), count))
 
 
-class CountItems(beam.DoFn):
+class CountItems(_Step):
     """(partition, events) -> (range of item hashes, ITEM_COUNTs)."""
-
-    def __init__(self, ingest: IngestConfig, spool: Spool) -> None:
-        self._ingest = ingest
-        self._spool = spool
 
     def process(self, element: Keyed, timeline_json: str) -> Iterator[Keyed]:
         """Counts one partition."""
-        events = np.frombuffer(self._spool.read(element[1]), EVENT)
-        merged = count_items(events, Timeline.from_json(timeline_json), self._ingest)
+        events = self._events(element[1])
+        merged = count_items(events, Timeline.model_validate_json(timeline_json), self._ingest)
         shard = part_of(id_hash(merged["item"]), self._ingest.user_partitions)
         with self._spool.file(progress.COUNT, len(events)) as write:
             parts = [(key, write(rows.tobytes())) for key, rows in split_by(shard, merged)]
@@ -327,18 +327,14 @@ class MergeItems(beam.DoFn):
             yield beam.pvalue.TaggedOutput(_COUNTS, (name, count))
 
 
-class Ask(beam.DoFn):
+class Ask(_Step):
     """(partition, events) -> (bucket, events) and (bucket, requests), each with the partition."""
-
-    def __init__(self, ingest: IngestConfig, spool: Spool) -> None:
-        self._ingest = ingest
-        self._spool = spool
 
     def process(self, element: Keyed, timeline_json: str) -> Iterator[beam.pvalue.TaggedOutput]:
         """Sends what each stretch of time needs of one partition."""
         partition, parcel = element
-        timeline = Timeline.from_json(timeline_json)
-        events = np.frombuffer(self._spool.read(parcel), EVENT)
+        timeline = Timeline.model_validate_json(timeline_json)
+        events = self._events(parcel)
         requests = make_requests(events, find_targets(events, timeline, self._ingest), self._ingest)
         with self._spool.file(progress.ASK, len(events)) as write:
             parts = [
@@ -352,17 +348,13 @@ class Ask(beam.DoFn):
         yield from parts
 
 
-class Propose(beam.DoFn):
+class Propose(_Step):
     """(bucket, its events and requests) -> (partition, proposals)."""
-
-    def __init__(self, ingest: IngestConfig, spool: Spool) -> None:
-        self._ingest = ingest
-        self._spool = spool
 
     def process(self, element: tuple[int, dict[str, Iterable[Part]]], timeline_json: str) -> Iterator[Keyed]:
         """Answers the requests of one stretch of time."""
         _, grouped = element
-        timeline = Timeline.from_json(timeline_json)
+        timeline = Timeline.model_validate_json(timeline_json)
         asking, requests = self._read(grouped[_REQUESTS], REQUEST)
         if not requests:
             return
@@ -386,13 +378,12 @@ class Propose(beam.DoFn):
         ]
 
 
-class WriteImpressions(beam.DoFn):
+class WriteImpressions(_Step):
     """(partition, its events and proposals) -> a shard of each split; yields counts."""
 
     def __init__(self, ingest: IngestConfig, examples_uri: str, spool: Spool) -> None:
-        self._ingest = ingest
+        super().__init__(ingest, spool)
         self._examples_uri = examples_uri
-        self._spool = spool
         self._written = Metrics.counter("ingest", "impressions")
         self._index: tuple[Parcel, CatalogueIndex] | None = None
 
@@ -401,7 +392,7 @@ class WriteImpressions(beam.DoFn):
     ) -> Iterator[tuple[str, int]]:
         """Builds and writes one partition."""
         partition, grouped = element
-        timeline = Timeline.from_json(timeline_json)
+        timeline = Timeline.model_validate_json(timeline_json)
         events = np.frombuffer(b"".join(map(self._spool.read, grouped[_EVENTS])), EVENT)
         answers = b"".join(map(self._spool.read, grouped[_PROPOSALS]))
         proposals = np.frombuffer(answers, proposal(proposal_width(self._ingest)))
@@ -476,7 +467,7 @@ def _check_rows(
     totals: dict[str, int],
     examples: dict[str, list[tuple[int, int, str, str]]],
 ) -> bytes:
-    quarantined = {reason: totals.get(summary.quarantined_key(reason), 0) for reason in quarantine.REASONS}
+    quarantined = {reason: totals.get(summary.key("quarantined", reason), 0) for reason in quarantine.REASONS}
     named = {
         reason: [quarantine.Example(sources[source].label, line, detail, text) for source, line, detail, text in rows]
         for reason, rows in examples.items()
@@ -486,7 +477,7 @@ def _check_rows(
 
 
 def _timeline(packed_seconds: bytes, ingest: IngestConfig) -> str:
-    return make_timeline(np.frombuffer(packed_seconds, SECOND_COUNT), ingest).to_json()
+    return make_timeline(np.frombuffer(packed_seconds, SECOND_COUNT), ingest).model_dump_json()
 
 
 def _make_catalogue(counts: list[Parcel], catalogue_uri: str, spool: Spool) -> Parcel:
@@ -505,7 +496,7 @@ def _check_plausible(
     items: dict[str, int],
 ) -> Parcel:
     catalogue = Catalogue.from_bytes(spool.read(packed_catalogue))
-    facts = facts_of({**reading, **items}, catalogue, Timeline.from_json(timeline_json))
+    facts = facts_of({**reading, **items}, catalogue, Timeline.model_validate_json(timeline_json))
     check_plausible(facts, ingest.plausibility)
     return packed_catalogue
 
@@ -517,16 +508,9 @@ def _finish(
     spool: Spool,
     totals: dict[str, int],
     timeline_json: str,
-    packed_catalogue: Parcel,
 ) -> IngestSummary:
-    timeline = Timeline.from_json(timeline_json)
-    catalogue = Catalogue.from_bytes(spool.read(packed_catalogue))
-    result = summarise(
-        files,
-        totals,
-        (timeline.validation_start, timeline.eval_start),
-        (len(catalogue.item_ids), len(catalogue.category_ids)),
-    )
+    timeline = Timeline.model_validate_json(timeline_json)
+    result = summarise(files, totals, (timeline.validation_start, timeline.eval_start))
     check_impressions(result, ingest)
     result.write(catalogue_uri)
     spool.remove()

@@ -236,11 +236,11 @@ def count_impressions(
     for split, built in impressions.items():
         counts = np.bincount(built.negative_set, minlength=len(built.negative_sets))
         for negative_set, count in zip(built.negative_sets, counts, strict=True):
-            yield summary.impressions_key(split, negative_set), int(count)
+            yield summary.key("impressions", split, negative_set), int(count)
     for (split, reason), count in dropped.items():
-        yield summary.dropped_key(split, reason), count
+        yield summary.key("dropped", split, reason), count
     for split, count in zip(SPLITS, np.bincount(timeline.splits(events["timestamp"]), minlength=3), strict=True):
-        yield summary.events_key(split), int(count)
+        yield summary.key("events", split), int(count)
 
 
 class _Draws:

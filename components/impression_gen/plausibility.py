@@ -48,7 +48,7 @@ def facts_of(totals: Mapping[str, int], catalogue: Catalogue, timeline: Timeline
         categories=len(catalogue.category_ids),
         repeated_items=repeated,
         repeated_items_with_several_categories=several,
-        behaviors={name: totals.get(summary.behavior_key(name), 0) for name in BEHAVIORS},
+        behaviors={name: totals.get(summary.key("behavior", name), 0) for name in BEHAVIORS},
         busiest_second=timeline.busiest_second,
     )
 
@@ -76,8 +76,8 @@ def check_plausible(facts: LogFacts, bounds: PlausibilityConfig) -> None:
     problems = list(_problems(facts, bounds))
     if problems:
         found = (
-            f"{facts.events:,} events of {_many(facts.users, 'user')}, with {_many(facts.items, 'item')} in "
-            f"{_many(facts.categories, 'category', 'categories')} in the train split"
+            f"{facts.events:,} events of {many(facts.users, 'user')}, with {many(facts.items, 'item')} in "
+            f"{many(facts.categories, 'category', 'categories')} in the train split"
         )
         raise DataError(
             f"data: this does not look like a behaviour log: {found}.\n"
@@ -119,5 +119,6 @@ def _problems(facts: LogFacts, bounds: PlausibilityConfig) -> Iterator[str]:
         yield f"{form.format(value)}{' ' + what if what else ''}; expected {limit} (ingest.plausibility.{name})"
 
 
-def _many(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+def many(count: int, one: str, several: str = "") -> str:
+    """So many of them, in words."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"

@@ -11,6 +11,7 @@ from components.examples.summary import (
 )
 from components.impression_gen.events import FIELDS
 from components.impression_gen.hints import advise
+from components.impression_gen.plausibility import many
 from components.quarantine import Example
 from components.settings import WINDOW_SETTINGS, IngestConfig
 from models.errors import DataError
@@ -106,10 +107,6 @@ def check_impressions(summary: IngestSummary, ingest: IngestConfig) -> None:
         )
     raise DataError(
         f"data: no event of {' and '.join(empty)} becomes an impression, so there is nothing to "
-        f"{'judge on' if empty == [EVAL_SPLIT] else 'learn from'}; the log has {_users(summary.users)}.\n"
+        f"{'judge on' if empty == [EVAL_SPLIT] else 'learn from'}; the log has {many(summary.users, 'user')}.\n"
         + "\n".join([*lost, *advice])
     )
-
-
-def _users(count: int) -> str:
-    return f"{count:,} user{'' if count == 1 else 's'}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -13,12 +11,12 @@ from components.settings import IngestConfig
 from models.arrays import Int64Array
 from models.errors import DataError
 from models.impression import EVAL_SPLIT, SPLITS, VALIDATION_SPLIT
+from models.section import Record
 
 AFTER_ALL = 2**63 - 1
 
 
-@dataclass(frozen=True)
-class Timeline:
+class Timeline(Record):
     """Times in Unix seconds, derived from the number of events in each second alone.
 
     A split is train before ``validation_start``, validation before ``eval_start``, and eval from there on.
@@ -54,16 +52,6 @@ class Timeline:
         while len(index := index[own[index] - back >= first[index]]):
             yield index, own[index] - back
             back += 1
-
-    def to_json(self) -> str:
-        """As JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Timeline:
-        """Inverse of :meth:`to_json`."""
-        values = json.loads(text)
-        return cls(**{**values, **{key: tuple(values[key]) for key in ("bucket_starts", "bucket_ends")}})
 
 
 def make_timeline(seconds: Records, ingest: IngestConfig) -> Timeline:
@@ -110,9 +98,9 @@ def make_timeline(seconds: Records, ingest: IngestConfig) -> Timeline:
     end_rows = np.searchsorted(before, reached, side="left")
     ends = np.append(times, AFTER_ALL)[end_rows]
     return Timeline(
-        validation_start,
-        eval_start,
-        tuple(int(t) for t in times[first_rows]),
-        tuple(int(t) for t in ends),
-        float(events.max() / total),
+        validation_start=validation_start,
+        eval_start=eval_start,
+        bucket_starts=tuple(int(t) for t in times[first_rows]),
+        bucket_ends=tuple(int(t) for t in ends),
+        busiest_second=float(events.max() / total),
     )

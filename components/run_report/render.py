@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
 
 from rich.console import Group
 
 from components.run_report.report import Report
-from components.scoring.baselines import (
-    CATEGORY_RECENCY,
-    COLDNESS,
-    LOGISTIC_REGRESSION,
-    POPULARITY,
-    SEEN_BEFORE,
-    SetResult,
-    UnknownShare,
-)
+from components.scoring.baselines import BASELINES, SetResult, UnknownShare
 from components.scoring.metrics import METRICS, OVERALL
 from components.scoring.verdict import TOO_GOOD
 from components.settings import EvaluationConfig, IngestConfig, SliceBounds
-from components.tables import Table, as_text, laid_out, paragraph
+from components.tables import Table, as_number, as_text, laid_out, paragraph
 from models.impression import EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
 from models.registration import load_plugins
 
 WIDTH: Final = 100
-
-_BASELINES: Final = {
-    SEEN_BEFORE: "seen before (in the own history)",
-    POPULARITY: "item popularity in train",
-    COLDNESS: "coldness (item seen in train)",
-    CATEGORY_RECENCY: "category recency",
-    LOGISTIC_REGRESSION: "logistic regression, match features",
-}
 
 
 def render(
@@ -116,29 +100,22 @@ def _data(report: Report) -> Table:
 
 
 def _auc(report: Report) -> Table:
-    sets, results, metrics, blessed = _by_set(report)
+    sets, results, metrics, _ = _by_set(report)
     model = report.config["model"]["name"]
 
-    def rows_of(kind: str, whose: str, cell: Callable[[float | None], str]) -> list[tuple[str, ...]]:
+    def rows_of(kind: str, whose: str, form: str = ".4f") -> list[tuple[str, ...]]:
         chosen = [name for name in METRICS if METRICS[name].row == kind]
-        return [(f"{whose}{METRICS[name].words}", *(cell(m.get(name)) for m in metrics)) for name in chosen]
+        return [(f"{whose}{METRICS[name].words}", *(as_number(m.get(name), form) for m in metrics)) for name in chosen]
 
-    rows = rows_of("score", f"{model}: ", _number)
-    if any(blessed):
-        rows.append(("latest blessed model: AUC", *(_number(m.get("auc")) for m in blessed)))
-    rows += [(label, *(_number(r.auc.get(key)) for r in results)) for key, label in _BASELINES.items()]
-    margins = [
-        _margin(m.get("auc"), [v for v in r.auc.values() if v is not None])
-        for m, r in zip(metrics, results, strict=True)
-    ]
-    rows.append((f"{model} above the best of these", *margins))
+    rows = rows_of("score", f"{model}: ")
+    rows += _compared(report, "auc")
     rows.append(("pairs", *(f"{r.pairs:,}" for r in results)))
     rows.append(("of them positive", *(f"{r.positives:,}" for r in results)))
-    rows.append(("positives seen before", *(_share(_of(r.seen_positives, r.positives)) for r in results)))
+    rows.append(("positives seen before", *(as_number(_of(r.seen_positives, r.positives), ".1%") for r in results)))
     rows.append(
-        ("negatives seen before", *(_share(_of(r.seen_negatives, r.pairs - r.positives)) for r in results)),
+        ("negatives seen before", *(as_number(_of(r.seen_negatives, r.pairs - r.positives), ".1%") for r in results)),
     )
-    rows += rows_of("count", "", _count)
+    rows += rows_of("count", "", ",.0f")
 
     ingest = IngestConfig.model_validate(report.config["ingest"])
     limit = f" (at most {ingest.targets_per_user} a user)" if ingest.targets_per_user else ""
@@ -158,19 +135,25 @@ def _auc(report: Report) -> Table:
 
 
 def _auc_new(report: Report) -> Table:
-    sets, results, metrics, blessed = _by_set(report)
+    sets, results, metrics, _ = _by_set(report)
     model = report.config["model"]["name"]
-    rows = [(f"{model}: AUC", *(_number(m.get("auc_new")) for m in metrics))]
-    if any(blessed):
-        rows.append(("latest blessed model: AUC", *(_number(m.get("auc_new")) for m in blessed)))
-    rows += [(label, *(_number(r.auc_new.get(key)) for r in results)) for key, label in _BASELINES.items()]
-    margins = [
-        _margin(m.get("auc_new"), [v for v in r.auc_new.values() if v is not None])
-        for m, r in zip(metrics, results, strict=True)
-    ]
-    rows.append((f"{model} above the best of these", *margins))
+    rows = [(f"{model}: AUC", *(as_number(m.get("auc_new")) for m in metrics))]
+    rows += _compared(report, "auc_new")
     rows.append(("pairs", *(f"{r.pairs_new:,}" for r in results)))
     return Table("AUC on items that are new to the user, likewise", ("scorer", *sets), rows, [])
+
+
+def _compared(report: Report, metric: Literal["auc", "auc_new"]) -> list[tuple[str, ...]]:
+    """What stands beside the model's own values: the blessed model's, the baselines', and how far it is above these."""
+    _, results, metrics, blessed = _by_set(report)
+    baselines: list[dict[str, float | None]] = [getattr(result, metric) for result in results]
+    rows = [("latest blessed model: AUC", *(as_number(m.get(metric)) for m in blessed))] if any(blessed) else []
+    rows += [(label, *(as_number(of.get(key)) for of in baselines)) for key, label in BASELINES.items()]
+    margins = [
+        _margin(m.get(metric), [v for v in of.values() if v is not None])
+        for m, of in zip(metrics, baselines, strict=True)
+    ]
+    return [*rows, (f"{report.config['model']['name']} above the best of these", *margins)]
 
 
 class _BySet(NamedTuple):
@@ -203,7 +186,7 @@ def _too_good(report: Report) -> list[str]:
     found = []
     for name, result, measured in zip(sets, results, metrics, strict=True):
         scores: dict[str, float | None] = {f"{model}: {m.upper()}": measured.get(m) for m in ("auc", "gauc")}
-        scores |= {_BASELINES.get(key, key): value for key, value in result.auc.items()}
+        scores |= {BASELINES.get(key, key): value for key, value in result.auc.items()}
         found += [f"{scorer} is {v:.4f} on {name}" for scorer, v in scores.items() if v is not None and v > bound]
     return [f"Too good to be true: {', '.join(found)}. {TOO_GOOD}"] if found else []
 
@@ -219,8 +202,8 @@ def _unknown(shares: Iterable[UnknownShare]) -> Table:
         rows.append(
             (
                 name,
-                *(_share(s.item_share if s else None) for s in (positive, negative)),
-                *(_share(s.category_share if s else None) for s in (positive, negative)),
+                *(as_number(s.item_share if s else None, ".1%") for s in (positive, negative)),
+                *(as_number(s.category_share if s else None, ".1%") for s in (positive, negative)),
             )
         )
     header = ("split", "items: pos.", "items: neg.", "categ.: pos.", "categ.: neg.")
@@ -263,17 +246,5 @@ def _margin(value: float | None, baselines: list[float]) -> str:
     return "-" if value is None or not baselines else f"{value - max(baselines):+.4f}"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _count(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
-
-
 def _of(count: int, of: int) -> float | None:
     return count / of if of else None
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"

@@ -15,17 +15,14 @@ from models.arrays import Array
 
 @dataclass(frozen=True)
 class GroupedAuc:
-    """AUC of each group, averaged with the groups' numbers of pairs as weights (GAUC).
-
-    Attributes:
-      value: the average, NaN if no group has both classes.
-      groups: groups that count.
-      skipped: groups of one class, which have no AUC.
-    """
+    """AUC of each group, averaged with the groups' numbers of pairs as weights (GAUC)."""
 
     value: float
+    """The average, NaN if no group has both classes."""
     groups: int
+    """Groups that count."""
     skipped: int
+    """Groups of one class, which have no AUC."""
 
 
 def auc(labels: Array, scores: Array) -> float:

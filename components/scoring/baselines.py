@@ -15,7 +15,14 @@ POPULARITY: Final = "popularity"
 COLDNESS: Final = "coldness"
 CATEGORY_RECENCY: Final = "category_recency"
 LOGISTIC_REGRESSION: Final = "logistic_regression"
-BASELINES: Final = (SEEN_BEFORE, POPULARITY, COLDNESS, CATEGORY_RECENCY, LOGISTIC_REGRESSION)
+BASELINES: Final = {
+    SEEN_BEFORE: "seen before (in the own history)",
+    POPULARITY: "item popularity in train",
+    COLDNESS: "coldness (item seen in train)",
+    CATEGORY_RECENCY: "category recency",
+    LOGISTIC_REGRESSION: "logistic regression, match features",
+}
+"""Name -> words for it in the report."""
 
 
 class SetResult(Record):
@@ -65,9 +72,6 @@ class BaselineResults(Record):
     unknown: tuple[UnknownShare, ...]
     fitted_impressions: int
     """Train impressions that the logistic regression was fitted on."""
-    fitted_pairs: int
-    coefficients: dict[str, float]
-    """Match feature -> weight of the logistic regression on the standardised feature."""
     seed: int
 
     def seen_before(self) -> str:

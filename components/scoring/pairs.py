@@ -19,22 +19,19 @@ _CLIP: Final = 1e-7
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pairs:
-    """[n] pairs of candidate and label.
-
-    Attributes:
-      labels: [n] int8, 1 for what happened, else 0.
-      predictions: [n] float, probabilities; of a baseline, any score.
-      users: [n] int64.
-      new: [n] bool, whether the positive of the pair's impression is new to the user, see
-        :mod:`components.scoring.seen`.
-      impressions: how many these are the pairs of.
-    """
+    """[n] pairs of candidate and label."""
 
     labels: Array
+    """[n] int8, 1 for what happened, else 0."""
     predictions: Array
+    """[n] float, probabilities; of a baseline, any score."""
     users: Array
+    """[n] int64."""
     new: Array
+    """[n] bool, whether the positive of the pair's impression is new to the user, see
+    :mod:`components.scoring.seen`."""
     impressions: int
+    """How many these are the pairs of."""
 
     def __post_init__(self) -> None:
         shapes = {field: getattr(self, field).shape[:1] for field in COLUMNS}

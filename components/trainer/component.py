@@ -19,7 +19,8 @@ from tfx.utils import path_utils
 from components.artifacts import ImpressionCatalogue
 from components.examples.shards import list_shards
 from components.settings import SETTINGS_KEY
-from components.trainer.run import TrainerSettings, run
+from components.trainer.run import run
+from components.trainer.train import TrainerSettings
 from models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
 
 _CATALOGUE_KEY: Final = "catalogue"

@@ -12,52 +12,14 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.examples.catalogue import Catalogue
-from components.settings import IngestConfig, StoredImpressions, TrainingConfig
 from components.trainer.export import export
 from components.trainer.fit import Epoch
-from components.trainer.train import train
+from components.trainer.train import TrainerSettings, train
 from components.trainer.warmup import warmup_requests
-from models.model_config import ModelConfig
-from models.registration import Plugin
-from models.registry import code_of
-from models.samplers.sampler_config import SamplerConfig
-from models.section import Section
 from serving.warmup import write_warmup
 
 HISTORY_FILE: Final = "epochs.json"
 CALIBRATION_FILE: Final = "calibration.json"
-
-
-class TrainerSettings(Section):
-    """What a training depends on."""
-
-    plugins: tuple[Plugin, ...]
-    """Modules that register what ``model`` and ``sampler`` name, and so before them."""
-    model: ModelConfig
-    sampler: SamplerConfig
-    training: TrainingConfig
-    stored: StoredImpressions
-    built_from: tuple[str, ...]
-    """Code that no module imports by name, so that it is part of the cache's key."""
-
-    @classmethod
-    def of(
-        cls,
-        model: ModelConfig,
-        sampler: SamplerConfig,
-        training: TrainingConfig,
-        ingest: IngestConfig,
-        plugins: Sequence[str] = (),
-    ) -> TrainerSettings:
-        """Of the sections of a run."""
-        return cls(
-            plugins=tuple(plugins),
-            model=model,
-            sampler=sampler,
-            training=training,
-            stored=ingest.stored,
-            built_from=tuple(code_of(model, sampler)),
-        )
 
 
 def run(
@@ -95,10 +57,7 @@ def run(
                 tf.summary.scalar(name, value)
 
     trained = train(
-        settings.model,
-        settings.sampler,
-        settings.training,
-        stored=settings.stored,
+        settings,
         transform=transform,
         catalogue_size=len(Catalogue.read(catalogue_uri).item_ids),
         train_files=train_files,

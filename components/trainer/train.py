@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-from components.settings import StoredImpressions, TrainingConfig
+from components.settings import IngestConfig, StoredImpressions, TrainingConfig
 from components.trainer.calibration import Calibration, fit_calibration, validation_scores
 from components.trainer.checkpoint import EpochCheckpoint
 from components.trainer.fit import Epoch, TrainingLoop, fit
@@ -23,10 +23,44 @@ from components.trainer.window import read_window
 from models.contract import Ranker
 from models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX
 from models.model_config import ModelConfig
-from models.registry import build_model
-from models.samplers.base import POSITIVE, Sampler, TrainingWindow
-from models.samplers.registry import build_sampler
+from models.registration import Plugin
+from models.registry import build_model, code_of
+from models.samplers.base import POSITIVE, TrainingWindow
+from models.samplers.registry import SamplerContext, build_sampler
 from models.samplers.sampler_config import SamplerConfig
+from models.section import Section
+
+
+class TrainerSettings(Section):
+    """What a training depends on."""
+
+    plugins: tuple[Plugin, ...]
+    """Modules that register what ``model`` and ``sampler`` name, and so before them."""
+    model: ModelConfig
+    sampler: SamplerConfig
+    training: TrainingConfig
+    stored: StoredImpressions
+    built_from: tuple[str, ...]
+    """Code that no module imports by name, so that it is part of the cache's key."""
+
+    @classmethod
+    def of(
+        cls,
+        model: ModelConfig,
+        sampler: SamplerConfig,
+        training: TrainingConfig,
+        ingest: IngestConfig,
+        plugins: Sequence[str] = (),
+    ) -> TrainerSettings:
+        """Of the sections of a run."""
+        return cls(
+            plugins=tuple(plugins),
+            model=model,
+            sampler=sampler,
+            training=training,
+            stored=ingest.stored,
+            built_from=tuple(code_of(model, sampler)),
+        )
 
 
 @contextlib.contextmanager
@@ -51,11 +85,8 @@ class Trained(NamedTuple):
 
 
 def train(
-    model_config: ModelConfig,
-    sampler_config: SamplerConfig,
-    training: TrainingConfig,
+    settings: TrainerSettings,
     *,
-    stored: StoredImpressions,
     transform: tft.TFTransformOutput,
     catalogue_size: int,
     train_files: Sequence[str],
@@ -66,10 +97,7 @@ def train(
     """Trains on the train split and chooses the epoch on the validation split (or on ``choose_epoch_on``).
 
     Args:
-      model_config: what is trained.
-      sampler_config: on which negatives.
-      training: how.
-      stored: how the impressions were made.
+      settings: what is trained, and how.
       transform: output of the Transform step, for the sizes of its vocabularies.
       catalogue_size: items of the train split, which uniform negatives were drawn from.
       train_files: transformed examples, TFRecord gzip.
@@ -82,11 +110,12 @@ def train(
       ValueError: if a split has no files, or the validation split lacks positives or negatives.
       TrainingDiverged: if the loss is not finite.
     """
+    training, stored = settings.training, settings.stored
     strategy = training_strategy(training.cpu_replicas)
     keras.utils.set_random_seed(training.seed)
     start = time.perf_counter()
-    window = _window(sampler_config, train_files, catalogue_size)
-    preparation_seconds = time.perf_counter() - start if sampler_config.needs_window else 0.0
+    window = _window(settings.sampler, train_files, catalogue_size)
+    preparation_seconds = time.perf_counter() - start if settings.sampler.needs_window else 0.0
 
     def epoch_batches(number: int) -> tf.data.Dataset:
         return read_batches(
@@ -110,13 +139,16 @@ def train(
     with strategy.scope():
         with _policy(training.precision):
             model = build_model(
-                model_config,
+                settings.model,
                 item_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(ITEM_VOCABULARY),
                 category_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(CATEGORY_VOCABULARY),
                 history_length=stored.history_length,
             )
-        sampler = _sampler(sampler_config, training, stored, window)
-    trainer = TrainingLoop(model, strategy, sampler, training.loss, training.learning_rate, model_config.embedding_l2)
+        context = SamplerContext(
+            settings.sampler, window, stored.training_negatives, training.batch_size, training.seed
+        )
+        sampler = build_sampler(context)
+    trainer = TrainingLoop(model, strategy, sampler, training.loss, training.learning_rate, settings.model.embedding_l2)
     several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     checkpoint = EpochCheckpoint(checkpoint_folder, trainer) if checkpoint_folder and not several_workers else None
     epochs = fit(trainer, epoch_batches, validation_batches, training, on_epoch, checkpoint)
@@ -148,18 +180,6 @@ def _window(config: SamplerConfig, train_files: Sequence[str], catalogue_size: i
         return read_window(train_files, catalogue_size)
     nothing = np.empty(0, np.int64)
     return TrainingWindow(catalogue_size, nothing, nothing, nothing)
-
-
-def _sampler(
-    config: SamplerConfig, training: TrainingConfig, stored: StoredImpressions, window: TrainingWindow
-) -> Sampler:
-    return build_sampler(
-        config,
-        window=window,
-        stored=stored.training_negatives,
-        batch_size=training.batch_size,
-        seed=training.seed,
-    )
 
 
 def _calibrate(

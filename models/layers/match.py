@@ -12,17 +12,7 @@ from typing import Final
 
 import tensorflow as tf
 
-from models.impression import (
-    BEHAVIORS,
-    CANDIDATE_CATEGORY_ID,
-    CANDIDATE_ITEM_ID,
-    HISTORY_AGE,
-    HISTORY_BEHAVIOR,
-    HISTORY_CATEGORY_ID,
-    HISTORY_ITEM_ID,
-    PADDING_ID,
-    BehaviorName,
-)
+from models import impression as names
 
 _LOG_HORIZON: Final = 14.0
 """ln(14 days in seconds), rounded: a recency of 0 means two weeks ago or never."""
@@ -58,10 +48,10 @@ def match_features(impression: Mapping[str, tf.Tensor]) -> tf.Tensor:
     Returns:
       [B, N, F] float32 in the order of :data:`MATCH_FEATURE_NAMES`; every value of a padding candidate is 0.
     """
-    history_item_id, candidate_item_id = impression[HISTORY_ITEM_ID], impression[CANDIDATE_ITEM_ID]
-    real = history_item_id != PADDING_ID
+    history_item_id, candidate_item_id = impression[names.HISTORY_ITEM_ID], impression[names.CANDIDATE_ITEM_ID]
+    real = history_item_id != names.PADDING_ID
     length = tf.reduce_sum(tf.cast(real, tf.float32), axis=1)[:, None]
-    recency = tf.nn.relu(1.0 - tf.math.log1p(tf.cast(impression[HISTORY_AGE], tf.float32)) / _LOG_HORIZON)
+    recency = tf.nn.relu(1.0 - tf.math.log1p(tf.cast(impression[names.HISTORY_AGE], tf.float32)) / _LOG_HORIZON)
     events_after = tf.reverse(tf.cumsum(tf.reverse(tf.cast(real, tf.float32), [1]), axis=1, exclusive=True), [1])
     position = 1.0 / (1.0 + events_after)
 
@@ -70,13 +60,13 @@ def match_features(impression: Mapping[str, tf.Tensor]) -> tf.Tensor:
         # a history of length 0 is -inf.
         return tf.maximum(tf.reduce_max(same * value[:, None, :], axis=2), 0.0)
 
-    def any_with(same: tf.Tensor, behavior: BehaviorName) -> tf.Tensor:
-        of_kind = tf.cast(impression[HISTORY_BEHAVIOR] == BEHAVIORS[behavior], tf.float32)
+    def any_with(same: tf.Tensor, behavior: names.BehaviorName) -> tf.Tensor:
+        of_kind = tf.cast(impression[names.HISTORY_BEHAVIOR] == names.BEHAVIORS[behavior], tf.float32)
         return tf.minimum(tf.einsum("bnt,bt->bn", same, of_kind), 1.0)
 
-    both_real = real[:, None, :] & (candidate_item_id != PADDING_ID)[:, :, None]
+    both_real = real[:, None, :] & (candidate_item_id != names.PADDING_ID)[:, :, None]
     same_item = tf.cast(_same(candidate_item_id, history_item_id) & both_real, tf.float32)
-    same_category = _same(impression[CANDIDATE_CATEGORY_ID], impression[HISTORY_CATEGORY_ID]) & both_real
+    same_category = _same(impression[names.CANDIDATE_CATEGORY_ID], impression[names.HISTORY_CATEGORY_ID]) & both_real
     same_category = tf.cast(same_category, tf.float32)
     item_count = tf.reduce_sum(same_item, axis=2)
     category_count = tf.reduce_sum(same_category, axis=2)
@@ -108,7 +98,7 @@ def item_seen(history_item_id: tf.Tensor, candidate_item_id: tf.Tensor) -> tf.Te
     Returns:
       [B, N] bool, False for a padding candidate.
     """
-    return tf.reduce_any(_same(candidate_item_id, history_item_id), axis=2) & (candidate_item_id != PADDING_ID)
+    return tf.reduce_any(_same(candidate_item_id, history_item_id), axis=2) & (candidate_item_id != names.PADDING_ID)
 
 
 def _same(candidate: tf.Tensor, history: tf.Tensor) -> tf.Tensor:

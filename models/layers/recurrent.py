@@ -29,8 +29,8 @@ def longest(mask: tf.Tensor) -> tf.Tensor:
 
 
 def cut(x: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
-    """[B, T, C] to [B, steps, C], with zeros behind where T is less."""
-    return tf.pad(x[:, :steps], [[0, 0], [0, tf.maximum(steps - tf.shape(x)[1], 0)], [0, 0]])
+    """[B, T, ...] to [B, steps, ...], with zeros behind where T is less: ``PADDING_ID``, or False."""
+    return tf.pad(x[:, :steps], [[0, 0], [0, tf.maximum(steps - tf.shape(x)[1], 0)], *[[0, 0]] * (len(x.shape) - 2)])
 
 
 class AttentionalGRU(keras.layers.Layer):

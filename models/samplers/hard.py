@@ -5,16 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, SAME_CATEGORY
-from models.samplers.base import (
-    POSITIVE,
-    Sampled,
-    Sampler,
-    TrainingStep,
-    TrainingWindow,
-    concatenate,
-    is_real,
-    positive_first,
-)
+from models.samplers import base
 from models.samplers.frequency import Frequencies, configured_frequencies
 from models.samplers.in_batch import BatchColumns, Columns, log_multiplicity
 from models.samplers.registry import HardConfig, SamplerContext, negatives_of
@@ -26,7 +17,7 @@ def hard_count(config: HardConfig, negatives: int, step: tf.Tensor) -> tf.Tensor
     return tf.cast(tf.round(config.most(negatives) * progress), tf.int32)
 
 
-class HardPool(Sampler):
+class HardPool(base.Sampler):
     """The h highest-scoring of a pool of M in-batch columns, and K - h random ones of the rest of the pool.
 
     What the user did in the window is not in the pool. A hard column stands for itself: it is there with certainty once
@@ -42,7 +33,7 @@ class HardPool(Sampler):
     """
 
     def __init__(
-        self, seed: int, negatives: int, config: HardConfig, window: TrainingWindow, frequencies: Frequencies
+        self, seed: int, negatives: int, config: HardConfig, window: base.TrainingWindow, frequencies: Frequencies
     ) -> None:
         super().__init__(seed)
         self.negatives = negatives
@@ -50,15 +41,15 @@ class HardPool(Sampler):
         self._config = config
         self._batch = BatchColumns(window, seed)
 
-    def _sample(self, step: TrainingStep) -> Sampled:
+    def _sample(self, step: base.TrainingStep) -> base.Sampled:
         pool = self._batch.draw(step, self._config.pool)
         self.frequencies.observe(pool.positives, step.number)
         hard = hard_count(self._config, self.negatives, step.number)
         place, is_hard = self._choose(pool, hard, step)
-        positive = step.columns(POSITIVE)
+        positive = step.columns(base.POSITIVE)
         chosen = {name: tf.gather(pool.features[name], place, batch_dims=1) for name in CANDIDATE_INPUTS}
-        features = concatenate(positive, chosen)
-        mask = tf.concat([is_real(positive), tf.gather(pool.mask, place, batch_dims=1)], axis=1)
+        features = base.concatenate(positive, chosen)
+        mask = tf.concat([base.is_real(positive), tf.gather(pool.mask, place, batch_dims=1)], axis=1)
 
         usable = tf.reduce_sum(tf.cast(pool.mask, tf.int32), axis=1)
         random, others = self.negatives - hard, tf.maximum(usable - hard, 1)
@@ -66,9 +57,9 @@ class HardPool(Sampler):
         inclusion = tf.where(is_hard, 1.0, tf.cast(kept, tf.float32))
         inclusion = tf.concat([tf.ones_like(inclusion[:, :1]), inclusion], axis=1)
         share = self.frequencies.share(features[CANDIDATE_ITEM_ID], step.number)
-        return Sampled(features, positive_first(mask), log_multiplicity(pool.drawn * share * inclusion), mask)
+        return base.Sampled(features, base.positive_first(mask), log_multiplicity(pool.drawn * share * inclusion), mask)
 
-    def _choose(self, pool: Columns, hard: tf.Tensor, step: TrainingStep) -> tuple[tf.Tensor, tf.Tensor]:
+    def _choose(self, pool: Columns, hard: tf.Tensor, step: base.TrainingStep) -> tuple[tf.Tensor, tf.Tensor]:
         """[B, K] places in the pool, and which of them are hard."""
         size = tf.shape(pool.mask)
         scores = tf.where(pool.mask, tf.stop_gradient(step.score(pool.features)), tf.float32.min)
@@ -81,7 +72,7 @@ class HardPool(Sampler):
         return place, tf.gather(is_hard, place, batch_dims=1)
 
 
-class HardCategory(Sampler):
+class HardCategory(base.Sampler):
     """h stored negatives of the target's category, and K - h in-batch ones.
 
     Args:
@@ -92,7 +83,7 @@ class HardCategory(Sampler):
       window: of training.
     """
 
-    def __init__(self, seed: int, negatives: int, config: HardConfig, first: int, window: TrainingWindow) -> None:
+    def __init__(self, seed: int, negatives: int, config: HardConfig, first: int, window: base.TrainingWindow) -> None:
         super().__init__(seed)
         self.negatives = negatives
         self._config = config
@@ -100,7 +91,7 @@ class HardCategory(Sampler):
         self._most = config.most(negatives)
         self._batch = BatchColumns(window, seed)
 
-    def _sample(self, step: TrainingStep) -> Sampled:
+    def _sample(self, step: base.TrainingStep) -> base.Sampled:
         columns = self._batch.draw(step, self.negatives)
         stored = step.columns(slice(self._first, self._first + self._most))
         is_hard = tf.range(self._most) < hard_count(self._config, self.negatives, step.number)
@@ -108,14 +99,14 @@ class HardCategory(Sampler):
             name: tf.where(is_hard, stored[name], columns.features[name][:, : self._most]) for name in CANDIDATE_INPUTS
         }
         rest = {name: columns.features[name][:, self._most :] for name in CANDIDATE_INPUTS}
-        positive = step.columns(POSITIVE)
-        features = concatenate(positive, begin, rest)
-        begin_mask = tf.where(is_hard, is_real(stored), columns.mask[:, : self._most])
-        mask = tf.concat([is_real(positive), begin_mask, columns.mask[:, self._most :]], axis=1)
-        return Sampled(features, positive_first(mask), None, mask)
+        positive = step.columns(base.POSITIVE)
+        features = base.concatenate(positive, begin, rest)
+        begin_mask = tf.where(is_hard, base.is_real(stored), columns.mask[:, : self._most])
+        mask = tf.concat([base.is_real(positive), begin_mask, columns.mask[:, self._most :]], axis=1)
+        return base.Sampled(features, base.positive_first(mask), None, mask)
 
 
-def make_hard(context: SamplerContext) -> Sampler:
+def make_hard(context: SamplerContext) -> base.Sampler:
     """As it is registered: of the configured kind."""
     hard, negatives = context.config.section(HardConfig), negatives_of(context.config)
     if hard.kind == "pool":

@@ -8,20 +8,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
-from models.samplers.base import (
-    POSITIVE,
-    Sampled,
-    Sampler,
-    TrainingStep,
-    TrainingWindow,
-    concatenate,
-    is_real,
-    positive_first,
-)
-from models.samplers.frequency import ExactFrequencies, Frequencies, streaming_frequencies
+from models.samplers import base
 from models.samplers.hashing import pair_key
 from models.samplers.lookup import find
-from models.samplers.registry import SamplerContext, negatives_of
 
 
 class Columns(NamedTuple):
@@ -50,12 +39,12 @@ class BatchColumns:
       seed: of the draws.
     """
 
-    def __init__(self, window: TrainingWindow, seed: int) -> None:
+    def __init__(self, window: base.TrainingWindow, seed: int) -> None:
         self._seed = seed
         # In a plain object, which a checkpoint does not look into: it is known again from the data.
         self._own_keys = tf.Variable(window.own_keys, trainable=False, name="own_keys")
 
-    def draw(self, step: TrainingStep, count: int) -> Columns:
+    def draw(self, step: base.TrainingStep, count: int) -> Columns:
         """K columns for each row of this replica; in a replica's context.
 
         Args:
@@ -78,7 +67,7 @@ class BatchColumns:
         column = (rank[:, None] + 1 + tf.cast(distance, tf.int64)) % tf.maximum(rows, 1)
         picked = tf.gather(positives, tf.gather(places, column))
         features = {name: picked[..., number] for number, name in enumerate(CANDIDATE_INPUTS)}
-        mask = enough & is_real(step.columns(POSITIVE)) & ~self._own(step.user, features[CANDIDATE_ITEM_ID])
+        mask = enough & base.is_real(step.columns(base.POSITIVE)) & ~self._own(step.user, features[CANDIDATE_ITEM_ID])
         return Columns(features, mask, tf.reduce_sum(tf.cast(enough, tf.float32)), items)
 
     def _own(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
@@ -103,45 +92,6 @@ def gather_positives(impression: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf
     return context.all_gather(local, axis=0), first + tf.range(tf.shape(local, tf.int64)[0])
 
 
-class InBatch(Sampler):
-    """K other rows' positives a row.
-
-    log Q = log(K q), q the item's share among the positives of training: exact, or estimated as the stream goes by
-    (then this is the sampler ``streaming_frequency``).
-
-    Args:
-      seed: of the draws.
-      negatives: K.
-      window: of training.
-      frequencies: gives q.
-    """
-
-    def __init__(self, seed: int, negatives: int, window: TrainingWindow, frequencies: Frequencies) -> None:
-        super().__init__(seed)
-        self.negatives = negatives
-        self.frequencies = frequencies
-        self._batch = BatchColumns(window, seed)
-
-    def _sample(self, step: TrainingStep) -> Sampled:
-        columns = self._batch.draw(step, self.negatives)
-        self.frequencies.observe(columns.positives, step.number)
-        positive = step.columns(POSITIVE)
-        features = concatenate(positive, columns.features)
-        log_q = log_multiplicity(columns.drawn * self.frequencies.share(features[CANDIDATE_ITEM_ID], step.number))
-        mask = tf.concat([is_real(positive), columns.mask], axis=1)
-        return Sampled(features, positive_first(mask), log_q, mask)
-
-
 def log_multiplicity(multiplicity: tf.Tensor) -> tf.Tensor:
     """log Q, finite where nothing was drawn: such a column is masked. No real item comes near the bound."""
     return tf.math.log(tf.maximum(multiplicity, 1e-30))
-
-
-def make_in_batch(context: SamplerContext) -> InBatch:
-    """As it is registered: corrected by exact frequencies."""
-    return InBatch(context.seed, negatives_of(context.config), context.window, ExactFrequencies(context.window))
-
-
-def make_streaming_frequency(context: SamplerContext) -> InBatch:
-    """As it is registered: the same, corrected by streaming frequencies."""
-    return InBatch(context.seed, negatives_of(context.config), context.window, streaming_frequencies(context))

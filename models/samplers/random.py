@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, UNIFORM
 from models.negatives import ALL, StoredKind, StoredNegatives
-from models.samplers.base import POSITIVE, Sampled, Sampler, TrainingStep, concatenate, is_real, positive_first
+from models.samplers import base
 from models.samplers.registry import RandomConfig, SamplerContext
 
 
-class Random(Sampler):
+class Random(base.Sampler):
     """Takes stored candidates as they are.
 
     Uniform negatives have log Q = log(K / N) (Bengio and Senecal 2008 with a uniform proposal): a user's own items are
@@ -33,15 +33,15 @@ class Random(Sampler):
         uniform = kind == UNIFORM or (kind == ALL and stored[UNIFORM] == stored.total)
         self._log_q = math.log(count / catalogue_size) if uniform and count else None
 
-    def _sample(self, step: TrainingStep) -> Sampled:
+    def _sample(self, step: base.TrainingStep) -> base.Sampled:
         if self._all:
             # Also where labels were flipped, and the only candidate may be a negative.
             features, labels = {name: step.impression[name] for name in CANDIDATE_INPUTS}, step.labels
         else:
-            features = concatenate(step.columns(POSITIVE), step.columns(self._negatives))
-            labels = positive_first(features[CANDIDATE_ITEM_ID])
+            features = base.concatenate(step.columns(base.POSITIVE), step.columns(self._negatives))
+            labels = base.positive_first(features[CANDIDATE_ITEM_ID])
         log_q = None if self._log_q is None else tf.fill(tf.shape(labels), self._log_q)
-        return Sampled(features, labels, log_q, is_real(features))
+        return base.Sampled(features, labels, log_q, base.is_real(features))
 
 
 def make_random(context: SamplerContext) -> Random:

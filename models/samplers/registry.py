@@ -106,25 +106,22 @@ Stored = Mapping[NegativeSet, int]
 
 @dataclass(frozen=True)
 class SamplerDeclaration(Declaration):
-    """A sampler that the configuration can choose, with what it needs and what it gives.
-
-    Attributes:
-      log_q: log Q of a column, as the docs write it; empty where it is never known.
-      columns_from_batch: how many in-batch columns it draws for a row; a batch needs more rows than that.
-      needs_window: whether it gets to know the training window though it draws no such columns.
-      needs_positive: whether the first stored candidate must be the positive, as it is unless labels were flipped.
-      check_stored: raises ValueError for a configuration that so many stored negatives a kind are not enough for.
-      unknown_log_q: with such a configuration, why log Q is not known and what to do; None where it is known.
-      without_effect: settings, of those it reads, that have none beside its others and this loss.
-    """
+    """A sampler that the configuration can choose, with what it needs and what it gives."""
 
     log_q: str = ""
+    """Log Q of a column, as the docs write it; empty where it is never known."""
     columns_from_batch: Callable[[SamplerConfig], int] = lambda config: 0
+    """How many in-batch columns it draws for a row; a batch needs more rows than that."""
     needs_window: bool = False
+    """Whether it gets to know the training window though it draws no such columns."""
     needs_positive: Callable[[SamplerConfig], bool] = lambda config: True
+    """Whether the first stored candidate must be the positive, as it is unless labels were flipped."""
     check_stored: Callable[[SamplerConfig, Stored], None] = lambda config, stored: None
+    """Raises ValueError for a configuration that so many stored negatives a kind are not enough for."""
     unknown_log_q: Callable[[SamplerConfig, Stored], str | None] = lambda config, stored: None
+    """With such a configuration, why log Q is not known and what to do; None where it is known."""
     without_effect: Callable[[SamplerConfig, LossConfig], Iterable[str]] = lambda config, loss: ()
+    """Settings, of those it reads, that have none beside its others and this loss."""
 
 
 SAMPLERS: Final = Registry("sampler", "models.samplers.base:Sampler", SamplerDeclaration)
@@ -226,7 +223,7 @@ register_sampler(
 )
 register_sampler(
     "in_batch",
-    "models.samplers.in_batch:make_in_batch",
+    "models.samplers.mixed:make_in_batch",
     about="K other rows' positives",
     log_q="log(K q), q the item's share of the positives, counted over the train split",
     flat=(NegativesConfig,),
@@ -247,7 +244,7 @@ register_sampler(
 )
 register_sampler(
     "streaming_frequency",
-    "models.samplers.in_batch:make_streaming_frequency",
+    "models.samplers.mixed:make_streaming_frequency",
     about="K other rows' positives",
     log_q="log(K q), q estimated from the stream of batches (Yi et al., RecSys 2019)",
     settings={"frequency": FrequencyConfig},
@@ -268,26 +265,15 @@ register_sampler(
 )
 
 
-def build_sampler(
-    config: SamplerConfig,
-    *,
-    window: TrainingWindow,
-    stored: StoredNegatives,
-    batch_size: int,
-    seed: int,
-) -> Sampler:
+def build_sampler(context: SamplerContext) -> Sampler:
     """A new sampler, to be created in the strategy's scope.
 
     Args:
-      config: which one, and its settings; its fit to the loss and to the stored negatives has been checked by
+      context: its fit to the loss and to the stored negatives has been checked by
         :func:`models.samplers.sampler_config.require_pair`.
-      window: of training.
-      stored: which columns the stored impressions have.
-      batch_size: impressions of a full step over all replicas.
-      seed: of the draws.
 
     Raises:
       RegistrationError: if what was declared is not there, or gives no sampler.
     """
-    sampler: Sampler = SAMPLERS.build(config.name, SamplerContext(config, window, stored, batch_size, seed))
+    sampler: Sampler = SAMPLERS.build(context.config.name, context)
     return sampler

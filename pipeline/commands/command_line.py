@@ -89,7 +89,14 @@ def version() -> str:
 
 
 def add_command(
-    commands: Any, name: str, function: Callable[..., int], short: str, epilog: str, *, listed: bool = True
+    commands: Any,
+    name: str,
+    function: Callable[..., int],
+    short: str,
+    epilog: str,
+    *,
+    listed: bool = True,
+    answers: bool = False,
 ) -> argparse.ArgumentParser:
     """Adds one command.
 
@@ -100,6 +107,8 @@ def add_command(
       short: one line, without a capital and a full stop.
       epilog: details and examples; ``%(prog)s`` stands for how the command is called.
       listed: whether a person calls it: it stands in the first help screen, and takes ``-v`` and ``-q``.
+      answers: whether it takes ``--json``; docs/command-line.md lists the keys of its ``answer``. A key is never
+        renamed or given another meaning; new ones may come.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
@@ -110,20 +119,21 @@ def add_command(
         # argparse lists what has a help.
         **({"help": short} if listed else {}),
     )
-    parser.set_defaults(command=function, verbose=False, quiet=False, json=False)
+    parser.set_defaults(command=function, verbose=False, quiet=False)
     if listed:
         amount = parser.add_mutually_exclusive_group()
         amount.add_argument("-v", "--verbose", action="store_true", help="libraries' log lines onto the terminal, too")
         amount.add_argument("-q", "--quiet", action="store_true", help="results and errors alone")
+    if answers:
+        parser.add_argument("--json", action="store_true", help="the result as one JSON document; docs/command-line.md")
     return parser
 
 
-def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--json``; docs/command-line.md lists the keys of a command's ``answer``.
-
-    A key is never renamed or given another meaning; new ones may come.
-    """
-    parser.add_argument("--json", action="store_true", help="the result as one JSON document; docs/command-line.md")
+def add_repeated(
+    parser: argparse.ArgumentParser, option: str, metavar: str, says: str, offered: Iterable[str] = ()
+) -> None:
+    """Adds an option that may be given again and again; what is offered is for completion."""
+    offer(parser.add_argument(option, metavar=metavar, action="append", default=[], help=says), offered)
 
 
 def assigned(option: str, assignments: list[str], form: str) -> dict[str, str]:
@@ -179,21 +189,10 @@ def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") ->
         help=f"{', '.join(preset_names())}, or a .yaml of your own, which may extend one; default: %(default)s",
     )
     offer(presets, preset_names())
-    changes = parser.add_argument(
-        "--set",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help="change one setting, e.g. training.epochs=2; may be repeated; 'show-config' lists the names",
-    )
-    offer(changes, (f"{name}=" for name in setting_names(PipelineConfig)))
-    parser.add_argument(
-        "--plugin",
-        metavar="MODULE",
-        action="append",
-        default=[],
-        help="import this module, which registers further models, samplers, activations or metrics; may be repeated",
-    )
+    says = "change one setting, e.g. training.epochs=2; may be repeated; 'show-config' lists the names"
+    add_repeated(parser, "--set", "NAME=VALUE", says, (f"{name}=" for name in setting_names(PipelineConfig)))
+    says = "import this module, which registers further models, samplers, activations or metrics; may be repeated"
+    add_repeated(parser, "--plugin", "MODULE", says)
     parser.add_argument(
         "--output", metavar="DIR", help="folder for artifacts, metadata, logs and pushed models; default: the preset's"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import absl.logging
 
-from pipeline.commands.command_line import EXIT_CODES, NOT_BLESSED, OK, add_command, assigned
+from pipeline.commands.command_line import EXIT_CODES, NOT_BLESSED, OK, add_command, add_repeated, assigned
 from pipeline.process.terminal import LOG_FORMAT
 from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT
 from pipeline.runners.kubeflow.parameters import with_parameters
@@ -41,13 +41,7 @@ example:
     parser.add_argument("--node", metavar="ID", required=True)
     parser.add_argument("--run-id", metavar="ID", required=True)
     parser.add_argument(CONFIG_OPTION, metavar="JSON", required=True, help="what the pipeline was compiled from")
-    parser.add_argument(
-        "--param",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help="a parameter of the run; may be repeated",
-    )
+    add_repeated(parser, "--param", "NAME=VALUE", "a parameter of the run; may be repeated")
     report = parser.add_argument_group("of the RunReport node")
     report.add_argument("--report-file", metavar="FILE", help="gets the report, in Markdown")
     report.add_argument("--blessed-file", metavar="FILE", help="gets true or false")

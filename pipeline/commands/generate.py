@@ -14,15 +14,7 @@ from components.files import absolute
 from generator.generator_config import DIRT_KINDS, FIRST_DAY
 from models.errors import ConfigError, CtrError
 from models.validation import problems
-from pipeline.commands.command_line import (
-    OK,
-    add_command,
-    add_json_option,
-    assigned,
-    offer,
-    print_json,
-    terminal_of,
-)
+from pipeline.commands.command_line import OK, add_command, add_repeated, assigned, print_json, terminal_of
 from pipeline.process.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -42,6 +34,7 @@ example:
   %(prog)s --users 20000 --categories 300 --output small-shop.csv
   %(prog)s --output dirty.csv --dirt duplicate=49 --dirt unknown_behavior=0.001 --crlf
 """,
+        answers=True,
     )
     add_log_options(parser)
     parser.add_argument("--items", type=int, help="catalogue size; default: 4.2 a user, at least 1,500,000")
@@ -50,16 +43,9 @@ example:
     )
     parser.add_argument("--start", metavar="DAY", help=f"first of the log's nine days; default: {FIRST_DAY}")
     parser.add_argument("--output", metavar="FILE", required=True, help="a .csv or .csv.gz")
-    dirt = parser.add_argument(
-        "--dirt",
-        metavar="KIND=AMOUNT",
-        action="append",
-        default=[],
-        help=f"add bad rows, a whole number of them or a share of the clean rows; kinds: {', '.join(DIRT_KINDS)}",
-    )
-    offer(dirt, (f"{kind}=" for kind in DIRT_KINDS))
+    says = f"add bad rows, a whole number of them or a share of the clean rows; kinds: {', '.join(DIRT_KINDS)}"
+    add_repeated(parser, "--dirt", "KIND=AMOUNT", says, (f"{kind}=" for kind in DIRT_KINDS))
     parser.add_argument("--crlf", action="store_true", help="end lines with CR LF")
-    add_json_option(parser)
 
 
 def add_log_options(parser: argparse.ArgumentParser) -> None:

@@ -22,9 +22,9 @@ from pipeline.commands.command_line import (
     OK,
     add_command,
     add_config_options,
+    add_repeated,
     assigned,
     configuration,
-    offer,
     terminal_of,
 )
 from pipeline.process.terminal import Terminal
@@ -102,14 +102,8 @@ examples:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser, preset="kubeflow")
     parser.add_argument("--package", metavar="FILE", help="of 'compile'; default: compile now, from the options above")
-    param = parser.add_argument(
-        "--param",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help=f"a parameter of the run; may be repeated: {', '.join(USUAL_NAMES)}, and the other bounds there are",
-    )
-    offer(param, (f"{name}=" for name in USUAL_NAMES))
+    says = f"a parameter of the run; may be repeated: {', '.join(USUAL_NAMES)}, and the other bounds there are"
+    add_repeated(parser, "--param", "NAME=VALUE", says, (f"{name}=" for name in USUAL_NAMES))
     parser.add_argument("--experiment", metavar="NAME", help="made where there is none; default: the pipeline's name")
     parser.add_argument("--version", metavar="NAME", help="of the uploaded pipeline; default: the time")
     parser.add_argument("--service-account", metavar="NAME", help="default: kubeflow.service_account")
@@ -177,7 +171,7 @@ def _submit(options: argparse.Namespace) -> int:
     name = options.name or f"{package.config.pipeline_name} {parameters['model']} {now}"
     if api is None:
         return _show_plan(options, package, "runs", name, {"runtime_config": {"parameters": parameters}})
-    run = api.start(name, *_upload(api, options, package), parameters, options.service_account)
+    run = api.start(_uploaded(api, options, package, name, parameters))
     terminal.note(f"run {run}: {name}\n{api.run_page(run)}")
     if not options.wait:
         print(run)
@@ -224,8 +218,7 @@ def _schedule(options: argparse.Namespace) -> int:
     }
     if api is None:
         return _show_plan(options, package, "recurringruns", name, body)
-    uploaded = _upload(api, options, package)
-    made = api.schedule(name, options.cron, *uploaded, parameters, options.service_account, replace=options.replace)
+    made = api.schedule(_uploaded(api, options, package, name, parameters), options.cron, options.replace)
     terminal.note(f"recurring run {made}: {name}, {options.cron}")
     print(made)
     return OK
@@ -265,15 +258,17 @@ def _connected(options: argparse.Namespace, terminal: Terminal) -> kubeflow_api.
         return kubeflow_api.Api(server)
 
 
-def _upload(api: kubeflow_api.Api, options: argparse.Namespace, package: Package) -> tuple[str, tuple[str, str]]:
-    """The ids of the experiment, and of the pipeline and its version."""
+def _uploaded(
+    api: kubeflow_api.Api, options: argparse.Namespace, package: Package, run: str, parameters: dict[str, Any]
+) -> kubeflow_api.Submission:
     name = package.config.pipeline_name
     with tempfile.TemporaryDirectory() as folder:
         file = os.path.join(folder, f"{name}.yaml")
         with open(file, "w", encoding="utf-8") as opened:
             opened.write(package.text)
         pipeline = api.upload(file, name, options.version)
-    return api.experiment(options.experiment), pipeline
+    experiment = api.experiment(options.experiment)
+    return kubeflow_api.Submission(run, experiment, pipeline, parameters, options.service_account)
 
 
 def _show_plan(options: argparse.Namespace, package: Package, collection: str, name: str, body: dict[str, Any]) -> int:
@@ -311,17 +306,14 @@ def _show_plan(options: argparse.Namespace, package: Package, collection: str, n
 
 @dataclass(frozen=True)
 class Package:
-    """A compiled pipeline.
-
-    Attributes:
-      text: both YAML documents.
-      config: what it was compiled from.
-      tasks: names of its steps, the last one included.
-    """
+    """A compiled pipeline."""
 
     text: str
+    """Both YAML documents."""
     config: PipelineConfig
+    """What it was compiled from."""
     tasks: tuple[str, ...]
+    """Names of its steps, the last one included."""
 
     @classmethod
     def read(cls, file: str) -> Package:

@@ -14,7 +14,6 @@ from pipeline.commands.command_line import (
     OK,
     add_command,
     add_config_options,
-    add_json_option,
     check_output,
     configuration,
     print_json,
@@ -48,9 +47,9 @@ examples:
 
 {EXIT_CODES}  With 'also_train' the exit code is that of the first model.
 """,
+        answers=True,
     )
     add_config_options(parser)
-    add_json_option(parser)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -67,7 +66,7 @@ def train(config: PipelineConfig, terminal: Terminal, as_json: bool = False) -> 
         results.append(_train_one(config.with_overrides(changes), terminal, as_json))
     if as_json:
         print_json(answer(results))
-    return OK if results[0].blessed else NOT_BLESSED
+    return OK if results[0].report.blessed else NOT_BLESSED
 
 
 def answer(results: Sequence[RunResult]) -> dict[str, Any]:
@@ -77,8 +76,8 @@ def answer(results: Sequence[RunResult]) -> dict[str, Any]:
             {
                 "run_id": result.run_id,
                 "model": result.report.config["model"]["name"],
-                "blessed": result.blessed,
-                "pushed_version": result.pushed_version,
+                "blessed": result.report.blessed,
+                "pushed_version": result.report.pushed_version,
                 "pushed_to": result.report.pushed_to,
                 "pushed_earlier": result.pushed_earlier,
                 "seconds": result.times,
@@ -118,7 +117,7 @@ def _train_one(config: PipelineConfig, terminal: Terminal, as_json: bool) -> Run
         show(lambda width: layout(result.report, width, result.times, result.pushed_earlier))
         terminal.note("")
     newest = newest_version(Layout(absolute(config.output)).model_base(config.served_model_name))
-    if newest is not None and result.pushed_version is not None and newest != result.pushed_version:
+    if newest is not None and result.report.pushed_version is not None and newest != result.report.pushed_version:
         terminal.note(f"The newest version, which a server takes, is another model's: {newest}.")
     terminal.note(f"The log of this run: {result.log}")
     return result

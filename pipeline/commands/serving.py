@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.files import absolute
 from models.errors import CtrError
-from pipeline.commands.command_line import (
-    OK,
-    add_command,
-    add_json_option,
-    print_json,
-    program,
-    terminal_of,
-)
+from pipeline.commands.command_line import OK, add_command, print_json, program, terminal_of
 from pipeline.output.layout import Layout
 from pipeline.process.terminal import width as terminal_width
 
@@ -59,8 +52,8 @@ examples:
   %(prog)s --impression impression.json
   %(prog)s --output output
 """,
+        answers=True,
     )
-    add_json_option(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--impression", metavar="FILE", help="JSON: history (oldest first) and candidates")
     source.add_argument("--output", metavar="DIR", help="take an impression of the eval split of the run in DIR")
@@ -90,12 +83,12 @@ def _serve(options: argparse.Namespace) -> int:
         raise CtrError(f"{base}: no such folder; 'run' pushes blessed models there")
     _check_free(options.host, options.port)
     with terminal_of(options).loading("TensorFlow"):
-        from serving.server import serve_forever
+        from serving.server import ModelServer, serve_forever
 
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     logging.getLogger("serving").setLevel(logging.WARNING if options.quiet else logging.INFO)
     try:
-        serve_forever(base, model, host=options.host, port=options.port)
+        serve_forever(ModelServer(base, model, host=options.host, port=options.port))
     except OSError as error:
         raise CtrError(error) from error
     return OK

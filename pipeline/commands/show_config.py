@@ -7,14 +7,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.commands.command_line import (
-    OK,
-    add_command,
-    add_config_options,
-    add_json_option,
-    configuration,
-    print_json,
-)
+from pipeline.commands.command_line import OK, add_command, add_config_options, configuration, print_json
 
 
 def add(commands: Any) -> None:
@@ -28,9 +21,9 @@ def add(commands: Any) -> None:
 example:
   %(prog)s --preset sample --set training.epochs=2
 """,
+        answers=True,
     )
     add_config_options(parser)
-    add_json_option(parser)
 
 
 def _show_config(options: argparse.Namespace) -> int:

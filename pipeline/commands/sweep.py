@@ -13,7 +13,6 @@ from pipeline.commands.command_line import (
     OK,
     add_command,
     add_config_options,
-    add_json_option,
     configuration,
     print_json,
     terminal_of,
@@ -55,9 +54,9 @@ samplers, and their negatives:
 activations of a pre-activation s:
 {ACTIVATIONS.described()}
 """,
+        answers=True,
     )
     add_config_options(parser)
-    add_json_option(parser)
     one, configured = "comma-separated, or all", "default: the configured one"
 
     def names(option: str, says: str, default: str | None = None, metavar: str = "NAMES") -> None:

@@ -12,13 +12,10 @@ IMPRESSIONS: Final = ("ImpressionGen", "examples")
 
 @dataclass(frozen=True)
 class Layout:
-    """Names under the output folder of a run.
-
-    Attributes:
-      output: the folder, as in ``PipelineConfig.output``.
-    """
+    """Names under the output folder of a run."""
 
     output: str
+    """The folder, as in ``PipelineConfig.output``."""
 
     @property
     def artifacts(self) -> str:

@@ -29,17 +29,14 @@ _SYSTEM: Final = ".system"
 
 @dataclass(frozen=True)
 class Leftover:
-    """A folder.
-
-    Attributes:
-      path: of it.
-      why: it is nobody's, or why it is left alone.
-      size: bytes in it.
-    """
+    """A folder."""
 
     path: str
+    """Of it."""
     why: str
+    """It is nobody's, or why it is left alone."""
     size: int
+    """Bytes in it."""
 
     def __str__(self) -> str:
         return f"{self.path}  {readable(self.size)}  {self.why}"
@@ -47,17 +44,14 @@ class Leftover:
 
 @dataclass
 class Leftovers:
-    """What was found, and removed where that was asked for.
-
-    Attributes:
-      folders: nobody's.
-      executions: by number, whose they were: ML Metadata says that they are under way, and nobody works on them.
-      left_alone: what may be somebody's, a line each.
-    """
+    """What was found, and removed where that was asked for."""
 
     folders: list[Leftover] = field(default_factory=list)
+    """Nobody's."""
     executions: dict[int, str] = field(default_factory=dict)
+    """By number, whose they were: ML Metadata says that they are under way, and nobody works on them."""
     left_alone: list[str] = field(default_factory=list)
+    """What may be somebody's, a line each."""
 
     def __bool__(self) -> bool:
         return bool(self.folders or self.executions)
@@ -127,15 +121,7 @@ def clear(layout: Layout, dry_run: bool = False) -> Leftovers:
 
 
 def clear_all(layout: Layout, dry_run: bool = False) -> Leftovers:
-    """As :func:`clear`, and outputs of executions that did not succeed or that ML Metadata does not know.
-
-    Args:
-      layout: of the output folder.
-      dry_run: only look.
-
-    Raises:
-      OSError: if something cannot be removed.
-    """
+    """As :func:`clear`, and outputs of executions that did not succeed or that ML Metadata does not know."""
     # Before the executions are read: a folder is made after its execution is known.
     folders = dict(_folders(layout))
     found = clear(layout, dry_run)

@@ -25,21 +25,18 @@ class NoSuchRun(CtrError):
 
 @dataclass(frozen=True)
 class NodeRun:
-    """One node in one run.
-
-    Attributes:
-      node: the node's id in the pipeline.
-      state: ``COMPLETE``, ``CACHED``, ``FAILED``, ``RUNNING``, ... as ML Metadata names it.
-      seconds: from its registration to its last update.
-      outputs: output key -> address of its (first) artifact.
-      succeeded: whether they may be used.
-    """
+    """One node in one run."""
 
     node: str
+    """The node's id in the pipeline."""
     state: str
+    """``COMPLETE``, ``CACHED``, ``FAILED``, ``RUNNING``, ... as ML Metadata names it."""
     seconds: float
+    """From its registration to its last update."""
     outputs: dict[str, str]
+    """Output key -> address of its (first) artifact."""
     succeeded: bool
+    """Whether they may be used."""
 
     @property
     def cached(self) -> bool:
@@ -68,11 +65,7 @@ def node_runs(metadata_db: str, pipeline_name: str, run_id: str) -> list[NodeRun
 def node_runs_in(store: MetadataStore, pipeline_name: str, run_id: str, layout: Layout | None = None) -> list[NodeRun]:
     """As :func:`node_runs`, of a store that is open; none where there is no such run.
 
-    Args:
-      store: of ML Metadata.
-      pipeline_name: as for :func:`node_runs`.
-      run_id: likewise.
-      layout: of the output folder, where it may have been moved; None takes all addresses as they are.
+    Without the layout of the output folder, which may have been moved, all addresses are taken as they are.
     """
     executions = sorted(of_run(store, run_id), key=lambda e: e.id)
     return [_node_run(store, pipeline_name, execution, layout) for execution in executions]

@@ -50,15 +50,12 @@ def show(content: Callable[[int], RenderableType]) -> None:
 
 @dataclass(frozen=True)
 class Terminal:
-    """What a command says beside its result, on standard error.
-
-    Attributes:
-      quiet: say nothing.
-      verbose: let libraries' log lines through.
-    """
+    """What a command says beside its result, on standard error."""
 
     quiet: bool = False
+    """Say nothing."""
     verbose: bool = False
+    """Let libraries' log lines through."""
 
     def note(self, text: str) -> None:
         """Says something, in lines of the terminal's width; a long word such as a path stays whole."""

@@ -31,50 +31,28 @@ _logger = logging.getLogger(__name__)
 
 
 class RunFailed(CtrError):
-    """A run that did not come to its end.
-
-    Attributes:
-      component: the node that failed; "pipeline" where it was none of them.
-      reason: what was wrong, in the words of the error.
-      log: the file with everything that was logged.
-    """
+    """A run that did not come to its end: the node that failed ("pipeline" where it was none), why, and the log."""
 
     def __init__(self, component: str, reason: str, log: str) -> None:
         super().__init__(f"{component} failed: {reason}\nThe whole log: {log}")
-        self.component = component
-        self.reason = reason
-        self.log = log
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run that came to its end.
-
-    Attributes:
-      run_id: names the run in ML Metadata, and its log.
-      report: the numbers of the run.
-      times: seconds by component, in the order they ran; near 0 for what was cached.
-      cached: components whose results came from an earlier run.
-      pushed_earlier: whether it was an earlier run that pushed the version.
-      log: the log file.
-    """
+    """A run that came to its end."""
 
     run_id: str
+    """Names the run in ML Metadata, and its log."""
     report: Report
+    """The numbers of the run."""
     times: dict[str, float]
+    """Seconds by component, in the order they ran; near 0 for what was cached."""
     cached: frozenset[str]
+    """Components whose results came from an earlier run."""
     pushed_earlier: bool
+    """Whether it was an earlier run that pushed the version."""
     log: str
-
-    @property
-    def blessed(self) -> bool:
-        """Whether the model passed the gate."""
-        return self.report.blessed
-
-    @property
-    def pushed_version(self) -> int | None:
-        """The version that this run pushed, or an earlier one; None where nothing was pushed."""
-        return self.report.pushed_version
+    """The log file."""
 
 
 @dataclass(frozen=True)

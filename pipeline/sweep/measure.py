@@ -14,7 +14,7 @@ import tensorflow_transform as tft
 from components.examples.shards import list_shards, split_folder
 from components.trainer.export import export
 from components.trainer.fit import TrainingDiverged
-from components.trainer.train import Trained, train
+from components.trainer.train import Trained, TrainerSettings, train
 from models.contract import Ranker
 from models.impression import CANDIDATE_FEATURES, EVAL_SPLIT, FEATURES, REQUEST_FEATURES, TRAIN_SPLIT
 from pipeline.settings.pipeline_config import PipelineConfig
@@ -46,10 +46,7 @@ def measure(
     history_length = settled.ingest.history_length
     try:
         trained = train(
-            settled.model,
-            settled.sampler,
-            settled.training,
-            stored=settled.ingest.stored,
+            TrainerSettings.of(settled.model, settled.sampler, settled.training, settled.ingest, settled.plugins),
             transform=transform,
             catalogue_size=catalogue_size,
             train_files=_files(examples, TRAIN_SPLIT),

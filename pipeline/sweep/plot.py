@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from components.scoring.baselines import CATEGORY_RECENCY, LOGISTIC_REGRESSION
 from models.impression import NEGATIVE_SETS
 from pipeline.sweep.render import SweepReport
-from pipeline.sweep.results import VariantSummary
 from pipeline.sweep.trials import Variant
 
 _REFERENCES: Final = {LOGISTIC_REGRESSION: "--", CATEGORY_RECENCY: ":"}
@@ -94,10 +93,6 @@ def _rows(report: SweepReport, view: _View) -> Sequence[str]:
         return names[::-1]
 
     def best(name: str) -> float:
-        return max(_judged(v, report) for v in report.variants if view.row(v.variant) == name)
+        return max(v.auc[report.judged_set].mean for v in report.variants if view.row(v.variant) == name)
 
     return sorted(names, key=best)
-
-
-def _judged(summary: VariantSummary, report: SweepReport) -> float:
-    return summary.auc[report.judged_set].mean

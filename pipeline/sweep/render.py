@@ -10,7 +10,7 @@ from typing import Final
 from rich.console import Group
 
 from components.scoring.baselines import BaselineResults
-from components.tables import Table, laid_out
+from components.tables import Table, as_number, laid_out
 from models.impression import NEGATIVE_SETS
 from models.section import Record
 from pipeline.sweep.results import Spread, TrialResult, VariantSummary
@@ -49,12 +49,9 @@ def render_markdown(report: SweepReport) -> str:
     rows = [
         [
             f"*{name.replace('_', ' ')}*",
-            "",
-            "",
-            "",
-            "",
-            *(_plain(report.baselines.sets[s].auc[name]) for s in sets),
-            _plain(report.baselines.sets[report.judged_set].auc_new[name]),
+            *[""] * 4,
+            *(as_number(report.baselines.sets[s].auc[name]) for s in sets),
+            as_number(report.baselines.sets[report.judged_set].auc_new[name]),
         ]
         for name in report.baselines.sets[report.judged_set].auc
     ]
@@ -84,7 +81,7 @@ def layout(report: SweepReport, width: int) -> Group:
     ranked: list[tuple[float, tuple[str, ...]]] = [
         (
             -1.0 if auc is None else auc,
-            (f"({name.replace('_', ' ')})", _plain(auc), "", _plain(judged.auc_new.get(name)), *[""] * 5),
+            (f"({name.replace('_', ' ')})", as_number(auc), "", as_number(judged.auc_new.get(name)), *[""] * 5),
         )
         for name, auc in judged.auc.items()
     ]
@@ -111,14 +108,14 @@ def _compact_row(variant: VariantSummary, report: SweepReport) -> tuple[str, ...
     new, rate, p50 = variant.auc_new[report.judged_set], variant.impressions_per_second, variant.p50_ms
     return (
         name,
-        _plain(auc.mean),
-        _plain(auc.deviation),
-        _plain(new.mean if new else None),
-        _plain(variant.gauc.mean if variant.gauc else None),
-        _plain(variant.shuffled_auc.mean),
-        _plain(variant.log_loss.mean),
+        as_number(auc.mean),
+        as_number(auc.deviation),
+        as_number(new.mean if new else None),
+        as_number(variant.gauc.mean if variant.gauc else None),
+        as_number(variant.shuffled_auc.mean),
+        as_number(variant.log_loss.mean),
         f"{rate.mean:,.0f}" if rate else "-",
-        f"{p50:.1f}" if p50 is not None else "-",
+        as_number(p50, ".1f"),
     )
 
 
@@ -184,10 +181,10 @@ def _row(variant: VariantSummary, sets: Sequence[str], judged_set: str) -> list[
         _spread(variant.log_loss),
         _spread(variant.uncalibrated_log_loss) if variant.uncalibrated_log_loss else "-",
         f"{variant.impressions_per_second.mean:,.0f}" if variant.impressions_per_second else "-",
-        f"{parameters:,}" if parameters is not None else "-",
+        as_number(parameters, ","),
         f"{parameters - embedded:,}" if parameters is not None and embedded is not None else "-",
         f"{size / 1e6:.1f}" if size is not None else "-",
-        f"{variant.p50_ms:.1f}" if variant.p50_ms is not None else "-",
+        as_number(variant.p50_ms, ".1f"),
     ]
 
 
@@ -237,8 +234,4 @@ def _against(variant: VariantSummary, reference: VariantSummary, judged_set: str
 
 
 def _spread(value: Spread) -> str:
-    return _plain(value.mean) + (f" ± {value.deviation:.4f}" if value.deviation is not None else "")
-
-
-def _plain(value: float | None) -> str:
-    return f"{value:.4f}" if value is not None else "-"
+    return as_number(value.mean) + (f" ± {value.deviation:.4f}" if value.deviation is not None else "")

@@ -41,13 +41,7 @@ def score_with_shuffled_histories(model: Ranker, files: Sequence[str], history_l
     """The same for one negative set, each impression with the history of an impression of another user.
 
     Impressions are shuffled, and each takes the history of the one before it in its batch. Where both are of one
-    user, the impression is left out.
-
-    Args:
-      model: trained.
-      files: TFRecord gzip.
-      history_length: L.
-      negative_set: the one to score.
+    user, the impression is left out. Arguments as for :func:`score`.
     """
     wanted = records(files).batch(BATCH_SIZE * 8).map(lambda batch: _only(batch, negative_set)).unbatch()
     batches = _parsed(wanted.shuffle(_SHUFFLE_BUFFER, seed=_SHUFFLE_SEED).batch(BATCH_SIZE))

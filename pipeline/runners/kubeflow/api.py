@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from models.errors import CtrError
 
@@ -48,23 +48,20 @@ class ApiError(CtrError):
 
 @dataclass(frozen=True)
 class Server:
-    """Where the API is, and who asks.
-
-    Attributes:
-      host: its address, with http:// or https://.
-      namespace: of the profile, on an installation for many users; empty elsewhere.
-      token: a bearer token; empty for none.
-      token_file: a file with one, read again for each request; a service account's changes every hour.
-      ca_file: certificate authority of a server whose certificate is not signed by a public one.
-      timeout: seconds until a request is given up.
-    """
+    """Where the API is, and who asks."""
 
     host: str
+    """Its address, with http:// or https://."""
     namespace: str = ""
+    """Of the profile, on an installation for many users; empty elsewhere."""
     token: str = ""
+    """A bearer token; empty for none."""
     token_file: str = ""
+    """A file with one, read again for each request; a service account's changes every hour."""
     ca_file: str = ""
+    """Certificate authority of a server whose certificate is not signed by a public one."""
     timeout: float = 60
+    """Seconds until a request is given up."""
 
     @classmethod
     def from_environment(cls, timeout: float = 60, **given: str | None) -> Server:
@@ -118,19 +115,39 @@ class Server:
             raise ApiError(f"token file {self.token_file}: {error.strerror}") from error
 
 
-@dataclass(frozen=True)
-class StepState:
-    """One step of a run, as the API tells it.
-
-    Attributes:
-      name: of the task.
-      state: ``PENDING``, ``RUNNING``, ``SUCCEEDED``, ``FAILED``, ...
-      seconds: that it ran; None while it runs.
-    """
+class StepState(NamedTuple):
+    """One step of a run, as the API tells it."""
 
     name: str
+    """Of the task."""
     state: str
+    """``PENDING``, ``RUNNING``, ``SUCCEEDED``, ``FAILED``, ..."""
     seconds: float | None
+    """That it ran; None while it runs."""
+
+
+class Submission(NamedTuple):
+    """What is to run, once or again and again."""
+
+    name: str
+    """Of the run; of a recurring run, unique in its experiment."""
+    experiment_id: str
+    """As :meth:`Api.experiment` returned it."""
+    pipeline: tuple[str, str]
+    """As :meth:`Api.upload` returned it."""
+    parameters: dict[str, Any]
+    """By name."""
+    service_account: str
+    """Of the run's pods; empty for the installation's."""
+
+    def arguments(self) -> dict[str, Any]:
+        """As ``kfp`` takes it, but for experiment and name."""
+        return {
+            "params": self.parameters,
+            "pipeline_id": self.pipeline[0],
+            "version_id": self.pipeline[1],
+            "service_account": self.service_account or None,
+        }
 
 
 class Api:
@@ -186,80 +203,41 @@ class Api:
             made = self._client.create_experiment(name, namespace=self._server.namespace or None)
             return str(made.experiment_id)
 
-    def start(
-        self, name: str, experiment_id: str, pipeline: tuple[str, str], parameters: dict[str, Any], service_account: str
-    ) -> str:
-        """Starts a run.
-
-        Args:
-          name: of the run.
-          experiment_id: as :meth:`experiment` returned it.
-          pipeline: as :meth:`upload` returned it.
-          parameters: by name.
-          service_account: of the run's pods; empty for the installation's.
-
-        Returns:
-          The run's id.
+    def start(self, run: Submission) -> str:
+        """Starts a run; gives its id.
 
         Raises:
           ApiError: if the server refuses.
         """
-        with self._words(f"run {name}"):
-            run = self._client.run_pipeline(
-                experiment_id,
-                name,
-                params=parameters,
-                pipeline_id=pipeline[0],
-                version_id=pipeline[1],
-                service_account=service_account or None,
-            )
-            return str(run.run_id)
+        with self._words(f"run {run.name}"):
+            return str(self._client.run_pipeline(run.experiment_id, run.name, **run.arguments()).run_id)
 
-    def schedule(
-        self,
-        name: str,
-        cron: str,
-        experiment_id: str,
-        pipeline: tuple[str, str],
-        parameters: dict[str, Any],
-        service_account: str,
-        replace: bool,
-    ) -> str:
-        """Makes a recurring run: one at a time, and missed ones are not made up for.
+    def schedule(self, run: Submission, cron: str, replace: bool) -> str:
+        """Makes a recurring run: one at a time, and missed ones are not made up for. Gives its id.
 
         Args:
-          name: of the recurring run, unique in its experiment.
+          run: which one.
           cron: six fields, seconds first, in the server's time zone.
-          experiment_id: as :meth:`experiment` returned it.
-          pipeline: as :meth:`upload` returned it.
-          parameters: by name.
-          service_account: of the run's pods; empty for the installation's.
           replace: remove those of the same name once the new one is made.
-
-        Returns:
-          The recurring run's id.
 
         Raises:
           ApiError: if there is one of this name and it is not to be replaced, or the server refuses.
         """
-        with self._words(f"recurring run {name}"):
-            listed = self._client.list_recurring_runs(experiment_id=experiment_id, filter=_named(name))
-            before = [run.recurring_run_id for run in listed.recurring_runs or []]
+        with self._words(f"recurring run {run.name}"):
+            listed = self._client.list_recurring_runs(experiment_id=run.experiment_id, filter=_named(run.name))
+            before = [each.recurring_run_id for each in listed.recurring_runs or []]
             if before and not replace:
                 raise ApiError(
-                    f"recurring run {name}: there is one in this experiment ({', '.join(before)}); "
+                    f"recurring run {run.name}: there is one in this experiment ({', '.join(before)}); "
                     "give --replace, or another --name"
                 )
             made: str = self._client.create_recurring_run(
-                experiment_id,
-                name,
+                run.experiment_id,
+                run.name,
                 cron_expression=cron,
                 max_concurrency=1,
                 no_catchup=True,
-                params=parameters,
-                pipeline_id=pipeline[0],
-                version_id=pipeline[1],
-                service_account=service_account or None,
+                **run.arguments(),
             ).recurring_run_id
             for old in before:
                 self._client.delete_recurring_run(old)

@@ -19,21 +19,18 @@ from pipeline.settings.pipeline_config import PipelineConfig
 
 @dataclass(frozen=True)
 class RunParameter:
-    """One parameter of the compiled pipeline.
-
-    Attributes:
-      name: in the user interface.
-      setting: dotted name in :class:`PipelineConfig`.
-      type: ``parameterType`` of Kubeflow Pipelines.
-      says: one line about it, or the registry that its values are the names of.
-      null: what stands for null, where the setting may be null.
-    """
+    """One parameter of the compiled pipeline."""
 
     name: str
+    """In the user interface."""
     setting: str
+    """Dotted name in :class:`PipelineConfig`."""
     type: Literal["STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE"]
+    """``parameterType`` of Kubeflow Pipelines."""
     says: str | Registry[Any]
+    """One line about it, or the registry that its values are the names of."""
     null: str = "auto"
+    """What stands for null, where the setting may be null."""
 
     @property
     def description(self) -> str:

@@ -34,17 +34,14 @@ class StepFailed(CtrError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """A step that came to its end.
-
-    Attributes:
-      cached: whether its outputs are those of an earlier run.
-      outputs: output key -> address of its (first) artifact.
-      outcome: what the run found, of the step that gathers it; None of the others.
-    """
+    """A step that came to its end."""
 
     cached: bool
+    """Whether its outputs are those of an earlier run."""
     outputs: dict[str, str]
+    """Output key -> address of its (first) artifact."""
     outcome: Outcome | None = None
+    """What the run found, of the step that gathers it; None of the others."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +50,12 @@ class StepRunner(Runner[StepResult]):
 
     A step that is run once more under the same id takes up its own execution, and is not repeated where it had
     succeeded.
-
-    Attributes:
-      node: the node's id.
-      run_id: the same in all steps of a run, and of no other run.
     """
 
     node: str
+    """The node's id."""
     run_id: str
+    """The same in all steps of a run, and of no other run."""
 
     def check(self, config: PipelineConfig) -> None:
         """That the run's id was filled in."""

@@ -137,7 +137,7 @@ def test_an_identical_run_trains_evaluates_and_pushes_nothing(
     # A resolver always looks.
     assert {step for step, took, *_ in steps if took != "cached"} == {"LatestBlessedModel"}
     assert {step for step, *_ in steps} == set(NODES)
-    version = trained.result.pushed_version
+    version = trained.result.report.pushed_version
     assert shown.out.startswith(f"din, preset demo: BLESSED, version {version} was pushed by an earlier run\n")
     assert f"An earlier run pushed it to {trained.version_dir}" in " ".join(shown.out.split())
     assert sorted(trained.serving.iterdir()) == versions
@@ -153,7 +153,7 @@ def test_a_run_answers_programs(trained: Trained, capfd: pytest.CaptureFixture[s
     (document,) = json.loads(shown.out)["runs"]
     assert document["blessed"]
     assert document["pushed_earlier"]
-    assert document["pushed_version"] == trained.result.pushed_version
+    assert document["pushed_version"] == trained.result.report.pushed_version
     assert set(document["seconds"]) == set(NODES)
     assert set(document["cached"]) == set(NODES) - {"LatestBlessedModel"}
     assert Report.model_validate(document["report"]).verdict.metrics == trained.result.report.verdict.metrics
@@ -229,6 +229,7 @@ def test_a_failing_component_is_named(trained: Trained, tmp_path: Path, capfd: p
     config = trained.config.with_overrides({"data": str(empty), "output": str(tmp_path / "output")})
     with pytest.raises(RunFailed) as failed:
         LocalRunner().run(config)
-    assert failed.value.component == "ImpressionGen"
-    assert failed.value.log in str(failed.value)
+    text, _, log = str(failed.value).rpartition("\nThe whole log: ")
+    assert text.startswith("ImpressionGen failed: ")
+    assert Path(log).is_file()
     assert "failed after" in capfd.readouterr().err

@@ -137,7 +137,7 @@ def test_every_way_to_ask_gives_the_same_scores(
         server.wait_until_ready(60)
         for index, impression in enumerate(impressions[:8]):
             ranking = client.rank(impression)
-            assert ranking.model_version == trained.result.pushed_version
+            assert ranking.model_version == trained.result.report.pushed_version
             for candidate in ranking.candidates:
                 place = index, candidate.position
                 assert candidate.logit == pytest.approx(expected["logit"][place], abs=1e-5)

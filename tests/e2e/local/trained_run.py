@@ -49,7 +49,7 @@ class Trained:
 
     @property
     def version_dir(self) -> Path:
-        return self.serving / str(self.result.pushed_version)
+        return self.serving / str(self.result.report.pushed_version)
 
     def artifact(self, node: str, key: str) -> Path:
         nodes = node_runs(Layout(self.config.output).metadata_db, self.config.pipeline_name, self.result.run_id)

@@ -33,7 +33,7 @@ def launch(config: PipelineConfig, inputs: dict[str, str], root: Path) -> None:
 
     from components.artifacts import ImpressionCatalogue
     from components.trainer.component import Trainer
-    from components.trainer.run import TrainerSettings
+    from components.trainer.train import TrainerSettings
     from models.impression import SPLITS
 
     types = {

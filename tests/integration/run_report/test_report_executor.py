@@ -56,8 +56,6 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> types.Artifact:
         impressions={"train": 60, "validation": 9, "eval": 60},
         eval_impressions=dict.fromkeys(NEGATIVE_SETS, 20),
         dropped={split: {"short_history": 1} for split in SPLITS},
-        catalogue_items=5,
-        catalogue_categories=5,
         items_with_several_categories=2,
     ).write(result.uri)
     return result
@@ -154,8 +152,6 @@ def report_of(
             sets=dict.fromkeys(NEGATIVE_SETS, result),
             unknown=(),
             fitted_impressions=60,
-            fitted_pairs=180,
-            coefficients={},
             seed=1,
         ).model_dump_json()
     )

@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 from models.impression import CANDIDATE_FEATURES, HISTORY_FEATURES, REQUEST_FEATURES
-from serving.client import Candidate, Event, Impression, RankingClient
+from serving.client import RankingClient
+from serving.impressions import Candidate, Event, Impression
 from serving.server import ModelServer
 
 MODEL = "ctr"

@@ -21,7 +21,8 @@ from tensorflow_serving.apis import (
 )
 
 from models.impression import REQUEST_FEATURES
-from serving.client import Impression, RankingClient, ServingError, VersionStatus
+from serving.client import RankingClient, ServingError, VersionStatus
+from serving.impressions import Impression
 from serving.requests import rank_request
 from serving.server import ModelServer
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.client import RankingClient, load_impression
+from serving.client import RankingClient
+from serving.impressions import load_impression
 from serving.server import ModelServer
 
 PAGE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")

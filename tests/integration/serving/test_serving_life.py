@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.client import Impression, RankingClient, ServingError
+from serving.client import RankingClient, ServingError
+from serving.impressions import Impression
 from serving.server import ModelServer
 
 Make = Callable[[list[int], list[int]], Impression]
@@ -114,9 +115,9 @@ def test_health_follows_the_server(base: Path, push: Any) -> None:
 
 SERVE = """
 import logging, sys
-from serving.server import serve_forever
+from serving.server import ModelServer, serve_forever
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-serve_forever(sys.argv[1], "ctr", port=0, poll_seconds=0.05)
+serve_forever(ModelServer(sys.argv[1], "ctr", poll_seconds=0.05))
 """
 
 

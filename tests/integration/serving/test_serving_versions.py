@@ -15,7 +15,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.client import Impression, RankingClient, ServingError
+from serving.client import RankingClient, ServingError
+from serving.impressions import Impression
 from serving.requests import rank_request
 from serving.server import ModelServer
 from serving.warmup import write_warmup

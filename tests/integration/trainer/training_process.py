@@ -24,7 +24,7 @@ from models.optimizers import LazyAdam
 from models.registry import build_model
 from models.samplers.base import Sampler, TrainingWindow
 from models.samplers.frequency import StreamingFrequencies
-from models.samplers.registry import build_sampler
+from models.samplers.registry import SamplerContext, build_sampler
 from models.samplers.sampler_config import LossConfig, SamplerConfig
 
 ROWS, BATCH = 150, 32
@@ -79,7 +79,7 @@ def window(rows: int) -> TrainingWindow:
 
 def sampler_of(config: SamplerConfig) -> Sampler:
     """For :func:`batches`; to be called in the strategy's scope."""
-    return build_sampler(config, window=window(ROWS), stored=STORED, batch_size=BATCH, seed=1)
+    return build_sampler(SamplerContext(config, window=window(ROWS), stored=STORED, batch_size=BATCH, seed=1))
 
 
 def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:

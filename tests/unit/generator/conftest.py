@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from generator.behavior_log import GeneratorConfig, generate
-from generator.compare import BehaviorLog, read_log
+from generator.compare import read_log
+from generator.events import Events
 
 
 @pytest.fixture(scope="session")
@@ -17,5 +18,5 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def log(generated: Path) -> BehaviorLog:
+def log(generated: Path) -> Events:
     return read_log(generated)

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from components.settings import IngestConfig
 from generator import behavior_log
 from generator.behavior_log import DirtConfig, GeneratorConfig, generate
-from generator.compare import BehaviorLog, first_of_group
+from generator.compare import first_of_group
+from generator.events import Events
 
 BEHAVIORS = {"pv", "cart", "fav", "buy"}
 ROOT = Path(__file__).parents[3]
@@ -58,7 +59,7 @@ def test_users_are_contiguous_and_in_time_order(generated: Path) -> None:
     assert (np.diff(time)[within] >= 0).all()
 
 
-def test_every_row_is_in_the_window_and_both_ends_are_used(log: BehaviorLog) -> None:
+def test_every_row_is_in_the_window_and_both_ends_are_used(log: Events) -> None:
     first, last = IngestConfig().window
     assert log.time.min() >= first
     assert log.time.max() <= last
@@ -66,20 +67,20 @@ def test_every_row_is_in_the_window_and_both_ends_are_used(log: BehaviorLog) -> 
     assert log.time.max() > last - 3600
 
 
-def test_a_clean_log_holds_no_row_twice_and_no_item_in_two_categories(generated: Path, log: BehaviorLog) -> None:
+def test_a_clean_log_holds_no_row_twice_and_no_item_in_two_categories(generated: Path, log: Events) -> None:
     lines = generated.read_text().splitlines()
     assert len(set(lines)) == len(lines)
     pairs = np.unique(np.stack([log.item, log.category], axis=1), axis=0)
     assert len(pairs) == len(np.unique(log.item))
 
 
-def test_ids_are_not_dense(log: BehaviorLog) -> None:
+def test_ids_are_not_dense(log: Events) -> None:
     for column in (log.user, log.item, log.category):
         known = np.unique(column)
         assert known[-1] > len(known)
 
 
-def test_ties_in_time_occur(log: BehaviorLog) -> None:
+def test_ties_in_time_occur(log: Events) -> None:
     ties = len(log) - len(np.unique(first_of_group(log.user, log.time)))
     assert 0.0005 < ties / len(log) < 0.01
 

@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from generator import compare
-from generator.compare import BehaviorLog, auc, contemporaneous_pairs, evaluation_start, measure, read_log, recency
+from generator.compare import auc, contemporaneous_pairs, evaluation_start, measure, read_log, recency
+from generator.events import Events
 
 SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "UserBehavior_sample.csv.gz"
 
@@ -17,7 +18,7 @@ def _number(text: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def measured(log: BehaviorLog) -> dict[str, str]:
+def measured(log: Events) -> dict[str, str]:
     return measure(log)
 
 
@@ -31,7 +32,7 @@ def test_auc_equals_sklearns_with_ties_and_infinities() -> None:
     assert auc(never, negative) == pytest.approx(roc_auc_score(labels, np.concatenate([finite, negative])))
 
 
-def test_pairs_follow_the_protocol(log: BehaviorLog) -> None:
+def test_pairs_follow_the_protocol(log: Events) -> None:
     pairs = contemporaneous_pairs(log)
     cut = evaluation_start(log)
     assert np.mean(log.time < cut) == pytest.approx(0.8, abs=0.001)
@@ -50,7 +51,7 @@ def test_pairs_follow_the_protocol(log: BehaviorLog) -> None:
         assert (log.user[match] != log.user[row]).all()
 
 
-def test_recency_equals_a_loop_over_the_history(log: BehaviorLog) -> None:
+def test_recency_equals_a_loop_over_the_history(log: Events) -> None:
     rows = np.random.default_rng(2).integers(0, len(log), 300)
     value = log.category[rows]
     expected = []
@@ -110,13 +111,13 @@ def test_marginals_are_those_of_the_real_log(measured: dict[str, str], name: str
     assert low <= _number(measured[name]) <= high
 
 
-def test_the_tail_of_events_a_user_is_heavy(log: BehaviorLog) -> None:
+def test_the_tail_of_events_a_user_is_heavy(log: Events) -> None:
     counts = np.unique(log.user, return_counts=True)[1]
     assert np.median(counts) < 0.85 * counts.mean()
     assert counts.max() > 4 * counts.mean()
 
 
-def test_nights_are_quiet(log: BehaviorLog) -> None:
+def test_nights_are_quiet(log: Events) -> None:
     hour = (log.time + 8 * 3600) // 3600 % 24
     assert np.mean((hour >= 20) & (hour < 23)) > 10 * np.mean((hour >= 2) & (hour < 5))
 

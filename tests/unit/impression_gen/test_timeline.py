@@ -57,12 +57,14 @@ def test_boundaries_and_buckets(times: list[int], buckets: int, reach: int) -> N
 
 
 def test_splits() -> None:
-    timeline = Timeline(10, 20, (0, 15), (12, AFTER_ALL), 0.1)
+    timeline = Timeline(
+        validation_start=10, eval_start=20, bucket_starts=(0, 15), bucket_ends=(12, AFTER_ALL), busiest_second=0.1
+    )
     times = np.array([9, 10, 19, 20, 99])
     assert timeline.splits(times).tolist() == [0, 1, 1, 2, 2]
     assert timeline.split_ends(times).tolist() == [10, 20, 20, AFTER_ALL, AFTER_ALL]
     assert timeline.buckets(np.array([0, 14, 15])).tolist() == [0, 0, 1]
-    assert Timeline.from_json(timeline.to_json()) == timeline
+    assert Timeline.model_validate_json(timeline.model_dump_json()) == timeline
 
 
 def test_an_empty_split_is_named() -> None:

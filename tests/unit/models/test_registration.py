@@ -204,7 +204,7 @@ def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
     from models.negatives import StoredNegatives
     from models.registry import build_model
     from models.samplers.base import TrainingWindow
-    from models.samplers.registry import build_sampler
+    from models.samplers.registry import SamplerContext, build_sampler
 
     none = np.empty(0, np.int64)
     register_model("mine", lambda *arguments: {})
@@ -220,11 +220,13 @@ def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
         make_activation(ModelConfig(activation="mine"))
     with pytest.raises(RegistrationError, match="sampler mine: list does not derive"):
         build_sampler(
-            SamplerConfig(name="mine"),
-            window=TrainingWindow(1, none, none, none),
-            stored=StoredNegatives(),
-            batch_size=4,
-            seed=1,
+            SamplerContext(
+                SamplerConfig(name="mine"),
+                window=TrainingWindow(0, none, none, none),
+                stored=StoredNegatives(),
+                batch_size=4,
+                seed=1,
+            )
         )
 
 

@@ -71,8 +71,6 @@ def make_report(**changes: Any) -> Report:
                 for label in ("positive", "negative")
             ),
             fitted_impressions=50_000,
-            fitted_pairs=150_000,
-            coefficients={"item_seen": 0.1},
             seed=1,
         ),
         "verdict": Verdict(

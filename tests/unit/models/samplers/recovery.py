@@ -13,7 +13,7 @@ from models.losses import training_loss
 from models.negatives import StoredNegatives
 from models.samplers.base import Sampled, Sampler, TrainingWindow
 from models.samplers.hashing import pair_key
-from models.samplers.registry import build_sampler
+from models.samplers.registry import SamplerContext, build_sampler
 from models.samplers.sampler_config import LossConfig, SamplerConfig
 
 ITEMS: Final = 100
@@ -67,12 +67,14 @@ def window() -> TrainingWindow:
 
 def sampler_of(settings: dict[str, Any], batch: int, uniform: int) -> Sampler:
     return build_sampler(
-        SamplerConfig.model_validate(settings),
-        window=window(),
-        # More than ingest would store.
-        stored=StoredNegatives.model_construct(uniform=uniform, same_category=0, contemporaneous=0),
-        batch_size=batch,
-        seed=5,
+        SamplerContext(
+            SamplerConfig.model_validate(settings),
+            window=window(),
+            # More than ingest would store.
+            stored=StoredNegatives.model_construct(uniform=uniform, same_category=0, contemporaneous=0),
+            batch_size=batch,
+            seed=5,
+        )
     )
 
 

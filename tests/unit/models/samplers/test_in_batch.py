@@ -10,14 +10,14 @@ from models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, INDEX_OF
 from models.losses import training_loss
 from models.samplers.base import Sampler, TrainingWindow
 from models.samplers.frequency import ExactFrequencies
-from models.samplers.in_batch import InBatch
+from models.samplers.mixed import Mixed
 from models.samplers.sampler_config import LossConfig
 
 SOFTMAX = LossConfig(name="sampled_softmax")
 
 
 def in_batch(window: TrainingWindow, negatives: int, seed: int = 1) -> Sampler:
-    return InBatch(seed, negatives, window, ExactFrequencies(window))
+    return Mixed(seed, negatives, 0, window, ExactFrequencies(window))
 
 
 @settings(max_examples=25, deadline=None)

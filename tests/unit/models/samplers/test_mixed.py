@@ -8,7 +8,7 @@ from sampler_batches import CATALOGUE, draw, stored, window_of
 from models.impression import CANDIDATE_ITEM_ID
 from models.negatives import StoredNegatives
 from models.samplers.base import Sampled, Sampler, TrainingWindow
-from models.samplers.registry import build_sampler, uniform_of
+from models.samplers.registry import SamplerContext, build_sampler, uniform_of
 from models.samplers.sampler_config import SamplerConfig
 
 UNIFORM, ROWS = 4, 12
@@ -20,11 +20,13 @@ NOTHING = np.empty(0, np.int64)
 
 def sampler(window: TrainingWindow | None = None, **settings: object) -> Sampler:
     return build_sampler(
-        SamplerConfig.model_validate({"negatives": 4, **settings}),
-        window=window or window_of(ITEMS, USERS),
-        stored=StoredNegatives(uniform=UNIFORM, contemporaneous=0),
-        batch_size=ROWS,
-        seed=3,
+        SamplerContext(
+            SamplerConfig.model_validate({"negatives": 4, **settings}),
+            window=window or window_of(ITEMS, USERS),
+            stored=StoredNegatives(uniform=UNIFORM, contemporaneous=0),
+            batch_size=ROWS,
+            seed=3,
+        )
     )
 
 

@@ -47,8 +47,6 @@ def report(results: list[TrialResult]) -> SweepReport:
             sets={CONTEMPORANEOUS: baseline, UNIFORM: baseline},
             unknown=(),
             fitted_impressions=1,
-            fitted_pairs=2,
-            coefficients={},
             seed=1,
         ),
         variants=tuple(summarize(results, CONTEMPORANEOUS)),

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
-PACKAGES = re.findall(r'"(\w+)"', re.search(r"^packages = \[(.*)\]$", PYPROJECT, re.MULTILINE)[1])  # type: ignore[index]
+PACKAGES = re.findall(r'"(\w+)"', re.search(r"^source = \[(.*)\]$", PYPROJECT, re.MULTILINE)[1])  # type: ignore[index]
 
 
 def instructions(text: str) -> list[tuple[str, str]]:

@@ -192,8 +192,7 @@ def _ranked(
 ) -> tuple[RankedCandidate, ...]:
     ranked = [
         RankedCandidate(
-            item_id=candidate.item_id,
-            category_id=candidate.category_id,
+            **candidate.model_dump(),
             position=position,
             probability=float(probability[position]),
             logit=float(logit[position]),

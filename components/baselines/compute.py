@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
 
 import numpy as np
 import tensorflow as tf
@@ -39,15 +38,6 @@ from models.impression import (
     VALIDATION_SPLIT,
 )
 from models.layers.match import MATCH_FEATURE_NAMES, match_features
-
-_FEATURES: Final = (
-    *REQUEST_FEATURES,
-    CANDIDATE_ITEM_INDEX,
-    CANDIDATE_CATEGORY_INDEX,
-    LABEL,
-    USER_ID,
-    NEGATIVE_SET,
-)
 
 
 class ItemCounts:
@@ -120,7 +110,9 @@ def _batches(files: Sequence[str]) -> Iterator[np.ndarray]:
 
 
 def _parse(serialized: np.ndarray) -> Impressions:
-    return Impressions(parse(tf.constant(serialized), _FEATURES), (CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGORY_INDEX))
+    indices = (CANDIDATE_ITEM_INDEX, CANDIDATE_CATEGORY_INDEX)
+    names = (*REQUEST_FEATURES, *indices, LABEL, USER_ID, NEGATIVE_SET)
+    return Impressions(parse(tf.constant(serialized), names), indices)
 
 
 def _match(batch: Impressions) -> np.ndarray:

@@ -132,6 +132,7 @@ class Impressions:
             "item": self.events.item[place],
             "category": self.events.category[place],
             "behavior": self.events.behavior[place],
+            "timestamp": self.events.timestamp[place],
             "age": np.repeat(timestamp, lengths) - self.events.timestamp[place],
         }
         if self.candidate_in_history:
@@ -140,6 +141,7 @@ class Impressions:
                 "item": self.items[rows, 0],
                 "category": self.categories[rows, 0],
                 "behavior": alike * BEHAVIORS["pv"],
+                "timestamp": timestamp - alike,
                 "age": alike,
             }
             events = {name: np.insert(values, offsets[1:], last[name]) for name, values in events.items()}
@@ -169,7 +171,7 @@ class ImpressionBatch:
 
 def _from(fields: Mapping[str, Int64Array], group: names.Group) -> dict[str, Int64Array]:
     """The features of a group, made of fields of events."""
-    return {feature.name: fields[feature.source] for feature in features_of(group) if feature.source}
+    return {feature.name: feature.of_events(fields) for feature in features_of(group) if feature.source}
 
 
 def _record_batch(columns: dict[str, tuple[Int64Array, npt.NDArray[np.generic]]]) -> pa.RecordBatch:

@@ -187,15 +187,20 @@ def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") ->
         help="change one setting, e.g. training.epochs=2; may be repeated; 'show-config' lists the names",
     )
     offer(changes, (f"{name}=" for name in setting_names(PipelineConfig)))
+    add_plugin_option(parser, "models, samplers, activations, features or metrics")
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for artifacts, metadata, logs and pushed models; default: the preset's"
+    )
+
+
+def add_plugin_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds ``--plugin``, which registers more of ``what``."""
     parser.add_argument(
         "--plugin",
         metavar="MODULE",
         action="append",
         default=[],
-        help="import this module, which registers further models, samplers, activations or metrics; may be repeated",
-    )
-    parser.add_argument(
-        "--output", metavar="DIR", help="folder for artifacts, metadata, logs and pushed models; default: the preset's"
+        help=f"import this module, which registers further {what}; may be repeated",
     )
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from components.files import absolute
 from models.errors import CtrError
+from models.registration import load_plugins
 from pipeline.commands.command_line import (
     OK,
     add_command,
     add_json_option,
+    add_plugin_option,
     print_json,
     program,
     terminal_of,
@@ -61,6 +63,7 @@ examples:
 """,
     )
     add_json_option(parser)
+    add_plugin_option(parser, "features of impressions")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--impression", metavar="FILE", help="JSON: history (oldest first) and candidates")
     source.add_argument("--output", metavar="DIR", help="take an impression of the eval split of the run in DIR")
@@ -125,6 +128,7 @@ def _served_model(output: str) -> str:
 def _predict(options: argparse.Namespace) -> int:
     from serving.impressions import load_impression
 
+    load_plugins(options.plugin)
     chosen = None
     impression = load_impression(options.impression) if options.impression else None
     model = options.model or (_served_model(options.output) if options.output else "ctr")

@@ -52,7 +52,8 @@ class Ranker(keras.Model, abc.ABC):
         self.logit = Dense(1, name="logit")
         self.embedding.build()
         encoded_width = self.build_encoder(self.embedding.width, self.embedding.context_width)
-        head_width = encoded_width + self.embedding.width + len(MATCH_FEATURE_NAMES) * config.match_features
+        candidate_width = self.embedding.width + self.embedding.candidate_context_width
+        head_width = encoded_width + candidate_width + len(MATCH_FEATURE_NAMES) * config.match_features
         self.head.build((None, head_width))
         self.logit.build((None, config.hidden_units[-1]))
         self.built = True
@@ -80,7 +81,7 @@ class Ranker(keras.Model, abc.ABC):
         """Scores a transformed impression; see the module's docstring."""
         embedded = self.embedding(impression, training=training)
         encoded, auxiliary_losses = self.encode(embedded, training)
-        parts = [encoded, embedded.candidates]
+        parts = [encoded, embedded.candidates, *self.embedding.candidate_context(impression)]
         if self.config.match_features:
             parts.append(tf.cast(match_features(impression), encoded.dtype))
         hidden = self.head(tf.concat(parts, axis=-1), training=training, valid=embedded.candidate_mask)

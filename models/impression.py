@@ -3,33 +3,21 @@
 :data:`FEATURES` is the one table of what an impression holds: ingest writes its rows, the schema bounds them, Transform
 maps their ids, the models embed them, and a serving request carries those of a history and of the candidates. What
 kinds of events, of negatives and of splits there are is said here alone, too. Importing this module loads neither
-TensorFlow nor gRPC.
-
-====================  ============  =====================================================================
-feature               shape, dtype  meaning
-====================  ============  =====================================================================
-user_id               [1] int64     groups for GAUC; not a model input
-timestamp             [1] int64     the impression's time, Unix seconds
-negative_set          [1] bytes     how the negatives were drawn: :data:`MIXED`, or one of :data:`NEGATIVE_SETS`
-history_item_id       [<=L] int64   items of the user's last L events strictly before ``timestamp``, oldest first
-history_category_id   [<=L] int64   their categories
-history_behavior      [<=L] int64   their kinds, see :data:`BEHAVIORS`
-history_age           [<=L] int64   seconds from the event to ``timestamp``, always >= 1
-candidate_item_id     [N] int64     the positive first in stored data, then the negatives
-candidate_category_id [N] int64     their categories
-label                 [N] int64     1 for the event that happened, 0 for a negative
-====================  ============  =====================================================================
-
-Transform adds, for each ``*_item_id`` and ``*_category_id``, a ``*_item_index`` and ``*_category_index`` of
-the same shape: :data:`PADDING_INDEX`, :data:`UNKNOWN_INDEX`, or :data:`FIRST_KNOWN_INDEX` plus the id's
-rank in the training window's vocabulary.
+TensorFlow nor numpy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+from models.errors import CtrError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 # --- kinds ---------------------------------------------------------------------------------------------------------
 
@@ -79,9 +67,16 @@ NO_BOUND: Final = 2**63 - 1
 
 Group = Literal["context", "history", "candidate", "label"]
 IdSpace = Literal["item", "category"]
+Fields: TypeAlias = "Mapping[str, npt.NDArray[np.int64]]"
+Compute: TypeAlias = "Callable[[Fields], npt.NDArray[np.int64]]"
 
 
-@dataclass(frozen=True)
+class FeatureError(CtrError, ValueError):
+    """A feature that cannot be registered or computed; the message names it and says why."""
+
+
+# Each is itself and no other, which a mapping in it does not keep from being a key.
+@dataclass(frozen=True, eq=False)
 class Feature:
     """A raw feature of an impression.
 
@@ -89,26 +84,28 @@ class Feature:
       name: everywhere but in the JSON form of a request, see :attr:`key`.
       group: what has a value of it: the impression, each event of its history, or each of its candidates. A ``label``
         is of each candidate, too, and not in a request.
-      source: the field of an event that ingest takes it from; ``age`` is the time from the event to the impression.
-        None where ingest makes it in another way.
+      source: the field of an event that ingest takes it from (``age`` is the time from the event to the impression), or
+        what computes it from all fields, see :func:`register_feature`. None where ingest makes it in another way.
       smallest: value that it may have, padding aside.
       largest: likewise.
       dtype: of its values.
       ids: of what they are ids: Transform maps them to indices, and the models embed those.
       embedding: how the models embed the values themselves, if they do: by ``code``, a row for each of 0 to
-        ``largest``, or by their ``log2``. A setting of the model named after the feature can switch it off.
+        ``largest``, or by their ``log2``. A setting of the model named after a built-in feature can switch it off.
+      width: of such an embedding; None takes the one of behaviours and ages.
       codes: names of its values, in the JSON form of a request.
       unit: part of its name there.
     """
 
     name: str
     group: Group
-    source: str | None = None
+    source: str | Compute | None = None
     smallest: int = 1
     largest: int = NO_BOUND
     dtype: Literal["int64", "bytes"] = "int64"
     ids: IdSpace | None = None
     embedding: Literal["code", "log2"] | None = None
+    width: int | None = None
     codes: Mapping[str, int] = field(default_factory=dict)
     unit: str = ""
 
@@ -127,6 +124,25 @@ class Feature:
         """What Transform makes of ids."""
         return self.name.removesuffix("id") + "index"
 
+    def of_events(self, fields: Fields) -> npt.NDArray[np.int64]:
+        """Its values, of the fields of n events or candidates.
+
+        Raises:
+          FeatureError: if what computes it gives something else than n whole numbers.
+        """
+        if not callable(self.source):
+            return fields[str(self.source)]
+        # Reading a configuration does without it.
+        import numpy as np
+
+        values, n = np.asarray(self.source(fields)), len(fields["item"])
+        if values.shape != (n,) or values.dtype.kind not in "iub":
+            raise FeatureError(
+                f"feature {self.name}: {_path(self.source)} gave {values.dtype} of shape "
+                f"{values.shape}; expected int64 of shape {(n,)}, a value for each of the events it was given"
+            )
+        return values.astype(np.int64)
+
     @property
     def range(self) -> str:
         """The values in words."""
@@ -138,24 +154,18 @@ FEATURES: Final[dict[str, Feature]] = {}
 by which padding is known."""
 
 
-def _row(name: str, group: Group, source: str | None = None, **attributes: Any) -> str:
-    FEATURES[name] = Feature(name, group, source, **attributes)
-    return name
-
-
-USER_ID: Final = _row("user_id", "context", "user")
-TIMESTAMP: Final = _row("timestamp", "context", "timestamp")
-NEGATIVE_SET: Final = _row("negative_set", "context", dtype="bytes")
-HISTORY_ITEM_ID: Final = _row("history_item_id", "history", "item", ids="item")
-HISTORY_CATEGORY_ID: Final = _row("history_category_id", "history", "category", ids="category")
-HISTORY_BEHAVIOR: Final = _row(
-    "history_behavior", "history", "behavior", largest=len(BEHAVIORS), embedding="code", codes=BEHAVIORS
-)
-# Without an upper end, since to the models all that is older than some weeks is alike.
-HISTORY_AGE: Final = _row("history_age", "history", "age", embedding="log2", unit="seconds")
-CANDIDATE_ITEM_ID: Final = _row("candidate_item_id", "candidate", "item", ids="item")
-CANDIDATE_CATEGORY_ID: Final = _row("candidate_category_id", "candidate", "category", ids="category")
-LABEL: Final = _row("label", "label", smallest=0, largest=1)
+HISTORY_FEATURES: Final[list[str]] = []
+CANDIDATE_FEATURES: Final[list[str]] = []
+REQUEST_FEATURES: Final[list[str]] = []
+"""What a serving request carries; everything a model may look at."""
+INDEX_OF: Final[dict[str, str]] = {}
+"""Raw id feature -> the dense index feature that Transform derives from it."""
+HISTORY_INPUTS: Final[list[str]] = []
+"""Tensors of a history that a model is called with, raw and mapped."""
+CANDIDATE_INPUTS: Final[list[str]] = []
+"""Likewise of the candidates."""
+MODEL_INPUTS: Final[list[str]] = []
+"""Both."""
 
 
 def features_of(group: Group) -> tuple[Feature, ...]:
@@ -163,19 +173,110 @@ def features_of(group: Group) -> tuple[Feature, ...]:
     return tuple(feature for feature in FEATURES.values() if feature.group == group)
 
 
-HISTORY_FEATURES: Final = tuple(feature.name for feature in features_of("history"))
-CANDIDATE_FEATURES: Final = tuple(feature.name for feature in features_of("candidate"))
-REQUEST_FEATURES: Final = HISTORY_FEATURES + CANDIDATE_FEATURES
-"""What a serving request carries; everything a model may look at."""
+def _derive() -> None:
+    # In place: other modules hold these lists by name.
+    INDEX_OF.clear()
+    INDEX_OF.update({feature.name: feature.index for feature in FEATURES.values() if feature.ids})
+    for names, inputs, group in (
+        (HISTORY_FEATURES, HISTORY_INPUTS, "history"),
+        (CANDIDATE_FEATURES, CANDIDATE_INPUTS, "candidate"),
+    ):
+        names[:] = [feature.name for feature in FEATURES.values() if feature.group == group]
+        inputs[:] = [*names, *(INDEX_OF[name] for name in names if name in INDEX_OF)]
+    REQUEST_FEATURES[:] = HISTORY_FEATURES + CANDIDATE_FEATURES
+    MODEL_INPUTS[:] = HISTORY_INPUTS + CANDIDATE_INPUTS
 
-INDEX_OF: Final = {feature.name: feature.index for feature in FEATURES.values() if feature.ids}
-"""Raw id feature -> the dense index feature that Transform derives from it."""
+
+def _row(name: str, group: Group, source: str | Compute | None = None, **attributes: Any) -> str:
+    FEATURES[name] = Feature(name, group, source, **attributes)
+    _derive()
+    return name
+
+
+USER_ID: Final = _row("user_id", "context", "user")
+"""[1] int64: groups for GAUC; not a model input."""
+TIMESTAMP: Final = _row("timestamp", "context", "timestamp")
+"""[1] int64: the impression's time, Unix seconds."""
+NEGATIVE_SET: Final = _row("negative_set", "context", dtype="bytes")
+"""[1] bytes: how the negatives were drawn, :data:`MIXED` or one of :data:`NEGATIVE_SETS`."""
+HISTORY_ITEM_ID: Final = _row("history_item_id", "history", "item", ids="item")
+"""[<=L] int64: items of the user's last L events strictly before ``timestamp``, oldest first."""
+HISTORY_CATEGORY_ID: Final = _row("history_category_id", "history", "category", ids="category")
+"""[<=L] int64: their categories."""
+HISTORY_BEHAVIOR: Final = _row(
+    "history_behavior", "history", "behavior", largest=len(BEHAVIORS), embedding="code", codes=BEHAVIORS
+)
+"""[<=L] int64: their kinds, see :data:`BEHAVIORS`."""
+HISTORY_AGE: Final = _row("history_age", "history", "age", embedding="log2", unit="seconds")
+"""[<=L] int64: seconds from the event to ``timestamp``, at least 1. There is no upper end, since to the models all that
+is older than some weeks is alike."""
+CANDIDATE_ITEM_ID: Final = _row("candidate_item_id", "candidate", "item", ids="item")
+"""[N] int64: the positive first in stored data, then the negatives."""
+CANDIDATE_CATEGORY_ID: Final = _row("candidate_category_id", "candidate", "category", ids="category")
+"""[N] int64: their categories."""
+LABEL: Final = _row("label", "label", smallest=0, largest=1)
+"""[N] int64: 1 for the event that happened, 0 for a negative."""
+
+# Transform adds an index of the same shape for each id: PADDING_INDEX, UNKNOWN_INDEX, or FIRST_KNOWN_INDEX plus the
+# rank of the id in the training window's vocabulary.
 HISTORY_ITEM_INDEX: Final = INDEX_OF[HISTORY_ITEM_ID]
 HISTORY_CATEGORY_INDEX: Final = INDEX_OF[HISTORY_CATEGORY_ID]
 CANDIDATE_ITEM_INDEX: Final = INDEX_OF[CANDIDATE_ITEM_ID]
 CANDIDATE_CATEGORY_INDEX: Final = INDEX_OF[CANDIDATE_CATEGORY_ID]
 
-HISTORY_INPUTS: Final = HISTORY_FEATURES + tuple(INDEX_OF[name] for name in HISTORY_FEATURES if name in INDEX_OF)
-"""Tensors of a history that a model is called with, raw and mapped."""
-CANDIDATE_INPUTS: Final = CANDIDATE_FEATURES + tuple(INDEX_OF[name] for name in CANDIDATE_FEATURES if name in INDEX_OF)
-"""Likewise of the candidates."""
+
+# --- from outside the tree -----------------------------------------------------------------------------------------
+
+_LARGEST_TABLE: Final = 10_000_000
+
+
+def register_feature(
+    name: str, group: Literal["history", "candidate"], *, smallest: int = 0, largest: int, width: int | None = None
+) -> Callable[[Compute], Compute]:
+    """Decorates what computes a feature of each event of a history, or of each candidate, from fields of the log.
+
+    It is given [n] int64 arrays by name: ``item`` and ``category``; of events also ``behavior`` (codes of
+    :data:`BEHAVIORS`), ``timestamp`` and ``age`` (seconds before the impression). It gives an int64 [n]. It must be
+    registered by the module that it stands in, which every process that runs ingest imports.
+
+    Args:
+      name: small letters, digits and underscores; the feature is ``history_<name>`` or ``candidate_<name>``, and
+        ``<name>`` of an event or a candidate in the JSON form of a request.
+      group: ``history`` or ``candidate``.
+      smallest: value that it may have, 0 or more.
+      largest: likewise; the models have a row of an embedding for each value up to it.
+      width: of that embedding; None takes the one of behaviours and ages.
+
+    Raises:
+      FeatureError: if the name is impossible or taken, or the range is.
+    """
+
+    def declare(compute: Compute) -> Compute:
+        full = f"{group}_{name}"
+        known = FEATURES.get(full)
+        same = known is not None and callable(known.source) and _path(known.source) == _path(compute)
+        taken = {*FEATURES, *INDEX_OF.values(), *(f"{group}_{feature.key}" for feature in features_of(group))}
+        if not re.fullmatch("[a-z][a-z0-9_]{0,62}", name):
+            raise FeatureError(
+                f"feature {name!r}: give a name of small letters, digits and underscores, a letter first"
+            )
+        if full in taken and not same:
+            raise FeatureError(f"feature {full} is there already; choose another name")
+        if not 0 <= smallest <= largest <= _LARGEST_TABLE:
+            raise FeatureError(
+                f"feature {full}: values of {smallest} to {largest} cannot be had; give 0 <= smallest <= largest <= "
+                f"{_LARGEST_TABLE}"
+            )
+        _row(full, group, compute, smallest=smallest, largest=largest, embedding="code", width=width)
+        return compute
+
+    return declare
+
+
+def feature_modules() -> list[str]:
+    """The modules that features of plugins stand in; a process that knows no configuration has to import them."""
+    return sorted({feature.source.__module__ for feature in FEATURES.values() if callable(feature.source)})
+
+
+def _path(compute: Compute) -> str:
+    return f"{compute.__module__}.{compute.__qualname__}"

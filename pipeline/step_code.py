@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CODE_KEY: Final = "code_sha256"
 """The parameter with the digest."""
 
-_DOTTED_NAME: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+_DOTTED_NAME: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 
 
 class Sources:

@@ -164,8 +164,7 @@ class RankingClient:
 def _ranked(target: str, impression: Impression, probability: Array, logit: Array) -> tuple[RankedCandidate, ...]:
     ranked = [
         RankedCandidate(
-            item_id=candidate.item_id,
-            category_id=candidate.category_id,
+            **candidate.model_dump(),
             position=position,
             probability=float(probability[position]),
             logit=float(logit[position]),

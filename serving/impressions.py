@@ -10,12 +10,13 @@ Importing this module loads neither TensorFlow nor gRPC.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from models import impression as names
 from models.errors import CtrError
@@ -40,15 +41,36 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+@functools.cache
+def _model_of(features: tuple[names.Feature, ...]) -> type[_Frozen]:
+    fields: dict[str, Any] = {feature.key: (Annotated[int, _within(feature.name)], ...) for feature in features}
+    return create_model("Registered", __base__=_Frozen, **fields)
+
+
 class Candidate(_Frozen):
-    """An item that could be shown."""
+    """An item that could be shown; features of plugins stand beside its own fields."""
+
+    model_config = ConfigDict(extra="allow")
+    group: ClassVar[names.Group] = "candidate"
 
     item_id: Annotated[int, _within(names.CANDIDATE_ITEM_ID)]
     category_id: Annotated[int, _within(names.CANDIDATE_CATEGORY_ID)]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_registered(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            registered = tuple(f for f in names.features_of(cls.group) if f.key not in cls.model_fields)
+            others = {key: value for key, value in values.items() if key not in cls.model_fields}
+            if registered or others:
+                _model_of(registered).model_validate(others)
+        return values
+
 
 class Event(Candidate):
-    """Something the user did before the impression."""
+    """Something the user did before the impression; features of plugins stand beside its own fields."""
+
+    group: ClassVar[names.Group] = "history"
 
     behavior: names.BehaviorName
     age_seconds: Annotated[int, _within(names.HISTORY_AGE)]

@@ -37,7 +37,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile
 
 
 @pytest.fixture
-def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def table() -> Iterator[None]:
+    """The table of features; what a test registers is forgotten afterwards."""
+    from models import impression
+
+    before = dict(impression.FEATURES)
+    yield
+    impression.FEATURES.clear()
+    impression.FEATURES.update(before)
+    impression._derive()
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: None) -> Iterator[Path]:
     """A folder on the path that holds the package of docs/; forgotten afterwards."""
     from components.scoring.metrics import METRICS
     from models.registry import ACTIVATIONS, MODELS

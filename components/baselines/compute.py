@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
 
 import numpy as np
 import tensorflow as tf
@@ -30,15 +29,6 @@ from models import impression as names
 from models.arrays import Array
 from models.errors import DataError
 from models.layers.match import MATCH_FEATURE_NAMES, match_features
-
-_FEATURES: Final = (
-    *names.REQUEST_FEATURES,
-    names.CANDIDATE_ITEM_INDEX,
-    names.CANDIDATE_CATEGORY_INDEX,
-    names.LABEL,
-    names.USER_ID,
-    names.NEGATIVE_SET,
-)
 
 
 def compute(
@@ -91,9 +81,9 @@ def _batches(files: Sequence[str]) -> Iterator[Array]:
 
 
 def _parse(serialized: Array) -> Impressions:
-    return Impressions(
-        parse(tf.constant(serialized), _FEATURES), (names.CANDIDATE_ITEM_INDEX, names.CANDIDATE_CATEGORY_INDEX)
-    )
+    indices = (names.CANDIDATE_ITEM_INDEX, names.CANDIDATE_CATEGORY_INDEX)
+    features = (*names.REQUEST_FEATURES, *indices, names.LABEL, names.USER_ID, names.NEGATIVE_SET)
+    return Impressions(parse(tf.constant(serialized), features), indices)
 
 
 def _match(batch: Impressions) -> Array:

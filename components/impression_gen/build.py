@@ -55,6 +55,8 @@ from components.impression_gen.targets import find_targets, last_of_user
 from components.impression_gen.timeline import Timeline, make_timeline
 from components.impression_gen.writer import write_shard
 from components.settings import IngestConfig
+from models.impression import feature_modules
+from models.registration import load_plugins
 
 _COUNTS: Final = "counts"
 _BAD_ROWS: Final = "bad_rows"
@@ -386,6 +388,11 @@ class WriteImpressions(_Step):
         self._examples_uri = examples_uri
         self._written = Metrics.counter("ingest", "impressions")
         self._index: tuple[Parcel, CatalogueIndex] | None = None
+        self._plugins = feature_modules()
+
+    def setup(self) -> None:
+        """Makes the features of plugins known to the worker."""
+        load_plugins(self._plugins)
 
     def process(
         self, element: tuple[int, dict[str, Iterable[Parcel]]], timeline_json: str, catalogue: Parcel

@@ -36,12 +36,18 @@ from components.impression_gen.spool import Spool
 from components.progress import say
 from components.settings import SETTINGS_KEY, IngestConfig
 from models.errors import ConfigError
-from models.impression import SPLITS
+from models.impression import SPLITS, feature_modules
+from models.registration import Plugin
 
 _logger = logging.getLogger(__name__)
 
 _CATALOGUE_KEY: Final = "catalogue"
 _QUARANTINE_KEY: Final = "quarantine"
+
+
+class _Settings(IngestConfig):
+    plugins: tuple[Plugin, ...] = ()
+    """Modules that register features."""
 
 
 class Driver(tfx_driver.Driver):
@@ -122,8 +128,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         found = find_logs(os.path.join(exec_properties[specs.INPUT_BASE_KEY], input_config.splits[0].pattern))
         if found.ignored:
             _logger.info("ImpressionGen: not read, as their names are no log's: %s", ", ".join(found.ignored))
-        settings = IngestConfig.model_validate_json(exec_properties[SETTINGS_KEY])
-        ingest = settings.of_span(exec_properties[SPAN_PROPERTY_NAME])
+        ingest = _Settings.model_validate_json(exec_properties[SETTINGS_KEY]).of_span(
+            exec_properties[SPAN_PROPERTY_NAME]
+        )
         examples = artifact_utils.get_single_instance(output_dict[specs.EXAMPLES_KEY])
         catalogue_uri = artifact_utils.get_single_uri(output_dict[_CATALOGUE_KEY])
         quarantine_uri = artifact_utils.get_single_uri(output_dict[_QUARANTINE_KEY])
@@ -195,6 +202,7 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
         if must_exist:
             find_logs(find_span(data, span).path if has_span(data) else data)
         base, name = os.path.split(data)
+        settings = _Settings(**dict(ingest.of_path(data)), plugins=tuple(feature_modules()))
         super().__init__(
             spec=ImpressionGenSpec(
                 input_base=base,
@@ -210,7 +218,7 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
                 output_data_format=example_gen_pb2.FORMAT_TF_EXAMPLE,
                 output_file_format=example_gen_pb2.FORMAT_TFRECORDS_GZIP,
                 range_config=None if span is None else _one_span(span),
-                settings=ingest.of_path(data).model_dump_json(),
+                settings=settings.model_dump_json(),
                 examples=types.Channel(type=standard_artifacts.Examples),
                 catalogue=types.Channel(type=ImpressionCatalogue),
                 quarantine=types.Channel(type=ImpressionQuarantine),

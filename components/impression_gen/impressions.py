@@ -131,6 +131,7 @@ class Impressions:
             "item": self.events.item[place],
             "category": self.events.category[place],
             "behavior": self.events.behavior[place],
+            "timestamp": self.events.timestamp[place],
             "age": np.repeat(timestamp, lengths) - self.events.timestamp[place],
         }
         if self.candidate_in_history:
@@ -139,6 +140,7 @@ class Impressions:
                 "item": self.items[rows, 0],
                 "category": self.categories[rows, 0],
                 "behavior": alike * BEHAVIORS[PAGE_VIEW],
+                "timestamp": timestamp - alike,
                 "age": alike,
             }
             events = {name: np.insert(values, offsets[1:], last[name]) for name, values in events.items()}
@@ -168,7 +170,7 @@ class ImpressionBatch:
 
 def _from(fields: Mapping[str, Int64Array], group: names.Group) -> dict[str, Int64Array]:
     """The features of a group, made of fields of events."""
-    return {feature.name: fields[feature.source] for feature in features_of(group) if feature.source}
+    return {feature.name: feature.of_events(fields) for feature in features_of(group) if feature.source}
 
 
 def _record_batch(columns: dict[str, tuple[Int64Array, Array]]) -> pa.RecordBatch:

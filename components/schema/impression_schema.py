@@ -19,6 +19,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.settings import WINDOW_SETTINGS, IngestConfig
 from models import impression as names
+from models.registration import Plugin
 from models.section import Section
 
 SERVING: Final = "SERVING"
@@ -36,6 +37,8 @@ class Ranges(Section):
     """Most candidates of an impression."""
     negative_sets: tuple[str, ...]
     """Values of ``negative_set``."""
+    plugins: tuple[Plugin, ...] = ()
+    """Modules that register features."""
 
     @classmethod
     def of(cls, ingest: IngestConfig) -> Ranges:
@@ -45,6 +48,7 @@ class Ranges(Section):
             history_length=ingest.history_length + ingest.candidate_in_history,
             candidates=1 if ingest.flip_labels else 1 + negatives,
             negative_sets=(names.MIXED, *ingest.evaluation_sets),
+            plugins=tuple(names.feature_modules()),
         )
 
 

@@ -57,7 +57,7 @@ class ServedRanker(tf.Module):
         """See the class docstring."""
         return self._inputs(self._parse(examples))
 
-    @tf.function(input_signature=[{name: tf.TensorSpec([None, None], tf.int64, name) for name in REQUEST_FEATURES}])
+    @tf.function
     def rank(self, impression: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """See the class docstring."""
         return self._score(impression)
@@ -76,8 +76,8 @@ class ServedRanker(tf.Module):
         inputs = to_model_inputs(raw | indices, self.history_length)
         padding = inputs[CANDIDATE_ITEM_ID] == PADDING_ID
         # To the vocabularies padding between candidates is an id that they do not know.
-        for name in CANDIDATE_FEATURES:
-            inputs[INDEX_OF[name]] = tf.where(padding, tf.constant(PADDING_INDEX, tf.int64), inputs[INDEX_OF[name]])
+        for index in (INDEX_OF[name] for name in CANDIDATE_FEATURES if name in INDEX_OF):
+            inputs[index] = tf.where(padding, tf.constant(PADDING_INDEX, tf.int64), inputs[index])
         return inputs
 
     def _score(self, impression: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -97,9 +97,10 @@ def export(model: Ranker, transform: tft.TFTransformOutput, history_length: int,
       folder: to write to.
     """
     served = ServedRanker(model, transform, history_length)
+    request = {name: tf.TensorSpec([None, None], tf.int64, name) for name in REQUEST_FEATURES}
     signatures = {
         DEFAULT_SIGNATURE: served.serving_default.get_concrete_function(),
-        RANK_SIGNATURE: served.rank.get_concrete_function(),
+        RANK_SIGNATURE: served.rank.get_concrete_function(request),
         TRANSFORM_FEATURES: served.transform_features.get_concrete_function(),
     }
     tf.saved_model.save(served, folder, signatures=signatures)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import tensorflow as tf
 
 from components.examples.impressions import COMPRESSION, parse
 from models.errors import DataError
-from models.impression import CANDIDATE_INPUTS, HISTORY_INPUTS, LABEL, USER_ID
-
-MODEL_FEATURES: Final = HISTORY_INPUTS + CANDIDATE_INPUTS
-"""Names of the tensors that a model is called with."""
+from models.impression import CANDIDATE_INPUTS, HISTORY_INPUTS, LABEL, MODEL_INPUTS, USER_ID
 
 Batch: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor]"
 
@@ -21,7 +18,7 @@ def to_model_inputs(features: Mapping[str, tf.RaggedTensor], history_length: int
     """The one way from transformed features to a model's inputs, in training and in serving.
 
     Args:
-      features: [B, ?] int64, at least :data:`MODEL_FEATURES`.
+      features: [B, ?] int64, at least ``models.impression.MODEL_INPUTS``.
       history_length: L; of a longer history the latest L events are kept.
 
     Returns:
@@ -94,7 +91,7 @@ def read_batches(
         records = records.shuffle(shuffle_buffer, seed=seed)
 
     def model_inputs(serialized: tf.Tensor) -> Batch:
-        features = parse(serialized, (*MODEL_FEATURES, LABEL, USER_ID))
+        features = parse(serialized, (*MODEL_INPUTS, LABEL, USER_ID))
         labels = tf.cast(features[LABEL].to_tensor(), tf.float32)
         inputs = to_model_inputs(features, history_length)
         inputs[USER_ID] = features[USER_ID]

@@ -5,7 +5,7 @@ All of it is TensorFlow operations: a server runs the graph and nothing else of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -71,7 +71,7 @@ def _require_one_shape(request: Mapping[str, tf.Tensor]) -> tf.Tensor:
     return _require(tf.reduce_all(fits), message)
 
 
-def _require_values(values: tf.Tensor, names: tuple[str, ...]) -> tf.Tensor:
+def _require_values(values: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
     """Holds [B, T, features] int64, the item's id first, to the ranges of ``names``."""
     features = [FEATURES[name] for name in names]
     padding = values[..., :1] == PADDING_ID

@@ -19,6 +19,8 @@ from models.impression import (
     HISTORY_ITEM_INDEX,
     PADDING_ID,
     UNKNOWN_INDEX,
+    Feature,
+    Group,
     features_of,
 )
 from models.layers.draws import next_seed
@@ -34,7 +36,8 @@ class EmbeddedImpression(NamedTuple):
     events: tf.Tensor
     """[B, T, D] float: item and category of each event; zero where ``event_mask`` is false."""
     event_context: tf.Tensor
-    """[B, T, C] float: behaviour and age of each event, C = 0 where neither is in use; zero likewise."""
+    """[B, T, C] float: behaviour and age of each event, and features of plugins; C = 0 where none is in use; zero
+    likewise."""
     event_mask: tf.Tensor
     """[B, T] bool."""
     candidates: tf.Tensor
@@ -65,11 +68,8 @@ class ImpressionEmbedding(keras.layers.Layer):
         self.config = config
         self.item_indices = item_indices
         self.category_indices = category_indices
-        self._context = [
-            feature
-            for feature in features_of("history")
-            if feature.embedding and getattr(config, f"{feature.short}_embedding")
-        ]
+        self._event_context = _embedded("history", config)
+        self._candidate_context = _embedded("candidate", config)
         self.salts = keras.random.SeedGenerator()
 
     def build(self, _: object = None) -> None:
@@ -91,9 +91,9 @@ class ImpressionEmbedding(keras.layers.Layer):
             if self.config.item_embedding:
                 self.event_items = table(self.item_indices, "event_items")
         self.context_tables = {}
-        for feature in self._context:
+        for feature in (*self._event_context, *self._candidate_context):
             rows = AGE_BUCKETS if feature.embedding == "log2" else feature.largest + 1
-            self.context_tables[feature.short] = table(rows, f"{feature.short}s", self._context_part)
+            self.context_tables[_table(feature)] = table(rows, f"{_table(feature)}s", self._width_of(feature))
         self.built = True
 
     @property
@@ -104,11 +104,24 @@ class ImpressionEmbedding(keras.layers.Layer):
     @property
     def context_width(self) -> int:
         """C of :class:`EmbeddedImpression`."""
-        return self._context_part * len(self._context)
+        return sum(map(self._width_of, self._event_context))
 
     @property
-    def _context_part(self) -> int:
-        return max(2, self.config.embedding_dim // 2)
+    def candidate_context_width(self) -> int:
+        """Channels of :meth:`candidate_context`."""
+        return sum(map(self._width_of, self._candidate_context))
+
+    def _width_of(self, feature: Feature) -> int:
+        return feature.width or max(2, self.config.embedding_dim // 2)
+
+    def candidate_context(self, impression: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        """What is embedded of candidates besides their ids, [B, N, ?] each; nothing but what plugins register."""
+        return [tf.cast(self._look_up(feature, impression), self.compute_dtype) for feature in self._candidate_context]
+
+    def _look_up(self, feature: Feature, impression: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        values = impression[feature.name]
+        rows = age_bucket(values) if feature.embedding == "log2" else values
+        return tf.gather(self.context_tables[_table(feature)], rows)
 
     def call(self, impression: Mapping[str, tf.Tensor], training: bool = False) -> EmbeddedImpression:
         """Looks up a transformed impression (dense tensors, right-padded with 0)."""
@@ -126,10 +139,7 @@ class ImpressionEmbedding(keras.layers.Layer):
             events.insert(0, tf.gather(self.event_items, event_item))
             candidates.insert(0, tf.gather(self.items, candidate_item))
         context = [tf.zeros([*tf.unstack(tf.shape(event_mask)), 0], self.variable_dtype)]
-        for feature in self._context:
-            values = impression[feature.name]
-            rows = age_bucket(values) if feature.embedding == "log2" else values
-            context.append(tf.gather(self.context_tables[feature.short], rows))
+        context += [self._look_up(feature, impression) for feature in self._event_context]
         event_weight = tf.cast(event_mask, self.compute_dtype)[..., None]
         return EmbeddedImpression(
             events=tf.cast(tf.concat(events, axis=-1), self.compute_dtype) * event_weight,
@@ -148,6 +158,18 @@ class ImpressionEmbedding(keras.layers.Layer):
         hashed = tf.bitwise.bitwise_and(tf.bitwise.bitwise_xor(hashed, hashed // 65536) * 0x85EBCA6B, 0xFFFFFFFF)
         forgotten = tf.cast(hashed, tf.float32) < self.config.item_unknown_rate * 2.0**32
         return tf.where(forgotten & (index >= FIRST_KNOWN_INDEX), tf.constant(UNKNOWN_INDEX, index.dtype), index)
+
+
+def _embedded(group: Group, config: ModelConfig) -> list[Feature]:
+    return [
+        feature
+        for feature in features_of(group)
+        if feature.embedding and (callable(feature.source) or getattr(config, f"{feature.short}_embedding"))
+    ]
+
+
+def _table(feature: Feature) -> str:
+    return feature.short if feature.group == "history" else feature.name
 
 
 def age_bucket(age: tf.Tensor) -> tf.Tensor:

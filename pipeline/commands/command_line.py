@@ -191,11 +191,16 @@ def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") ->
     offer(presets, preset_names())
     says = "change one setting, e.g. training.epochs=2; may be repeated; 'show-config' lists the names"
     add_repeated(parser, "--set", "NAME=VALUE", says, (f"{name}=" for name in setting_names(PipelineConfig)))
-    says = "import this module, which registers further models, samplers, activations or metrics; may be repeated"
-    add_repeated(parser, "--plugin", "MODULE", says)
+    add_plugin_option(parser, "models, samplers, activations, features or metrics")
     parser.add_argument(
         "--output", metavar="DIR", help="folder for artifacts, metadata, logs and pushed models; default: the preset's"
     )
+
+
+def add_plugin_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds ``--plugin``, which registers more of ``what``."""
+    says = f"import this module, which registers further {what}; may be repeated"
+    add_repeated(parser, "--plugin", "MODULE", says)
 
 
 def configuration(options: argparse.Namespace, swept: Mapping[str, Sequence[str]] | None = None) -> PipelineConfig:

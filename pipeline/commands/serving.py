@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from components.files import absolute
 from models.errors import CtrError
-from pipeline.commands.command_line import OK, add_command, print_json, program, terminal_of
+from models.registration import load_plugins
+from pipeline.commands.command_line import OK, add_command, add_plugin_option, print_json, program, terminal_of
 from pipeline.output.layout import Layout
 from pipeline.process.terminal import width as terminal_width
 
@@ -54,6 +55,7 @@ examples:
 """,
         answers=True,
     )
+    add_plugin_option(parser, "features of impressions")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--impression", metavar="FILE", help="JSON: history (oldest first) and candidates")
     source.add_argument("--output", metavar="DIR", help="take an impression of the eval split of the run in DIR")
@@ -118,6 +120,7 @@ def _served_model(output: str) -> str:
 def _predict(options: argparse.Namespace) -> int:
     from serving.impressions import load_impression
 
+    load_plugins(options.plugin)
     chosen = None
     impression = load_impression(options.impression) if options.impression else None
     model = options.model or (_served_model(options.output) if options.output else "ctr")

@@ -47,13 +47,10 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     if not events:
         raise NoSuchRun(f"{examples}: the eval split is empty")
     chosen = max(events.values(), key=lambda group: (len(group), len(group[0][names.HISTORY_AGE])))
-    pairs = itertools.chain.from_iterable(
+    rows = itertools.chain.from_iterable(
         zip(*(record[name] for name in names.CANDIDATE_FEATURES), strict=True) for record in chosen
     )
-    categories = dict(reversed(list(pairs)))
-    positive = chosen[0][names.CANDIDATE_ITEM_ID][0]
-    items = sorted(categories)
-    features = chosen[0] | dict(
-        zip(names.CANDIDATE_FEATURES, (items, [categories[item] for item in items]), strict=True)
-    )
-    return Impression.from_features(features), positive
+    of_item = {row[0]: row for row in reversed(list(rows))}
+    columns = map(list, zip(*(of_item[item] for item in sorted(of_item)), strict=True))
+    features = chosen[0] | dict(zip(names.CANDIDATE_FEATURES, columns, strict=True))
+    return Impression.from_features(features), chosen[0][names.CANDIDATE_ITEM_ID][0]

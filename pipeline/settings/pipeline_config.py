@@ -55,9 +55,9 @@ class PipelineConfig(Section):
 
     preset: str = "custom"
     plugins: tuple[Plugin, ...] = ()
-    """Modules outside this project that register further models, samplers, activations and metrics. Every process that
-    reads the configuration imports them, so they must be importable on each machine and in each image. Before all that
-    may name what they register: fields are read in this order."""
+    """Modules outside this project that register further models, samplers, activations, features and metrics. Every
+    process that reads the configuration imports them, so they must be importable on each machine and in each image.
+    Before all that may name what they register: fields are read in this order."""
     pipeline_name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "ctr"
     served_model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")] = "ctr"
     data: str = ""

@@ -13,12 +13,11 @@ from scipy.special import expit
 from components.examples.impressions import BATCH_SIZE, Impressions, parse, records
 from components.scoring.by_set import pairs_by_set
 from components.scoring.pairs import Pairs, auc, auc_new, gauc, log_loss
-from components.trainer.input_pipeline import MODEL_FEATURES, to_model_inputs
+from components.trainer.input_pipeline import to_model_inputs
 from models.contract import Ranker
-from models.impression import HISTORY_FEATURES, HISTORY_INPUTS, LABEL, NEGATIVE_SET, USER_ID
+from models.impression import HISTORY_FEATURES, HISTORY_INPUTS, LABEL, MODEL_INPUTS, NEGATIVE_SET, USER_ID
 from pipeline.sweep.results import SetMetrics
 
-_FEATURES: Final = (*MODEL_FEATURES, LABEL, USER_ID, NEGATIVE_SET)
 _SHUFFLE_SEED: Final = 2017
 _SHUFFLE_BUFFER: Final = 200_000
 
@@ -69,7 +68,8 @@ def _only(serialized: tf.Tensor, negative_set: str) -> tf.Tensor:
 
 
 def _parsed(batches: tf.data.Dataset) -> tf.data.Dataset:
-    return batches.map(lambda serialized: parse(serialized, _FEATURES)).prefetch(tf.data.AUTOTUNE)
+    features = (*MODEL_INPUTS, LABEL, USER_ID, NEGATIVE_SET)
+    return batches.map(lambda serialized: parse(serialized, features)).prefetch(tf.data.AUTOTUNE)
 
 
 def _with_exchanged_histories(features: Mapping[str, tf.RaggedTensor]) -> Impressions:
@@ -81,7 +81,7 @@ def _with_exchanged_histories(features: Mapping[str, tf.RaggedTensor]) -> Impres
 
 
 def _score(model: Ranker, batches: Iterable[Impressions], history_length: int) -> dict[str, Pairs]:
-    @tf.function(input_signature=[{name: tf.TensorSpec([None, None], tf.int64, name) for name in MODEL_FEATURES}])
+    @tf.function(input_signature=[{name: tf.TensorSpec([None, None], tf.int64, name) for name in MODEL_INPUTS}])
     def logits_of(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         return model(inputs, training=False).logits
 

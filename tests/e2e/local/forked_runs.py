@@ -29,6 +29,8 @@ def _work(request: dict) -> int:
     if request["slow_push"]:
         components.pusher.publish._flush = lambda folder: time.sleep(60)
     sys.path[:0] = request["path"]
+    # Beam's workers, too, where they are processes.
+    os.environ["PYTHONPATH"] = os.pathsep.join([*request["path"], os.environ["PYTHONPATH"]])
     sys.argv[1:] = request["arguments"]
     if not request["script"]:
         return _main()

@@ -1,4 +1,4 @@
-"""A model, an activation and a sampler from outside the tree, as docs/models.md and docs/samplers.md show them."""
+"""A model, an activation, a sampler, features and a metric from outside the tree, as docs/ show them."""
 
 from __future__ import annotations
 
@@ -6,80 +6,73 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from forks import Forks
-from trained_run import Trained
+from pages import write_package
 
-from pipeline.settings.pipeline_config import load_preset
+from components.examples.impressions import first_features
+from components.examples.shards import list_shards
+from pipeline.output.layout import Layout
+from pipeline.output.runs import latest_output
 
 SCRIPT = Path(__file__).with_name("plugin_process.py")
+PLUGINS = ("my_shop.ctr", "my_shop.subset", "my_shop.fields", "my_shop.brier")
+SETTINGS = (
+    "model.name=decay",
+    "model.decay.rate=0.25",
+    "model.activation=softsign",
+    "sampler.name=subset",
+    "sampler.subset.keep=1",
+    "evaluation.bounds={auc: {min: 0.55}, brier: {max: 0.9}}",
+    "training.epochs=1",
+    "ingest.targets_per_user=4",
+)
 
 
-def answer(out: Path) -> list[float]:
-    found: list[float] = json.loads(out.read_text().splitlines()[-1])
-    return found
-
-
-def trained_in_a_process(step: Mapping[str, object], folder: Path, plugins: Path, forks: Forks) -> list[float]:
-    asked, out, err = (folder / name for name in ("step.json", "out", "err"))
-    asked.write_text(json.dumps(step))
-    forks.start([str(asked)], out, err, script=SCRIPT, path=[plugins])
-    assert forks.wait() == 0, err.read_text()[-3000:]
-    return answer(out)
-
-
-def reloaded_in_a_fresh_process(model: Path, folder: Path) -> list[float]:
-    """Without this project, and without the plugin."""
-    asked, out = folder / "reload.json", folder / "reloaded"
-    asked.write_text(json.dumps({"reload": str(model)}))
+def reloaded(model: Path, folder: Path) -> list[Any]:
+    """In a fresh process, without this project and without the plugins."""
     environment = {**os.environ, "PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    with out.open("w") as stream:
-        subprocess.run(
-            [sys.executable, str(SCRIPT), str(asked)], cwd=folder, env=environment, stdout=stream, check=True
-        )
-    return answer(out)
+    command = [sys.executable, str(SCRIPT), "reload", str(model)]
+    out = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    answers: list[Any] = json.loads(out.splitlines()[-1])
+    return answers
 
 
 @pytest.mark.slow
-def test_what_a_plugin_registers_is_trained_exported_and_served(
-    trained: Trained, plugins: Path, forks: Forks, tmp_path: Path
-) -> None:
-    from pipeline.dag import create_pipeline
+def test_what_plugins_register_is_ingested_trained_judged_and_served(log: Path, forks: Forks, tmp_path: Path) -> None:
+    plugins, output, out, err = (tmp_path / name for name in ("plugins", "output", "out", "err"))
+    plugins.mkdir()
+    write_package(plugins)
+    changes = [*(f"--plugin={name}" for name in PLUGINS), *(f"--set={setting}" for setting in SETTINGS)]
+    run = ["run", "--preset", "demo", "--data", str(log), "--output", str(output), *changes]
 
-    config = load_preset(
-        "demo",
-        [
-            "model.name=decay",
-            "model.decay.rate=0.25",
-            "model.activation=softsign",
-            "sampler.name=subset",
-            "sampler.subset.keep=1",
-            "training.epochs=1",
-        ],
-        ["my_shop.ctr", "my_shop.subset"],
-    ).with_overrides({"data": trained.config.data, "output": str(tmp_path / "output")})
-    assert config.ingest == trained.config.ingest
-    trainer = next(node for node in create_pipeline(config).components if node.id == "Trainer")
-    data = {
-        "ImpressionTransform": ("transformed_examples", "transform_graph"),
-        "ImpressionGen": ("examples", "catalogue"),
-    }
-    artifacts = {key: str(trained.artifact(node, key)) for node, keys in data.items() for key in keys}
-    made = {key: str(tmp_path / key) for key in ("model", "model_run")}
-    step = {
-        "exec_properties": dict(trainer.exec_properties),
-        "artifacts": {**artifacts, **made},
-        "folder": str(tmp_path),
-    }
+    forks.start(run, out, err, script=SCRIPT, path=[plugins])
+    assert forks.wait() == 0, err.read_text()[-3000:]
 
-    in_memory = trained_in_a_process(step, tmp_path, plugins, forks)
-    reloaded = reloaded_in_a_fresh_process(tmp_path / "model/Format-Serving", tmp_path)
+    def artifact(node: str, key: str) -> Path:
+        return Path(latest_output(Layout(str(output)).metadata_db, "ctr", node, key))
 
-    np.testing.assert_allclose(reloaded, in_memory, atol=1e-5)
-    assert np.ptp(in_memory) > 1e-4
-    (epoch,) = json.loads((tmp_path / "model_run/epochs.json").read_text())
+    # The log to features, and their bounds.
+    folder = artifact("ImpressionTransform", "transformed_examples")
+    for split in ("train", "eval"):
+        for values in first_features(list_shards(str(folder / f"Split-{split}")), 20):
+            hours = (values["timestamp"][0] - np.array(values["history_age"]) + 8 * 3600) // 3600 % 24
+            assert values["history_hour"] == hours.tolist()
+            assert values["candidate_magnitude"] == [len(str(item)) - 1 for item in values["candidate_item_id"]]
+    schema = (artifact("SchemaGen", "schema") / "schema.pbtxt").read_text()
+    assert all(f'name: "{name}"' in schema for name in ("history_hour", "candidate_magnitude"))
+
+    # Features to a model: what learns, is bounded, and answers.
+    (epoch,) = json.loads((artifact("Trainer", "model_run") / "epochs.json").read_text())
     assert epoch["validation_auc"] > 0.55
+    assert "Brier score" in out.read_text()
+    in_memory = json.loads(out.read_text().splitlines()[-1])
+    exported, at_another_hour, refusal = reloaded(artifact("Trainer", "model") / "Format-Serving", tmp_path)
+    np.testing.assert_allclose(exported, in_memory, atol=1e-5)
+    assert np.ptp(in_memory) > 1e-4
+    assert not np.allclose(exported, at_another_hour, atol=1e-6)
+    assert "history_hour at row 0, position 2 is 24, expected 0 to 23" in refusal

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from trained_run import Trained
 
-from components.trainer.input_pipeline import MODEL_FEATURES
 from models.impression import (
     CANDIDATE_FEATURES,
     CANDIDATE_ITEM_ID,
@@ -26,6 +25,7 @@ from models.impression import (
     HISTORY_FEATURES,
     HISTORY_ITEM_ID,
     INDEX_OF,
+    MODEL_INPUTS,
     PADDING_INDEX,
     REQUEST_FEATURES,
 )
@@ -130,7 +130,7 @@ def test_a_request_gets_finite_scores_or_invalid_argument(served: ServedModel, t
 def test_padding_changes_no_score_wherever_it_stands(
     served: ServedModel, tensors: Tensors, data: st.DataObject, way: Any
 ) -> None:
-    def places(group: tuple[str, ...]) -> list[int]:
+    def places(group: list[str]) -> list[int]:
         return data.draw(st.lists(st.integers(0, tensors[group[0]].shape[1]), max_size=4).map(sorted))
 
     before_events, before_candidates = places(HISTORY_FEATURES), places(CANDIDATE_FEATURES)
@@ -148,7 +148,7 @@ def test_padding_changes_no_score_wherever_it_stands(
 def test_padding_between_candidates_is_padding_to_the_model(served: ServedModel) -> None:
     request = examples_request({name: [[7, 0, 9]] for name in REQUEST_FEATURES} | _HISTORY, "transform_features")
     inputs = answer(served, request)
-    assert set(inputs) == set(MODEL_FEATURES)
+    assert set(inputs) == set(MODEL_INPUTS)
     for name in CANDIDATE_FEATURES:
         assert inputs[name].tolist() == [[7, 0, 9]]
         index = inputs[INDEX_OF[name]]

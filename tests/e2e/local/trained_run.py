@@ -84,6 +84,9 @@ def restored_model(trained: Trained) -> Ranker:
     for key in keys:
         weight: Any = model
         for part in key.removesuffix(suffix).split("/")[1:]:
-            weight = weight[int(part)] if part.isdigit() else getattr(weight, part)
+            if part.isdigit() or isinstance(weight, dict):
+                weight = weight[int(part) if part.isdigit() else part]
+            else:
+                weight = getattr(weight, part)
         weight.assign(reader.get_tensor(key))
     return model

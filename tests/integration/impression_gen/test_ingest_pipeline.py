@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zipfile
 from bisect import bisect_left, bisect_right
 from pathlib import Path
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ingest_runs import WINDOW_START, Ingested, as_csv, ingest_files, random_rows
+from pages import ROOT
 from sklearn.metrics import roc_auc_score
 
 from components.impression_gen.sources import find_logs
 from components.settings import IngestConfig, PlausibilityConfig
 from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 from models.negatives import StoredNegatives
+from models.registration import load_plugins
 
 SAMPLE = Path(__file__).parents[4] / "shared/data/UserBehavior_sample.csv.gz"
 START, END = IngestConfig().window
@@ -162,11 +165,19 @@ def test_bytes_do_not_depend_on_how_the_log_is_stored(
 
 
 @pytest.mark.slow
-def test_bytes_do_not_depend_on_the_workers(big_log: bytes, baseline: dict[str, bytes], tmp_path: Path) -> None:
+def test_bytes_do_not_depend_on_the_workers(
+    big_log: bytes, baseline: dict[str, bytes], plugins: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nor do those of a plugin's features, which a worker that is a process has to import."""
     (tmp_path / "log.csv").write_bytes(big_log)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, plugins))))
+    load_plugins(["my_shop.fields"])
+    here = ingest_files([tmp_path / "log.csv"], tmp_path / "here", SETTINGS).files("examples", "catalogue")
     flags = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
     done = ingest_files([tmp_path / "log.csv"], tmp_path / "out", SETTINGS, *flags)
-    assert done.files("examples", "catalogue") == baseline
+    assert done.files("examples", "catalogue") == here
+    assert here.keys() == baseline.keys()
+    assert here != baseline, "the features are in the examples"
 
 
 def test_other_partitions_and_another_order_of_lines_give_the_same_impressions(tmp_path: Path) -> None:

@@ -14,9 +14,8 @@ import tensorflow as tf
 
 from components.settings import TrainingConfig
 from components.trainer.fit import TrainingLoop, fit
-from components.trainer.input_pipeline import MODEL_FEATURES
 from components.trainer.strategy import training_strategy
-from models.impression import CANDIDATE_ITEM_ID, INDEX_OF, USER_ID
+from models.impression import CANDIDATE_ITEM_ID, INDEX_OF, MODEL_INPUTS, USER_ID
 from models.loss_scale import DynamicLossScale
 from models.model_config import ModelConfig
 from models.negatives import StoredNegatives
@@ -55,7 +54,7 @@ def batches(rows: int, batch_size: int) -> tf.data.Dataset:
     real = np.arange(6)[None, :] < rng.integers(0, 7, rows)[:, None]
     values = {
         name: rng.integers(1, 6, (rows, 3)) if name.startswith("candidate") else rng.integers(1, 5, real.shape) * real
-        for name in MODEL_FEATURES
+        for name in MODEL_INPUTS
     }
     for name, index in INDEX_OF.items():
         values[index] = np.where(values[name] > 0, values[name] + 1, 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from pages import ROOT
 from pydantic import ValidationError
@@ -16,12 +18,24 @@ from generator.events import BEHAVIOR_SHARES
 from models import impression
 from models.impression import (
     BEHAVIORS,
+    FEATURES,
     MAX_HISTORY,
     MAX_NEGATIVES,
     NEGATIVE_SETS,
     SPLITS,
+    FeatureError,
+    feature_modules,
+    register_feature,
 )
 from models.negatives import StoredKind, StoredNegatives
+from serving.impressions import Event
+
+
+def hour(events: Any) -> Any:
+    return events["timestamp"] // 3600 % 24
+
+
+# --- from one place ------------------------------------------------------------------------------------------------
 
 
 def test_each_kind_has_one_spelling() -> None:
@@ -68,9 +82,56 @@ def test_the_docs_say_what_the_table_says() -> None:
     names = [f"`{name}`" for name in BEHAVIORS]
     assert f"- `behavior` is {', '.join(names[:-1])} or {names[-1]};" in page
     (row,) = re.findall(r"^\| `rank` \| (.*?) \|", page, flags=re.MULTILINE)
-    assert re.findall(r"`(\w+)`", row) == list(impression.REQUEST_FEATURES)
+    assert re.findall(r"`(\w+)`", row) == impression.REQUEST_FEATURES
 
 
 def test_importing_the_table_loads_nothing_heavy() -> None:
     code = "import sys, models.impression, models.negatives; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- from outside --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("table")
+def test_what_is_registered_is_in_every_list_and_in_requests() -> None:
+    held = impression.REQUEST_FEATURES
+    assert register_feature("hour", "history", largest=23)(hour) is hour
+    register_feature("hour", "history", largest=23)(hour)
+
+    assert held == [*impression.HISTORY_FEATURES, *impression.CANDIDATE_FEATURES]
+    assert held.count("history_hour") == impression.MODEL_INPUTS.count("history_hour") == 1
+    assert feature_modules() == [__name__]
+    event = {"item_id": 12, "category_id": 3, "behavior": "pv", "age_seconds": 60}
+    assert json.loads(Event.model_validate({**event, "hour": 5}).model_dump_json()) == {**event, "hour": 5}
+    for wrong, place in ((event, "hour"), ({**event, "hour": 24}, "hour"), ({**event, "hour": 5, "day": 1}, "day")):
+        with pytest.raises(ValidationError) as raised:
+            Event.model_validate(wrong)
+        assert [error["loc"] for error in raised.value.errors()] == [(place,)]
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize(
+    ("name", "group", "settings", "expected"),
+    [
+        ("Hour", "history", {"largest": 23}, "feature 'Hour': give a name of small letters"),
+        ("age", "history", {"largest": 23}, "history_age is there already; choose another name"),
+        ("age_seconds", "history", {"largest": 23}, "history_age_seconds is there already"),
+        ("item_index", "candidate", {"largest": 23}, "candidate_item_index is there already"),
+        ("hour", "history", {"smallest": -1, "largest": 23}, "history_hour: values of -1 to 23 cannot be had"),
+        ("hour", "history", {"largest": 10**9}, "give 0 <= smallest <= largest <= 10000000"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused(name: str, group: Any, settings: Any, expected: str) -> None:
+    before = dict(FEATURES)
+    with pytest.raises(FeatureError, match=re.escape(expected)):
+        register_feature(name, group, **settings)(hour)
+    assert before == FEATURES
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize(("wrong", "found"), [(lambda e: e["item"] / 2, "float64"), (lambda e: np.int64(3), r"\(\)")])
+def test_what_is_computed_must_be_a_whole_number_an_event(wrong: Any, found: str) -> None:
+    register_feature("wrong", "candidate", largest=3)(wrong)
+    with pytest.raises(FeatureError, match=f"candidate_wrong: {__name__}.*{found}.* expected int64 of shape"):
+        FEATURES["candidate_wrong"].of_events({"item": np.array([1, 2])})

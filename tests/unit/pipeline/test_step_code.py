@@ -118,6 +118,9 @@ def before(copied: Path, nodes: Any) -> dict[str, str]:
         (["model.name=decay"], "my_shop.ctr", "decay.py", {"Trainer"}),
         # What --plugin names itself is imported by the Trainer and the report, too.
         ([], "my_shop.brier", "brier.py", {"Trainer", "Evaluator", "RunReport"}),
+        ([], "my_shop.fields", "fields.py", {"ImpressionGen", "SchemaGen", "Trainer", "RunReport"}),
+        # A plugin may be a single module.
+        ([], "my_module", "../my_module.py", {"Trainer", "RunReport"}),
     ],
 )
 def test_an_edit_of_a_plugin_reaches_the_steps_that_run_it(
@@ -126,6 +129,7 @@ def test_an_edit_of_a_plugin_reaches_the_steps_that_run_it(
     from pipeline.dag import create_pipeline
     from pipeline.step_code import _sources_with
 
+    (plugins / "my_module.py").touch()
     config = load_preset("demo", settings, [plugin])
     config = config.with_overrides({"data": "/log.csv", "output": str(tmp_path)})
 

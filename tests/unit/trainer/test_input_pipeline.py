@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer.input_pipeline import MODEL_FEATURES, read_batches, to_model_inputs
-from models.impression import CANDIDATE_ITEM_ID, HISTORY_AGE, HISTORY_ITEM_ID, LABEL, USER_ID
+from components.trainer.input_pipeline import read_batches, to_model_inputs
+from models.impression import CANDIDATE_ITEM_ID, HISTORY_AGE, HISTORY_ITEM_ID, LABEL, MODEL_INPUTS, USER_ID
 
 
 def ragged_features(lengths: list[int], candidates: list[int]) -> dict[str, tf.RaggedTensor]:
@@ -15,7 +15,7 @@ def ragged_features(lengths: list[int], candidates: list[int]) -> dict[str, tf.R
         name: tf.ragged.constant(
             [list(range(1, n + 1)) for n in (lengths if name.startswith("history") else candidates)], tf.int64
         )
-        for name in MODEL_FEATURES
+        for name in MODEL_INPUTS
     }
 
 
@@ -35,7 +35,7 @@ def test_lists_of_different_lengths_are_refused_by_name() -> None:
 def write_examples(path: Path, first: int, count: int) -> None:
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         for k in range(first, first + count):
-            values = {name: [k + 1] * (k % 3 if name.startswith("history") else 2) for name in MODEL_FEATURES}
+            values = {name: [k + 1] * (k % 3 if name.startswith("history") else 2) for name in MODEL_INPUTS}
             values[LABEL] = [1, 0]
             values[USER_ID] = [100 + k]
             feature = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 from kubeflow_package import SETTINGS, compile_package
+from pages import ROOT
 
 from models.errors import ConfigError
 from pipeline.commands.kubeflow import Package
@@ -228,6 +232,29 @@ def test_pods(pods: dict) -> None:
             assert set(pod) == {"imagePullPolicy", "imagePullSecret"}
         else:
             assert pod == (shared | of_the_trainer if name == "trainer" else shared)
+
+
+def test_each_step_imports_what_plugins_register(plugins: Path) -> None:
+    from pipeline.runners.kubeflow.package import PackageWriter
+
+    chosen = ("model.name=decay", "sampler.name=subset", "sampler.subset.keep=1", "evaluation.bounds.brier.max=0.9")
+    modules = ["my_shop.ctr", "my_shop.subset", "my_shop.fields", "my_shop.brier"]
+    document, _ = yaml.safe_load_all(PackageWriter().run(load_preset("kubeflow", [*SETTINGS, *chosen], modules)))
+    containers = [executor["container"] for executor in document["deploymentSpec"]["executors"].values()]
+    configs = [arg for each in containers for arg in each["args"] if arg.startswith("--config=")]
+    assert len(configs) == len(containers) - 1, "the verdict alone needs none"
+    (config,) = {text.removeprefix("--config=") for text in configs}
+
+    code = (
+        "import sys; from pipeline.settings.pipeline_config import PipelineConfig; "
+        "config = PipelineConfig.from_json(sys.argv[1]); "
+        "from models.impression import FEATURES; "
+        "print(config.model.name, config.sampler.name, dict(config.evaluation.bounds)['brier'].max, *[*FEATURES][-2:])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, plugins)))}
+    command = [sys.executable, "-c", code, config]
+    out = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert out.split() == ["decay", "subset", "0.9", "history_hour", "candidate_magnitude"]
 
 
 def test_the_steps_configuration_is_the_one_that_was_compiled(package: str) -> None:

@@ -173,7 +173,7 @@ def test_impressions_are_scored_in_full_batches_however_they_arrive(model_dir: s
     predicted = np.concatenate([extract[tfma.PREDICTIONS_KEY]["probability"] for extract in extracts])
     items = [*range(1, 2), *range(2, 4), *range(1, 301), *range(1, 301), *range(1, 21)]
     np.testing.assert_allclose(predicted.reshape(-1, 2)[:, 0], np.array(items, np.float32) / 1000, rtol=1e-6)
-    assert sum(int(extract[tfma.FEATURES_KEY]["example_count"][0]) for extract in extracts) == 623
+    assert sum(int(extract[tfma.FEATURES_KEY]["impressions"][0]) for extract in extracts) == 623
 
 
 def test_labels_that_do_not_fit_the_candidates_are_named(model_dir: str) -> None:

@@ -9,11 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pages import write_package
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 _SHARE_A_RUN = "tests/e2e/"
+
+# How long an example takes says what else the machine does.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 # What the tests import, TFX above all, stays for ever: nothing is looked for in it while it comes or afterwards.
 gc.disable()

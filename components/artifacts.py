@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 from tfx.types.artifact import Artifact
+
+Artifacts: TypeAlias = dict[str, list[Artifact]]
+"""What an executor reads or writes, by name."""
+Properties: TypeAlias = dict[str, Any]
+"""What it is told, by name."""
 
 
 class ImpressionCatalogue(Artifact):

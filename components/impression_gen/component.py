@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from tfx import types
 from tfx.components.example_gen import driver as tfx_driver
@@ -22,7 +22,7 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from tfx.utils import proto_utils
 
-from components.artifacts import ImpressionCatalogue, ImpressionQuarantine
+from components.artifacts import Artifacts, ImpressionCatalogue, ImpressionQuarantine, Properties
 from components.examples.shards import unfinished_folder
 from components.examples.summary import IngestSummary
 from components.examples.window import write_window
@@ -111,12 +111,7 @@ class _LogProcessor(input_processor.InputProcessor):
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Turns the files that the driver found into impressions."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Runs the ingest.
 
         Raises:

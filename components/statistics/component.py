@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import Any
 
 from tfx import types
 from tfx.components.statistics_gen import component
@@ -14,6 +13,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.standard_component_specs import EXAMPLES_KEY, STATISTICS_KEY
 
+from components.artifacts import Artifacts, Properties
 from components.settings import SETTINGS_KEY, StatisticsConfig
 
 
@@ -24,12 +24,7 @@ class Executor(tfx_executor.Executor):
     range, so some shards are a sample of the users, and the same one each time.
     """
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Runs the step."""
         rate = StatisticsConfig.model_validate_json(exec_properties[SETTINGS_KEY]).sample_rate
         if rate == 1.0:

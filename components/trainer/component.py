@@ -16,7 +16,7 @@ from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from tfx.types.standard_component_specs import EXAMPLES_KEY, MODEL_KEY, MODEL_RUN_KEY, TRANSFORM_GRAPH_KEY
 from tfx.utils import path_utils
 
-from components.artifacts import ImpressionCatalogue
+from components.artifacts import Artifacts, ImpressionCatalogue, Properties
 from components.examples.shards import list_shards
 from components.settings import SETTINGS_KEY
 from components.trainer.run import run
@@ -30,12 +30,7 @@ _RAW_EXAMPLES_KEY: Final = "raw_examples"
 class Executor(base_executor.BaseExecutor):
     """Hands the addresses of what :func:`components.trainer.run.run` reads and writes to it."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Trains; once the model is written, what only a further try would have needed is removed."""
         self._log_startup(input_dict, output_dict, exec_properties)
         settings = TrainerSettings.model_validate_json(exec_properties[SETTINGS_KEY])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from typing import Final
 
 import apache_beam as beam
 from tfx import types
@@ -17,7 +17,7 @@ from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from tfx.types.standard_component_specs import EXAMPLES_KEY, TRANSFORMED_EXAMPLES_KEY
 from tfx.utils import json_utils
 
-from components.artifacts import ImpressionCatalogue
+from components.artifacts import Artifacts, ImpressionCatalogue, Properties
 from components.examples.catalogue import Catalogue
 from components.examples.shards import unfinished_folder
 from components.examples.vocabulary import vocabularies
@@ -33,12 +33,7 @@ _CATALOGUE_KEY: Final = "catalogue"
 class Executor(tfx_executor.Executor):
     """Writes the vocabularies that the preprocessing function needs, lets TFX make the graph, and applies it."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Runs the step; see :class:`ImpressionTransform`.
 
         Raises:

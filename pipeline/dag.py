@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+# Before Beam: at exit modules end in reverse, and Beam keeps functions of TensorFlow, which then complain.
+import tensorflow  # noqa: F401
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from tensorflow_model_analysis import EvalConfig
 

@@ -134,6 +134,7 @@ def _run_dag(
 ) -> dict[str, NodeRun]:
     with terminal.loading():
         import absl.logging
+        import tensorflow  # noqa: F401 (before Beam, as in dag.py)
         from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
         from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 

@@ -125,7 +125,7 @@ FACTS = {
             (IMPRESSION, "MAX_HISTORY: Final = 1000", "MAX_HISTORY: Final = 2000"),
             ("docs/serving.md", "at most 1,000", "at most 2,000"),
             (SETTINGS, "le=MAX_HISTORY", "le=2000"),
-            ("serving/impressions.py", "max_length=MAX_HISTORY", "max_length=2000"),
+            ("serving/impressions.py", "max_length=names.MAX_HISTORY", "max_length=2000"),
             (IMPRESSION, "MAX_NEGATIVES: Final = 100", "MAX_NEGATIVES: Final = 300", FOLLOWS),
             (SETTINGS, "le=MAX_NEGATIVES", "le=300"),
             ("models/negatives.py", "le=MAX_NEGATIVES", "le=300"),
@@ -217,7 +217,7 @@ def main(names: Sequence[str]) -> int:
     missed = 0
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        for part in (*SOURCE, "tests", "docs", "kubernetes"):
+        for part in (*SOURCE, "benchmarks", "tests", "docs", "kubernetes"):
             shutil.copytree(ROOT / part, tree / part)
         for part in ("pyproject.toml", "README.md", "Dockerfile", "Makefile"):
             shutil.copy2(ROOT / part, tree / part)

@@ -157,7 +157,8 @@ def render_csv(results: Sequence[TrialResult]) -> str:
     writer.writerow([*of_variant, "seed", *(f"{m}_{name}" for name in sets for m in measures), *plain])
     for result in results:
         variant = result.trial.variant
-        of_sets = [getattr(result.sets.get(name), measure, None) for name in sets for measure in measures]
+        # A trial that failed has none.
+        of_sets = [getattr(result.sets[s], m) if s in result.sets else None for s in sets for m in measures]
         writer.writerow(
             [variant.model, variant.activation, variant.match_features, variant.negatives, variant.loss]
             + [result.trial.seed, *of_sets]

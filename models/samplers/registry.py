@@ -6,13 +6,13 @@ docs/samplers.md. TensorFlow is loaded when a sampler is built, not here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from models.impression import SAME_CATEGORY, UNIFORM, NegativeSet
+from models.impression import SAME_CATEGORY, UNIFORM
 from models.negatives import ALL, StoredKind
 from models.registration import Declaration, NameIn, Registry
 from models.section import Section
@@ -100,10 +100,6 @@ class SamplerContext(NamedTuple):
     """Of the draws."""
 
 
-Stored = Mapping[NegativeSet, int]
-"""Kind -> negatives of a stored training impression."""
-
-
 @dataclass(frozen=True)
 class SamplerDeclaration(Declaration):
     """A sampler that the configuration can choose, with what it needs and what it gives."""
@@ -116,9 +112,9 @@ class SamplerDeclaration(Declaration):
     """Whether it gets to know the training window though it draws no such columns."""
     needs_positive: Callable[[SamplerConfig], bool] = lambda config: True
     """Whether the first stored candidate must be the positive, as it is unless labels were flipped."""
-    check_stored: Callable[[SamplerConfig, Stored], None] = lambda config, stored: None
+    check_stored: Callable[[SamplerConfig, StoredNegatives], None] = lambda config, stored: None
     """Raises ValueError for a configuration that so many stored negatives a kind are not enough for."""
-    unknown_log_q: Callable[[SamplerConfig, Stored], str | None] = lambda config, stored: None
+    unknown_log_q: Callable[[SamplerConfig, StoredNegatives], str | None] = lambda config, stored: None
     """With such a configuration, why log Q is not known and what to do; None where it is known."""
     without_effect: Callable[[SamplerConfig, LossConfig], Iterable[str]] = lambda config, loss: ()
     """Settings, of those it reads, that have none beside its others and this loss."""
@@ -141,15 +137,15 @@ def _stored_kind(config: SamplerConfig) -> StoredKind:
     return config.section(RandomConfig).stored
 
 
-def _kind_is_stored(config: SamplerConfig, stored: Stored) -> None:
+def _kind_is_stored(config: SamplerConfig, stored: StoredNegatives) -> None:
     kind = _stored_kind(config)
     if kind != ALL and not stored[kind]:
         raise ValueError(f"sampler.stored={kind} needs ingest.training_negatives.{kind} above 0")
 
 
-def _of_other_than_uniform(config: SamplerConfig, stored: Stored) -> str | None:
+def _of_other_than_uniform(config: SamplerConfig, stored: StoredNegatives) -> str | None:
     kind = _stored_kind(config)
-    if kind == UNIFORM or (kind == ALL and stored[UNIFORM] == sum(stored.values())):
+    if kind == UNIFORM or (kind == ALL and stored[UNIFORM] == stored.total):
         return None
     needed = f"set ingest.training_negatives.{UNIFORM} above 0 and sampler.stored={UNIFORM}"
     return f"it is known of {UNIFORM} ones alone: {needed}"
@@ -165,7 +161,7 @@ def uniform_of(config: SamplerConfig) -> int:
     return round(config.section(MixedConfig).alpha * negatives_of(config))
 
 
-def _enough_uniform(config: SamplerConfig, stored: Stored) -> None:
+def _enough_uniform(config: SamplerConfig, stored: StoredNegatives) -> None:
     if stored[UNIFORM] < uniform_of(config):
         raise ValueError(
             f"sampler mixed with alpha {config.section(MixedConfig).alpha:g} of {negatives_of(config)} negatives needs "
@@ -187,7 +183,7 @@ def _pool_holds_them(config: SamplerConfig) -> None:
         raise ValueError(f"hard.pool is {hard.pool}, which must be at least negatives, {negatives_of(config)}")
 
 
-def _enough_of_the_category(config: SamplerConfig, stored: Stored) -> None:
+def _enough_of_the_category(config: SamplerConfig, stored: StoredNegatives) -> None:
     needed = config.section(HardConfig).most(negatives_of(config))
     if not _is_pool(config) and stored[SAME_CATEGORY] < needed:
         raise ValueError(
@@ -196,7 +192,7 @@ def _enough_of_the_category(config: SamplerConfig, stored: Stored) -> None:
         )
 
 
-def _of_the_category(config: SamplerConfig, stored: Stored) -> str | None:
+def _of_the_category(config: SamplerConfig, stored: StoredNegatives) -> str | None:
     return None if _is_pool(config) else "hard.kind=same_category has none: use hard.kind=pool"
 
 

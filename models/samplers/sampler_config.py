@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from models.negatives import StoredNegatives
 from models.registration import Extensible, Registry
-from models.samplers.registry import SAMPLERS, SamplerName, Stored
+from models.samplers.registry import SAMPLERS, SamplerName
 from models.section import Section
 
 LossName = Literal["pointwise", "sampled_softmax"]
@@ -66,7 +67,7 @@ class LossConfig(Section):
         return self.name == "sampled_softmax" and self.correction
 
 
-def require_pair(sampler: SamplerConfig, loss: LossConfig, stored: Stored, batch_size: int) -> None:
+def require_pair(sampler: SamplerConfig, loss: LossConfig, stored: StoredNegatives, batch_size: int) -> None:
     """Checks that a sampler, a loss and the stored negatives make sense together.
 
     Args:

@@ -111,7 +111,7 @@ class PipelineConfig(Section):
         require_pair(
             self.sampler,
             self.training.loss,
-            self.ingest.training_negatives.model_dump(),
+            self.ingest.training_negatives,
             batch_size=self.training.batch_size,
         )
         return self

@@ -1,4 +1,4 @@
-# The pipeline's image: every command of `python -m pipeline`, from the lock files that make and CI use.
+# The pipeline's image: every command of `ctr`, from the lock files that make and CI use.
 #
 #   docker build -t ctr-pipeline:0.1.0 .
 #   docker build -t ctr-pipeline:0.1.0-gpu --build-arg ACCELERATOR=gpu .
@@ -37,15 +37,14 @@ RUN case "$ACCELERATOR" in \
                 -r requirements-gpu.lock && /opt/venv/bin/pip check ;; \
         *) echo "ACCELERATOR is '$ACCELERATOR': give cpu or gpu" >&2; exit 1 ;; \
     esac
-# Its version is the program's.
-COPY pyproject.toml /app/
-COPY components /app/components
-COPY generator /app/generator
-COPY models /app/models
-COPY pipeline /app/pipeline
-COPY serving /app/serving
-# A read-only root keeps no bytecode that is made later.
-RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /app
+COPY pyproject.toml ./
+COPY ctr ctr
+COPY components components
+COPY generator generator
+COPY models models
+COPY pipeline pipeline
+COPY serving serving
+RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --no-index .
 
 FROM ${PYTHON_IMAGE} AS runtime
 ARG REVISION=unknown
@@ -57,11 +56,9 @@ LABEL org.opencontainers.image.title="ctr-pipeline" \
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp ctr \
     && install --directory --owner=ctr --group=ctr /output
 COPY --from=build /opt/venv /opt/venv
-COPY --from=build /app /app
 # From here the commands' default folder, output, is the volume.
 WORKDIR /
 ENV PATH=/opt/venv/bin:$PATH \
-    PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
@@ -88,5 +85,5 @@ import grpc; from grpc_health.v1 import health_pb2, health_pb2_grpc; \
 stub = health_pb2_grpc.HealthStub(grpc.insecure_channel('127.0.0.1:8500')); \
 answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=4); \
 raise SystemExit(answer.status != health_pb2.HealthCheckResponse.SERVING)"]
-ENTRYPOINT ["python", "-m", "pipeline"]
+ENTRYPOINT ["ctr"]
 CMD ["--help"]

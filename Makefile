@@ -15,7 +15,7 @@ help:  ## Show this list
 
 # What is installed is known by a copy of its lock, compared by content: times change with checkouts and copies.
 env:  ## Make .venv from requirements.lock (3 minutes the first time)
-	@if cmp -s requirements.lock $(INSTALLED); then exit 0; fi; \
+	@if cmp -s requirements.lock $(INSTALLED) && [ -x $(BIN)/ctr ]; then exit 0; fi; \
 	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null; then \
 	    python=$$(.ci/find-python) || exit 1; \
 	    echo "Using $$python"; \
@@ -26,10 +26,11 @@ env:  ## Make .venv from requirements.lock (3 minutes the first time)
 	$(BIN)/python -m pip install $$quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
 	    -r requirements.lock && \
 	$(BIN)/python -m pip --disable-pip-version-check check && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable . && \
 	cp requirements.lock $(INSTALLED)
 
 demo: env  ## Generate a log, train, evaluate, serve and ask for one ranking
-	$(BIN)/python -m pipeline demo
+	$(BIN)/ctr demo
 
 # The longest first, so that no process is left alone with them at the end.
 test: env  ## Run unit, integration and end-to-end tests (COVERAGE=1 measures, too; a third slower)

@@ -103,14 +103,14 @@ def ours(name: str, as_shipped: bool, pairs: int) -> tuple[Callable[[], None], i
     """This project's model through its own training loop; returns as :func:`peer` does."""
     import tensorflow as tf
 
-    from components.trainer.fit import TrainingLoop
-    from models import impression as names
-    from models.model_config import ModelConfig
-    from models.negatives import StoredNegatives
-    from models.registry import build_model
-    from models.samplers.base import TrainingWindow
-    from models.samplers.registry import SamplerContext, build_sampler
-    from models.samplers.sampler_config import LossConfig, SamplerConfig
+    from ctr.components.trainer.fit import TrainingLoop
+    from ctr.models import impression as names
+    from ctr.models.model_config import ModelConfig
+    from ctr.models.negatives import StoredNegatives
+    from ctr.models.registry import build_model
+    from ctr.models.samplers.base import TrainingWindow
+    from ctr.models.samplers.registry import SamplerContext, build_sampler
+    from ctr.models.samplers.sampler_config import LossConfig, SamplerConfig
 
     settings: dict[str, Any] = {"transformer": {"heads": 8, "width": 2 * DIM, "feed_forward": 8 * DIM}}
     if not as_shipped:

@@ -61,7 +61,7 @@ def beam_flags(workers: int) -> list[str]:
 
 def ingest_config(settings: list[str]) -> Any:
     """The preset of the public file."""
-    from pipeline.settings.pipeline_config import load_preset
+    from ctr.pipeline.settings.pipeline_config import load_preset
 
     return load_preset("full", settings).ingest
 
@@ -71,7 +71,7 @@ def ingest(log: str, out: str, settings: list[str], flags: list[str]) -> float:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from components.impression_gen.build import run_ingest
+    from ctr.components.impression_gen.build import run_ingest
 
     config = ingest_config(settings)
     start = time.perf_counter()
@@ -85,12 +85,12 @@ def without_beam(log: str, out: str, settings: list[str]) -> float:
     import apache_beam as beam
     import numpy as np
 
-    from components.examples.shards import unfinished_folder
-    from components.impression_gen import build
-    from components.impression_gen.counts import SECOND_COUNT, merge_counts
-    from components.impression_gen.log_reader import list_tasks
-    from components.impression_gen.sources import list_sources
-    from components.impression_gen.spool import Spool
+    from ctr.components.examples.shards import unfinished_folder
+    from ctr.components.impression_gen import build
+    from ctr.components.impression_gen.counts import SECOND_COUNT, merge_counts
+    from ctr.components.impression_gen.log_reader import list_tasks
+    from ctr.components.impression_gen.sources import list_sources
+    from ctr.components.impression_gen.spool import Spool
 
     config = ingest_config(settings)
     start = time.perf_counter()
@@ -141,14 +141,14 @@ def next_step(work: str, ingested: str, out: str, settings: list[str]) -> tuple[
     from tfx.types import artifact_utils, standard_artifacts
     from tfx.utils import io_utils
 
-    from components.artifacts import ImpressionCatalogue
-    from components.examples.writing import EXAMPLES_FILE_FORMAT
-    from components.schema.component import SCHEMA_FILE
-    from components.schema.impression_schema import Ranges, impression_schema
-    from components.statistics.component import StatisticsGen
-    from components.transform.component import ImpressionTransform
-    from models.impression import SPLITS
-    from pipeline.settings.pipeline_config import load_preset
+    from ctr.components.artifacts import ImpressionCatalogue
+    from ctr.components.examples.writing import EXAMPLES_FILE_FORMAT
+    from ctr.components.schema.component import SCHEMA_FILE
+    from ctr.components.schema.impression_schema import Ranges, impression_schema
+    from ctr.components.statistics.component import StatisticsGen
+    from ctr.components.transform.component import ImpressionTransform
+    from ctr.models.impression import SPLITS
+    from ctr.pipeline.settings.pipeline_config import load_preset
 
     def artifact(kind: type[types.Artifact], uri: str) -> types.Artifact:
         made = kind()
@@ -306,8 +306,8 @@ def missing(works: Sequence[str], peer: str, mimn: Path | None) -> str:
 
 def make_log(folder: Path, millions: float) -> tuple[Path, int]:
     """The generated log of so many million rows, about; made once."""
-    from generator.behavior_log import generate
-    from generator.generator_config import GeneratorConfig
+    from ctr.generator.behavior_log import generate
+    from ctr.generator.generator_config import GeneratorConfig
 
     users = round(millions * 1e6 / ROWS_A_USER)
     path, rows = folder / f"log-{users}.csv", folder / f"log-{users}.rows"

@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.settings import IngestConfig
-from models import impression as names
-from models.impression import BEHAVIORS, EVAL_SPLIT, MIXED, SPLITS
+from ctr.components.settings import IngestConfig
+from ctr.models import impression as names
+from ctr.models.impression import BEHAVIORS, EVAL_SPLIT, MIXED, SPLITS
 
 Event = tuple[int, int, int, int]
 """time, item, category, behaviour"""

@@ -20,9 +20,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from components.trainer.fit import TrainingLoop
-from components.trainer.window import read_window
-from models.impression import (
+from ctr.components.trainer.fit import TrainingLoop
+from ctr.components.trainer.window import read_window
+from ctr.models.impression import (
     CANDIDATE_CATEGORY_ID,
     CANDIDATE_ITEM_ID,
     FIRST_KNOWN_INDEX,
@@ -34,12 +34,12 @@ from models.impression import (
     INDEX_OF,
     USER_ID,
 )
-from models.model_config import ModelConfig
-from models.negatives import StoredNegatives
-from models.registry import build_model
-from models.samplers.base import TrainingWindow
-from models.samplers.registry import SamplerContext, build_sampler
-from models.samplers.sampler_config import LossConfig, SamplerConfig
+from ctr.models.model_config import ModelConfig
+from ctr.models.negatives import StoredNegatives
+from ctr.models.registry import build_model
+from ctr.models.samplers.base import TrainingWindow
+from ctr.models.samplers.registry import SamplerContext, build_sampler
+from ctr.models.samplers.sampler_config import LossConfig, SamplerConfig
 
 ITEMS, CATEGORIES, LENGTH = 100_000, 1_000, 50
 FILES, PASS_REPEATS = 8, 10

@@ -31,13 +31,13 @@ class DataApproval(Artifact):
 
 
 class BaselineReport(Artifact):
-    """``baselines.json``: :class:`components.scoring.baselines.BaselineResults`."""
+    """``baselines.json``: :class:`ctr.components.scoring.baselines.BaselineResults`."""
 
     TYPE_NAME = "components.BaselineReport"
 
 
 class RunReport(Artifact):
-    """``report.json`` (:class:`components.run_report.report.Report`) and ``report.md``."""
+    """``report.json`` (:class:`ctr.components.run_report.report.Report`) and ``report.md``."""
 
     TYPE_NAME = "components.RunReport"
 

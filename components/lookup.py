@@ -1,10 +1,10 @@
-"""Finding values in a rising array; :mod:`models.samplers.lookup` is the same in a TensorFlow graph."""
+"""Finding values in a rising array; :mod:`ctr.models.samplers.lookup` is the same in a TensorFlow graph."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from models.arrays import Array, BoolArray, Int64Array
+from ctr.models.arrays import Array, BoolArray, Int64Array
 
 
 def find(rising: Array, values: Array) -> tuple[Int64Array, BoolArray]:

@@ -1,6 +1,7 @@
 """What a step says of itself while it runs: a logged line now and then, for people.
 
-``pipeline.process.progress`` shows it beside the step's name on a terminal; on a cluster it stands in the step's log.
+``ctr.pipeline.process.progress`` shows it beside the step's name on a terminal; on a cluster it stands in the step's
+log.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from components.quarantine import REASONS
-from components.scoring.metrics import METRICS, OVERALL
-from models.impression import (
+from ctr.components.quarantine import REASONS
+from ctr.components.scoring.metrics import METRICS, OVERALL
+from ctr.models.impression import (
     CONTEMPORANEOUS,
     MAX_HISTORY,
     MAX_NEGATIVES,
@@ -28,10 +28,10 @@ from models.impression import (
     BehaviorName,
     NegativeSet,
 )
-from models.negatives import StoredNegatives
-from models.samplers.sampler_config import LossConfig
-from models.section import Section
-from models.validation import instead_of
+from ctr.models.negatives import StoredNegatives
+from ctr.models.samplers.sampler_config import LossConfig
+from ctr.models.section import Section
+from ctr.models.validation import instead_of
 
 SETTINGS_KEY: Final = "settings"
 """The one parameter by which a step gets its settings: JSON of a section that holds what it depends on, and no more."""

@@ -1,8 +1,8 @@
 """Generates behaviour logs in the format of UserBehavior.csv, of any size, seeded.
 
 The log is made in blocks of users, each from random streams of its own, so that memory does not grow with the
-log and blocks do not depend on each other. What users do is in :mod:`generator.events`, what they choose from in
-:mod:`generator.world`; how the result compares with the real log stands in ``docs/data.md``.
+log and blocks do not depend on each other. What users do is in :mod:`ctr.generator.events`, what they choose from in
+:mod:`ctr.generator.world`; how the result compares with the real log stands in ``docs/data.md``.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from generator.dirt import DirtyBlock, add_dirt
-from generator.events import draw_events
-from generator.generator_config import DIRT_KINDS, DirtConfig, GeneratorConfig
-from generator.world import World
-from models.errors import DataError
-from models.impression import BEHAVIORS
+from ctr.generator.dirt import DirtyBlock, add_dirt
+from ctr.generator.events import draw_events
+from ctr.generator.generator_config import DIRT_KINDS, DirtConfig, GeneratorConfig
+from ctr.generator.world import World
+from ctr.models.errors import DataError
+from ctr.models.impression import BEHAVIORS
 
 __all__ = ["DirtConfig", "GeneratorConfig", "GeneratorSummary", "generate"]
 

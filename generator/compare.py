@@ -1,4 +1,4 @@
-"""Measures two behaviour logs and prints them side by side: ``python -m generator.compare A B``.
+"""Measures two behaviour logs and prints them side by side: ``python -m ctr.generator.compare A B``.
 
 The measures are those on which a generated log must resemble the real one to be worth training on: how
 much a user does, how rare items are, how sessions go, and how well one-line scorers tell the next event
@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from components.lookup import find, values_of
-from components.scoring import auc as ranks
-from components.settings import IngestConfig
-from generator.events import Events
-from models.arrays import BoolArray, FloatArray, Int64Array
-from models.errors import CtrError, DataError
-from models.impression import BEHAVIORS, PAGE_VIEW
+from ctr.components.lookup import find, values_of
+from ctr.components.scoring import auc as ranks
+from ctr.components.settings import IngestConfig
+from ctr.generator.events import Events
+from ctr.models.arrays import BoolArray, FloatArray, Int64Array
+from ctr.models.errors import CtrError, DataError
+from ctr.models.impression import BEHAVIORS, PAGE_VIEW
 
 COLUMNS: Final = ("user_id", "item_id", "category_id", "behavior_type", "timestamp")
 HISTORY: Final[int] = IngestConfig().history_length
@@ -315,7 +315,7 @@ def _pairs(log: Events) -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints a Markdown table of the measures of two logs."""
-    parser = argparse.ArgumentParser(prog="python -m generator.compare", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m ctr.generator.compare", description=__doc__)
     parser.add_argument("first", type=Path, metavar="A", help="a log: .csv or .csv.gz in the format of UserBehavior")
     parser.add_argument("second", type=Path, metavar="B", help="another one")
     options = parser.parse_args(arguments)

@@ -7,11 +7,11 @@ from typing import Final
 
 import numpy as np
 
-from generator.events import Events
-from generator.generator_config import DIRT_KINDS, GeneratorConfig
-from generator.world import DAY, World
-from models.arrays import Int64Array
-from models.impression import BEHAVIORS
+from ctr.generator.events import Events
+from ctr.generator.generator_config import DIRT_KINDS, GeneratorConfig
+from ctr.generator.world import DAY, World
+from ctr.models.arrays import Int64Array
+from ctr.models.impression import BEHAVIORS
 
 FIELDS: Final = 5
 SMALLEST_TIMESTAMP: Final = -2_134_949_234

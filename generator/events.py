@@ -17,10 +17,10 @@ from typing import Final, get_args
 
 import numpy as np
 
-from generator.generator_config import FIRST_SECOND, LAST_SECOND, MIN_EVENTS
-from generator.world import DAY, DAYS, SUCCESSOR_SHARES, World
-from models.arrays import BoolArray, Int64Array
-from models.impression import BehaviorName
+from ctr.generator.generator_config import FIRST_SECOND, LAST_SECOND, MIN_EVENTS
+from ctr.generator.world import DAY, DAYS, SUCCESSOR_SHARES, World
+from ctr.models.arrays import BoolArray, Int64Array
+from ctr.models.impression import BehaviorName
 
 EVENT_COUNT_SHAPE: Final = 1.3
 """Shape of the gamma distribution of a user's events."""

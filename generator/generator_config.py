@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 from pydantic import Field, PlainValidator, model_validator
 
-from components.settings import LOG_TIMEZONE, IngestConfig
-from models.section import Section
+from ctr.components.settings import LOG_TIMEZONE, IngestConfig
+from ctr.models.section import Section
 
 MIN_EVENTS: Final = 5
 """Clean rows of the least active user."""

@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from generator.generator_config import FIRST_SECOND, LAST_SECOND, GeneratorConfig
-from models.arrays import FloatArray, Int64Array
+from ctr.generator.generator_config import FIRST_SECOND, LAST_SECOND, GeneratorConfig
+from ctr.models.arrays import FloatArray, Int64Array
 
 DAY: Final = 86_400
 DAYS: Final = (LAST_SECOND + 1 - FIRST_SECOND) // DAY

@@ -8,14 +8,14 @@ from typing import Final
 import keras
 import tensorflow as tf
 
-from models.contract import Ranker
-from models.impression import FIRST_KNOWN_INDEX, PADDING_ID
-from models.layers.dense import Dense
-from models.layers.draws import next_seed
-from models.layers.embedding import EmbeddedImpression
-from models.layers.interaction import StateAndProduct
-from models.layers.transformer import events_from_the_end, transformer_blocks
-from models.registry import BERT4RecConfig, TransformerConfig
+from ctr.models.contract import Ranker
+from ctr.models.impression import FIRST_KNOWN_INDEX, PADDING_ID
+from ctr.models.layers.dense import Dense
+from ctr.models.layers.draws import next_seed
+from ctr.models.layers.embedding import EmbeddedImpression
+from ctr.models.layers.interaction import StateAndProduct
+from ctr.models.layers.transformer import events_from_the_end, transformer_blocks
+from ctr.models.registry import BERT4RecConfig, TransformerConfig
 
 CLOZE_LOSS: Final = "cloze"
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from models.contract import Ranker
-from models.layers.convolution import HorizontalFilters, VerticalFilters, latest
-from models.layers.embedding import EmbeddedImpression
-from models.layers.interaction import StateAndProduct
-from models.layers.mlp import MLP
-from models.registry import CaserConfig
+from ctr.models.contract import Ranker
+from ctr.models.layers.convolution import HorizontalFilters, VerticalFilters, latest
+from ctr.models.layers.embedding import EmbeddedImpression
+from ctr.models.layers.interaction import StateAndProduct
+from ctr.models.layers.mlp import MLP
+from ctr.models.registry import CaserConfig
 
 
 class Caser(Ranker):

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from models.layers.dense import Dense
-from models.layers.embedding import EmbeddedImpression, ImpressionEmbedding
-from models.layers.match import MATCH_FEATURE_NAMES, match_features
-from models.layers.mlp import MLP
-from models.model_config import ModelConfig
+from ctr.models.layers.dense import Dense
+from ctr.models.layers.embedding import EmbeddedImpression, ImpressionEmbedding
+from ctr.models.layers.match import MATCH_FEATURE_NAMES, match_features
+from ctr.models.layers.mlp import MLP
+from ctr.models.model_config import ModelConfig
 
 
 class ModelOutput(NamedTuple):

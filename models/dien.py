@@ -8,15 +8,15 @@ from typing import Final
 import keras
 import tensorflow as tf
 
-from models.contract import Ranker
-from models.impression import PADDING_ID
-from models.layers.dense import Dense
-from models.layers.draws import next_seed
-from models.layers.embedding import EmbeddedImpression
-from models.layers.numeric import masked_softmax
-from models.layers.pooling import for_each_candidate, masked_mean
-from models.layers.recurrent import AttentionalGRU, cut, longest
-from models.registry import DIENConfig, RecurrentConfig
+from ctr.models.contract import Ranker
+from ctr.models.impression import PADDING_ID
+from ctr.models.layers.dense import Dense
+from ctr.models.layers.draws import next_seed
+from ctr.models.layers.embedding import EmbeddedImpression
+from ctr.models.layers.numeric import masked_softmax
+from ctr.models.layers.pooling import for_each_candidate, masked_mean
+from ctr.models.layers.recurrent import AttentionalGRU, cut, longest
+from ctr.models.registry import DIENConfig, RecurrentConfig
 
 AUXILIARY_LOSS: Final = "next_event"
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from models.contract import Ranker
-from models.layers.attention import LocalActivationUnit
-from models.layers.embedding import EmbeddedImpression
-from models.layers.pooling import for_each_candidate, masked_mean
+from ctr.models.contract import Ranker
+from ctr.models.layers.attention import LocalActivationUnit
+from ctr.models.layers.embedding import EmbeddedImpression
+from ctr.models.layers.pooling import for_each_candidate, masked_mean
 
 
 class DIN(Ranker):

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from models.contract import Ranker
-from models.layers.embedding import EmbeddedImpression
-from models.layers.pooling import for_each_candidate, masked_mean
+from ctr.models.contract import Ranker
+from ctr.models.layers.embedding import EmbeddedImpression
+from ctr.models.layers.pooling import for_each_candidate, masked_mean
 
 
 class DNN(Ranker):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
-from models.errors import CtrError
+from ctr.models.errors import CtrError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from models.samplers.base import Sampled
-from models.samplers.sampler_config import LossConfig
+from ctr.models.samplers.base import Sampled
+from ctr.models.samplers.sampler_config import LossConfig
 
 
 def training_loss(config: LossConfig, logits: tf.Tensor, candidates: Sampled) -> tuple[tf.Tensor, tf.Tensor]:
@@ -27,7 +27,7 @@ def training_loss(config: LossConfig, logits: tf.Tensor, candidates: Sampled) ->
         return pointwise_cross_entropy(logits, candidates.labels, candidates.mask)
     if candidates.log_q is None:
         raise ValueError(
-            "sampled_softmax needs a sampler that knows log Q; see models.samplers.sampler_config.require_pair"
+            "sampled_softmax needs a sampler that knows log Q; see ctr.models.samplers.sampler_config.require_pair"
         )
     log_q = candidates.log_q if config.correction else tf.zeros_like(candidates.log_q)
     if config.positive == "certain":

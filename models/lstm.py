@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from models.recurrent import RecurrentRanker
+from ctr.models.recurrent import RecurrentRanker
 
 
 class LSTM(RecurrentRanker):

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from models.registration import Extensible, Registry
-from models.registry import ACTIVATIONS, MODELS, ActivationName, ModelName, Units
+from ctr.models.registration import Extensible, Registry
+from ctr.models.registry import ACTIVATIONS, MODELS, ActivationName, ModelName, Units
 
 
 class ModelConfig(Extensible):

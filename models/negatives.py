@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, create_model, model_validator
 
-from models.impression import CONTEMPORANEOUS, MAX_NEGATIVES, NEGATIVE_SETS, NegativeSet
-from models.section import Section
+from ctr.models.impression import CONTEMPORANEOUS, MAX_NEGATIVES, NEGATIVE_SETS, NegativeSet
+from ctr.models.section import Section
 
 StoredKind = Literal["all", NegativeSet]
 ALL: Final = "all"

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
-from models.contract import Ranker
-from models.layers.embedding import EmbeddedImpression
-from models.layers.interaction import StateAndProduct
-from models.layers.recurrent import cut, longest, state_at_last_event
-from models.registry import RecurrentConfig
+from ctr.models.contract import Ranker
+from ctr.models.layers.embedding import EmbeddedImpression
+from ctr.models.layers.interaction import StateAndProduct
+from ctr.models.layers.recurrent import cut, longest, state_at_last_event
+from ctr.models.registry import RecurrentConfig
 
 
 class RecurrentRanker(Ranker, abc.ABC):

@@ -32,8 +32,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-from models.errors import CtrError
-from models.section import Section
+from ctr.models.errors import CtrError
+from ctr.models.section import Section
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
@@ -54,7 +54,7 @@ class Declaration:
     about: str = ""
     """What it is, in a line; the command line's help and the tables of the docs show it."""
     settings: Mapping[str, type[Section]] = field(default_factory=dict)
-    """Its sections of the configuration by name: classes that derive from :class:`models.section.Section` with a
+    """Its sections of the configuration by name: classes that derive from :class:`ctr.models.section.Section` with a
     default for each field. Several declarations may share a section."""
     flat: tuple[type[Section], ...] = ()
     """Likewise, but their fields stand beside the name itself, as ``sampler.alpha`` does, and not in a section."""
@@ -152,7 +152,7 @@ class Registry(Generic[D]):
                 raise RegistrationError(f"{what}: {key!r} is no name of a section")
             if not (isinstance(section, type) and issubclass(section, Section)):
                 raise RegistrationError(
-                    f"{what}: section {key!r} must be a class that derives from models.section.Section"
+                    f"{what}: section {key!r} must be a class that derives from ctr.models.section.Section"
                 )
             same = [k for k, s in taken.items() if _path(s) == _path(section)]
             if key not in same and (other := next(iter(same), key if key in taken else None)) is not None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field, model_validator
 
-from models.registration import Declaration, NameIn, Registry
-from models.section import Section
+from ctr.models.registration import Declaration, NameIn, Registry
+from ctr.models.section import Section
 
 if TYPE_CHECKING:
-    from models.contract import Ranker
-    from models.model_config import ModelConfig
-    from models.samplers.sampler_config import SamplerConfig
+    from ctr.models.contract import Ranker
+    from ctr.models.model_config import ModelConfig
+    from ctr.models.samplers.sampler_config import SamplerConfig
 
 Units = Annotated[int, Field(ge=1, le=8192)]
 
@@ -98,7 +98,7 @@ def _predicts_items(config: ModelConfig) -> None:
         raise ValueError(f"item_embedding must be true for {config.name}: its cloze objective predicts items")
 
 
-MODELS: Final = Registry("model", "models.contract:Ranker", Declaration)
+MODELS: Final = Registry("model", "ctr.models.contract:Ranker", Declaration)
 ACTIVATIONS: Final = Registry("activation", "keras.layers:Layer", Declaration)
 
 ModelName = Annotated[str, NameIn(MODELS)]
@@ -106,81 +106,81 @@ ActivationName = Annotated[str, NameIn(ACTIVATIONS)]
 
 
 register_model: Final = MODELS.register
-"""Of a subclass of :class:`models.contract.Ranker`; ``about`` is the history as a candidate sees it. Its settings stand
-below ``model``, and ``self.config.section(Class)`` gives them."""
+"""Of a subclass of :class:`ctr.models.contract.Ranker`; ``about`` is the history as a candidate sees it. Its settings
+stand below ``model``, and ``self.config.section(Class)`` gives them."""
 
 register_activation: Final = ACTIVATIONS.register
-"""Of a Keras layer class that is called as in :mod:`models.layers.activations`; the fields of its settings, which stand
-below ``model``, too, are its arguments."""
+"""Of a Keras layer class that is called as in :mod:`ctr.models.layers.activations`; the fields of its settings,
+which stand below ``model``, too, are its arguments."""
 
 register_model(
-    "dnn", "models.dnn:DNN", about="the mean of its events (base model of DIN, arXiv 1706.06978, section 4.2)"
+    "dnn", "ctr.models.dnn:DNN", about="the mean of its events (base model of DIN, arXiv 1706.06978, section 4.2)"
 )
 register_model(
     "rnn",
-    "models.rnn:RNN",
+    "ctr.models.rnn:RNN",
     about="state of a simple recurrent network after the last event (Elman 1990)",
     settings={"recurrent": RecurrentConfig},
 )
 register_model(
     "lstm",
-    "models.lstm:LSTM",
+    "ctr.models.lstm:LSTM",
     about="state of an LSTM after the last event (Hochreiter and Schmidhuber 1997)",
     settings={"recurrent": RecurrentConfig},
 )
 register_model(
     "gru4rec",
-    "models.gru4rec:GRU4Rec",
+    "ctr.models.gru4rec:GRU4Rec",
     about="state of a GRU after the last event (arXiv 1511.06939, equations 2-5)",
     settings={"recurrent": RecurrentConfig},
 )
 register_model(
     "transformer4rec",
-    "models.transformer4rec:Transformer4Rec",
+    "ctr.models.transformer4rec:Transformer4Rec",
     about="the target's token after self-attention over history and target (BST, arXiv 1905.06874, 1706.03762)",
     settings={"transformer": TransformerConfig},
 )
 register_model(
     "caser",
-    "models.caser:Caser",
+    "ctr.models.caser:Caser",
     about="horizontal and vertical filters over the latest events (arXiv 1809.07426, section 3.2)",
     settings={"caser": CaserConfig},
 )
 register_model(
     "din",
-    "models.din:DIN",
+    "ctr.models.din:DIN",
     about="a sum weighted by local activation, without softmax (arXiv 1706.06978, equation 3)",
     flat=(DINConfig,),
 )
 register_model(
     "dien",
-    "models.dien:DIEN",
+    "ctr.models.dien:DIEN",
     about="interests of a GRU, evolved towards the candidate by an AUGRU (arXiv 1809.03672, equations 3-11)",
     settings={"recurrent": RecurrentConfig, "dien": DIENConfig},
 )
 register_model(
     "bert4rec",
-    "models.bert4rec:BERT4Rec",
+    "ctr.models.bert4rec:BERT4Rec",
     about="state of a bidirectional encoder at a [mask] behind the last event (arXiv 1904.06690)",
     settings={"transformer": TransformerConfig, "bert4rec": BERT4RecConfig},
     check=_predicts_items,
 )
 
-register_activation("relu", "models.layers.activations:ReLU", about="max(0, s)")
+register_activation("relu", "ctr.models.layers.activations:ReLU", about="max(0, s)")
 register_activation(
-    "prelu", "models.layers.activations:PReLU", about="a learned slope a channel below 0 (He et al. 2015)"
+    "prelu", "ctr.models.layers.activations:PReLU", about="a learned slope a channel below 0 (He et al. 2015)"
 )
 register_activation(
     "dice",
-    "models.layers.activations:Dice",
+    "ctr.models.layers.activations:Dice",
     about="a learned slope below a threshold that follows the data (arXiv 1706.06978, equation 3)",
     settings={"dice": DiceConfig},
 )
-register_activation("mish", "models.layers.activations:Mish", about="s tanh(softplus(s)) (Misra 2019)")
+register_activation("mish", "ctr.models.layers.activations:Mish", about="s tanh(softplus(s)) (Misra 2019)")
 
 
 def build_model(config: ModelConfig, item_indices: int, category_indices: int, history_length: int) -> Ranker:
-    """A new, initialised model; arguments as for :class:`models.contract.Ranker`.
+    """A new, initialised model; arguments as for :class:`ctr.models.contract.Ranker`.
 
     Raises:
       RegistrationError: if what was declared is not there, or is no ranker.

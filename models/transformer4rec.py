@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
-from models.contract import Ranker
-from models.layers.dense import Dense
-from models.layers.embedding import EmbeddedImpression
-from models.layers.numeric import masked_softmax
-from models.layers.pooling import for_each_candidate, masked_mean
-from models.layers.transformer import TransformerBlock, events_from_the_end, transformer_blocks
-from models.registry import TransformerConfig
+from ctr.models.contract import Ranker
+from ctr.models.layers.dense import Dense
+from ctr.models.layers.embedding import EmbeddedImpression
+from ctr.models.layers.numeric import masked_softmax
+from ctr.models.layers.pooling import for_each_candidate, masked_mean
+from ctr.models.layers.transformer import TransformerBlock, events_from_the_end, transformer_blocks
+from ctr.models.registry import TransformerConfig
 
 
 class Transformer4Rec(Ranker):

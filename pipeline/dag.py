@@ -37,29 +37,29 @@ from tfx.types.standard_artifacts import Model, ModelBlessing
 from tfx.types.standard_component_specs import EVAL_CONFIG_KEY, MODULE_PATH_KEY
 from tfx.utils.proto_utils import proto_to_json
 
-from components.anomaly_gate.component import AnomalyGate
-from components.baselines.component import Baselines, BaselinesSettings
-from components.evaluator import scoring
-from components.evaluator.component import CANDIDATE_KEY, BaselineStrategy
-from components.evaluator.judge import evaluator_config
-from components.impression_gen.component import ImpressionGen
-from components.pusher.component import Pusher
-from components.run_report.component import RunReport
-from components.run_report.report import Report, read_report
-from components.schema.component import SchemaGen
-from components.schema.impression_schema import Ranges
-from components.statistics.component import StatisticsGen
-from components.trainer.component import Trainer
-from components.trainer.strategy import training_strategy
-from components.trainer.train import TrainerSettings
-from components.transform.component import ImpressionTransform
-from models.errors import ConfigError
-from models.impression import EVAL_SPLIT
-from pipeline.output.layout import IMPRESSIONS, Layout
-from pipeline.output.runs import NodeRun
-from pipeline.settings.kubeflow import StepKind
-from pipeline.settings.pipeline_config import PipelineConfig
-from pipeline.step_code import CODE_KEY, add_code, loaded_names, project_sources
+from ctr.components.anomaly_gate.component import AnomalyGate
+from ctr.components.baselines.component import Baselines, BaselinesSettings
+from ctr.components.evaluator import scoring
+from ctr.components.evaluator.component import CANDIDATE_KEY, BaselineStrategy
+from ctr.components.evaluator.judge import evaluator_config
+from ctr.components.impression_gen.component import ImpressionGen
+from ctr.components.pusher.component import Pusher
+from ctr.components.run_report.component import RunReport
+from ctr.components.run_report.report import Report, read_report
+from ctr.components.schema.component import SchemaGen
+from ctr.components.schema.impression_schema import Ranges
+from ctr.components.statistics.component import StatisticsGen
+from ctr.components.trainer.component import Trainer
+from ctr.components.trainer.strategy import training_strategy
+from ctr.components.trainer.train import TrainerSettings
+from ctr.components.transform.component import ImpressionTransform
+from ctr.models.errors import ConfigError
+from ctr.models.impression import EVAL_SPLIT
+from ctr.pipeline.output.layout import IMPRESSIONS, Layout
+from ctr.pipeline.output.runs import NodeRun
+from ctr.pipeline.settings.kubeflow import StepKind
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
+from ctr.pipeline.step_code import CODE_KEY, add_code, loaded_names, project_sources
 
 __all__ = ["REPORTS", "CompiledDag", "DataOutputs", "Node", "Outcome", "Report", "compile_dag", "create_pipeline"]
 
@@ -314,4 +314,4 @@ def _worker_arguments(config: PipelineConfig) -> list[str]:
     # Of worker processes on this machine alone.
     options = PipelineOptions(list(config.beam_pipeline_args)).view_as(DirectOptions)
     in_processes = options.direct_running_mode == "multi_processing"
-    return ["--beam_plugin=pipeline.process.end_with_run"] if in_processes else []
+    return ["--beam_plugin=ctr.pipeline.process.end_with_run"] if in_processes else []

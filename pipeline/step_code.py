@@ -18,7 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from models.registration import plugin_packages
+import ctr
+from ctr.models.registration import plugin_packages
 
 if TYPE_CHECKING:
     from tfx.dsl.components.base.base_node import BaseNode
@@ -41,12 +42,6 @@ class Sources:
         self._packages = dict(packages)
         self._imports: dict[str, frozenset[str]] = {}
 
-    @classmethod
-    def beside(cls, package: Path, others: Mapping[str, Path] | None = None) -> Sources:
-        """Of a package, all those in the same folder, and others by name."""
-        found = {entry.name: entry for entry in package.parent.iterdir() if (entry / "__init__.py").is_file()}
-        return cls({**(others or {}), **found})
-
     def digest(self, names: Iterable[str]) -> str:
         """SHA-256 of the files that :meth:`files` finds, in hexadecimal; it changes with any of their bytes."""
         whole = hashlib.sha256()
@@ -58,7 +53,8 @@ class Sources:
         """Module -> file of every module of these packages that is loaded with the named ones.
 
         Args:
-          names: of modules, or of what stands in one (``models.dnn.DNN``); others than these packages' are passed over.
+          names: of modules, or of what stands in one (``ctr.models.dnn.DNN``); others than these packages' are passed
+            over.
         """
         found: dict[str, Path] = {}
         waiting = [module for name in names if (module := self._module(name))]
@@ -133,4 +129,4 @@ def project_sources() -> Sources:
 
 @functools.cache
 def _sources_with(plugins: tuple[tuple[str, Path], ...]) -> Sources:
-    return Sources.beside(Path(__file__).parent, dict(plugins))
+    return Sources({**dict(plugins), "ctr": Path(ctr.__file__).parent})

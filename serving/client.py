@@ -17,10 +17,10 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from models.arrays import Array
-from models.errors import CtrError
-from serving.impressions import Impression, RankedCandidate, Ranking
-from serving.requests import LOGIT, PROBABILITY, rank_request
+from ctr.models.arrays import Array
+from ctr.models.errors import CtrError
+from ctr.serving.impressions import Impression, RankedCandidate, Ranking
+from ctr.serving.requests import LOGIT, PROBABILITY, rank_request
 
 
 class ServingError(CtrError):

@@ -1,6 +1,6 @@
 """What a client sends and gets back: one raw impression, and its ranked candidates.
 
-The JSON form, read by ``python -m pipeline predict --impression FILE.json``::
+The JSON form, read by ``ctr predict --impression FILE.json``::
 
     {"history": [{"item_id": 12, "category_id": 3, "behavior": "pv", "age_seconds": 3600}],
      "candidates": [{"item_id": 7, "category_id": 3}, {"item_id": 9, "category_id": 4}]}
@@ -18,9 +18,9 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
-from models import impression as names
-from models.errors import CtrError
-from models.validation import problems
+from ctr.models import impression as names
+from ctr.models.errors import CtrError
+from ctr.models.validation import problems
 
 MAX_CANDIDATES = 10_000
 """Candidates of one request."""

@@ -16,10 +16,10 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from models.errors import CtrError
-from serving.requests import DEFAULT_SIGNATURE
-from serving.version_folders import SAVED_MODEL_FILE
-from serving.warmup import read_warmup
+from ctr.models.errors import CtrError
+from ctr.serving.requests import DEFAULT_SIGNATURE
+from ctr.serving.version_folders import SAVED_MODEL_FILE
+from ctr.serving.warmup import read_warmup
 
 SERVE_TAG: Final = "serve"
 

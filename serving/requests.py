@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from models.impression import PADDING_ID, REQUEST_FEATURES
-from serving.impressions import Impression
+from ctr.models.impression import PADDING_ID, REQUEST_FEATURES
+from ctr.serving.impressions import Impression
 
 RANK_SIGNATURE: Final = "rank"
 DEFAULT_SIGNATURE: Final = "serving_default"

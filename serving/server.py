@@ -27,8 +27,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.model import RequestError, ServedModel, invalid
-from serving.versions import VersionWatcher
+from ctr.serving.model import RequestError, ServedModel, invalid
+from ctr.serving.versions import VersionWatcher
 
 SIGNATURE_DEF_FIELD: Final = "signature_def"
 

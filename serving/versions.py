@@ -12,8 +12,8 @@ from typing import Final
 import tensorflow as tf
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
-from serving.model import MAX_ERROR_LENGTH, RequestError, ServedModel
-from serving.version_folders import SAVED_MODEL_FILE, version_of
+from ctr.serving.model import MAX_ERROR_LENGTH, RequestError, ServedModel
+from ctr.serving.version_folders import SAVED_MODEL_FILE, version_of
 
 _MAX_VERSION: Final = 2**63 - 1
 _UNKNOWN_ERROR: Final = 2

@@ -25,7 +25,7 @@ def write_warmup(model_dir: str | Path, requests: Sequence[predict_pb2.PredictRe
 
     Args:
       model_dir: directory of the SavedModel, local or an address that TensorFlow knows.
-      requests: 1 to 1000 requests, for instance of :func:`serving.requests.rank_request`. A server runs them under
+      requests: 1 to 1000 requests, for instance of :func:`ctr.serving.requests.rank_request`. A server runs them under
         whatever name it serves the model.
 
     Returns:

@@ -44,7 +44,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile
 @pytest.fixture
 def table() -> Iterator[None]:
     """The table of features; what a test registers is forgotten afterwards."""
-    from models import impression
+    from ctr.models import impression
 
     before = dict(impression.FEATURES)
     yield
@@ -56,16 +56,16 @@ def table() -> Iterator[None]:
 @pytest.fixture
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: None) -> Iterator[Path]:
     """A folder on the path that holds the package of docs/; forgotten afterwards."""
-    from components.scoring.metrics import METRICS
-    from models.registry import ACTIVATIONS, MODELS
-    from models.samplers.registry import SAMPLERS
+    from ctr.components.scoring.metrics import METRICS
+    from ctr.models.registry import ACTIVATIONS, MODELS
+    from ctr.models.samplers.registry import SAMPLERS
 
     folder = tmp_path / "plugins"
     folder.mkdir()
     write_package(folder)
     for registry in (MODELS, SAMPLERS, ACTIVATIONS, METRICS):
         monkeypatch.setattr(registry, "_declarations", dict(registry._declarations))
-    monkeypatch.setattr("models.registration._packages", {})
+    monkeypatch.setattr("ctr.models.registration._packages", {})
     monkeypatch.syspath_prepend(folder)
     before = set(sys.modules)
     yield folder

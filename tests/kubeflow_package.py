@@ -17,7 +17,7 @@ SETTINGS = (
 
 
 def compile_package() -> str:
-    from pipeline.runners.kubeflow.package import PackageWriter
-    from pipeline.settings.pipeline_config import load_preset
+    from ctr.pipeline.runners.kubeflow.package import PackageWriter
+    from ctr.pipeline.settings.pipeline_config import load_preset
 
     return PackageWriter().run(load_preset("kubeflow", SETTINGS))

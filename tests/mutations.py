@@ -26,19 +26,19 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from components.scoring.metrics import METRICS  # noqa: E402
-from models.impression import BEHAVIORS, FEATURES, NEGATIVE_SETS, SPLITS  # noqa: E402
-from models.registry import ACTIVATIONS, MODELS  # noqa: E402
-from models.samplers.registry import SAMPLERS  # noqa: E402
+from ctr.components.scoring.metrics import METRICS  # noqa: E402
+from ctr.models.impression import BEHAVIORS, FEATURES, NEGATIVE_SETS, SPLITS  # noqa: E402
+from ctr.models.registry import ACTIVATIONS, MODELS  # noqa: E402
+from ctr.models.samplers.registry import SAMPLERS  # noqa: E402
 
-SOURCE = ("pipeline", "components", "models", "serving", "generator")
+SOURCE = ("ctr", "pipeline", "components", "models", "serving", "generator")
 SETTLED = "pipeline/settings/test_pipeline_config.py"
 IMPRESSION, SETTINGS, METRIC_TABLE = "models/impression.py", "components/settings.py", "components/scoring/metrics.py"
 REGISTERED = {key for kind in (MODELS, ACTIVATIONS, SAMPLERS) for name in kind for key in (name, *kind[name].settings)}
 SERVED = re.findall(r': Final = "(\w+)"', (ROOT / "serving/requests.py").read_text(encoding="utf-8"))
 FOLLOWS = """\
-from components.schema.impression_schema import Ranges
-from components.settings import IngestConfig
+from ctr.components.schema.impression_schema import Ranges
+from ctr.components.settings import IngestConfig
 assert Ranges.of(IngestConfig(evaluation_negatives=300, training_negatives={"uniform": 300})).candidates == 302
 """
 

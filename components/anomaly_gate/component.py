@@ -11,8 +11,8 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics
 
-from components.anomaly_gate.findings import stop_on_anomalies
-from components.artifacts import DataApproval
+from ctr.components.anomaly_gate.findings import stop_on_anomalies
+from ctr.components.artifacts import DataApproval
 
 
 @component

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
-from models.errors import DataError
+from ctr.models.errors import DataError
 
 
 class AnomaliesFoundError(DataError):

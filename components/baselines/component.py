@@ -8,13 +8,13 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
 from tfx.utils import io_utils
 
-from components.artifacts import BaselineReport, ImpressionCatalogue
-from components.baselines.compute import compute
-from components.examples.catalogue import Catalogue
-from components.examples.shards import list_shards
-from components.scoring.baselines import FILE_NAME
-from models.impression import SPLITS
-from models.section import Section
+from ctr.components.artifacts import BaselineReport, ImpressionCatalogue
+from ctr.components.baselines.compute import compute
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.examples.shards import list_shards
+from ctr.components.scoring.baselines import FILE_NAME
+from ctr.models.impression import SPLITS
+from ctr.models.section import Section
 
 
 class BaselinesSettings(Section):
@@ -33,7 +33,9 @@ def Baselines(
     report: OutputArtifact[BaselineReport],
     settings: Parameter[str],
 ) -> None:
-    """AUC of the trivial baselines on the pairs of the eval split, see :func:`components.baselines.compute.compute`.
+    """AUC of the trivial baselines on the pairs of the eval split.
+
+    See :func:`ctr.components.baselines.compute.compute`.
 
     Args:
       transformed_examples: impressions as Transform leaves them, splits train, validation, eval.

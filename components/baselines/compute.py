@@ -16,19 +16,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from components.baselines.reservoir import Reservoir
-from components.baselines.unknown import UnknownCounter
-from components.examples.catalogue import Catalogue
-from components.examples.impressions import BATCH_SIZE, Impressions, parse, records
-from components.lookup import values_of
-from components.scoring import baselines as results
-from components.scoring.baselines import BaselineResults, SetResult
-from components.scoring.by_set import pairs_by_set
-from components.scoring.pairs import Pairs, auc, auc_new
-from models import impression as names
-from models.arrays import Array
-from models.errors import DataError
-from models.layers.match import MATCH_FEATURE_NAMES, match_features
+from ctr.components.baselines.reservoir import Reservoir
+from ctr.components.baselines.unknown import UnknownCounter
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.examples.impressions import BATCH_SIZE, Impressions, parse, records
+from ctr.components.lookup import values_of
+from ctr.components.scoring import baselines as results
+from ctr.components.scoring.baselines import BaselineResults, SetResult
+from ctr.components.scoring.by_set import pairs_by_set
+from ctr.components.scoring.pairs import Pairs, auc, auc_new
+from ctr.models import impression as names
+from ctr.models.arrays import Array
+from ctr.models.errors import DataError
+from ctr.models.layers.match import MATCH_FEATURE_NAMES, match_features
 
 
 def compute(

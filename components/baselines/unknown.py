@@ -10,10 +10,10 @@ from collections import defaultdict
 
 import numpy as np
 
-from components.examples.impressions import Impressions
-from components.scoring.baselines import UnknownShare
-from models import impression as names
-from models.arrays import Array
+from ctr.components.examples.impressions import Impressions
+from ctr.components.scoring.baselines import UnknownShare
+from ctr.models import impression as names
+from ctr.models.arrays import Array
 
 
 class UnknownCounter:

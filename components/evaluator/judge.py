@@ -6,18 +6,18 @@ import json
 
 import tensorflow_model_analysis as tfma
 
-from components.scoring import pair_metrics
-from components.scoring.metrics import METRICS, OVERALL, Metric
-from components.settings import Bounds, EvaluationConfig
-from models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET
-from serving.requests import DEFAULT_SIGNATURE, PROBABILITY
+from ctr.components.scoring import pair_metrics
+from ctr.components.scoring.metrics import METRICS, OVERALL, Metric
+from ctr.components.settings import Bounds, EvaluationConfig
+from ctr.models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET
+from ctr.serving.requests import DEFAULT_SIGNATURE, PROBABILITY
 
 
 def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORANEOUS) -> tfma.EvalConfig:
     """All metrics there are, overall and by negative set, and the bounds.
 
-    Labels and probabilities are [N] in an impression, and make N pairs. :mod:`components.evaluator.scoring` makes the
-    pairs, :class:`components.scoring.pair_metrics.PairMetrics` computes the metrics.
+    Labels and probabilities are [N] in an impression, and make N pairs. :mod:`ctr.components.evaluator.scoring` makes
+    them, :class:`ctr.components.scoring.pair_metrics.PairMetrics` computes the metrics.
 
     Args:
       judged_set: what the bounds are for that name no slice.

@@ -18,12 +18,12 @@ import tensorflow_model_analysis as tfma
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from components.examples.impressions import BATCH_SIZE, Impressions, parse
-from components.progress import Counter, say
-from components.scoring.by_set import pairs_by_set
-from components.scoring.pair_metrics import IMPRESSIONS, POSITIVE_IS_NEW
-from models.arrays import Array
-from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
+from ctr.components.examples.impressions import BATCH_SIZE, Impressions, parse
+from ctr.components.progress import Counter, say
+from ctr.components.scoring.by_set import pairs_by_set
+from ctr.components.scoring.pair_metrics import IMPRESSIONS, POSITIVE_IS_NEW
+from ctr.models.arrays import Array
+from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
 
 COMPONENT: Final = "Evaluator"
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
-from components.files import create_file, open_file
-from models.arrays import Int64Array
-from models.errors import DataError
+from ctr.components.files import create_file, open_file
+from ctr.models.arrays import Int64Array
+from ctr.models.errors import DataError
 
 ITEMS_FILE = "items.tsv"
 CATEGORIES_FILE = "categories.tsv"

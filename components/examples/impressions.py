@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 import tensorflow as tf
 
-from models.arrays import Array
-from models.errors import DataError
-from models.impression import CANDIDATE_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
+from ctr.models.arrays import Array
+from ctr.models.errors import DataError
+from ctr.models.impression import CANDIDATE_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
 
 COMPRESSION: Final = "GZIP"
 """Of the TFRecord files."""

@@ -9,9 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from components.files import create_file, open_file
-from components.quarantine import REASONS
-from models.impression import EVAL_SPLIT, MIXED, NEGATIVE_SETS, SPLITS
+from ctr.components.files import create_file, open_file
+from ctr.components.quarantine import REASONS
+from ctr.models.impression import EVAL_SPLIT, MIXED, NEGATIVE_SETS, SPLITS
 
 SUMMARY_FILE = "summary.json"
 

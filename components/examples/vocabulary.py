@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from components.examples.catalogue import Catalogue
-from components.settings import TransformConfig
-from models.arrays import Array
-from models.errors import DataError
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.settings import TransformConfig
+from ctr.models.arrays import Array
+from ctr.models.errors import DataError
 
 ITEM_VOCABULARY: Final = "item_vocabulary"
 CATEGORY_VOCABULARY: Final = "category_vocabulary"

@@ -24,16 +24,16 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 
-from components import quarantine
-from components.examples import summary
-from components.examples.catalogue import Catalogue
-from components.examples.shards import shard_path, unfinished_folder
-from components.examples.summary import IngestSummary, summarise
-from components.files import create_file
-from components.impression_gen import progress
-from components.impression_gen.combine import MergeCounts
-from components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, count_items, count_seconds, merge_counts
-from components.impression_gen.events import (
+from ctr.components import quarantine
+from ctr.components.examples import summary
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.examples.shards import shard_path, unfinished_folder
+from ctr.components.examples.summary import IngestSummary, summarise
+from ctr.components.files import create_file
+from ctr.components.impression_gen import progress
+from ctr.components.impression_gen.combine import MergeCounts
+from ctr.components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, count_items, count_seconds, merge_counts
+from ctr.components.impression_gen.events import (
     DUPLICATE_EVENT,
     EVENT,
     Records,
@@ -43,20 +43,25 @@ from components.impression_gen.events import (
     pack_chunk,
     sort_partition,
 )
-from components.impression_gen.hashing import id_hash, part_of, split_by
-from components.impression_gen.impressions import build_impressions, count_impressions, make_requests, proposal_width
-from components.impression_gen.log_reader import Block, Task, first_of_each, list_tasks, parse_block, read_blocks
-from components.impression_gen.negatives import REQUEST, CatalogueIndex, proposal, propose
-from components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
-from components.impression_gen.refusals import check_impressions, check_rows
-from components.impression_gen.sources import Source, list_sources
-from components.impression_gen.spool import NOTHING, Parcel, Spool
-from components.impression_gen.targets import find_targets, last_of_user
-from components.impression_gen.timeline import Timeline, make_timeline
-from components.impression_gen.writer import write_shard
-from components.settings import IngestConfig
-from models.impression import feature_modules
-from models.registration import load_plugins
+from ctr.components.impression_gen.hashing import id_hash, part_of, split_by
+from ctr.components.impression_gen.impressions import (
+    build_impressions,
+    count_impressions,
+    make_requests,
+    proposal_width,
+)
+from ctr.components.impression_gen.log_reader import Block, Task, first_of_each, list_tasks, parse_block, read_blocks
+from ctr.components.impression_gen.negatives import REQUEST, CatalogueIndex, proposal, propose
+from ctr.components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
+from ctr.components.impression_gen.refusals import check_impressions, check_rows
+from ctr.components.impression_gen.sources import Source, list_sources
+from ctr.components.impression_gen.spool import NOTHING, Parcel, Spool
+from ctr.components.impression_gen.targets import find_targets, last_of_user
+from ctr.components.impression_gen.timeline import Timeline, make_timeline
+from ctr.components.impression_gen.writer import write_shard
+from ctr.components.settings import IngestConfig
+from ctr.models.impression import feature_modules
+from ctr.models.registration import load_plugins
 
 _COUNTS: Final = "counts"
 _BAD_ROWS: Final = "bad_rows"

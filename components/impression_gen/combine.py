@@ -8,7 +8,7 @@ from typing import Any, Final
 import apache_beam as beam
 import numpy as np
 
-from components.impression_gen.counts import merge_counts
+from ctr.components.impression_gen.counts import merge_counts
 
 _PARTS_BETWEEN_MERGES: Final = 8
 

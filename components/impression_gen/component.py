@@ -22,22 +22,22 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from tfx.utils import proto_utils
 
-from components.artifacts import Artifacts, ImpressionCatalogue, ImpressionQuarantine, Properties
-from components.examples.shards import unfinished_folder
-from components.examples.summary import IngestSummary
-from components.examples.window import write_window
-from components.examples.writing import EXAMPLES_FILE_FORMAT
-from components.files import stat
-from components.impression_gen.build import run_ingest
-from components.impression_gen.progress import reported
-from components.impression_gen.sources import find_logs, list_sources
-from components.impression_gen.spans import find_span, has_span
-from components.impression_gen.spool import Spool
-from components.progress import say
-from components.settings import SETTINGS_KEY, IngestConfig
-from models.errors import ConfigError
-from models.impression import SPLITS, feature_modules
-from models.registration import Plugin
+from ctr.components.artifacts import Artifacts, ImpressionCatalogue, ImpressionQuarantine, Properties
+from ctr.components.examples.shards import unfinished_folder
+from ctr.components.examples.summary import IngestSummary
+from ctr.components.examples.window import write_window
+from ctr.components.examples.writing import EXAMPLES_FILE_FORMAT
+from ctr.components.files import stat
+from ctr.components.impression_gen.build import run_ingest
+from ctr.components.impression_gen.progress import reported
+from ctr.components.impression_gen.sources import find_logs, list_sources
+from ctr.components.impression_gen.spans import find_span, has_span
+from ctr.components.impression_gen.spool import Spool
+from ctr.components.progress import say
+from ctr.components.settings import SETTINGS_KEY, IngestConfig
+from ctr.models.errors import ConfigError
+from ctr.models.impression import SPLITS, feature_modules
+from ctr.models.registration import Plugin
 
 _logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from components.impression_gen.events import Records
-from components.impression_gen.targets import last_of_user
-from components.impression_gen.timeline import Timeline
-from components.settings import IngestConfig
+from ctr.components.impression_gen.events import Records
+from ctr.components.impression_gen.targets import last_of_user
+from ctr.components.impression_gen.timeline import Timeline
+from ctr.components.settings import IngestConfig
 
 SECOND_COUNT: Final = np.dtype([("second", "<i8"), ("events", "<i8")])
 ITEM_COUNT: Final = np.dtype([("item", "<i8"), ("category", "<i8"), ("train_events", "<i8")])

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from components.impression_gen.hashing import id_hash
-from models.arrays import Int64Array
-from models.impression import BEHAVIORS
+from ctr.components.impression_gen.hashing import id_hash
+from ctr.models.arrays import Int64Array
+from ctr.models.impression import BEHAVIORS
 
 FIELDS: Final = ("user_id", "item_id", "category_id", "behavior", "timestamp")
 """Of a row of the log, in order."""
@@ -19,7 +19,7 @@ FIELDS: Final = ("user_id", "item_id", "category_id", "behavior", "timestamp")
 EVENT: Final = np.dtype(
     [("user", "<i8"), ("item", "<i8"), ("category", "<i8"), ("behavior", "u1"), ("timestamp", "<i8")]
 )
-"""One row of the log; behavior is a code of ``models.impression.BEHAVIORS``."""
+"""One row of the log; behavior is a code of ``ctr.models.impression.BEHAVIORS``."""
 
 LOGGED_EVENT: Final = np.dtype([*EVENT.descr, ("line", "<u4")])
 """An event and its line in its block, counted from 0."""

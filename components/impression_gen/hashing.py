@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Int64Array, UInt64Array
+from ctr.models.arrays import Int64Array, UInt64Array
 
 
 def splitmix64(values: UInt64Array) -> UInt64Array:

@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from components import quarantine
-from components.impression_gen.events import FIELDS
-from components.settings import LOG_TIMEZONE
-from models.errors import DataError
-from models.impression import BEHAVIORS
+from ctr.components import quarantine
+from ctr.components.impression_gen.events import FIELDS
+from ctr.components.settings import LOG_TIMEZONE
+from ctr.models.errors import DataError
+from ctr.models.impression import BEHAVIORS
 
 MAGIC_BYTES: Final = 64
 """How much of a file :func:`kind_of` looks at."""

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from components.examples import summary
-from components.examples.summary import NO_NEGATIVE
-from components.impression_gen import negatives
-from components.impression_gen.events import EventColumns, Records
-from components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
-from components.impression_gen.targets import Targets, find_targets
-from components.impression_gen.timeline import Timeline
-from components.settings import IngestConfig
-from models import impression as names
-from models.arrays import Array, BoolArray, Int64Array
-from models.impression import (
+from ctr.components.examples import summary
+from ctr.components.examples.summary import NO_NEGATIVE
+from ctr.components.impression_gen import negatives
+from ctr.components.impression_gen.events import EventColumns, Records
+from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
+from ctr.components.impression_gen.targets import Targets, find_targets
+from ctr.components.impression_gen.timeline import Timeline
+from ctr.components.settings import IngestConfig
+from ctr.models import impression as names
+from ctr.models.arrays import Array, BoolArray, Int64Array
+from ctr.models.impression import (
     BEHAVIORS,
     CONTEMPORANEOUS,
     EVAL_SPLIT,
@@ -89,7 +89,7 @@ class Impressions:
     candidate_in_history: bool = False
 
     def batches(self) -> Iterator[ImpressionBatch]:
-        """Features as ``models.impression`` defines them, some thousand impressions at a time."""
+        """Features as ``ctr.models.impression`` defines them, some thousand impressions at a time."""
         for start in range(0, len(self.positive), _IMPRESSIONS_OF_A_BATCH):
             yield self._batch(slice(start, start + _IMPRESSIONS_OF_A_BATCH))
 

@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from components import quarantine
-from components.files import open_file
-from components.impression_gen import hints
-from components.impression_gen.events import FIELDS, LOGGED_EVENT, Records
-from components.impression_gen.sources import Source
-from models.errors import DataError
-from models.impression import BEHAVIORS
+from ctr.components import quarantine
+from ctr.components.files import open_file
+from ctr.components.impression_gen import hints
+from ctr.components.impression_gen.events import FIELDS, LOGGED_EVENT, Records
+from ctr.components.impression_gen.sources import Source
+from ctr.models.errors import DataError
+from ctr.models.impression import BEHAVIORS
 
 ID_FIELDS: Final = FIELDS[:3]
 

@@ -15,24 +15,29 @@ from typing import Final
 
 import numpy as np
 
-from components import quarantine
-from components.examples import summary
-from components.examples.catalogue import Catalogue
-from components.examples.summary import summarise
-from components.files import is_address, open_file
-from components.impression_gen import hints
-from components.impression_gen.counts import count_items, count_seconds
-from components.impression_gen.events import as_text, count_behaviors, earliest, pack_chunk, sort_partition
-from components.impression_gen.impressions import build_impressions, count_impressions, make_requests, proposal_width
-from components.impression_gen.log_reader import ParsedBlock, Task, parse_block, read_blocks
-from components.impression_gen.negatives import CatalogueIndex, propose
-from components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
-from components.impression_gen.refusals import check_impressions, check_rows
-from components.impression_gen.sources import Source, find_logs, list_sources
-from components.impression_gen.spans import find_span, has_span
-from components.impression_gen.targets import find_targets, last_of_user
-from components.impression_gen.timeline import make_timeline
-from components.settings import IngestConfig
+from ctr.components import quarantine
+from ctr.components.examples import summary
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.examples.summary import summarise
+from ctr.components.files import is_address, open_file
+from ctr.components.impression_gen import hints
+from ctr.components.impression_gen.counts import count_items, count_seconds
+from ctr.components.impression_gen.events import as_text, count_behaviors, earliest, pack_chunk, sort_partition
+from ctr.components.impression_gen.impressions import (
+    build_impressions,
+    count_impressions,
+    make_requests,
+    proposal_width,
+)
+from ctr.components.impression_gen.log_reader import ParsedBlock, Task, parse_block, read_blocks
+from ctr.components.impression_gen.negatives import CatalogueIndex, propose
+from ctr.components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
+from ctr.components.impression_gen.refusals import check_impressions, check_rows
+from ctr.components.impression_gen.sources import Source, find_logs, list_sources
+from ctr.components.impression_gen.spans import find_span, has_span
+from ctr.components.impression_gen.targets import find_targets, last_of_user
+from ctr.components.impression_gen.timeline import make_timeline
+from ctr.components.settings import IngestConfig
 
 BYTES: Final = 1 << 20
 """How much of a log's rows is read, of all its files together."""

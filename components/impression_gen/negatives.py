@@ -18,14 +18,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from components.examples.catalogue import Catalogue
-from components.impression_gen.events import EventColumns, Records
-from components.impression_gen.hashing import hash_columns, splitmix64
-from components.impression_gen.timeline import Timeline
-from components.lookup import find
-from components.settings import IngestConfig
-from models.arrays import BoolArray, Int64Array, UInt64Array
-from models.impression import NEGATIVE_SETS, PADDING_ID, NegativeSet
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.impression_gen.events import EventColumns, Records
+from ctr.components.impression_gen.hashing import hash_columns, splitmix64
+from ctr.components.impression_gen.timeline import Timeline
+from ctr.components.lookup import find
+from ctr.components.settings import IngestConfig
+from ctr.models.arrays import BoolArray, Int64Array, UInt64Array
+from ctr.models.impression import NEGATIVE_SETS, PADDING_ID, NegativeSet
 
 SPARE_PROPOSALS: Final = 5
 _NEVER: Final = 2**62

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.examples import summary
-from components.examples.catalogue import Catalogue
-from components.impression_gen.events import FIELDS, Records
-from components.impression_gen.timeline import Timeline
-from components.settings import PlausibilityConfig
-from models.errors import DataError
-from models.impression import BEHAVIORS
+from ctr.components.examples import summary
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.impression_gen.events import FIELDS, Records
+from ctr.components.impression_gen.timeline import Timeline
+from ctr.components.settings import PlausibilityConfig
+from ctr.models.errors import DataError
+from ctr.models.impression import BEHAVIORS
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from components.impression_gen.spool import Spool
-from components.progress import SECONDS_BETWEEN_LINES, minutes
+from ctr.components.impression_gen.spool import Spool
+from ctr.components.progress import SECONDS_BETWEEN_LINES, minutes
 
 _logger = logging.getLogger(__name__)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from components.examples.summary import (
+from ctr.components.examples.summary import (
     NOT_A_TARGET_BEHAVIOR,
     SHORT_HISTORY,
     IngestSummary,
 )
-from components.impression_gen.events import FIELDS
-from components.impression_gen.hints import advise
-from components.impression_gen.plausibility import many
-from components.quarantine import Example
-from components.settings import WINDOW_SETTINGS, IngestConfig
-from models.errors import DataError
-from models.impression import EVAL_SPLIT, SPLITS
+from ctr.components.impression_gen.events import FIELDS
+from ctr.components.impression_gen.hints import advise
+from ctr.components.impression_gen.plausibility import many
+from ctr.components.quarantine import Example
+from ctr.components.settings import WINDOW_SETTINGS, IngestConfig
+from ctr.models.errors import DataError
+from ctr.models.impression import EVAL_SPLIT, SPLITS
 
 
 def check_rows(

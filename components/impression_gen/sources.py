@@ -15,10 +15,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from components import quarantine
-from components.files import is_address, list_folder, open_file, stat
-from components.impression_gen import hints
-from models.errors import ConfigError, DataError
+from ctr.components import quarantine
+from ctr.components.files import is_address, list_folder, open_file, stat
+from ctr.components.impression_gen import hints
+from ctr.models.errors import ConfigError, DataError
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".csv.zip")
 

@@ -11,9 +11,9 @@ import os
 import re
 from typing import Final, NamedTuple
 
-from components.files import is_address, list_folder
-from components.impression_gen.sources import NoLogError, is_log, logs_in
-from models.errors import ConfigError
+from ctr.components.files import is_address, list_folder
+from ctr.components.impression_gen.sources import NoLogError, is_log, logs_in
+from ctr.models.errors import ConfigError
 
 _PLACE: Final = re.compile(r"\{(?:(?P<name>SPAN|VERSION)(?::(?P<width>[1-9]\d*))?|(?P<date>YYYY|MM|DD))\}")
 _DATE: Final = ("YYYY", "MM", "DD")

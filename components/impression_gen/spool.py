@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
-from components.files import create_file, list_folder, open_file, remove_folder
+from ctr.components.files import create_file, list_folder, open_file, remove_folder
 
 Parcel = tuple[str, int, int]
 """Name of the file in the spool, first byte, bytes."""

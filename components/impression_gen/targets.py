@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.examples.summary import NOT_A_TARGET_BEHAVIOR, OVER_TARGETS_PER_USER, SHORT_HISTORY
-from components.impression_gen.events import Records
-from components.impression_gen.timeline import Timeline
-from components.settings import IngestConfig
-from models.arrays import BoolArray, Int64Array
-from models.impression import BEHAVIORS, SPLITS
+from ctr.components.examples.summary import NOT_A_TARGET_BEHAVIOR, OVER_TARGETS_PER_USER, SHORT_HISTORY
+from ctr.components.impression_gen.events import Records
+from ctr.components.impression_gen.timeline import Timeline
+from ctr.components.settings import IngestConfig
+from ctr.models.arrays import BoolArray, Int64Array
+from ctr.models.impression import BEHAVIORS, SPLITS
 
 
 @dataclass(frozen=True, eq=False)

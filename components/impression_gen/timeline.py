@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from components.impression_gen.events import Records
-from components.settings import IngestConfig
-from models.arrays import Int64Array
-from models.errors import DataError
-from models.impression import EVAL_SPLIT, SPLITS, VALIDATION_SPLIT
-from models.section import Record
+from ctr.components.impression_gen.events import Records
+from ctr.components.settings import IngestConfig
+from ctr.models.arrays import Int64Array
+from ctr.models.errors import DataError
+from ctr.models.impression import EVAL_SPLIT, SPLITS, VALIDATION_SPLIT
+from ctr.models.section import Record
 
 AFTER_ALL = 2**63 - 1
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 from tfx_bsl.coders import example_coder
 
-from components.examples.writing import new_shard
-from components.impression_gen.impressions import ImpressionBatch, Impressions
+from ctr.components.examples.writing import new_shard
+from ctr.components.impression_gen.impressions import ImpressionBatch, Impressions
 
 
 def write_shard(impressions: Impressions, path: str, temporary_folder: str) -> int:

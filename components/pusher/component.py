@@ -6,7 +6,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Model, ModelBlessing, PushedModel
 from tfx.utils import io_utils, path_utils
 
-from components.pusher.publish import publish
+from ctr.components.pusher.publish import publish
 
 
 @component
@@ -22,7 +22,7 @@ def Pusher(
       model: the Trainer's model.
       model_blessing: the Evaluator's blessing.
       pushed_model: a copy, with the same properties as of TFX's Pusher; see
-        :func:`components.artifacts.pushed_version`.
+        :func:`ctr.components.artifacts.pushed_version`.
       base_directory: the folder that the server watches.
     """
     blessed = is_model_blessed(model_blessing)

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from components.files import is_address
-from components.locks import held
-from serving.version_folders import SAVED_MODEL_FILE, incoming_folder, lock_file, next_version
+from ctr.components.files import is_address
+from ctr.components.locks import held
+from ctr.serving.version_folders import SAVED_MODEL_FILE, incoming_folder, lock_file, next_version
 
 
 def publish(model_dir: str, base_dir: str) -> int:

@@ -9,13 +9,13 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import ModelBlessing, ModelEvaluation, PushedModel, TransformGraph
 from tfx.utils import io_utils
 
-from components import artifacts
-from components.examples.summary import IngestSummary
-from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-from components.run_report.render import render_markdown
-from components.run_report.report import REPORT_JSON, REPORT_MARKDOWN, Report
-from components.scoring.baselines import FILE_NAME, BaselineResults
-from components.scoring.blessing import read_verdict
+from ctr.components import artifacts
+from ctr.components.examples.summary import IngestSummary
+from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+from ctr.components.run_report.render import render_markdown
+from ctr.components.run_report.report import REPORT_JSON, REPORT_MARKDOWN, Report
+from ctr.components.scoring.baselines import FILE_NAME, BaselineResults
+from ctr.components.scoring.blessing import read_verdict
 
 
 @component

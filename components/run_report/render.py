@@ -7,14 +7,14 @@ from typing import Final, Literal, NamedTuple
 
 from rich.console import Group
 
-from components.run_report.report import Report
-from components.scoring.baselines import BASELINES, SetResult, UnknownShare
-from components.scoring.metrics import METRICS, OVERALL
-from components.scoring.verdict import TOO_GOOD
-from components.settings import EvaluationConfig, IngestConfig, SliceBounds
-from components.tables import Table, as_number, as_text, laid_out, paragraph
-from models.impression import EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
-from models.registration import load_plugins
+from ctr.components.run_report.report import Report
+from ctr.components.scoring.baselines import BASELINES, SetResult, UnknownShare
+from ctr.components.scoring.metrics import METRICS, OVERALL
+from ctr.components.scoring.verdict import TOO_GOOD
+from ctr.components.settings import EvaluationConfig, IngestConfig, SliceBounds
+from ctr.components.tables import Table, as_number, as_text, laid_out, paragraph
+from ctr.models.impression import EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
+from ctr.models.registration import load_plugins
 
 WIDTH: Final = 100
 

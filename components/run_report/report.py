@@ -6,10 +6,10 @@ import os
 from contextlib import closing
 from typing import Any, Final
 
-from components.files import open_file
-from components.scoring.baselines import BaselineResults
-from components.scoring.verdict import Verdict
-from models.section import Record
+from ctr.components.files import open_file
+from ctr.components.scoring.baselines import BaselineResults
+from ctr.components.scoring.verdict import Verdict
+from ctr.models.section import Record
 
 REPORT_JSON: Final = "report.json"
 REPORT_MARKDOWN: Final = "report.md"

@@ -17,10 +17,10 @@ from typing import Final, NamedTuple
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.settings import WINDOW_SETTINGS, IngestConfig
-from models import impression as names
-from models.registration import Plugin
-from models.section import Section
+from ctr.components.settings import WINDOW_SETTINGS, IngestConfig
+from ctr.models import impression as names
+from ctr.models.registration import Plugin
+from ctr.models.section import Section
 
 SERVING: Final = "SERVING"
 TRAINING: Final = "TRAINING"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Array
+from ctr.models.arrays import Array
 
 
 @dataclass(frozen=True)

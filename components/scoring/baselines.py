@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from models.impression import NEGATIVE_SETS
-from models.section import Record
+from ctr.models.impression import NEGATIVE_SETS
+from ctr.models.section import Record
 
 FILE_NAME: Final = "baselines.json"
 """The file in a ``BaselineReport`` artifact, JSON of :class:`BaselineResults`."""

@@ -9,8 +9,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 
-from components.scoring.metrics import OVERALL
-from components.scoring.verdict import Failure, Kind, Verdict
+from ctr.components.scoring.metrics import OVERALL
+from ctr.components.scoring.verdict import Failure, Kind, Verdict
 
 
 def read_verdict(evaluation_uri: str, blessing_uri: str) -> Verdict:

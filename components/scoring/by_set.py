@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from components.examples.impressions import Impressions
-from components.scoring.pairs import Pairs
-from components.scoring.seen import positive_is_new
-from models.arrays import Array
-from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, LABEL, USER_ID
+from ctr.components.examples.impressions import Impressions
+from ctr.components.scoring.pairs import Pairs
+from ctr.components.scoring.seen import positive_is_new
+from ctr.models.arrays import Array
+from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, LABEL, USER_ID
 
 
 def pairs_by_set(impressions: Impressions, predictions: Array) -> Iterator[tuple[str, Pairs]]:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from models.registration import Declaration, RegistrationError, Registry
+from ctr.models.registration import Declaration, RegistrationError, Registry
 
 OVERALL: Final = "overall"
 """The slice of all negative sets together."""
@@ -43,12 +43,12 @@ METRICS: Final = Registry("metric", "builtins:object", Metric)
 
 
 register_metric: Final = METRICS.register
-"""Of a function of :class:`components.scoring.pairs.Pairs` (numpy arrays: labels, predictions, users) that gives a
+"""Of a function of :class:`ctr.components.scoring.pairs.Pairs` (numpy arrays: labels, predictions, users) that gives a
 number, NaN where it is undefined, which misses every bound. Workers import it, so it is a function of a module."""
 
 
 def _builtin(name: str, words: str, better: Literal["higher", "lower"] | None = None, **attributes: Any) -> None:
-    register_metric(name, f"components.scoring.pairs:{name}", words=words, better=better, lowest=0, **attributes)
+    register_metric(name, f"ctr.components.scoring.pairs:{name}", words=words, better=better, lowest=0, **attributes)
 
 
 _builtin("auc", "AUC", "higher", highest=1)

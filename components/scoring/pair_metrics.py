@@ -1,4 +1,4 @@
-"""The metrics of :mod:`components.scoring.metrics` as one TFMA metric over pairs, exact.
+"""The metrics of :mod:`ctr.components.scoring.metrics` as one TFMA metric over pairs, exact.
 
 TFMA's own AUC is approximate, and 0 instead of undefined where a slice has one class. For GAUC (AUC per user, weighted
 by the user's number of pairs) its ``query_key`` is of no use either: it gathers a user's impressions of all negative
@@ -16,12 +16,12 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
-from components.scoring.pairs import Pairs
-from models.impression import USER_ID
-from models.registration import Declaration
+from ctr.components.scoring.pairs import Pairs
+from ctr.models.impression import USER_ID
+from ctr.models.registration import Declaration
 
 POSITIVE_IS_NEW: Final = "positive_is_new"
-"""Feature of an Extract, beside those of an impression: see :mod:`components.scoring.seen`."""
+"""Feature of an Extract, beside those of an impression: see :mod:`ctr.components.scoring.seen`."""
 IMPRESSIONS: Final = "impressions"
 """Feature of an Extract: how many impressions it is of, [1]."""
 

@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from components.scoring import auc as ranks
-from components.scoring.auc import GroupedAuc
-from models.arrays import Array
+from ctr.components.scoring import auc as ranks
+from ctr.components.scoring.auc import GroupedAuc
+from ctr.models.arrays import Array
 
 _CLIP: Final = 1e-7
 
@@ -29,7 +29,7 @@ class Pairs:
     """[n] int64."""
     new: Array
     """[n] bool, whether the positive of the pair's impression is new to the user, see
-    :mod:`components.scoring.seen`."""
+    :mod:`ctr.components.scoring.seen`."""
     impressions: int
     """How many these are the pairs of."""
 

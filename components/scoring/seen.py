@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from models.layers.match import item_seen
+from ctr.models.layers.match import item_seen
 
 
 def positive_is_new(history_item_id: tf.Tensor, candidate_item_id: tf.Tensor, label: tf.Tensor) -> tf.Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from components.scoring.metrics import METRICS
-from models.section import Record
+from ctr.components.scoring.metrics import METRICS
+from ctr.models.section import Record
 
 TOO_GOOD: Final = (
     "Something that gives the label away is likelier than such a model. Look at the numbers of users and items "

@@ -13,8 +13,8 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.standard_component_specs import EXAMPLES_KEY, STATISTICS_KEY
 
-from components.artifacts import Artifacts, Properties
-from components.settings import SETTINGS_KEY, StatisticsConfig
+from ctr.components.artifacts import Artifacts, Properties
+from ctr.components.settings import SETTINGS_KEY, StatisticsConfig
 
 
 class Executor(tfx_executor.Executor):

@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from models.arrays import Array
-from models.contract import Ranker
-from models.errors import DataError
-from models.impression import CANDIDATE_ITEM_ID, PADDING_ID
+from ctr.models.arrays import Array
+from ctr.models.contract import Ranker
+from ctr.models.errors import DataError
+from ctr.models.impression import CANDIDATE_ITEM_ID, PADDING_ID
 
 _ITERATIONS: Final = 100
 _RIDGE: Final = 1e-6
@@ -75,7 +75,7 @@ def validation_scores(model: Ranker, batches: tf.data.Dataset) -> tuple[Array, A
 
     Args:
       model: trained.
-      batches: as :func:`components.trainer.input_pipeline.read_batches` gives them.
+      batches: as :func:`ctr.components.trainer.input_pipeline.read_batches` gives them.
     """
 
     @tf.function(input_signature=[batches.element_spec[0]])

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from components.trainer.fit import Epoch, TrainingLoop
-from models.errors import CtrError
+from ctr.components.trainer.fit import Epoch, TrainingLoop
+from ctr.models.errors import CtrError
 
 _STATE = "state"
 _BEST = "best"

@@ -16,19 +16,19 @@ from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from tfx.types.standard_component_specs import EXAMPLES_KEY, MODEL_KEY, MODEL_RUN_KEY, TRANSFORM_GRAPH_KEY
 from tfx.utils import path_utils
 
-from components.artifacts import Artifacts, ImpressionCatalogue, Properties
-from components.examples.shards import list_shards
-from components.settings import SETTINGS_KEY
-from components.trainer.run import run
-from components.trainer.train import TrainerSettings
-from models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
+from ctr.components.artifacts import Artifacts, ImpressionCatalogue, Properties
+from ctr.components.examples.shards import list_shards
+from ctr.components.settings import SETTINGS_KEY
+from ctr.components.trainer.run import run
+from ctr.components.trainer.train import TrainerSettings
+from ctr.models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
 
 _CATALOGUE_KEY: Final = "catalogue"
 _RAW_EXAMPLES_KEY: Final = "raw_examples"
 
 
 class Executor(base_executor.BaseExecutor):
-    """Hands the addresses of what :func:`components.trainer.run.run` reads and writes to it."""
+    """Hands the addresses of what :func:`ctr.components.trainer.run.run` reads and writes to it."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Trains; once the model is written, what only a further try would have needed is removed."""
@@ -94,7 +94,7 @@ class TrainerSpec(types.ComponentSpec):
 
 
 class Trainer(base_component.BaseComponent):
-    """Runs :func:`components.trainer.run.run`.
+    """Runs :func:`ctr.components.trainer.run.run`.
 
     Args:
       examples: transformed, splits train and validation are read.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.examples.impressions import parse
-from components.trainer.input_pipeline import equal_lengths, to_model_inputs
-from components.trainer.request import checked_request
-from models.contract import Ranker
-from models.impression import (
+from ctr.components.examples.impressions import parse
+from ctr.components.trainer.input_pipeline import equal_lengths, to_model_inputs
+from ctr.components.trainer.request import checked_request
+from ctr.models.contract import Ranker
+from ctr.models.impression import (
     CANDIDATE_FEATURES,
     CANDIDATE_ITEM_ID,
     HISTORY_FEATURES,
@@ -18,7 +18,7 @@ from models.impression import (
     PADDING_INDEX,
     REQUEST_FEATURES,
 )
-from serving.requests import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE, TRANSFORM_FEATURES
+from ctr.serving.requests import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE, TRANSFORM_FEATURES
 
 
 class ServedRanker(tf.Module):
@@ -30,9 +30,9 @@ class ServedRanker(tf.Module):
       ``rank``: the raw features as tensors, [B, T] and [B, N] int64, padded with 0 -> the same.
       ``transform_features``: ``examples`` [B] string -> the model's inputs, [B, L] and [B, N] int64.
 
-    :func:`components.trainer.request.checked_request` says what is padding and what is refused with INVALID_ARGUMENT;
-    so are lists of one history, or of the candidates, that differ in length. A history longer than L events is cut to
-    its latest L. A missing history is an empty one.
+    :func:`ctr.components.trainer.request.checked_request` says what is padding and what is refused with
+    INVALID_ARGUMENT; so are lists of one history, or of the candidates, that differ in length. A history longer than L
+    events is cut to its latest L. A missing history is an empty one.
 
     Args:
       model: trained.

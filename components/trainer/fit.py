@@ -17,19 +17,19 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from components.settings import TrainingConfig
-from components.trainer.metrics import auc_of_histogram, score_histogram
-from models.contract import Ranker
-from models.errors import CtrError, DataError
-from models.impression import CANDIDATE_ITEM_ID, PADDING_ID, USER_ID
-from models.loss_scale import DynamicLossScale
-from models.losses import pointwise_cross_entropy, training_loss
-from models.optimizers import LazyAdam
-from models.samplers.base import Sampler
-from models.samplers.sampler_config import LossConfig
+from ctr.components.settings import TrainingConfig
+from ctr.components.trainer.metrics import auc_of_histogram, score_histogram
+from ctr.models.contract import Ranker
+from ctr.models.errors import CtrError, DataError
+from ctr.models.impression import CANDIDATE_ITEM_ID, PADDING_ID, USER_ID
+from ctr.models.loss_scale import DynamicLossScale
+from ctr.models.losses import pointwise_cross_entropy, training_loss
+from ctr.models.optimizers import LazyAdam
+from ctr.models.samplers.base import Sampler
+from ctr.models.samplers.sampler_config import LossConfig
 
 if TYPE_CHECKING:
-    from components.trainer.checkpoint import EpochCheckpoint
+    from ctr.components.trainer.checkpoint import EpochCheckpoint
 
 _logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class TrainingLoop:
       sampler: created in the scope, too; draws what each training step scores, and nothing that validation does.
       loss: what is minimised.
       learning_rate: of the optimizer.
-      row_decay: see :class:`models.optimizers.LazyAdam`.
+      row_decay: see :class:`ctr.models.optimizers.LazyAdam`.
     """
 
     def __init__(

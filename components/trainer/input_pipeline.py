@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
-from components.examples.impressions import COMPRESSION, parse
-from models.errors import DataError
-from models.impression import CANDIDATE_INPUTS, HISTORY_INPUTS, LABEL, MODEL_INPUTS, USER_ID
+from ctr.components.examples.impressions import COMPRESSION, parse
+from ctr.models.errors import DataError
+from ctr.models.impression import CANDIDATE_INPUTS, HISTORY_INPUTS, LABEL, MODEL_INPUTS, USER_ID
 
 Batch: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor]"
 
@@ -18,7 +18,7 @@ def to_model_inputs(features: Mapping[str, tf.RaggedTensor], history_length: int
     """The one way from transformed features to a model's inputs, in training and in serving.
 
     Args:
-      features: [B, ?] int64, at least ``models.impression.MODEL_INPUTS``.
+      features: [B, ?] int64, at least ``ctr.models.impression.MODEL_INPUTS``.
       history_length: L; of a longer history the latest L events are kept.
 
     Returns:

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import tensorflow as tf
 
-from models.arrays import Array
+from ctr.models.arrays import Array
 
 BINS: Final = 1 << 14
 """Bins of the score; the AUC's error is at most half the share of pairs that fall in one bin."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from models.impression import (
+from ctr.models.impression import (
     CANDIDATE_FEATURES,
     CANDIDATE_ITEM_ID,
     FEATURES,

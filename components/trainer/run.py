@@ -11,12 +11,12 @@ from typing import Final
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.examples.catalogue import Catalogue
-from components.trainer.export import export
-from components.trainer.fit import Epoch
-from components.trainer.train import TrainerSettings, train
-from components.trainer.warmup import warmup_requests
-from serving.warmup import write_warmup
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.trainer.export import export
+from ctr.components.trainer.fit import Epoch
+from ctr.components.trainer.train import TrainerSettings, train
+from ctr.components.trainer.warmup import warmup_requests
+from ctr.serving.warmup import write_warmup
 
 HISTORY_FILE: Final = "epochs.json"
 CALIBRATION_FILE: Final = "calibration.json"

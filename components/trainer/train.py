@@ -12,23 +12,23 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-from components.settings import IngestConfig, StoredImpressions, TrainingConfig
-from components.trainer.calibration import Calibration, fit_calibration, validation_scores
-from components.trainer.checkpoint import EpochCheckpoint
-from components.trainer.fit import Epoch, TrainingLoop, fit
-from components.trainer.input_pipeline import read_batches
-from components.trainer.strategy import training_strategy
-from components.trainer.window import read_window
-from models.contract import Ranker
-from models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX
-from models.model_config import ModelConfig
-from models.registration import Plugin
-from models.registry import build_model, code_of
-from models.samplers.base import POSITIVE, TrainingWindow
-from models.samplers.registry import SamplerContext, build_sampler
-from models.samplers.sampler_config import SamplerConfig
-from models.section import Section
+from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+from ctr.components.settings import IngestConfig, StoredImpressions, TrainingConfig
+from ctr.components.trainer.calibration import Calibration, fit_calibration, validation_scores
+from ctr.components.trainer.checkpoint import EpochCheckpoint
+from ctr.components.trainer.fit import Epoch, TrainingLoop, fit
+from ctr.components.trainer.input_pipeline import read_batches
+from ctr.components.trainer.strategy import training_strategy
+from ctr.components.trainer.window import read_window
+from ctr.models.contract import Ranker
+from ctr.models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX
+from ctr.models.model_config import ModelConfig
+from ctr.models.registration import Plugin
+from ctr.models.registry import build_model, code_of
+from ctr.models.samplers.base import POSITIVE, TrainingWindow
+from ctr.models.samplers.registry import SamplerContext, build_sampler
+from ctr.models.samplers.sampler_config import SamplerConfig
+from ctr.models.section import Section
 
 
 class TrainerSettings(Section):

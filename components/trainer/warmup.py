@@ -8,10 +8,10 @@ from typing import Final
 
 from tensorflow_serving.apis import predict_pb2
 
-from components.examples.impressions import first_features
-from models.errors import DataError
-from serving.impressions import Impression
-from serving.requests import examples_request, rank_request
+from ctr.components.examples.impressions import first_features
+from ctr.models.errors import DataError
+from ctr.serving.impressions import Impression
+from ctr.serving.requests import examples_request, rank_request
 
 _CANDIDATES: Final = (1, 10, 100)
 _IMPRESSIONS: Final = 1000

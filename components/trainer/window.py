@@ -8,12 +8,12 @@ from typing import Final, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.examples.impressions import parse, records
-from models.arrays import Int64Array
-from models.errors import DataError
-from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, PADDING_ID, USER_ID
-from models.samplers.base import TrainingWindow
-from models.samplers.hashing import pair_key
+from ctr.components.examples.impressions import parse, records
+from ctr.models.arrays import Int64Array
+from ctr.models.errors import DataError
+from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, PADDING_ID, USER_ID
+from ctr.models.samplers.base import TrainingWindow
+from ctr.models.samplers.hashing import pair_key
 
 _BATCH_SIZE: Final = 4096
 _FILES_AT_ONCE: Final = 8

@@ -17,15 +17,15 @@ from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from tfx.types.standard_component_specs import EXAMPLES_KEY, TRANSFORMED_EXAMPLES_KEY
 from tfx.utils import json_utils
 
-from components.artifacts import Artifacts, ImpressionCatalogue, Properties
-from components.examples.catalogue import Catalogue
-from components.examples.shards import unfinished_folder
-from components.examples.vocabulary import vocabularies
-from components.examples.writing import EXAMPLES_FILE_FORMAT, new_shard
-from components.settings import SETTINGS_KEY, TransformConfig
-from components.transform.materialize import TransformShard
-from components.transform.preprocessing import VOCABULARY_FILES
-from models.impression import SPLITS, TRAIN_SPLIT
+from ctr.components.artifacts import Artifacts, ImpressionCatalogue, Properties
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.examples.shards import unfinished_folder
+from ctr.components.examples.vocabulary import vocabularies
+from ctr.components.examples.writing import EXAMPLES_FILE_FORMAT, new_shard
+from ctr.components.settings import SETTINGS_KEY, TransformConfig
+from ctr.components.transform.materialize import TransformShard
+from ctr.components.transform.preprocessing import VOCABULARY_FILES
+from ctr.models.impression import SPLITS, TRAIN_SPLIT
 
 _CATALOGUE_KEY: Final = "catalogue"
 
@@ -140,7 +140,7 @@ class ImpressionTransform(base_beam_component.BaseBeamComponent):
                 schema=schema,
                 catalogue=catalogue,
                 settings=transform.model_dump_json(),
-                preprocessing_fn="components.transform.preprocessing.preprocessing_fn",
+                preprocessing_fn="ctr.components.transform.preprocessing.preprocessing_fn",
                 splits_config=transform_pb2.SplitsConfig(analyze=[TRAIN_SPLIT], transform=list(SPLITS)),
                 force_tf_compat_v1=0,
                 disable_statistics=1,

@@ -18,8 +18,8 @@ import tensorflow_transform as tft
 from apache_beam.metrics import Metrics
 from tfx_bsl.coders import example_coder
 
-from components.examples.writing import new_shard
-from models.impression import INDEX_OF
+from ctr.components.examples.writing import new_shard
+from ctr.models.impression import INDEX_OF
 
 _IMPRESSIONS_OF_A_BATCH: Final = 4096
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-from models.impression import FEATURES, FIRST_KNOWN_INDEX, UNKNOWN_INDEX
+from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+from ctr.models.impression import FEATURES, FIRST_KNOWN_INDEX, UNKNOWN_INDEX
 
 VOCABULARY_FILES: Final = "vocabulary_files"
 """Key of ``custom_config``: vocabulary name -> path of its file."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from models.model_config import ModelConfig
-from models.registry import ACTIVATIONS
+from ctr.models.model_config import ModelConfig
+from ctr.models.registry import ACTIVATIONS
 
 
 class ReLU(keras.layers.Layer):

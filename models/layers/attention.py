@@ -5,12 +5,12 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from models.layers.activations import make_activation
-from models.layers.dense import Dense, rows_matmul
-from models.layers.embedding import EmbeddedImpression
-from models.layers.mlp import MLP
-from models.model_config import ModelConfig
-from models.registry import DINConfig
+from ctr.models.layers.activations import make_activation
+from ctr.models.layers.dense import Dense, rows_matmul
+from ctr.models.layers.embedding import EmbeddedImpression
+from ctr.models.layers.mlp import MLP
+from ctr.models.model_config import ModelConfig
+from ctr.models.registry import DINConfig
 
 
 class LocalActivationUnit(keras.layers.Layer):

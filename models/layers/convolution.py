@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from models.layers.activations import make_activation
-from models.model_config import ModelConfig
+from ctr.models.layers.activations import make_activation
+from ctr.models.model_config import ModelConfig
 
 
 def latest(x: tf.Tensor, mask: tf.Tensor, events: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import keras
 import tensorflow as tf
 
-from models.impression import (
+from ctr.models.impression import (
     CANDIDATE_CATEGORY_INDEX,
     CANDIDATE_ITEM_ID,
     CANDIDATE_ITEM_INDEX,
@@ -23,8 +23,8 @@ from models.impression import (
     Group,
     features_of,
 )
-from models.layers.draws import next_seed
-from models.model_config import ModelConfig
+from ctr.models.layers.draws import next_seed
+from ctr.models.model_config import ModelConfig
 
 AGE_BUCKETS: Final = 22
 """Ages are bucketed by powers of two of a second; the last one holds all above 24 days."""

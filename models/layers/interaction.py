@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from models.layers.dense import Dense
-from models.layers.pooling import for_each_candidate
+from ctr.models.layers.dense import Dense
+from ctr.models.layers.pooling import for_each_candidate
 
 
 class StateAndProduct(keras.layers.Layer):

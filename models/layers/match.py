@@ -12,7 +12,7 @@ from typing import Final
 
 import tensorflow as tf
 
-from models import impression as names
+from ctr.models import impression as names
 
 _LOG_HORIZON: Final = 14.0
 """ln(14 days in seconds), rounded: a recency of 0 means two weeks ago or never."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from models.layers.activations import make_activation
-from models.layers.dense import Dense
-from models.model_config import ModelConfig
+from ctr.models.layers.activations import make_activation
+from ctr.models.layers.dense import Dense
+from ctr.models.model_config import ModelConfig
 
 
 class MLP(keras.layers.Layer):

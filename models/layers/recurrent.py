@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from models.layers.dense import rows_matmul
+from ctr.models.layers.dense import rows_matmul
 
 
 def state_at_last_event(states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from models.layers.dense import Dense
-from models.layers.numeric import masked_softmax
-from models.model_config import ModelConfig
-from models.registry import TransformerConfig
+from ctr.models.layers.dense import Dense
+from ctr.models.layers.numeric import masked_softmax
+from ctr.models.model_config import ModelConfig
+from ctr.models.registry import TransformerConfig
 
 
 class TransformerBlock(keras.layers.Layer):

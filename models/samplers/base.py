@@ -13,8 +13,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
-from models.arrays import Int64Array
-from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
+from ctr.models.arrays import Int64Array
+from ctr.models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
 
 Score: TypeAlias = "Callable[[Mapping[str, tf.Tensor]], tf.Tensor]"
 """Candidate features [B, M] -> logits [B, M], without a gradient."""
@@ -28,7 +28,7 @@ class Sampled(NamedTuple):
     """What a training step scores: the positive first, then K negatives."""
 
     features: Mapping[str, tf.Tensor]
-    """:data:`models.impression.CANDIDATE_INPUTS` -> [B, 1 + K] int64."""
+    """:data:`ctr.models.impression.CANDIDATE_INPUTS` -> [B, 1 + K] int64."""
     labels: tf.Tensor
     """[B, 1 + K] float32."""
     log_q: tf.Tensor | None
@@ -47,7 +47,7 @@ class TrainingWindow(NamedTuple):
     item_counts: Int64Array
     """[I] impressions whose positive they are."""
     own_keys: Int64Array
-    """[P] :func:`models.samplers.hashing.pair_key` of each user and each item of that user's events, rising."""
+    """[P] :func:`ctr.models.samplers.hashing.pair_key` of each user and each item of that user's events, rising."""
 
 
 class TrainingStep(NamedTuple):

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import tensorflow as tf
 
-from models.impression import PADDING_ID
-from models.samplers.base import TrainingWindow
-from models.samplers.hashing import bucket
-from models.samplers.lookup import find
-from models.samplers.registry import CorrectionConfig, FrequencyConfig, SamplerContext
+from ctr.models.impression import PADDING_ID
+from ctr.models.samplers.base import TrainingWindow
+from ctr.models.samplers.hashing import bucket
+from ctr.models.samplers.lookup import find
+from ctr.models.samplers.registry import CorrectionConfig, FrequencyConfig, SamplerContext
 
 _LARGEST_PROBABILITY: Final = 1.0 - 1e-4
 

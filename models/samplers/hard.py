@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, SAME_CATEGORY
-from models.samplers import base
-from models.samplers.frequency import Frequencies, configured_frequencies
-from models.samplers.in_batch import BatchColumns, Columns, log_multiplicity
-from models.samplers.registry import HardConfig, SamplerContext, negatives_of
+from ctr.models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, SAME_CATEGORY
+from ctr.models.samplers import base
+from ctr.models.samplers.frequency import Frequencies, configured_frequencies
+from ctr.models.samplers.in_batch import BatchColumns, Columns, log_multiplicity
+from ctr.models.samplers.registry import HardConfig, SamplerContext, negatives_of
 
 
 def hard_count(config: HardConfig, negatives: int, step: tf.Tensor) -> tf.Tensor:

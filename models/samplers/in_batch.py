@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
-from models.samplers import base
-from models.samplers.hashing import pair_key
-from models.samplers.lookup import find
+from ctr.models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
+from ctr.models.samplers import base
+from ctr.models.samplers.hashing import pair_key
+from ctr.models.samplers.lookup import find
 
 
 class Columns(NamedTuple):
@@ -79,7 +79,7 @@ def gather_positives(impression: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf
     """The first candidates of the global batch, and which rows of it are this replica's.
 
     Returns:
-      [G, F] int64 in the order of the replicas, F as :data:`models.impression.CANDIDATE_INPUTS`, and [B] int64
+      [G, F] int64 in the order of the replicas, F as :data:`ctr.models.impression.CANDIDATE_INPUTS`, and [B] int64
       positions.
     """
     context = tf.distribute.get_replica_context()

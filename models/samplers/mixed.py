@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from models.impression import CANDIDATE_ITEM_ID
-from models.samplers import base
-from models.samplers.frequency import ExactFrequencies, Frequencies, configured_frequencies, streaming_frequencies
-from models.samplers.in_batch import BatchColumns, log_multiplicity
-from models.samplers.registry import SamplerContext, negatives_of, uniform_of
+from ctr.models.impression import CANDIDATE_ITEM_ID
+from ctr.models.samplers import base
+from ctr.models.samplers.frequency import ExactFrequencies, Frequencies, configured_frequencies, streaming_frequencies
+from ctr.models.samplers.in_batch import BatchColumns, log_multiplicity
+from ctr.models.samplers.registry import SamplerContext, negatives_of, uniform_of
 
 
 class Mixed(base.Sampler):

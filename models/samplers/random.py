@@ -6,10 +6,10 @@ import math
 
 import tensorflow as tf
 
-from models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, UNIFORM
-from models.negatives import ALL, StoredKind, StoredNegatives
-from models.samplers import base
-from models.samplers.registry import RandomConfig, SamplerContext
+from ctr.models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, UNIFORM
+from ctr.models.negatives import ALL, StoredKind, StoredNegatives
+from ctr.models.samplers import base
+from ctr.models.samplers.registry import RandomConfig, SamplerContext
 
 
 class Random(base.Sampler):

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from models.impression import SAME_CATEGORY, UNIFORM
-from models.negatives import ALL, StoredKind
-from models.registration import Declaration, NameIn, Registry
-from models.section import Section
+from ctr.models.impression import SAME_CATEGORY, UNIFORM
+from ctr.models.negatives import ALL, StoredKind
+from ctr.models.registration import Declaration, NameIn, Registry
+from ctr.models.section import Section
 
 if TYPE_CHECKING:
-    from models.negatives import StoredNegatives
-    from models.samplers.base import Sampler, TrainingWindow
-    from models.samplers.sampler_config import LossConfig, SamplerConfig
+    from ctr.models.negatives import StoredNegatives
+    from ctr.models.samplers.base import Sampler, TrainingWindow
+    from ctr.models.samplers.sampler_config import LossConfig, SamplerConfig
 
 
 class RandomConfig(Section):
@@ -120,13 +120,13 @@ class SamplerDeclaration(Declaration):
     """Settings, of those it reads, that have none beside its others and this loss."""
 
 
-SAMPLERS: Final = Registry("sampler", "models.samplers.base:Sampler", SamplerDeclaration)
+SAMPLERS: Final = Registry("sampler", "ctr.models.samplers.base:Sampler", SamplerDeclaration)
 
 SamplerName = Annotated[str, NameIn(SAMPLERS)]
 
 
 register_sampler: Final = SAMPLERS.register
-"""Of what takes a :class:`SamplerContext` and gives a :class:`models.samplers.base.Sampler`; ``about`` tells of its
+"""Of what takes a :class:`SamplerContext` and gives a :class:`ctr.models.samplers.base.Sampler`; ``about`` tells of its
 negatives. Its settings stand below ``sampler``, and ``context.config.section(Class)`` gives them."""
 
 
@@ -209,7 +209,7 @@ def _uncorrected(config: SamplerConfig, loss: LossConfig, by_q: bool = True) -> 
 
 register_sampler(
     "random",
-    "models.samplers.random:make_random",
+    "ctr.models.samplers.random:make_random",
     about="those that ingest stored (`ingest.training_negatives`), all or a kind (`sampler.stored`)",
     log_q="uniform ones: log(K / N), N the catalogue of the train split; other kinds: not known",
     flat=(RandomConfig,),
@@ -219,7 +219,7 @@ register_sampler(
 )
 register_sampler(
     "in_batch",
-    "models.samplers.mixed:make_in_batch",
+    "ctr.models.samplers.mixed:make_in_batch",
     about="K other rows' positives",
     log_q="log(K q), q the item's share of the positives, counted over the train split",
     flat=(NegativesConfig,),
@@ -227,7 +227,7 @@ register_sampler(
 )
 register_sampler(
     "hard",
-    "models.samplers.hard:make_hard",
+    "ctr.models.samplers.hard:make_hard",
     about="the highest-scoring of a pool of in-batch ones, or stored ones of the category, beside random ones",
     log_q="pool: hard ones log(M q), the others log(M q r / (m - h)); same category: not known",
     settings={"frequency": FrequencyConfig, "hard": HardConfig},
@@ -240,7 +240,7 @@ register_sampler(
 )
 register_sampler(
     "streaming_frequency",
-    "models.samplers.mixed:make_streaming_frequency",
+    "ctr.models.samplers.mixed:make_streaming_frequency",
     about="K other rows' positives",
     log_q="log(K q), q estimated from the stream of batches (Yi et al., RecSys 2019)",
     settings={"frequency": FrequencyConfig},
@@ -250,7 +250,7 @@ register_sampler(
 )
 register_sampler(
     "mixed",
-    "models.samplers.mixed:make_mixed",
+    "ctr.models.samplers.mixed:make_mixed",
     about="`sampler.alpha` of the K uniform and stored, the others in-batch (arXiv 2006.02282)",
     log_q="log(K_b q + K_r / N) on every column, whichever of the two drew it",
     settings={"frequency": FrequencyConfig},
@@ -266,7 +266,7 @@ def build_sampler(context: SamplerContext) -> Sampler:
 
     Args:
       context: its fit to the loss and to the stored negatives has been checked by
-        :func:`models.samplers.sampler_config.require_pair`.
+        :func:`ctr.models.samplers.sampler_config.require_pair`.
 
     Raises:
       RegistrationError: if what was declared is not there, or gives no sampler.

@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from models.negatives import StoredNegatives
-from models.registration import Extensible, Registry
-from models.samplers.registry import SAMPLERS, SamplerName
-from models.section import Section
+from ctr.models.negatives import StoredNegatives
+from ctr.models.registration import Extensible, Registry
+from ctr.models.samplers.registry import SAMPLERS, SamplerName
+from ctr.models.section import Section
 
 LossName = Literal["pointwise", "sampled_softmax"]
 

@@ -6,10 +6,10 @@ import argparse
 import os
 from typing import Any
 
-from components.files import absolute
-from models.errors import CtrError
-from pipeline.commands.command_line import OK, add_command, terminal_of
-from pipeline.output.layout import Layout
+from ctr.components.files import absolute
+from ctr.models.errors import CtrError
+from ctr.pipeline.commands.command_line import OK, add_command, terminal_of
+from ctr.pipeline.output.layout import Layout
 
 
 def add(commands: Any) -> None:
@@ -34,7 +34,7 @@ examples:
 
 
 def _clean(options: argparse.Namespace) -> int:
-    from pipeline.output.leftovers import clear_all, readable
+    from ctr.pipeline.output.leftovers import clear_all, readable
 
     terminal, layout = terminal_of(options), Layout(absolute(options.output))
     if not os.path.isdir(layout.output):

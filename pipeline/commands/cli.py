@@ -1,4 +1,4 @@
-"""The command line ``python -m pipeline``: which commands there are, logging, and the exit codes of errors.
+"""The command line ``ctr``: which commands there are, logging, and the exit codes of errors.
 
 Each command's parser stands beside what it does, in the module of its subject. Only what argument parsing and
 configuration need is imported by these; TensorFlow and TFX come with the command that uses them.
@@ -17,18 +17,18 @@ from types import ModuleType
 
 import absl.logging
 
-from models.errors import ConfigError, CtrError
-from pipeline.commands.command_line import (
+from ctr import __version__
+from ctr.models.errors import ConfigError, CtrError
+from ctr.pipeline.commands.command_line import (
     EXIT_CODES,
     FAILED,
     INTERRUPTED,
     USAGE,
     HelpFormatter,
     program,
-    version,
 )
-from pipeline.process.endings import Interrupted
-from pipeline.process.terminal import LOG_FORMAT
+from ctr.pipeline.process.endings import Interrupted
+from ctr.pipeline.process.terminal import LOG_FORMAT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +91,7 @@ examples:
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"ctr-pipeline {version()}")
+    parser.add_argument("--version", action="version", version=f"ctr-pipeline {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for subject in _subjects(command):
         subject.add(commands)
@@ -100,10 +100,10 @@ examples:
 
 def _subjects(command: Sequence[str]) -> Sequence[ModuleType]:
     """The modules that add commands, in the order of the help; a container's process loads no person's."""
-    from pipeline.commands import container
+    from ctr.pipeline.commands import container
 
     if set(command) & set(container.NAMES):
         return (container,)
-    from pipeline.commands import clean, completion, demo, generate, kubeflow, run, serving, show_config, sweep
+    from ctr.pipeline.commands import clean, completion, demo, generate, kubeflow, run, serving, show_config, sweep
 
     return (run, sweep, serving, generate, show_config, clean, demo, kubeflow, container, completion)

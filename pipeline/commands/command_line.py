@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from components.files import absolute, is_address
-from models.errors import ConfigError, CtrError
-from models.validation import setting_names
-from pipeline.process.terminal import Terminal, wrapped
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
+from ctr.components.files import absolute, is_address
+from ctr.models.errors import ConfigError, CtrError
+from ctr.models.validation import setting_names
+from ctr.pipeline.process.terminal import Terminal, wrapped
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
 
 OK: Final = 0
 FAILED: Final = 1
@@ -70,22 +70,13 @@ def _continued(command: str, width: int) -> Iterator[str]:
 
 
 def program() -> str:
-    """How this command line is called from here, to be pasted: ``.venv/bin/python -m pipeline``."""
-    python = sys.executable or "python"
-    if shutil.which("python") == python:
-        python = "python"
-    elif Path(python).is_relative_to(Path.cwd()):
-        python = os.path.relpath(python)
-    return f"{python} -m pipeline"
-
-
-def version() -> str:
-    """Of this project, from ``pyproject.toml`` at the root of its folders: nothing has to be installed."""
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    found = re.search(r'^version = "(.+)"$', text, flags=re.MULTILINE)
-    if found is None:
-        raise CtrError("pyproject.toml has no line version = ...")
-    return found[1]
+    """How this command line is called from here, to be pasted: ``.venv/bin/ctr``."""
+    python = Path(sys.executable or "python")
+    script = python.with_name("ctr")
+    called, module = (script, "") if script.is_file() else (python, " -m ctr")
+    if shutil.which(called.name) == str(called):
+        return called.name + module
+    return (os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)) + module
 
 
 def add_command(

@@ -7,19 +7,18 @@ import shlex
 from collections.abc import Iterable
 from typing import Any, Final
 
-from pipeline.commands.command_line import OK, add_command
+from ctr.pipeline.commands.command_line import OK, add_command
 
 SHELLS: Final = ("bash", "zsh")
 
 _ZSH_HEAD: Final = "autoload -U +X compinit bashcompinit && compinit && bashcompinit\n"
 _SCRIPT: Final = """\
-# Completes `python -m pipeline`, whatever the path of python; other uses of python get names of files.
-_ctr_pipeline() {{
+# Completes ctr, whatever its path.
+_ctr() {{
     local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}"
     local line="${{COMP_LINE:0:$COMP_POINT}}" offered=""
     COMPREPLY=()
-    [[ "$line" == *" -m pipeline "* ]] || return 0
-    local rest="${{line#* -m pipeline }}"
+    local rest="${{line#*ctr }}"
     local command="${{rest%%[[:space:]]*}}"
     # `=` parts words: `--set training.epochs=2` has the value of an option no more.
     [[ "$word" == "=" || "$before" == "=" ]] && return 0
@@ -38,7 +37,7 @@ _ctr_pipeline() {{
     [[ ${{#COMPREPLY[@]}} -eq 1 && "${{COMPREPLY[0]}}" == *= ]] && compopt -o nospace 2>/dev/null
     return 0
 }}
-complete -o bashdefault -o default -F _ctr_pipeline python python3
+complete -o bashdefault -o default -F _ctr ctr
 """
 
 

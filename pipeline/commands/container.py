@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import absl.logging
 
-from pipeline.commands.command_line import EXIT_CODES, NOT_BLESSED, OK, add_command, add_repeated, assigned
-from pipeline.process.terminal import LOG_FORMAT
-from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT
-from pipeline.runners.kubeflow.parameters import with_parameters
-from pipeline.settings.pipeline_config import PipelineConfig
+from ctr.pipeline.commands.command_line import EXIT_CODES, NOT_BLESSED, OK, add_command, add_repeated, assigned
+from ctr.pipeline.process.terminal import LOG_FORMAT
+from ctr.pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT
+from ctr.pipeline.runners.kubeflow.parameters import with_parameters
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
-    from pipeline.dag import Outcome
+    from ctr.pipeline.dag import Outcome
 
 NAMES: Final = ("step", VERDICT)
 
@@ -70,7 +70,7 @@ def _step(options: argparse.Namespace) -> int:
     given = assigned("--param", options.param, "NAME=VALUE, e.g. epochs=2")
     config = with_parameters(PipelineConfig.from_json(options.config), given)
 
-    from pipeline.runners.kubeflow.step import StepRunner
+    from ctr.pipeline.runners.kubeflow.step import StepRunner
 
     result = StepRunner(options.node, options.run_id).run(config)
     print(f"{options.node}: {'taken from the cache' if result.cached else 'done'}", file=sys.stderr)
@@ -81,7 +81,7 @@ def _step(options: argparse.Namespace) -> int:
 
 def _write_report(outcome: Outcome, report_file: str, blessed_file: str, reason_file: str) -> None:
     """Writes what Kubeflow shows and hands to the last step: the report, and whether and why not it was blessed."""
-    from components.run_report.render import pushed, render, render_markdown
+    from ctr.components.run_report.render import pushed, render, render_markdown
 
     report, pushed_earlier = outcome
     print(render(report, pushed_earlier=pushed_earlier), flush=True)

@@ -6,15 +6,15 @@ import argparse
 import os
 from typing import Any, Final
 
-from components.files import absolute
-from models.errors import CtrError
-from pipeline.commands.command_line import OK, add_command, check_output, program, terminal_of
-from pipeline.commands.generate import add_log_options, generate_log
-from pipeline.commands.run import train
-from pipeline.commands.serving import ranking_table
-from pipeline.output.layout import Layout
-from pipeline.process.terminal import width
-from pipeline.settings.pipeline_config import load_preset
+from ctr.components.files import absolute
+from ctr.models.errors import CtrError
+from ctr.pipeline.commands.command_line import OK, add_command, check_output, program, terminal_of
+from ctr.pipeline.commands.generate import add_log_options, generate_log
+from ctr.pipeline.commands.run import train
+from ctr.pipeline.commands.serving import ranking_table
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.process.terminal import width
+from ctr.pipeline.settings.pipeline_config import load_preset
 
 _PATIENCE_SECONDS: Final = 300.0
 """For the server to load, and for its answer: on a busy machine both take many times what they take alone."""
@@ -47,9 +47,9 @@ def _demo(options: argparse.Namespace) -> int:
     code = train(config, terminal)
     if code != OK:
         return code
-    from pipeline.output.eval_impressions import eval_impression
-    from serving.client import RankingClient
-    from serving.server import ModelServer
+    from ctr.pipeline.output.eval_impressions import eval_impression
+    from ctr.serving.client import RankingClient
+    from ctr.serving.server import ModelServer
 
     name = config.served_model_name
     try:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from components.files import absolute
-from generator.generator_config import DIRT_KINDS, FIRST_DAY
-from models.errors import ConfigError, CtrError
-from models.validation import problems
-from pipeline.commands.command_line import OK, add_command, add_repeated, assigned, print_json, terminal_of
-from pipeline.process.terminal import Terminal
+from ctr.components.files import absolute
+from ctr.generator.generator_config import DIRT_KINDS, FIRST_DAY
+from ctr.models.errors import ConfigError, CtrError
+from ctr.models.validation import problems
+from ctr.pipeline.commands.command_line import OK, add_command, add_repeated, assigned, print_json, terminal_of
+from ctr.pipeline.process.terminal import Terminal
 
 if TYPE_CHECKING:
-    from generator.behavior_log import GeneratorSummary
+    from ctr.generator.behavior_log import GeneratorSummary
 
 
 def add(commands: Any) -> None:
@@ -78,7 +78,7 @@ def generate_log(path: str, terminal: Terminal, **settings: Any) -> GeneratorSum
     """Writes a log with these settings of ``GeneratorConfig``, its folder, too, and says so."""
     from pydantic import ValidationError
 
-    from generator.behavior_log import GeneratorConfig, generate
+    from ctr.generator.behavior_log import GeneratorConfig, generate
 
     try:
         config = GeneratorConfig.model_validate(settings)

@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 
 import yaml
 
-from models.errors import ConfigError, CtrError
-from pipeline.commands.command_line import (
+from ctr.models.errors import ConfigError, CtrError
+from ctr.pipeline.commands.command_line import (
     EXIT_CODES,
     FAILED,
     NOT_BLESSED,
@@ -27,12 +27,12 @@ from pipeline.commands.command_line import (
     configuration,
     terminal_of,
 )
-from pipeline.process.terminal import Terminal
-from pipeline.runners.kubeflow import api as kubeflow_api
-from pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT, PackageWriter
-from pipeline.runners.kubeflow.parameters import USUAL_NAMES, defaults, with_parameters
-from pipeline.runners.vertex import VertexWriter
-from pipeline.settings.pipeline_config import PipelineConfig
+from ctr.pipeline.process.terminal import Terminal
+from ctr.pipeline.runners.kubeflow import api as kubeflow_api
+from ctr.pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT, PackageWriter
+from ctr.pipeline.runners.kubeflow.parameters import USUAL_NAMES, defaults, with_parameters
+from ctr.pipeline.runners.vertex import VertexWriter
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 _PIPELINE_ID: Final = "(the pipeline's id)"
 

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from components.files import absolute
-from models.errors import ConfigError, CtrError
-from pipeline.commands.command_line import (
+from ctr.components.files import absolute
+from ctr.models.errors import ConfigError, CtrError
+from ctr.pipeline.commands.command_line import (
     EXIT_CODES,
     NOT_BLESSED,
     OK,
@@ -19,13 +19,13 @@ from pipeline.commands.command_line import (
     print_json,
     terminal_of,
 )
-from pipeline.output.layout import Layout
-from pipeline.process.terminal import Terminal, show
-from pipeline.settings.pipeline_config import PipelineConfig
-from serving.version_folders import newest_version
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.process.terminal import Terminal, show
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
+from ctr.serving.version_folders import newest_version
 
 if TYPE_CHECKING:
-    from pipeline.runners.local import RunResult
+    from ctr.pipeline.runners.local import RunResult
 
 
 def add(commands: Any) -> None:
@@ -95,8 +95,8 @@ def check_paths(config: PipelineConfig) -> None:
     check_output(config.output)
     if not config.data:
         raise ConfigError("data: give a behaviour log with --data PATH, or make one with 'generate'")
-    from components.examples.vocabulary import vocabularies
-    from components.impression_gen.look import look_at
+    from ctr.components.examples.vocabulary import vocabularies
+    from ctr.components.impression_gen.look import look_at
 
     try:
         catalogue = look_at(absolute(config.data), config.ingest, config.span)
@@ -107,8 +107,8 @@ def check_paths(config: PipelineConfig) -> None:
 
 
 def _train_one(config: PipelineConfig, terminal: Terminal, as_json: bool) -> RunResult:
-    from components.run_report.render import layout
-    from pipeline.runners.local import LocalRunner
+    from ctr.components.run_report.render import layout
+    from ctr.pipeline.runners.local import LocalRunner
 
     terminal.note(f"{config.model.name.upper()}: {config.data} -> {config.output}")
     result = LocalRunner(terminal).run(config)

@@ -8,15 +8,15 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from components.files import absolute
-from models.errors import CtrError
-from models.registration import load_plugins
-from pipeline.commands.command_line import OK, add_command, add_plugin_option, print_json, program, terminal_of
-from pipeline.output.layout import Layout
-from pipeline.process.terminal import width as terminal_width
+from ctr.components.files import absolute
+from ctr.models.errors import CtrError
+from ctr.models.registration import load_plugins
+from ctr.pipeline.commands.command_line import OK, add_command, add_plugin_option, print_json, program, terminal_of
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.process.terminal import width as terminal_width
 
 if TYPE_CHECKING:
-    from serving.impressions import Ranking
+    from ctr.serving.impressions import Ranking
 
 
 def add(commands: Any) -> None:
@@ -85,10 +85,10 @@ def _serve(options: argparse.Namespace) -> int:
         raise CtrError(f"{base}: no such folder; 'run' pushes blessed models there")
     _check_free(options.host, options.port)
     with terminal_of(options).loading("TensorFlow"):
-        from serving.server import ModelServer, serve_forever
+        from ctr.serving.server import ModelServer, serve_forever
 
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    logging.getLogger("serving").setLevel(logging.WARNING if options.quiet else logging.INFO)
+    logging.getLogger("ctr.serving").setLevel(logging.WARNING if options.quiet else logging.INFO)
     try:
         serve_forever(ModelServer(base, model, host=options.host, port=options.port))
     except OSError as error:
@@ -118,7 +118,7 @@ def _served_model(output: str) -> str:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from serving.impressions import load_impression
+    from ctr.serving.impressions import load_impression
 
     load_plugins(options.plugin)
     chosen = None
@@ -127,10 +127,10 @@ def _predict(options: argparse.Namespace) -> int:
     _check_reachable(options.host, options.port)
     with terminal_of(options).loading("TensorFlow"):
         if impression is None:
-            from pipeline.output.eval_impressions import eval_impression
+            from ctr.pipeline.output.eval_impressions import eval_impression
 
             impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
-        from serving.client import RankingClient
+        from ctr.serving.client import RankingClient
     with RankingClient(f"{options.host}:{options.port}", model) as client:
         ranking = client.rank(impression)
     if options.json:
@@ -166,7 +166,7 @@ def ranking_table(ranking: Ranking, history_length: int, chosen_item: int | None
       chosen_item: the item that the user really chose, where that is known.
       width: characters in a line.
     """
-    from components.tables import Table, as_text, laid_out
+    from ctr.components.tables import Table, as_text, laid_out
 
     title = f"{ranking.model_name} version {ranking.model_version}, history of {history_length} events"
     header = ("rank", "item", "category", "probability", "logit", "")

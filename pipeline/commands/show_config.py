@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.commands.command_line import OK, add_command, add_config_options, configuration, print_json
+from ctr.pipeline.commands.command_line import OK, add_command, add_config_options, configuration, print_json
 
 
 def add(commands: Any) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from components.files import absolute
-from models.registry import ACTIVATIONS, MODELS
-from models.samplers.registry import SAMPLERS
-from pipeline.commands.command_line import (
+from ctr.components.files import absolute
+from ctr.models.registry import ACTIVATIONS, MODELS
+from ctr.models.samplers.registry import SAMPLERS
+from ctr.pipeline.commands.command_line import (
     FAILED,
     OK,
     add_command,
@@ -17,14 +17,14 @@ from pipeline.commands.command_line import (
     print_json,
     terminal_of,
 )
-from pipeline.commands.run import check_paths
-from pipeline.output.layout import Layout
-from pipeline.process.terminal import show
-from pipeline.settings.pipeline_config import PipelineConfig
-from pipeline.sweep.trials import Trial, grid
+from ctr.pipeline.commands.run import check_paths
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.process.terminal import show
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
+from ctr.pipeline.sweep.trials import Trial, grid
 
 if TYPE_CHECKING:
-    from pipeline.sweep.render import SweepReport
+    from ctr.pipeline.sweep.render import SweepReport
 
 _MATCH_FEATURES = {"both": (True, False), "with": (True,), "without": (False,)}
 
@@ -90,8 +90,8 @@ def _sweep(options: argparse.Namespace) -> int:
     terminal = terminal_of(options)
     check_paths(config)
 
-    from pipeline.sweep.render import layout
-    from pipeline.sweep.run import sweep
+    from ctr.pipeline.sweep.render import layout
+    from ctr.pipeline.sweep.run import sweep
 
     report = sweep(config, chosen_trials(options, config), terminal)
     files = Layout(absolute(config.output))

@@ -6,10 +6,10 @@ import os
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components.files import is_address
-from models.errors import ConfigError
-from pipeline.output.layout import Layout
-from pipeline.settings.metadata import MetadataConfig
+from ctr.components.files import is_address
+from ctr.models.errors import ConfigError
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.settings.metadata import MetadataConfig
 
 
 class MetadataError(ConfigError):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 
-from components.examples.shards import list_shards, split_folder
-from models import impression as names
-from pipeline.output.layout import IMPRESSIONS, Layout
-from pipeline.output.runs import NoSuchRun, latest_output
-from serving.impressions import Impression
+from ctr.components.examples.shards import list_shards, split_folder
+from ctr.models import impression as names
+from ctr.pipeline.output.layout import IMPRESSIONS, Layout
+from ctr.pipeline.output.runs import NoSuchRun, latest_output
+from ctr.serving.impressions import Impression
 
 _EVENT = (names.USER_ID, names.TIMESTAMP)
 
@@ -38,7 +38,7 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
             f"they are not in {Layout(output).artifacts} either"
         )
     # That there is no run is known without it.
-    from components.examples.impressions import first_features
+    from ctr.components.examples.impressions import first_features
 
     events: dict[tuple[int, ...], list[dict[str, list[int]]]] = {}
     for record in first_features(list_shards(split), 1000):

@@ -1,6 +1,7 @@
 """Marks the executions of a run that was ended; needs ``ml_metadata`` alone, not TFX.
 
-``python -m pipeline.output.executions`` is what a process that was told to end becomes (``pipeline.process.endings``).
+``python -m ctr.pipeline.output.executions`` is what a process that was told to end becomes
+(``ctr.pipeline.process.endings``).
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Final
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from models.section import Record
-from pipeline.output.connection import connection
-from pipeline.output.layout import Layout
-from pipeline.process.endings import EXIT_CODE
-from pipeline.settings.metadata import MetadataConfig
+from ctr.models.section import Record
+from ctr.pipeline.output.connection import connection
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.process.endings import EXIT_CODE
+from ctr.pipeline.settings.metadata import MetadataConfig
 
 RUN_CONTEXT: Final = "pipeline_run"
 NODE_CONTEXT: Final = "node"
@@ -77,7 +78,7 @@ class Canceled(Record):
 
     def command(self) -> list[str]:
         """Arguments of Python: marks the executions CANCELED that are under way."""
-        return ["-m", "pipeline.output.executions", self.model_dump_json()]
+        return ["-m", "ctr.pipeline.output.executions", self.model_dump_json()]
 
     def mark(self) -> None:
         """Does it."""

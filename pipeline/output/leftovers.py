@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from components.locks import Owner, held, taken_over
-from pipeline.output.layout import Layout
-from serving.version_folders import incoming_folders, lock_file
+from ctr.components.locks import Owner, held, taken_over
+from ctr.pipeline.output.layout import Layout
+from ctr.serving.version_folders import incoming_folders, lock_file
 
 if TYPE_CHECKING:
     from ml_metadata.metadata_store.metadata_store import MetadataStore
@@ -129,7 +129,7 @@ def clear_all(layout: Layout, dry_run: bool = False) -> Leftovers:
         if folders:
             found.left_alone.append(f"{layout.artifacts}: no {layout.metadata_db} says what is in use")
         return found
-    from pipeline.output.executions import is_active, succeeded
+    from ctr.pipeline.output.executions import is_active, succeeded
 
     with _store(layout) as store:
         executions = {execution.id: execution for execution in store.get_executions()}
@@ -153,7 +153,7 @@ def _clear_run(layout: Layout, run_id: str, dry_run: bool, found: Leftovers) -> 
         return
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-    from pipeline.output.executions import is_active, mark, of_run, succeeded
+    from ctr.pipeline.output.executions import is_active, mark, of_run, succeeded
 
     with _store(layout) as store:
         unfinished = [execution for execution in of_run(store, run_id) if not succeeded(execution)]
@@ -201,8 +201,8 @@ def _store(layout: Layout) -> Iterator[MetadataStore]:
     from ml_metadata.errors import StatusError
     from ml_metadata.metadata_store.metadata_store import MetadataStore
 
-    from pipeline.output.connection import connection
-    from pipeline.settings.metadata import MetadataConfig
+    from ctr.pipeline.output.connection import connection
+    from ctr.pipeline.settings.metadata import MetadataConfig
 
     try:
         yield MetadataStore(connection(MetadataConfig(), layout))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from models.errors import CtrError
-from pipeline.output.executions import node_context, of_node, of_run, succeeded
-from pipeline.output.layout import Layout
+from ctr.models.errors import CtrError
+from ctr.pipeline.output.executions import node_context, of_node, of_run, succeeded
+from ctr.pipeline.output.layout import Layout
 
 
 class NoSuchRun(CtrError):

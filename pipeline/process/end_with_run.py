@@ -12,7 +12,7 @@ import select
 import signal
 import threading
 
-from pipeline.process.endings import RUN_PROCESS
+from ctr.pipeline.process.endings import RUN_PROCESS
 
 
 def _end_with(run: int) -> None:

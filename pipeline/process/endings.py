@@ -148,7 +148,7 @@ def last_words(
 ) -> Iterator[None]:
     """What a signal does while the block runs, instead of an exception: nothing of the block goes on after it.
 
-    Where no signal is handled, as in a process that is not ``python -m pipeline``, it changes nothing.
+    Where no signal is handled, as in a process that is not ``ctr``, it changes nothing.
 
     Args:
       line: what the terminal gets; called in a thread of its own, while others hold whatever lock they hold.

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from components.progress import said
-from pipeline.process.terminal import width
+from ctr.components.progress import said
+from ctr.pipeline.process.terminal import width
 
 _STEP = re.compile(r"(?:node|Component) (\S+) is (running|finished)\.")
 """What BeamDagRunner and LocalDagRunner log around each node's launch."""

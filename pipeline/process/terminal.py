@@ -41,7 +41,7 @@ def show(content: Callable[[int], RenderableType]) -> None:
     """
     from rich.console import Console
 
-    from components.tables import as_text
+    from ctr.components.tables import as_text
 
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     columns = width()

@@ -11,20 +11,20 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from components.files import absolute
-from models.errors import ConfigError, CtrError
-from pipeline.output.layout import Layout
-from pipeline.output.leftovers import clear, living
-from pipeline.process.endings import RUN_PROCESS, last_words
-from pipeline.process.errors import reason
-from pipeline.process.progress import ComponentProgress
-from pipeline.process.terminal import Terminal, output_to_log
-from pipeline.runners.runner import Runner
-from pipeline.settings.pipeline_config import PipelineConfig
+from ctr.components.files import absolute
+from ctr.models.errors import ConfigError, CtrError
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.output.leftovers import clear, living
+from ctr.pipeline.process.endings import RUN_PROCESS, last_words
+from ctr.pipeline.process.errors import reason
+from ctr.pipeline.process.progress import ComponentProgress
+from ctr.pipeline.process.terminal import Terminal, output_to_log
+from ctr.pipeline.runners.runner import Runner
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
-    from pipeline.dag import DataOutputs, Report
-    from pipeline.output.runs import NodeRun
+    from ctr.pipeline.dag import DataOutputs, Report
+    from ctr.pipeline.output.runs import NodeRun
 
 
 _logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class LocalRunner(Runner[RunResult]):
           RunFailed: if a component fails, or cannot run because an input is missing.
         """
         run_id, log, nodes = self._run_nodes(config, config.model.name)
-        from pipeline.dag import outcome
+        from ctr.pipeline.dag import outcome
 
         report, pushed_earlier = outcome(nodes)
         return RunResult(
@@ -91,7 +91,7 @@ class LocalRunner(Runner[RunResult]):
     def prepare_data(self, config: PipelineConfig) -> DataOutputs:
         """Runs the steps before training, from the cache where their settings have not changed. Raises as ``run``."""
         _, _, nodes = self._run_nodes(config, "data", before_training=True)
-        from pipeline.dag import data_outputs
+        from ctr.pipeline.dag import data_outputs
 
         return data_outputs(nodes)
 
@@ -119,7 +119,7 @@ def _clear(layout: Layout, terminal: Terminal) -> None:
 
 
 def _adopt_moved_artifacts(layout: Layout, terminal: Terminal) -> None:
-    from pipeline.output.runs import adopt_moved_artifacts
+    from ctr.pipeline.output.runs import adopt_moved_artifacts
 
     count, before = adopt_moved_artifacts(layout.metadata_db)
     if count:
@@ -138,9 +138,9 @@ def _run_dag(
         from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
         from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
-        from pipeline.dag import compile_dag
-        from pipeline.output.executions import Canceled
-        from pipeline.output.runs import node_runs
+        from ctr.pipeline.dag import compile_dag
+        from ctr.pipeline.output.executions import Canceled
+        from ctr.pipeline.output.runs import node_runs
 
         dag = compile_dag(config, run_id, before_training=before_training)
     config = dag.config

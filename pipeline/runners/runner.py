@@ -1,16 +1,16 @@
 """What every runner is.
 
-A runner takes a configuration and has its DAG compiled; of the nodes it knows what ``pipeline.dag`` says of them, and
-no component. What it gives is its own: the result of a run, of one step, or the DAG as somebody else runs it.
+A runner takes a configuration and has its DAG compiled; of the nodes it knows what ``ctr.pipeline.dag`` says of them,
+and no component. What it gives is its own: the result of a run, of one step, or the DAG as somebody else runs it.
 """
 
 from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from components.files import is_address
-from models.errors import ConfigError
-from pipeline.settings.pipeline_config import PipelineConfig
+from ctr.components.files import is_address
+from ctr.models.errors import ConfigError
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 Result = TypeVar("Result", covariant=True)
 

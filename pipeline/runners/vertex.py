@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 
-from pipeline.runners.runner import ForCluster
-from pipeline.settings.pipeline_config import PipelineConfig
+from ctr.pipeline.runners.runner import ForCluster
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 
 class VertexWriter(ForCluster):
@@ -17,7 +17,7 @@ class VertexWriter(ForCluster):
         self.check(config)
         from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 
-        from pipeline.dag import compile_dag
+        from ctr.pipeline.dag import compile_dag
 
         runner_config = KubeflowV2DagRunnerConfig(
             display_name=config.pipeline_name, default_image=config.kubeflow.image, use_pipeline_spec_2_1=True

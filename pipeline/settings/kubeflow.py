@@ -7,8 +7,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, field_validator
 
-from models.section import Section
-from pipeline.settings.metadata import EnvironmentName
+from ctr.models.section import Section
+from ctr.pipeline.settings.metadata import EnvironmentName
 
 _UNITS: Final = {"M": 1e6, "G": 1e9, "T": 1e12, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)(" + "|".join(sorted(_UNITS, key=len, reverse=True)) + ")")

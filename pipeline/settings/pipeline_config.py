@@ -18,19 +18,19 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from components.files import absolute
-from components.scoring.metrics import OVERALL
-from components.settings import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
-from models.errors import ConfigError
-from models.model_config import ModelConfig
-from models.registration import Plugin
-from models.registry import ModelName
-from models.samplers.registry import SAMPLERS
-from models.samplers.sampler_config import SamplerConfig, require_pair
-from models.section import Section
-from models.validation import instead_of, problems
-from pipeline.settings.kubeflow import KubeflowConfig
-from pipeline.settings.metadata import MetadataConfig
+from ctr.components.files import absolute
+from ctr.components.scoring.metrics import OVERALL
+from ctr.components.settings import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
+from ctr.models.errors import ConfigError
+from ctr.models.model_config import ModelConfig
+from ctr.models.registration import Plugin
+from ctr.models.registry import ModelName
+from ctr.models.samplers.registry import SAMPLERS
+from ctr.models.samplers.sampler_config import SamplerConfig, require_pair
+from ctr.models.section import Section
+from ctr.models.validation import instead_of, problems
+from ctr.pipeline.settings.kubeflow import KubeflowConfig
+from ctr.pipeline.settings.metadata import MetadataConfig
 
 _CHOICES: Final = frozenset(
     ("model", "model.name", "model.activation", "sampler", "sampler.name", "training.loss", "training.loss.name")

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Final
 
-from models.errors import CtrError
-from pipeline.process.errors import reason
+from ctr.models.errors import CtrError
+from ctr.pipeline.process.errors import reason
 
 _RESULT: Final = b"="
 _ERROR: Final = b"!"

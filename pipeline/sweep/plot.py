@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 
 from matplotlib.figure import Figure
 
-from components.scoring.baselines import CATEGORY_RECENCY, LOGISTIC_REGRESSION
-from models.impression import NEGATIVE_SETS
-from pipeline.sweep.render import SweepReport
-from pipeline.sweep.trials import Variant
+from ctr.components.scoring.baselines import CATEGORY_RECENCY, LOGISTIC_REGRESSION
+from ctr.models.impression import NEGATIVE_SETS
+from ctr.pipeline.sweep.render import SweepReport
+from ctr.pipeline.sweep.trials import Variant
 
 _REFERENCES: Final = {LOGISTIC_REGRESSION: "--", CATEGORY_RECENCY: ":"}
 _COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000", "#999999")

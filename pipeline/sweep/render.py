@@ -9,12 +9,12 @@ from typing import Final
 
 from rich.console import Group
 
-from components.scoring.baselines import BaselineResults
-from components.tables import Table, as_number, laid_out
-from models.impression import NEGATIVE_SETS
-from models.section import Record
-from pipeline.sweep.results import Spread, TrialResult, VariantSummary
-from pipeline.sweep.trials import Variant
+from ctr.components.scoring.baselines import BaselineResults
+from ctr.components.tables import Table, as_number, laid_out
+from ctr.models.impression import NEGATIVE_SETS
+from ctr.models.section import Record
+from ctr.pipeline.sweep.results import Spread, TrialResult, VariantSummary
+from ctr.pipeline.sweep.trials import Variant
 
 SMALLEST_DROP: Final = 0.01
 """A model whose AUC falls by less when histories are exchanged has not read them."""

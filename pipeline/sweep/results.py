@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from pydantic import Field, ValidationError
 
-from models.errors import DataError
-from models.section import Record
-from pipeline.settings.pipeline_config import PipelineConfig
-from pipeline.sweep.trials import Trial, Variant
+from ctr.models.errors import DataError
+from ctr.models.section import Record
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
+from ctr.pipeline.sweep.trials import Trial, Variant
 
 
 class SetMetrics(Record):

@@ -6,18 +6,18 @@ import os
 import time
 from collections.abc import Sequence
 
-from components.scoring.baselines import FILE_NAME, BaselineResults
-from models.impression import EVAL_SPLIT
-from models.registry import code_of
-from pipeline.output.layout import Layout
-from pipeline.process.terminal import Terminal
-from pipeline.runners.local import LocalRunner
-from pipeline.settings.pipeline_config import PipelineConfig
-from pipeline.step_code import project_sources
-from pipeline.sweep.child import ChildFailed, in_child
-from pipeline.sweep.render import SweepReport, render_csv, render_markdown
-from pipeline.sweep.results import Journal, TrialResult, summarize, trial_key
-from pipeline.sweep.trials import Trial
+from ctr.components.scoring.baselines import FILE_NAME, BaselineResults
+from ctr.models.impression import EVAL_SPLIT
+from ctr.models.registry import code_of
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.process.terminal import Terminal
+from ctr.pipeline.runners.local import LocalRunner
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
+from ctr.pipeline.step_code import project_sources
+from ctr.pipeline.sweep.child import ChildFailed, in_child
+from ctr.pipeline.sweep.render import SweepReport, render_csv, render_markdown
+from ctr.pipeline.sweep.results import Journal, TrialResult, summarize, trial_key
+from ctr.pipeline.sweep.trials import Trial
 
 
 def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | None = None) -> SweepReport:
@@ -44,8 +44,8 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | 
         baselines = BaselineResults.model_validate_json(file.read())
 
     # TensorFlow is loaded by now; before the data was prepared its import would have written to the terminal.
-    from components.examples.catalogue import Catalogue
-    from pipeline.sweep.measure import measure_json
+    from ctr.components.examples.catalogue import Catalogue
+    from ctr.pipeline.sweep.measure import measure_json
 
     catalogue_size = len(Catalogue.read(prepared.catalogue).item_ids)
     folder = Layout(config.output).sweep
@@ -92,7 +92,7 @@ def _line(result: TrialResult, judged: str) -> str:
 def _write(
     folder: str, config: PipelineConfig, baselines: BaselineResults, results: Sequence[TrialResult]
 ) -> SweepReport:
-    from pipeline.sweep.plot import plot
+    from ctr.pipeline.sweep.plot import plot
 
     order = list(dict.fromkeys(result.trial.variant for result in results))
     by_variant = sorted(results, key=lambda result: order.index(result.trial.variant))

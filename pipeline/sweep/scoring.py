@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import expit
 
-from components.examples.impressions import BATCH_SIZE, Impressions, parse, records
-from components.scoring.by_set import pairs_by_set
-from components.scoring.pairs import Pairs, auc, auc_new, gauc, log_loss
-from components.trainer.input_pipeline import to_model_inputs
-from models.contract import Ranker
-from models.impression import HISTORY_FEATURES, HISTORY_INPUTS, LABEL, MODEL_INPUTS, NEGATIVE_SET, USER_ID
-from pipeline.sweep.results import SetMetrics
+from ctr.components.examples.impressions import BATCH_SIZE, Impressions, parse, records
+from ctr.components.scoring.by_set import pairs_by_set
+from ctr.components.scoring.pairs import Pairs, auc, auc_new, gauc, log_loss
+from ctr.components.trainer.input_pipeline import to_model_inputs
+from ctr.models.contract import Ranker
+from ctr.models.impression import HISTORY_FEATURES, HISTORY_INPUTS, LABEL, MODEL_INPUTS, NEGATIVE_SET, USER_ID
+from ctr.pipeline.sweep.results import SetMetrics
 
 _SHUFFLE_SEED: Final = 2017
 _SHUFFLE_BUFFER: Final = 200_000

@@ -6,14 +6,14 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, Final, get_args
 
-from models.errors import ConfigError
-from models.negatives import StoredKind
-from models.registry import ACTIVATIONS, MODELS, ActivationName, ModelName
-from models.samplers.registry import SAMPLERS, MixedConfig, RandomConfig, SamplerName
-from models.samplers.sampler_config import LossName
-from models.section import Record
-from models.validation import instead_of
-from pipeline.settings.pipeline_config import PipelineConfig
+from ctr.models.errors import ConfigError
+from ctr.models.negatives import StoredKind
+from ctr.models.registry import ACTIVATIONS, MODELS, ActivationName, ModelName
+from ctr.models.samplers.registry import SAMPLERS, MixedConfig, RandomConfig, SamplerName
+from ctr.models.samplers.sampler_config import LossName
+from ctr.models.section import Record
+from ctr.models.validation import instead_of
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 ALL: Final = "all"
 

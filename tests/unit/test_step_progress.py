@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from components.progress import Counter, said, say
+from ctr.components.progress import Counter, said, say
 
 
 def test_a_counter_speaks_soon_and_then_ever_less_often() -> None:

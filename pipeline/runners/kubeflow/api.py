@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from models.errors import CtrError
+from ctr.models.errors import CtrError
 
 if TYPE_CHECKING:
     import kfp

@@ -2,7 +2,7 @@
 
 Open-source Kubeflow Pipelines cannot run what TFX compiles for it: it has no resolvers and no drivers of an
 ExampleGen, and maps artifacts to local files. So its pipeline has one step a node of the same DAG, and each
-step launches its node with TFX's own launcher (``pipeline.runners.kubeflow.step``).
+step launches its node with TFX's own launcher (``ctr.pipeline.runners.kubeflow.step``).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from models.errors import ConfigError
-from pipeline.runners.kubeflow.parameters import defaults, parameters
-from pipeline.runners.kubeflow.platform import container_resources, pod
-from pipeline.runners.runner import ForCluster
-from pipeline.settings.kubeflow import StepConfig
-from pipeline.settings.pipeline_config import PipelineConfig
+from ctr.models.errors import ConfigError
+from ctr.pipeline.runners.kubeflow.parameters import defaults, parameters
+from ctr.pipeline.runners.kubeflow.platform import container_resources, pod
+from ctr.pipeline.runners.runner import ForCluster
+from ctr.pipeline.settings.kubeflow import StepConfig
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
-    from pipeline.dag import Node
+    from ctr.pipeline.dag import Node
 
-COMMAND: Final = ("python", "-m", "pipeline")
+COMMAND: Final = ("ctr",)
 VERDICT: Final = "verdict"
 """The last task: it fails where the model was not blessed, so that the run shows it."""
 CONFIG_OPTION: Final = "--config"
@@ -41,7 +41,7 @@ class PackageWriter(ForCluster):
     def run(self, config: PipelineConfig) -> str:
         """YAML: a ``PipelineSpec`` and a ``PlatformSpec``, as ``kfp`` writes them."""
         self.check(config)
-        from pipeline.dag import REPORTS, compile_dag
+        from ctr.pipeline.dag import REPORTS, compile_dag
 
         nodes = compile_dag(config).nodes
         if unknown := sorted(set(config.kubeflow.nodes) - {node.id for node in nodes}):

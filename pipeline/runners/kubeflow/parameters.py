@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from models.errors import ConfigError
-from models.registration import Registry
-from models.registry import ACTIVATIONS, MODELS
-from models.samplers.registry import SAMPLERS
-from models.validation import instead_of
-from pipeline.settings.pipeline_config import PipelineConfig
+from ctr.models.errors import ConfigError
+from ctr.models.registration import Registry
+from ctr.models.registry import ACTIVATIONS, MODELS
+from ctr.models.samplers.registry import SAMPLERS
+from ctr.models.validation import instead_of
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 
 @dataclass(frozen=True)

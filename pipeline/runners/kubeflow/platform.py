@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.settings.kubeflow import KubeflowConfig, StepConfig, quantity_bytes
+from ctr.pipeline.settings.kubeflow import KubeflowConfig, StepConfig, quantity_bytes
 
 _SHARED_MEMORY = {"volumeName": "shared-memory", "mountPath": "/dev/shm", "medium": "Memory"}  # noqa: S108 (a mount)
 

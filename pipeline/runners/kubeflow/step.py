@@ -12,17 +12,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.errors import ConfigError, CtrError
-from pipeline.output.layout import Layout
-from pipeline.process.endings import RUN_PROCESS, last_words
-from pipeline.process.errors import reason
-from pipeline.runners.runner import Runner
-from pipeline.settings.pipeline_config import PipelineConfig
+from ctr.models.errors import ConfigError, CtrError
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.process.endings import RUN_PROCESS, last_words
+from ctr.pipeline.process.errors import reason
+from ctr.pipeline.runners.runner import Runner
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
     from tfx.orchestration.metadata import Metadata
 
-    from pipeline.dag import Outcome
+    from ctr.pipeline.dag import Outcome
 
 
 _logger = logging.getLogger(__name__)
@@ -78,9 +78,9 @@ class StepRunner(Runner[StepResult]):
         from tfx.orchestration.local import runner_utils
         from tfx.orchestration.portable.launcher import Launcher
 
-        from pipeline.dag import compile_dag
-        from pipeline.output.connection import connection
-        from pipeline.output.executions import Canceled
+        from ctr.pipeline.dag import compile_dag
+        from ctr.pipeline.output.connection import connection
+        from ctr.pipeline.output.executions import Canceled
 
         dag = compile_dag(config, run_id, only=node).ir
         deployment = runner_utils.extract_local_deployment_config(dag)
@@ -117,8 +117,8 @@ class StepRunner(Runner[StepResult]):
 
 
 def _result(config: PipelineConfig, node: str, run_id: str, store: Metadata) -> StepResult:
-    from pipeline.dag import REPORTS, outcome
-    from pipeline.output.runs import node_runs_in
+    from ctr.pipeline.dag import REPORTS, outcome
+    from ctr.pipeline.output.runs import node_runs_in
 
     with store as handle:
         found = {run.node: run for run in node_runs_in(handle.store, config.pipeline_name, run_id)}

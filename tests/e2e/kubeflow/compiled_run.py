@@ -191,7 +191,7 @@ class ForkingRunner:
         """Forks, waits and returns the exit code; one step at a time."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        assert command.argv[:3] == ["python", "-m", "pipeline"]
+        assert command.argv[:3] == ["python", "-m", "ctr"]
         request = {"arguments": command.argv[3:], "cwd": str(command.cwd), "env": command.env, "log": str(command.log)}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()

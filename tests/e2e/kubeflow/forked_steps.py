@@ -9,8 +9,8 @@ import sys
 import tfx.dsl.compiler.compiler
 import tfx.orchestration.portable.launcher
 
-import pipeline.dag
-from pipeline.commands.cli import main
+import ctr.pipeline.dag
+from ctr.pipeline.commands.cli import main
 
 
 def _step(request: dict) -> int:
@@ -28,7 +28,7 @@ def _step(request: dict) -> int:
 
 if __name__ == "__main__":
     assert tfx.orchestration.portable.launcher
-    assert pipeline.dag
+    assert ctr.pipeline.dag
     answers = os.dup(1)
     for line in sys.stdin:
         child = os.fork()

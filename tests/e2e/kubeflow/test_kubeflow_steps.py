@@ -11,10 +11,10 @@ import pytest
 from compiled_run import ForkingRunner, RunOutcome, run_package, subprocess_runner
 from metadata_service import metadata_service
 
-from components.run_report.report import read_report
-from pipeline.output.layout import Layout
-from pipeline.output.runs import node_runs
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset
+from ctr.components.run_report.report import read_report
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.output.runs import node_runs
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 pytestmark = pytest.mark.slow
 
@@ -65,8 +65,8 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from generator.behavior_log import generate
-    from generator.generator_config import GeneratorConfig
+    from ctr.generator.behavior_log import generate
+    from ctr.generator.generator_config import GeneratorConfig
 
     folder = tmp_path_factory.mktemp("kubeflow-log")
     generate(GeneratorConfig(users=150, seed=11, start=dt.date(2024, 5, 1)), folder / "2024-05-09.csv")
@@ -75,7 +75,7 @@ def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    from pipeline.runners.kubeflow.package import PackageWriter
+    from ctr.pipeline.runners.kubeflow.package import PackageWriter
 
     folder = tmp_path_factory.mktemp("kubeflow")
     layout = Layout(str(folder / "output"))

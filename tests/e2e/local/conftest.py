@@ -10,8 +10,8 @@ import pytest
 from forks import Forks
 from trained_run import SETTINGS, Trained
 
-from pipeline.runners.local import LocalRunner
-from pipeline.settings.pipeline_config import load_preset
+from ctr.pipeline.runners.local import LocalRunner
+from ctr.pipeline.settings.pipeline_config import load_preset
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,8 +35,8 @@ def forks() -> Iterator[Forks]:
 @pytest.fixture(scope="session")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of 700 users with some dirt of each kind."""
-    from generator.behavior_log import generate
-    from generator.generator_config import DIRT_KINDS, DirtConfig, GeneratorConfig
+    from ctr.generator.behavior_log import generate
+    from ctr.generator.generator_config import DIRT_KINDS, DirtConfig, GeneratorConfig
 
     file = tmp_path_factory.mktemp("log") / "UserBehavior.csv"
     dirt = DirtConfig.model_validate(dict.fromkeys(DIRT_KINDS, 3))

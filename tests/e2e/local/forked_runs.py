@@ -15,9 +15,9 @@ import tfx.orchestration.beam.beam_dag_runner
 import tfx.orchestration.local.local_dag_runner
 import tfx.orchestration.portable.launcher
 
-import components.pusher.publish
-import pipeline.dag
-from pipeline.__main__ import _main
+import ctr.components.pusher.publish
+import ctr.pipeline.dag
+from ctr.__main__ import main
 
 
 def _work(request: dict) -> int:
@@ -27,13 +27,13 @@ def _work(request: dict) -> int:
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), stream)
     if request["slow_push"]:
-        components.pusher.publish._flush = lambda folder: time.sleep(60)
+        ctr.components.pusher.publish._flush = lambda folder: time.sleep(60)
     sys.path[:0] = request["path"]
     # Beam's workers, too, where they are processes.
     os.environ["PYTHONPATH"] = os.pathsep.join([*request["path"], os.environ["PYTHONPATH"]])
     sys.argv[1:] = request["arguments"]
     if not request["script"]:
-        return _main()
+        return main()
     runpy.run_path(request["script"], run_name="__main__")
     return 0
 
@@ -43,7 +43,7 @@ if __name__ == "__main__":
     assert tfx.orchestration.beam.beam_dag_runner
     assert tfx.orchestration.local.local_dag_runner
     assert tfx.orchestration.portable.launcher
-    assert pipeline.dag
+    assert ctr.pipeline.dag
     answers = os.dup(1)
     for line in sys.stdin:
         child = os.fork()

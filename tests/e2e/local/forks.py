@@ -42,7 +42,7 @@ class Forks:
           arguments: its own.
           out: file for its output.
           err: file for what it says.
-          script: in place of ``python -m pipeline``.
+          script: in place of ``ctr``.
           path: folders from which it imports, too.
           slow_push: whether the Pusher stops before the last that it does.
 

@@ -25,12 +25,12 @@ IMPRESSION = {
 def run(arguments: list[str]) -> list[float]:
     import tensorflow as tf
 
-    from components.trainer import export
-    from components.trainer import run as training
-    from pipeline.commands.cli import main
-    from pipeline.output.eval_impressions import eval_impression
-    from serving.impressions import Impression
-    from serving.requests import rank_request
+    from ctr.components.trainer import export
+    from ctr.components.trainer import run as training
+    from ctr.pipeline.commands.cli import main
+    from ctr.pipeline.output.eval_impressions import eval_impression
+    from ctr.serving.impressions import Impression
+    from ctr.serving.requests import rank_request
 
     scores: list[float] = []
     write = export.export
@@ -64,7 +64,7 @@ def reload(folder: str) -> list[Any]:
             return str(error)
 
     answers = [answer(5).tolist(), answer(17).tolist(), answer(24)]
-    assert not any(name.partition(".")[0] in ("models", "components", "my_shop") for name in sys.modules)
+    assert not any(name.partition(".")[0] in ("ctr", "my_shop") for name in sys.modules)
     return answers
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from trained_run import Trained
 
-from pipeline.commands import cli
-from pipeline.commands import demo as demo_command
-from pipeline.commands.command_line import FAILED, OK
+from ctr.pipeline.commands import cli
+from ctr.pipeline.commands import demo as demo_command
+from ctr.pipeline.commands.command_line import FAILED, OK
 
 pytestmark = pytest.mark.slow
 

@@ -15,10 +15,10 @@ from forks import Forks
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline.output.connection import connection
-from pipeline.output.layout import Layout
-from pipeline.settings.metadata import MetadataConfig
-from pipeline.settings.pipeline_config import load_preset
+from ctr.pipeline.output.connection import connection
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.settings.metadata import MetadataConfig
+from ctr.pipeline.settings.pipeline_config import load_preset
 
 pytestmark = pytest.mark.slow
 
@@ -96,8 +96,8 @@ class _Runs:
 @pytest.fixture(scope="module")
 def runs(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> _Runs:
     """An output folder with one run that has come to its end."""
-    from generator.behavior_log import generate
-    from generator.generator_config import GeneratorConfig
+    from ctr.generator.behavior_log import generate
+    from ctr.generator.generator_config import GeneratorConfig
 
     folder = tmp_path_factory.mktemp("endings")
     generate(GeneratorConfig(users=150, seed=3), folder / "log.csv")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from trained_run import Trained
 
-from models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET, SPLITS
+from ctr.models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET, SPLITS
 
 pytestmark = pytest.mark.slow
 
@@ -36,14 +36,14 @@ def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> 
     import keras
     import tensorflow_transform as tft
 
-    from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-    from components.trainer.fit import TrainingLoop, fit
-    from components.trainer.input_pipeline import read_batches
-    from components.trainer.strategy import training_strategy
-    from models.impression import FIRST_KNOWN_INDEX
-    from models.registry import build_model
-    from models.samplers.random import Random
-    from models.samplers.sampler_config import LossConfig
+    from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+    from ctr.components.trainer.fit import TrainingLoop, fit
+    from ctr.components.trainer.input_pipeline import read_batches
+    from ctr.components.trainer.strategy import training_strategy
+    from ctr.models.impression import FIRST_KNOWN_INDEX
+    from ctr.models.registry import build_model
+    from ctr.models.samplers.random import Random
+    from ctr.models.samplers.sampler_config import LossConfig
 
     rng = np.random.default_rng(5)
     transformed = trained.artifact("ImpressionTransform", "transformed_examples")

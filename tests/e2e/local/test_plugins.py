@@ -14,10 +14,10 @@ import pytest
 from forks import Forks
 from pages import write_package
 
-from components.examples.impressions import first_features
-from components.examples.shards import list_shards
-from pipeline.output.layout import Layout
-from pipeline.output.runs import latest_output
+from ctr.components.examples.impressions import first_features
+from ctr.components.examples.shards import list_shards
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.output.runs import latest_output
 
 SCRIPT = Path(__file__).with_name("plugin_process.py")
 PLUGINS = ("my_shop.ctr", "my_shop.subset", "my_shop.fields", "my_shop.brier")

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from trained_run import Trained
 
-from components.run_report.render import render
-from components.run_report.report import Report
-from components.schema.impression_schema import Ranges
-from components.scoring.baselines import CATEGORY_RECENCY, COLDNESS, LOGISTIC_REGRESSION, POPULARITY, SEEN_BEFORE
-from components.settings import IngestConfig
-from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
-from pipeline.commands import cli
-from pipeline.output.layout import Layout
-from pipeline.runners.local import LocalRunner, RunFailed
-from serving.client import RankingClient
-from serving.server import ModelServer
+from ctr.components.run_report.render import render
+from ctr.components.run_report.report import Report
+from ctr.components.schema.impression_schema import Ranges
+from ctr.components.scoring.baselines import CATEGORY_RECENCY, COLDNESS, LOGISTIC_REGRESSION, POPULARITY, SEEN_BEFORE
+from ctr.components.settings import IngestConfig
+from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
+from ctr.pipeline.commands import cli
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.runners.local import LocalRunner, RunFailed
+from ctr.serving.client import RankingClient
+from ctr.serving.server import ModelServer
 
 pytestmark = pytest.mark.slow
 

@@ -17,11 +17,11 @@ import pytest
 from ports import free_port
 from trained_run import Trained, restored_model
 
-from models import impression as names
-from pipeline.commands import cli
-from serving.client import RankingClient
-from serving.impressions import Impression
-from serving.server import ModelServer
+from ctr.models import impression as names
+from ctr.pipeline.commands import cli
+from ctr.serving.client import RankingClient
+from ctr.serving.impressions import Impression
+from ctr.serving.server import ModelServer
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ def training_batch(
 ) -> tuple[dict[str, Any], Any]:
     import tensorflow as tf
 
-    from components.trainer.input_pipeline import read_batches
+    from ctr.components.trainer.input_pipeline import read_batches
 
     file = str(tmp_path_factory.mktemp("transformed") / "data.gz")
     with tf.io.TFRecordWriter(file, "GZIP") as writer:
@@ -122,7 +122,7 @@ def test_every_way_to_ask_gives_the_same_scores(
 ) -> None:
     import tensorflow as tf
 
-    from serving.requests import rank_request
+    from ctr.serving.requests import rank_request
 
     expected = {n: v.numpy() for n, v in served.signatures["serving_default"](examples=raw).items()}
     request = rank_request(impressions, "ctr")
@@ -183,7 +183,7 @@ def test_the_version_stands_alone(trained: Trained, raw: Any, served: Any, tmp_p
 def port(trained: Trained) -> Iterator[int]:
     """A ``serve`` command in a process of its own."""
     port = free_port()
-    command = [sys.executable, "-m", "pipeline", "serve", "--output", str(trained.output), "--port", str(port)]
+    command = [sys.executable, "-m", "ctr", "serve", "--output", str(trained.output), "--port", str(port)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ}) as process:
         try:
             yield port

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from trained_run import Trained
 
-from models.impression import (
+from ctr.models.impression import (
     CANDIDATE_FEATURES,
     CANDIDATE_ITEM_ID,
     FEATURES,
@@ -29,10 +29,10 @@ from models.impression import (
     PADDING_INDEX,
     REQUEST_FEATURES,
 )
-from serving.model import RequestError, ServedModel
-from serving.requests import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE
-from serving.server import ModelServer
-from serving.warmup import read_warmup
+from ctr.serving.model import RequestError, ServedModel
+from ctr.serving.requests import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE
+from ctr.serving.server import ModelServer
+from ctr.serving.warmup import read_warmup
 
 pytestmark = pytest.mark.slow
 
@@ -200,7 +200,7 @@ def test_the_warmup_requests_are_real_and_of_every_size(trained: Trained) -> Non
 def test_the_server_answers_every_warmup_request_before_it_serves(
     trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "serving")
+    caplog.set_level(logging.INFO, "ctr.serving")
     shutil.copytree(trained.version_dir, tmp_path / "7")
     count = len(list(read_warmup(trained.version_dir)))
     with ModelServer(tmp_path, "ctr", poll_seconds=0.05) as server:

@@ -15,7 +15,7 @@ from forks import Forks
 from trained_run import SETTINGS, Trained
 from trainer_launch import ending, fail, interrupt, launch
 
-from pipeline.settings.pipeline_config import PipelineConfig
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 FOLDER = Path(__file__).parent
 
@@ -118,7 +118,7 @@ def test_after_an_exception_or_ctrl_c_it_goes_on(
 def test_a_checkpoint_belongs_to_inputs_and_parameters() -> None:
     from tfx.types.standard_artifacts import Examples, ModelRun
 
-    from components.trainer.component import checkpoint_folder
+    from ctr.components.trainer.component import checkpoint_folder
 
     def folder(number: int = 1, uri: str = "/data/1", run: int = 5, **parameters: str) -> str:
         examples, model_run = Examples(), ModelRun()

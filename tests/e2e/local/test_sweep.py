@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from trained_run import Trained, restored_model
 
-from models.impression import NEGATIVE_SETS
-from pipeline.commands import cli
-from pipeline.output.layout import Layout
-from pipeline.output.runs import node_runs
-from pipeline.sweep.render import SweepReport, render_markdown
-from pipeline.sweep.results import Journal, TrialResult
+from ctr.models.impression import NEGATIVE_SETS
+from ctr.pipeline.commands import cli
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.output.runs import node_runs
+from ctr.pipeline.sweep.render import SweepReport, render_markdown
+from ctr.pipeline.sweep.results import Journal, TrialResult
 
 MOST_GROWTH_MB = 20
 """From the first trial to the second: the table and the plot take 3; in the sweep's own process it was 99."""
@@ -100,7 +100,7 @@ def test_a_sweep_trains_on_the_data_of_the_run_and_goes_on_where_it_was(
 
 
 def test_the_sweep_measures_what_the_evaluator_measures(trained: Trained) -> None:
-    from pipeline.sweep.scoring import metrics, score
+    from ctr.pipeline.sweep.scoring import metrics, score
 
     files = sorted(map(str, trained.artifact("ImpressionTransform", "transformed_examples").glob("Split-eval/*.gz")))
     sets = score(restored_model(trained), files, trained.config.ingest.history_length)

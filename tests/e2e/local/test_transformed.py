@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from trained_run import Trained
 
-from components.examples.catalogue import Catalogue
-from models.impression import FIRST_KNOWN_INDEX, INDEX_OF, SPLITS, UNKNOWN_INDEX
+from ctr.components.examples.catalogue import Catalogue
+from ctr.models.impression import FIRST_KNOWN_INDEX, INDEX_OF, SPLITS, UNKNOWN_INDEX
 
 
 @pytest.mark.parametrize("split", SPLITS)

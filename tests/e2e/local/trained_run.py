@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.output.layout import Layout
-from pipeline.output.runs import node_runs
-from pipeline.runners.local import RunResult
-from pipeline.settings.pipeline_config import PipelineConfig
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.output.runs import node_runs
+from ctr.pipeline.runners.local import RunResult
+from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
-    from models.contract import Ranker
+    from ctr.models.contract import Ranker
 
 SETTINGS = (
     "--set",
@@ -66,9 +66,9 @@ def restored_model(trained: Trained) -> Ranker:
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-    from models.impression import FIRST_KNOWN_INDEX
-    from models.registry import build_model
+    from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+    from ctr.models.impression import FIRST_KNOWN_INDEX
+    from ctr.models.registry import build_model
 
     graph = tft.TFTransformOutput(str(trained.artifact("ImpressionTransform", "transform_graph")))
     model = build_model(

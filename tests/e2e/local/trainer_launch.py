@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 
 def launch(config: PipelineConfig, inputs: dict[str, str], root: Path) -> None:
@@ -31,10 +31,10 @@ def launch(config: PipelineConfig, inputs: dict[str, str], root: Path) -> None:
     from tfx.orchestration.pipeline import Pipeline
     from tfx.types.standard_artifacts import Examples, TransformGraph
 
-    from components.artifacts import ImpressionCatalogue
-    from components.trainer.component import Trainer
-    from components.trainer.train import TrainerSettings
-    from models.impression import SPLITS
+    from ctr.components.artifacts import ImpressionCatalogue
+    from ctr.components.trainer.component import Trainer
+    from ctr.components.trainer.train import TrainerSettings
+    from ctr.models.impression import SPLITS
 
     types = {
         "transformed_examples": Examples,
@@ -82,7 +82,7 @@ def fail() -> None:
 
 def ending(act: Callable[[], None]) -> Any:
     """While it holds, what is trained ends when its second epoch has changed the weights and nothing has saved them."""
-    from components.trainer.fit import TrainingLoop
+    from ctr.components.trainer.fit import TrainingLoop
 
     evaluate, calls = TrainingLoop.evaluate, []
 

@@ -11,13 +11,13 @@ from tfx import v1 as tfx
 from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
 from tfx.types import artifact_utils
 
-from components.anomaly_gate.component import AnomalyGate
-from components.anomaly_gate.findings import AnomaliesFoundError
-from components.examples.window import KEYS
-from components.schema.component import SchemaGen
-from components.schema.impression_schema import Ranges
-from components.settings import IngestConfig
-from models.impression import SPLITS
+from ctr.components.anomaly_gate.component import AnomalyGate
+from ctr.components.anomaly_gate.findings import AnomaliesFoundError
+from ctr.components.examples.window import KEYS
+from ctr.components.schema.component import SchemaGen
+from ctr.components.schema.impression_schema import Ranges
+from ctr.components.settings import IngestConfig
+from ctr.models.impression import SPLITS
 
 IMPRESSION: dict[str, list[Any]] = {
     "user_id": [7],

@@ -8,11 +8,11 @@ import tensorflow as tf
 from tfx import types
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.artifacts import BaselineReport, ImpressionCatalogue
-from components.baselines.component import Baselines, BaselinesSettings
-from components.examples.catalogue import Catalogue
-from components.scoring.baselines import FILE_NAME, BaselineResults
-from models.impression import CANDIDATE_FEATURES, HISTORY_FEATURES, INDEX_OF, SPLITS
+from ctr.components.artifacts import BaselineReport, ImpressionCatalogue
+from ctr.components.baselines.component import Baselines, BaselinesSettings
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.scoring.baselines import FILE_NAME, BaselineResults
+from ctr.models.impression import CANDIDATE_FEATURES, HISTORY_FEATURES, INDEX_OF, SPLITS
 
 
 def write_split(folder: Path, negative_set: bytes) -> None:

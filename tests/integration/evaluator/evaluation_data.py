@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from models.impression import NEGATIVE_SETS
+from ctr.models.impression import NEGATIVE_SETS
 
 
 class ScoreFromItemId(tf.Module):

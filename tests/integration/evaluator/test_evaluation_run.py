@@ -19,17 +19,17 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import Channel, artifact_utils, standard_artifacts
 
-from components.evaluator import scoring
-from components.evaluator.judge import evaluator_config
-from components.examples.impressions import BATCH_SIZE
-from components.examples.writing import EXAMPLES_FILE_FORMAT
-from components.progress import Counter
-from components.scoring.auc import auc, grouped_auc
-from components.scoring.blessing import read_verdict
-from components.scoring.verdict import Verdict
-from components.settings import EvaluationConfig
-from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
-from pipeline.settings.pipeline_config import load_preset
+from ctr.components.evaluator import scoring
+from ctr.components.evaluator.judge import evaluator_config
+from ctr.components.examples.impressions import BATCH_SIZE
+from ctr.components.examples.writing import EXAMPLES_FILE_FORMAT
+from ctr.components.progress import Counter
+from ctr.components.scoring.auc import auc, grouped_auc
+from ctr.components.scoring.blessing import read_verdict
+from ctr.components.scoring.verdict import Verdict
+from ctr.components.settings import EvaluationConfig
+from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
+from ctr.pipeline.settings.pipeline_config import load_preset
 
 GATE = f"negative_set={CONTEMPORANEOUS}"
 

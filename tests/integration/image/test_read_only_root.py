@@ -17,20 +17,21 @@ from pathlib import Path
 
 import pytest
 
+import ctr
+
 ROOT = Path(__file__).parents[3]
 UID = 10001
 
 IMPORT_ALL = """
-import importlib, json, os, pkgutil
+import importlib, json, os, pkgutil, ctr
 names = []
-for package in {packages!r}:
-    for _, name, _ in pkgutil.walk_packages(["/app/" + package], package + "."):
-        # A module named __main__ runs the command line when imported.
-        if not name.endswith(".__main__"):
-            importlib.import_module(name)
-            names.append(name)
+for _, name, _ in pkgutil.walk_packages(ctr.__path__, "ctr."):
+    # A module named __main__ runs the command line when imported.
+    if not name.endswith(".__main__"):
+        importlib.import_module(name)
+        names.append(name)
 refused = []
-for path in ("/app/pipeline/x", "/opt/venv/x", "/etc/x", "/x"):
+for path in (ctr.__path__[0] + "/x", "/opt/venv/x", "/etc/x", "/x"):
     try:
         open(path, "w").close()
     except OSError as error:
@@ -48,15 +49,17 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     if os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("setpriv"):
         pytest.skip("needs root's rights, unshare and setpriv to make a mount namespace")
     folder = tmp_path_factory.mktemp("image")
-    app, root = folder / "app", folder / "root"
+    context, installed, root = folder / "source", folder / "installed", folder / "root"
     root.mkdir()
-    for package in copied_packages():
-        shutil.copytree(ROOT / package, app / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in re.findall(r"^COPY (\S+\.\S+) /app/$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
-        shutil.copy(ROOT / file, app)
+    context.mkdir()
+    shutil.copy(ROOT / "pyproject.toml", context)
+    for name in re.findall(r"^COPY (\w+) \1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
+        shutil.copytree(ROOT / name, context / name, symlinks=True)
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    subprocess.run([*command, "--target", str(installed), str(context)], check=True)
     system = [path for path in ("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64") if os.path.lexists(path)]
     # Interpreter and folders of packages keep their places; the environment itself goes where the image has it.
-    places = {sys.base_prefix: sys.base_prefix, os.path.realpath(sys.prefix): "/opt/venv", str(app): "/app"}
+    places = {sys.base_prefix: sys.base_prefix, os.path.realpath(sys.prefix): "/opt/venv", str(installed): "/installed"}
     places |= {path: path for path in sys.path if "site-packages" in path and not path.startswith(sys.prefix)}
     script = ["set -eu", "mount --make-rprivate /", f"mount -t tmpfs -o mode=755 tmpfs {root}"]
     for path in system:
@@ -85,10 +88,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return command
 
 
-def copied_packages() -> list[str]:
-    return re.findall(r"^COPY (\w+) /app/\1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-
-
 def environment() -> dict[str, str]:
     """The image's variables, of the Dockerfile's last ENV before USER."""
     text = re.search(r"^ENV (PATH=.*?)^USER", (ROOT / "Dockerfile").read_text(), re.MULTILINE | re.DOTALL)
@@ -97,19 +96,18 @@ def environment() -> dict[str, str]:
     return pairs | {
         "PATH": pairs["PATH"].replace("$PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": "/installed",
     }
 
 
 def test_every_module_imports_without_root_on_a_read_only_root(image: list[str]) -> None:
-    code = IMPORT_ALL.format(packages=copied_packages())
-
     result = subprocess.run(
-        [*image, "python", "-c", code], env=environment(), cwd="/", capture_output=True, text=True, check=False
+        [*image, "python", "-c", IMPORT_ALL], env=environment(), cwd="/", capture_output=True, text=True, check=False
     )
 
     assert result.returncode == 0, result.stderr[-3000:]
     found = json.loads(result.stdout.splitlines()[-1])
-    assert {"pipeline.commands.cli", "pipeline.dag", "components.trainer.run", "serving.server"} <= set(
+    assert {"ctr.pipeline.commands.cli", "ctr.pipeline.dag", "ctr.components.trainer.run", "ctr.serving.server"} <= set(
         found["modules"]
     )
     assert len(found["modules"]) > 100
@@ -122,13 +120,16 @@ def test_every_module_imports_without_root_on_a_read_only_root(image: list[str])
     "arguments", [["--help"], ["--version"], ["show-config", "--preset", "full"]], ids=lambda words: words[0]
 )
 def test_entry_point_answers(image: list[str], arguments: list[str]) -> None:
-    entry = json.loads(re.findall(r'^ENTRYPOINT (\["python".*)$', (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0])
-
+    # The command's script names the interpreter of the environment that it was installed into.
     result = subprocess.run(
-        [*image, *entry, *arguments], env=environment(), cwd="/", capture_output=True, text=True, check=False
+        [*image, "python", "-m", "ctr", *arguments],
+        env=environment(),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert result.returncode == 0, result.stderr
-    (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    answer = {"--help": "usage: python -m pipeline", "--version": f"ctr-pipeline {version}\n"}
+    answer = {"--help": "usage: ctr", "--version": f"ctr-pipeline {ctr.__version__}\n"}
     assert answer.get(arguments[0], "served_model_name: ctr") in result.stdout

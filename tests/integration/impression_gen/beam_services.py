@@ -33,17 +33,6 @@ class Service:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def can_import(self, module: str) -> bool:
-        """Whether a process with this one's environment and folder finds a module."""
-        done = subprocess.run(
-            [sys.executable, "-c", f"import {module}"],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            timeout=_PATIENCE,
-        )
-        return done.returncode == 0
-
 
 @contextmanager
 def job_server(folder: Path) -> Iterator[Service]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from components.settings import IngestConfig
+from ctr.components.settings import IngestConfig
 
 MASK = 2**64 - 1
 BEHAVIORS = {"pv": 1, "cart": 2, "fav": 3, "buy": 4}

@@ -14,10 +14,10 @@ import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-from components.examples.catalogue import Catalogue
-from components.examples.summary import IngestSummary
-from components.impression_gen.build import run_ingest
-from components.settings import IngestConfig
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.examples.summary import IngestSummary
+from ctr.components.impression_gen.build import run_ingest
+from ctr.components.settings import IngestConfig
 
 WINDOW_START = IngestConfig().window[0]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from ingest_runs import ingest_files
 
-from components.settings import IngestConfig
-from generator.behavior_log import generate
-from generator.generator_config import DirtConfig, GeneratorConfig
+from ctr.components.settings import IngestConfig
+from ctr.generator.behavior_log import generate
+from ctr.generator.generator_config import DirtConfig, GeneratorConfig
 
 NEGATIVE, OUTSIDE, DUPLICATES, SEVERAL_CATEGORIES = 38, 55_576, 49, 1_406
 """UserBehavior.csv; what is outside of the window includes what is negative."""

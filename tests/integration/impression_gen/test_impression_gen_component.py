@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from ingest_runs import Ingested, as_csv, random_rows
 
-from components.examples.summary import IngestSummary
-from components.settings import IngestConfig
-from models.impression import SPLITS
+from ctr.components.examples.summary import IngestSummary
+from ctr.components.settings import IngestConfig
+from ctr.models.impression import SPLITS
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ def run(folder: Path, data: str, ingest: IngestConfig) -> list[tuple[str, str]]:
     from tfx import v1 as tfx
     from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
 
-    from components.impression_gen.component import ImpressionGen
+    from ctr.components.impression_gen.component import ImpressionGen
 
     connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(folder / "metadata.db"))
     BeamDagRunner().run(
@@ -90,7 +90,7 @@ def _gathered(tmp_path: Path, examples_uri: str) -> Path:
 
 
 def test_missing_data_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    from components.impression_gen.component import ImpressionGen
+    from ctr.components.impression_gen.component import ImpressionGen
 
     with pytest.raises(ValueError, match=r"data: name a behaviour log \(\.csv, \.csv\.gz, \.csv\.zip\)"):
         ImpressionGen(data="", ingest=IngestConfig())

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from impression_oracle import Row, ingest_by_hand
 from ingest_runs import as_csv, ingest_files, random_rows
 
-from components.examples.catalogue import Catalogue
-from components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, merge_counts
-from components.impression_gen.events import EVENT, LOGGED_EVENT, pack_chunk, sort_partition
-from components.impression_gen.impressions import build_impressions, make_requests, proposal_width
-from components.impression_gen.negatives import CatalogueIndex, propose
-from components.impression_gen.targets import find_targets
-from components.impression_gen.timeline import Timeline, make_timeline
-from components.impression_gen.writer import encode
-from components.settings import IngestConfig
-from models.impression import BEHAVIORS
-from models.negatives import StoredNegatives
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, merge_counts
+from ctr.components.impression_gen.events import EVENT, LOGGED_EVENT, pack_chunk, sort_partition
+from ctr.components.impression_gen.impressions import build_impressions, make_requests, proposal_width
+from ctr.components.impression_gen.negatives import CatalogueIndex, propose
+from ctr.components.impression_gen.targets import find_targets
+from ctr.components.impression_gen.timeline import Timeline, make_timeline
+from ctr.components.impression_gen.writer import encode
+from ctr.components.settings import IngestConfig
+from ctr.models.impression import BEHAVIORS
+from ctr.models.negatives import StoredNegatives
 
 ROWS = st.lists(
     st.tuples(

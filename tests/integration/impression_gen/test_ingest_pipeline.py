@@ -14,11 +14,11 @@ from ingest_runs import WINDOW_START, Ingested, as_csv, ingest_files, random_row
 from pages import ROOT
 from sklearn.metrics import roc_auc_score
 
-from components.impression_gen.sources import find_logs
-from components.settings import IngestConfig, PlausibilityConfig
-from models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
-from models.negatives import StoredNegatives
-from models.registration import load_plugins
+from ctr.components.impression_gen.sources import find_logs
+from ctr.components.settings import IngestConfig, PlausibilityConfig
+from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
+from ctr.models.negatives import StoredNegatives
+from ctr.models.registration import load_plugins
 
 SAMPLE = Path(__file__).parents[4] / "shared/data/UserBehavior_sample.csv.gz"
 START, END = IngestConfig().window

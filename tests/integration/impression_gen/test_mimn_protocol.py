@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from ingest_runs import Ingested, as_csv, ingest_files, random_rows
 
-from components.settings import IngestConfig
-from models.errors import ConfigError
-from models.impression import SPLITS
-from pipeline.settings.pipeline_config import load_preset
+from ctr.components.settings import IngestConfig
+from ctr.models.errors import ConfigError
+from ctr.models.impression import SPLITS
+from ctr.pipeline.settings.pipeline_config import load_preset
 
 Row = tuple[int, int, int, str, int]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from ingest_runs import as_csv, ingest_files
 
-from components.impression_gen.look import look_at
-from components.settings import IngestConfig
-from generator.behavior_log import generate
-from generator.generator_config import GeneratorConfig
+from ctr.components.impression_gen.look import look_at
+from ctr.components.settings import IngestConfig
+from ctr.generator.behavior_log import generate
+from ctr.generator.generator_config import GeneratorConfig
 
 START, END = IngestConfig().window
 INGEST = IngestConfig(user_partitions=3, targets_per_user=8)

@@ -15,9 +15,9 @@ import yaml
 from kubeflow_package import compile_package
 from loopback_api import State, loopback_api
 
-from pipeline.commands import cli
-from pipeline.commands.kubeflow import Package
-from pipeline.runners.kubeflow.api import CA_FILE_ENV, HOST_ENV, NAMESPACE_ENV, TOKEN_ENV, TOKEN_FILE_ENV
+from ctr.pipeline.commands import cli
+from ctr.pipeline.commands.kubeflow import Package
+from ctr.pipeline.runners.kubeflow.api import CA_FILE_ENV, HOST_ENV, NAMESPACE_ENV, TOKEN_ENV, TOKEN_FILE_ENV
 
 DATA = "/data/{YYYY}-{MM}-{DD}.csv"
 PARAMETERS = {

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from generator.behavior_log import generate
-from generator.generator_config import GeneratorConfig
-from models.errors import ConfigError
-from pipeline.commands import cli
-from pipeline.output.connection import MetadataError, connection
-from pipeline.output.layout import Layout
-from pipeline.output.runs import node_runs
-from pipeline.runners.kubeflow.step import StepFailed, StepRunner
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset
+from ctr.generator.behavior_log import generate
+from ctr.generator.generator_config import GeneratorConfig
+from ctr.models.errors import ConfigError
+from ctr.pipeline.commands import cli
+from ctr.pipeline.output.connection import MetadataError, connection
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.output.runs import node_runs
+from ctr.pipeline.runners.kubeflow.step import StepFailed, StepRunner
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ def test_a_step_that_is_run_again_in_its_run_is_not_repeated(config: PipelineCon
 def test_a_step_that_failed_can_be_run_again_in_its_run(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.impression_gen.component import Executor
+    from ctr.components.impression_gen.component import Executor
 
     do = Executor.Do
 
@@ -188,7 +188,7 @@ def test_the_verdict_is_the_exit_code(blessed: str, code: int, says: str, capsys
 def test_spans_are_chosen(tmp_path: Path) -> None:
     from tfx.proto import range_config_pb2
 
-    from components.impression_gen.component import ImpressionGen
+    from ctr.components.impression_gen.component import ImpressionGen
 
     (tmp_path / "3.csv").touch()
     ingest = load_preset("demo").ingest

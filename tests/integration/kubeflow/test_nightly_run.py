@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.settings import LOG_TIMEZONE
-from generator.behavior_log import generate
-from generator.generator_config import GeneratorConfig
-from pipeline.commands import cli
-from pipeline.output.layout import Layout
-from pipeline.output.runs import NodeRun, node_runs
-from pipeline.runners.kubeflow.package import PackageWriter
-from pipeline.settings.pipeline_config import load_preset
+from ctr.components.settings import LOG_TIMEZONE
+from ctr.generator.behavior_log import generate
+from ctr.generator.generator_config import GeneratorConfig
+from ctr.pipeline.commands import cli
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.output.runs import NodeRun, node_runs
+from ctr.pipeline.runners.kubeflow.package import PackageWriter
+from ctr.pipeline.settings.pipeline_config import load_preset
 
 pytestmark = pytest.mark.slow
 

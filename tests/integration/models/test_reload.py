@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.contract import Ranker
-from models.impression import INDEX_OF, REQUEST_FEATURES
-from models.model_config import ModelConfig
-from models.registry import ACTIVATIONS, MODELS, build_model
+from ctr.models.contract import Ranker
+from ctr.models.impression import INDEX_OF, REQUEST_FEATURES
+from ctr.models.model_config import ModelConfig
+from ctr.models.registry import ACTIVATIONS, MODELS, build_model
 
 LENGTHS = (0, 1, 4, 6)
 # Dice has all that an activation can lose: slopes and statistics.

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from pages import ROOT, blocks
 
-from generator.behavior_log import generate
-from generator.generator_config import GeneratorConfig
+from ctr.generator.behavior_log import generate
+from ctr.generator.generator_config import GeneratorConfig
 
 RUNS = """
 import sys
 from pathlib import Path
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-from pipeline import dag
-from pipeline.settings.pipeline_config import load_preset
-from pipeline.step_code import _sources_with
+from ctr.pipeline import dag
+from ctr.pipeline.settings.pipeline_config import load_preset
+from ctr.pipeline.step_code import _sources_with
 
 def run():
     config = load_preset("demo").with_overrides({"data": sys.argv[1], "output": sys.argv[2]})
@@ -32,7 +32,7 @@ def run():
 
 run()
 run()
-with Path("components/popular_items/component.py").open("a") as file:
+with Path("ctr/components/popular_items/component.py").open("a") as file:
     file.write("# edited\\n")
 _sources_with.cache_clear()
 run()
@@ -42,16 +42,15 @@ run()
 @pytest.mark.slow
 def test_a_step_is_a_file_and_a_line(tmp_path: Path) -> None:
     tree, log, output = (tmp_path / name for name in ("tree", "log.csv", "output"))
-    for name in ("components", "models", "pipeline", "serving"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "ctr", tree / "ctr", ignore=shutil.ignore_patterns("__pycache__"))
     component, line = (block.text for block in blocks(ROOT / "docs/steps.md"))
-    (tree / "components/popular_items").mkdir()
-    (tree / "components/popular_items/component.py").write_text(component)
+    (tree / "ctr/components/popular_items").mkdir()
+    (tree / "ctr/components/popular_items/component.py").write_text(component)
     imported, node = line.strip().split("\n\n")
-    dag = (tree / "pipeline/dag.py").read_text()
+    dag = (tree / "ctr/pipeline/dag.py").read_text()
     dag, found = re.subn(r"(nodes=\[[^]]*baselines)]", lambda match: f"{match[1]}, {node}]", dag)
     assert found == 1
-    (tree / "pipeline/dag.py").write_text(dag.replace("from components.", f"{imported}\nfrom components.", 1))
+    (tree / "ctr/pipeline/dag.py").write_text(dag.replace("from ctr.", f"{imported}\nfrom ctr.", 1))
     generate(GeneratorConfig(users=60), log)
 
     done = subprocess.run([sys.executable, "-c", RUNS, log, output], cwd=tree, capture_output=True, text=True)

@@ -12,10 +12,10 @@ import pytest
 _RUN = """
 import os, time
 import apache_beam as beam
-from pipeline.process.endings import RUN_PROCESS
+from ctr.pipeline.process.endings import RUN_PROCESS
 
 os.environ[RUN_PROCESS] = str(os.getpid())
-plugin = "--beam_plugin=pipeline.process.end_with_run"
+plugin = "--beam_plugin=ctr.pipeline.process.end_with_run"
 arguments = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", plugin]
 with beam.Pipeline(argv=arguments) as pipeline:
     pipeline | beam.Create([1, 2]) | beam.Map(lambda _: (os.write(1, b"working\\n"), time.sleep(60)))
@@ -57,7 +57,7 @@ def test_beams_workers_end_with_a_run_that_is_killed() -> None:
 
 
 def test_beam_ends_before_tensorflow_whose_functions_it_keeps() -> None:
-    code = "import sys, pipeline.dag; print([n for n in sys.modules if n in ('apache_beam', 'tensorflow')])"
+    code = "import sys, ctr.pipeline.dag; print([n for n in sys.modules if n in ('apache_beam', 'tensorflow')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     # Modules end in the reverse of this order; the other way round a run's last words were eight exceptions.
     assert done.stdout == "['tensorflow', 'apache_beam']\n"

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.runners.local import LocalRunner
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset
+from ctr.pipeline.runners.local import LocalRunner
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 pytestmark = pytest.mark.slow
 
@@ -18,9 +18,9 @@ def _schema_alone(config: PipelineConfig, data_must_exist: bool) -> SimpleNamesp
     from tfx.dsl.components.common.importer import Importer
     from tfx.types.standard_artifacts import Examples
 
-    from components.examples.window import KEYS
-    from components.schema.component import SchemaGen
-    from components.schema.impression_schema import Ranges
+    from ctr.components.examples.window import KEYS
+    from ctr.components.schema.component import SchemaGen
+    from ctr.components.schema.impression_schema import Ranges
 
     window = dict(zip(KEYS, config.ingest.window, strict=True))
     settings = Ranges.of(config.ingest).model_dump_json()
@@ -37,7 +37,7 @@ def _run(output: Path) -> tuple[str, str]:
 def test_a_run_goes_on_with_what_lies_in_the_folder_and_says_so(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.dag._data_part", _schema_alone)
+    monkeypatch.setattr("ctr.pipeline.dag._data_part", _schema_alone)
     old, new = tmp_path / "old", tmp_path / "new"
     state, schema = _run(old)
     assert (state, Path(schema).parents[2]) == ("COMPLETE", old / "artifacts")

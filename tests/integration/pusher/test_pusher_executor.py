@@ -6,8 +6,8 @@ from pathlib import Path
 from tfx import types
 from tfx.types import standard_artifacts
 
-from components.artifacts import pushed_version
-from components.pusher.component import Pusher
+from ctr.components.artifacts import pushed_version
+from ctr.components.pusher.component import Pusher
 
 
 def artifact(cls: type[types.Artifact], folder: Path) -> types.Artifact:

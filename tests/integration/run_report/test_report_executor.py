@@ -17,19 +17,19 @@ from tfx import types
 from tfx.types import standard_artifacts
 from tfx_bsl.public import tfxio
 
-from components import artifacts
-from components.evaluator.judge import evaluator_config
-from components.evaluator.scoring import custom_extractors
-from components.examples.catalogue import Catalogue
-from components.examples.summary import IngestSummary
-from components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-from components.run_report.component import RunReport
-from components.run_report.render import render
-from components.run_report.report import Report, read_report
-from components.scoring.baselines import FILE_NAME, BaselineResults, SetResult
-from components.transform.preprocessing import VOCABULARY_FILES, preprocessing_fn
-from models.impression import NEGATIVE_SETS, SPLITS
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset
+from ctr.components import artifacts
+from ctr.components.evaluator.judge import evaluator_config
+from ctr.components.evaluator.scoring import custom_extractors
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.examples.summary import IngestSummary
+from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+from ctr.components.run_report.component import RunReport
+from ctr.components.run_report.render import render
+from ctr.components.run_report.report import Report, read_report
+from ctr.components.scoring.baselines import FILE_NAME, BaselineResults, SetResult
+from ctr.components.transform.preprocessing import VOCABULARY_FILES, preprocessing_fn
+from ctr.models.impression import NEGATIVE_SETS, SPLITS
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 
 def artifact(cls: type[types.Artifact], folder: Path) -> types.Artifact:

@@ -12,10 +12,10 @@ from typing import Protocol
 import pytest
 import tensorflow as tf
 
-from models.impression import CANDIDATE_FEATURES, HISTORY_FEATURES, REQUEST_FEATURES
-from serving.client import RankingClient
-from serving.impressions import Candidate, Event, Impression
-from serving.server import ModelServer
+from ctr.models.impression import CANDIDATE_FEATURES, HISTORY_FEATURES, REQUEST_FEATURES
+from ctr.serving.client import RankingClient
+from ctr.serving.impressions import Candidate, Event, Impression
+from ctr.serving.server import ModelServer
 
 MODEL = "ctr"
 

@@ -20,11 +20,11 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from models.impression import REQUEST_FEATURES
-from serving.client import RankingClient, ServingError, VersionStatus
-from serving.impressions import Impression
-from serving.requests import rank_request
-from serving.server import ModelServer
+from ctr.models.impression import REQUEST_FEATURES
+from ctr.serving.client import RankingClient, ServingError, VersionStatus
+from ctr.serving.impressions import Impression
+from ctr.serving.requests import rank_request
+from ctr.serving.server import ModelServer
 
 Make = Callable[[list[int], list[int]], Impression]
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

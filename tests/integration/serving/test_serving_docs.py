@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.client import RankingClient
-from serving.impressions import load_impression
-from serving.server import ModelServer
+from ctr.serving.client import RankingClient
+from ctr.serving.impressions import load_impression
+from ctr.serving.server import ModelServer
 
 PAGE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
 

@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.client import RankingClient, ServingError
-from serving.impressions import Impression
-from serving.server import ModelServer
+from ctr.serving.client import RankingClient, ServingError
+from ctr.serving.impressions import Impression
+from ctr.serving.server import ModelServer
 
 Make = Callable[[list[int], list[int]], Impression]
 
@@ -115,7 +115,7 @@ def test_health_follows_the_server(base: Path, push: Any) -> None:
 
 SERVE = """
 import logging, sys
-from serving.server import ModelServer, serve_forever
+from ctr.serving.server import ModelServer, serve_forever
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 serve_forever(ModelServer(sys.argv[1], "ctr", poll_seconds=0.05))
 """

@@ -15,11 +15,11 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.client import RankingClient, ServingError
-from serving.impressions import Impression
-from serving.requests import rank_request
-from serving.server import ModelServer
-from serving.warmup import write_warmup
+from ctr.serving.client import RankingClient, ServingError
+from ctr.serving.impressions import Impression
+from ctr.serving.requests import rank_request
+from ctr.serving.server import ModelServer
+from ctr.serving.warmup import write_warmup
 
 Make = Callable[[list[int], list[int]], Impression]
 POLL = 0.05

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from components.settings import StatisticsConfig
+from ctr.components.settings import StatisticsConfig
 
 pytestmark = pytest.mark.slow
 SHARDS, SPLIT = 10, "train"
@@ -22,7 +22,7 @@ def test_a_sample_is_of_whole_shards(tmp_path: Path, rate: float, shards: int) -
     from tfx.proto import example_gen_pb2
     from tfx.types import artifact_utils, standard_artifacts
 
-    from components.statistics.component import StatisticsGen
+    from ctr.components.statistics.component import StatisticsGen
 
     folder = tmp_path / "examples" / f"Split-{SPLIT}"
     folder.mkdir(parents=True)

@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 from training_process import RANDOM, batches, sampler_of
 
-from components.trainer.fit import TrainingDiverged, TrainingLoop
-from models.contract import Ranker
-from models.loss_scale import FIRST_SCALE, SMALLEST_SCALE
-from models.model_config import ModelConfig
-from models.registry import MODELS, build_model
-from models.samplers.sampler_config import LossConfig
+from ctr.components.trainer.fit import TrainingDiverged, TrainingLoop
+from ctr.models.contract import Ranker
+from ctr.models.loss_scale import FIRST_SCALE, SMALLEST_SCALE
+from ctr.models.model_config import ModelConfig
+from ctr.models.registry import MODELS, build_model
+from ctr.models.samplers.sampler_config import LossConfig
 
 
 def model_of(name: str, policy: str) -> Ranker:

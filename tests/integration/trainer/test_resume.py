@@ -12,14 +12,14 @@ import pytest
 import tensorflow as tf
 from training_process import BATCH, RANDOM, ROWS, SAMPLERS, batches, sampler_of
 
-from components.settings import TrainingConfig
-from components.trainer.checkpoint import CheckpointUnreadable, EpochCheckpoint
-from components.trainer.export import ServedRanker
-from components.trainer.fit import Epoch, TrainingLoop, fit
-from models.model_config import ModelConfig
-from models.registry import MODELS, build_model
-from models.samplers.frequency import StreamingFrequencies
-from models.samplers.sampler_config import LossConfig
+from ctr.components.settings import TrainingConfig
+from ctr.components.trainer.checkpoint import CheckpointUnreadable, EpochCheckpoint
+from ctr.components.trainer.export import ServedRanker
+from ctr.components.trainer.fit import Epoch, TrainingLoop, fit
+from ctr.models.model_config import ModelConfig
+from ctr.models.registry import MODELS, build_model
+from ctr.models.samplers.frequency import StreamingFrequencies
+from ctr.models.samplers.sampler_config import LossConfig
 
 
 def trainer_of(model: str, sampler: str = "random") -> TrainingLoop:

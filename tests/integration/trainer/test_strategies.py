@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ports import free_port
 
-from models.loss_scale import FIRST_SCALE
+from ctr.models.loss_scale import FIRST_SCALE
 
 MODELS = ["din", "lstm/streaming_frequency", "caser/in_batch", "transformer4rec/mixed", "dien/hard"]
 """Each way to compute: attention, Keras' recurrence, many Dice layers, self-attention, a recurrence of our own; and

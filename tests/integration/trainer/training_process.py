@@ -12,19 +12,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from components.settings import TrainingConfig
-from components.trainer.fit import TrainingLoop, fit
-from components.trainer.strategy import training_strategy
-from models.impression import CANDIDATE_ITEM_ID, INDEX_OF, MODEL_INPUTS, USER_ID
-from models.loss_scale import DynamicLossScale
-from models.model_config import ModelConfig
-from models.negatives import StoredNegatives
-from models.optimizers import LazyAdam
-from models.registry import build_model
-from models.samplers.base import Sampler, TrainingWindow
-from models.samplers.frequency import StreamingFrequencies
-from models.samplers.registry import SamplerContext, build_sampler
-from models.samplers.sampler_config import LossConfig, SamplerConfig
+from ctr.components.settings import TrainingConfig
+from ctr.components.trainer.fit import TrainingLoop, fit
+from ctr.components.trainer.strategy import training_strategy
+from ctr.models.impression import CANDIDATE_ITEM_ID, INDEX_OF, MODEL_INPUTS, USER_ID
+from ctr.models.loss_scale import DynamicLossScale
+from ctr.models.model_config import ModelConfig
+from ctr.models.negatives import StoredNegatives
+from ctr.models.optimizers import LazyAdam
+from ctr.models.registry import build_model
+from ctr.models.samplers.base import Sampler, TrainingWindow
+from ctr.models.samplers.frequency import StreamingFrequencies
+from ctr.models.samplers.registry import SamplerContext, build_sampler
+from ctr.models.samplers.sampler_config import LossConfig, SamplerConfig
 
 ROWS, BATCH = 150, 32
 STORED = StoredNegatives(uniform=2, same_category=0, contemporaneous=0)

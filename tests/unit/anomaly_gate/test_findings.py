@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from components.anomaly_gate.findings import AnomaliesFoundError, stop_on_anomalies
+from ctr.components.anomaly_gate.findings import AnomaliesFoundError, stop_on_anomalies
 
 
 def anomalies(**descriptions: str) -> anomalies_pb2.Anomalies:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.impression import INDEX_OF
+from ctr.models.impression import INDEX_OF
 
 Row = Mapping[str, Any]
 

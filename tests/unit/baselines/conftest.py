@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from baseline_data import random_impressions, write
 
-from models.impression import NEGATIVE_SETS
+from ctr.models.impression import NEGATIVE_SETS
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ import pytest
 from baseline_data import impression, write
 from sklearn.metrics import roc_auc_score
 
-from components.baselines.compute import compute
-from components.examples.catalogue import Catalogue
-from components.scoring.baselines import BaselineResults
-from models.impression import NEGATIVE_SETS
+from ctr.components.baselines.compute import compute
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.scoring.baselines import BaselineResults
+from ctr.models.impression import NEGATIVE_SETS
 
 RNG = np.random.default_rng(9)
 ITEMS = RNG.permutation(np.arange(10, 600))

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.baselines.reservoir import Reservoir
+from ctr.components.baselines.reservoir import Reservoir
 
 
 def sample(length: int, size: int, seed: int, batch: int) -> list[int]:

@@ -11,9 +11,9 @@ import pytest
 from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.localfilesystem import LocalFileSystem
 
-from components.files import create_file, list_folder, open_file, remove_folder, stat
-from components.impression_gen.sources import find_logs
-from components.impression_gen.spans import find_span
+from ctr.components.files import create_file, list_folder, open_file, remove_folder, stat
+from ctr.components.impression_gen.sources import find_logs
+from ctr.components.impression_gen.spans import find_span
 
 _ROOT: list[Path] = []
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from components import locks
-from components.locks import Owner, held, taken_over
+from ctr.components import locks
+from ctr.components.locks import Owner, held, taken_over
 
 _HOLDS = """
 import sys, time
-from components.locks import held
+from ctr.components.locks import held
 with held(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.lookup import find
-from models.samplers import lookup
+from ctr.components.lookup import find
+from ctr.models.samplers import lookup
 
 
 @pytest.mark.parametrize("shape", [(0,), (500,), (20, 25)])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.quarantine import TEXT_LIMIT, escape
+from ctr.components.quarantine import TEXT_LIMIT, escape
 
 
 @pytest.mark.parametrize(

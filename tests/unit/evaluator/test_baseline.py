@@ -44,7 +44,7 @@ class History:
         """One run: whether the verdict was cached or new, and what the candidate was compared with."""
         from tfx.types.standard_artifacts import Model
 
-        from components.evaluator.component import BaselineStrategy
+        from ctr.components.evaluator.component import BaselineStrategy
 
         if name not in self.models:
             self.models[name] = self._artifact(Model())
@@ -165,8 +165,8 @@ def test_a_verdict_that_is_gone_does_not_count(history: History) -> None:
 def test_the_judge_is_known_by_what_the_evaluator_has_on_record(tmp_path: Path) -> None:
     from tfx.dsl.components.common.resolver import RESOLVER_CONFIG
 
-    from pipeline.dag import create_pipeline
-    from pipeline.settings.pipeline_config import load_preset
+    from ctr.pipeline.dag import create_pipeline
+    from ctr.pipeline.settings.pipeline_config import load_preset
 
     config = load_preset("demo").with_overrides({"data": "/log.csv", "output": str(tmp_path)})
     nodes = {node.id: node for node in create_pipeline(config, data_must_exist=False).components}

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import tensorflow_model_analysis as tfma
 
-from components.evaluator.judge import evaluator_config
-from components.settings import EvaluationConfig
+from ctr.components.evaluator.judge import evaluator_config
+from ctr.components.settings import EvaluationConfig
 
 
 def thresholds(

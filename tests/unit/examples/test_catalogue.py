@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.examples.catalogue import Catalogue
-from components.impression_gen.counts import ITEM_COUNT
+from ctr.components.examples.catalogue import Catalogue
+from ctr.components.impression_gen.counts import ITEM_COUNT
 
 COUNTS = np.array(
     [

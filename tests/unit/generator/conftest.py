@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from generator.behavior_log import GeneratorConfig, generate
-from generator.compare import read_log
-from generator.events import Events
+from ctr.generator.behavior_log import GeneratorConfig, generate
+from ctr.generator.compare import read_log
+from ctr.generator.events import Events
 
 
 @pytest.fixture(scope="session")

@@ -16,18 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.settings import IngestConfig
-from generator import behavior_log
-from generator.behavior_log import DirtConfig, GeneratorConfig, generate
-from generator.compare import first_of_group
-from generator.events import Events
+from ctr.components.settings import IngestConfig
+from ctr.generator import behavior_log
+from ctr.generator.behavior_log import DirtConfig, GeneratorConfig, generate
+from ctr.generator.compare import first_of_group
+from ctr.generator.events import Events
 
 BEHAVIORS = {"pv", "cart", "fav", "buy"}
 ROOT = Path(__file__).parents[3]
 GENERATE = """
 import resource, sys
 from pathlib import Path
-from generator.behavior_log import GeneratorConfig, generate
+from ctr.generator.behavior_log import GeneratorConfig, generate
 generate(GeneratorConfig(users=int(sys.argv[1]), seed=1), Path(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

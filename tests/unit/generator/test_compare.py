@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from generator import compare
-from generator.compare import auc, contemporaneous_pairs, evaluation_start, measure, read_log, recency
-from generator.events import Events
+from ctr.generator import compare
+from ctr.generator.compare import auc, contemporaneous_pairs, evaluation_start, measure, read_log, recency
+from ctr.generator.events import Events
 
 SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "UserBehavior_sample.csv.gz"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.settings import IngestConfig
-from generator.behavior_log import USERS_PER_BLOCK, DirtConfig, GeneratorConfig, generate
+from ctr.components.settings import IngestConfig
+from ctr.generator.behavior_log import USERS_PER_BLOCK, DirtConfig, GeneratorConfig, generate
 
 INTEGER = re.compile(r"-?[0-9]+")
 BEHAVIORS = ("pv", "cart", "fav", "buy")

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from generator.behavior_log import DirtConfig, GeneratorConfig
-from generator.generator_config import DIRT_KINDS
+from ctr.generator.behavior_log import DirtConfig, GeneratorConfig
+from ctr.generator.generator_config import DIRT_KINDS
 
 
 def _problem(**values: object) -> str:

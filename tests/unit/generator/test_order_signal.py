@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from generator.behavior_log import GeneratorConfig, generate
-from generator.compare import BAG, evaluation_start, first_of_group, next_category_accuracy, read_log
-from generator.events import Events
+from ctr.generator.behavior_log import GeneratorConfig, generate
+from ctr.generator.compare import BAG, evaluation_start, first_of_group, next_category_accuracy, read_log
+from ctr.generator.events import Events
 
 CATEGORIES = 100
 

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.behavior_log import GeneratorConfig
-from generator.generator_config import FIRST_SECOND, LAST_SECOND
-from generator.world import DAY, DAYS, World
+from ctr.generator.behavior_log import GeneratorConfig
+from ctr.generator.generator_config import FIRST_SECOND, LAST_SECOND
+from ctr.generator.world import DAY, DAYS, World
 
 
 def _items(world: World, category: int, day: float, n: int = 20_000) -> np.ndarray:

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.impression_gen.combine import MergeCounts
-from components.impression_gen.counts import ITEM_COUNT
+from ctr.components.impression_gen.combine import MergeCounts
+from ctr.components.impression_gen.counts import ITEM_COUNT
 
 RECORDS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 9)), max_size=9)
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.impression_gen.events import LOGGED_EVENT, pack_chunk, sort_partition
-from components.impression_gen.hashing import id_hash
+from ctr.components.impression_gen.events import LOGGED_EVENT, pack_chunk, sort_partition
+from ctr.components.impression_gen.hashing import id_hash
 
 ROW = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.integers(0, 4))
 

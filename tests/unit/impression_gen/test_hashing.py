@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.impression_gen.hashing import hash_columns, id_hash, part_of, split_by, splitmix64
+from ctr.components.impression_gen.hashing import hash_columns, id_hash, part_of, split_by, splitmix64
 
 
 def test_splitmix64_gives_the_published_sequence() -> None:

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from components import quarantine
-from components.impression_gen import hints, log_reader
-from components.impression_gen.log_reader import Task, parse_block, read_blocks
-from components.impression_gen.sources import Source
-from components.settings import IngestConfig
+from ctr.components import quarantine
+from ctr.components.impression_gen import hints, log_reader
+from ctr.components.impression_gen.log_reader import Task, parse_block, read_blocks
+from ctr.components.impression_gen.sources import Source
+from ctr.components.settings import IngestConfig
 
 START, END = IngestConfig().window
 ROW = f"1,2268318,2520377,pv,{START + 5}\n".encode()

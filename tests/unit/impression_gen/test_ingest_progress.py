@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from components.impression_gen.progress import Done, describe, reported
-from components.impression_gen.spool import Spool
+from ctr.components.impression_gen.progress import Done, describe, reported
+from ctr.components.impression_gen.spool import Spool
 
 READ = {"read": (3, 50_000, 2_000_000)}
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from components.impression_gen import log_reader
-from components.impression_gen.hints import kind_of
-from components.impression_gen.log_reader import Block, list_tasks, parse_block, read_blocks
-from components.impression_gen.sources import list_sources
+from ctr.components.impression_gen import log_reader
+from ctr.components.impression_gen.hints import kind_of
+from ctr.components.impression_gen.log_reader import Block, list_tasks, parse_block, read_blocks
+from ctr.components.impression_gen.sources import list_sources
 
 WINDOW = (1000, 2000)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from components.impression_gen import look
-from components.impression_gen.look import look_at
-from components.impression_gen.sources import NoLogError
-from components.settings import IngestConfig
-from generator.behavior_log import generate
-from generator.generator_config import GeneratorConfig
+from ctr.components.impression_gen import look
+from ctr.components.impression_gen.look import look_at
+from ctr.components.impression_gen.sources import NoLogError
+from ctr.components.settings import IngestConfig
+from ctr.generator.behavior_log import generate
+from ctr.generator.generator_config import GeneratorConfig
 
 START, END = IngestConfig().window
 SAMPLE = Path(__file__).parents[4] / "shared/data/UserBehavior_sample.csv.gz"
@@ -178,7 +178,7 @@ def test_a_day_in_the_path_is_the_last_of_the_window(tmp_path: Path) -> None:
 
 def test_it_loads_nothing_heavy() -> None:
     code = (
-        "import sys; import components.impression_gen.look, components.examples.vocabulary; "
+        "import sys; import ctr.components.impression_gen.look, ctr.components.examples.vocabulary; "
         "print([name for name in ('apache_beam', 'tensorflow', 'tfx', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

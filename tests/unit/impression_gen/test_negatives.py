@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.impression_gen.events import EVENT
-from components.impression_gen.hashing import hash_columns
-from components.impression_gen.negatives import OwnLog, Walk
+from ctr.components.impression_gen.events import EVENT
+from ctr.components.impression_gen.hashing import hash_columns
+from ctr.components.impression_gen.negatives import OwnLog, Walk
 
 
 @settings(deadline=None)

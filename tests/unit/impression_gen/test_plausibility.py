@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.impression_gen.counts import ITEM_COUNT
-from components.impression_gen.plausibility import LogFacts, check_plausible, repeated_items
-from components.settings import PlausibilityConfig
+from ctr.components.impression_gen.counts import ITEM_COUNT
+from ctr.components.impression_gen.plausibility import LogFacts, check_plausible, repeated_items
+from ctr.components.settings import PlausibilityConfig
 
 REAL = LogFacts(699, 37_000, 2_500, 9_000, 1, {"pv": 66_350, "cart": 3_967, "fav": 2_031, "buy": 1_520}, 0.0002)
 """About the real excerpt."""

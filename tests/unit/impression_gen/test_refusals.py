@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from components.impression_gen.refusals import check_rows
-from components.quarantine import Example
-from components.settings import IngestConfig
+from ctr.components.impression_gen.refusals import check_rows
+from ctr.components.quarantine import Example
+from ctr.components.settings import IngestConfig
 
 CLICKS = {
     "unknown_behavior": [Example("log.csv", 7, "behavior", "1,2,3,click,1511544070")],

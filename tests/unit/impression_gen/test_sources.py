@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.impression_gen.sources import NoLogError, find_logs, list_sources
+from ctr.components.impression_gen.sources import NoLogError, find_logs, list_sources
 
 ROW = "1,2,3,pv,1511540000\n"
 ODD_NAMES = ("log[1].csv", "log*.csv", "log?.csv", "{log}.csv", "a b.csv", "#1%.csv", "log\\1.csv", "lög.csv", "-r.csv")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from components.impression_gen.sources import NoLogError
-from components.impression_gen.spans import Span, find_span, has_span
+from ctr.components.impression_gen.sources import NoLogError
+from ctr.components.impression_gen.spans import Span, find_span, has_span
 
 ROW = "1,2,3,pv,1511540000\n"
 

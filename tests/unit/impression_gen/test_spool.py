@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.impression_gen.spool import NOTHING, Spool
+from ctr.components.impression_gen.spool import NOTHING, Spool
 
 
 @settings(deadline=None, max_examples=30)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.impression_gen.counts import SECOND_COUNT, merge_counts
-from components.impression_gen.timeline import AFTER_ALL, Timeline, make_timeline
-from components.settings import IngestConfig
+from ctr.components.impression_gen.counts import SECOND_COUNT, merge_counts
+from ctr.components.impression_gen.timeline import AFTER_ALL, Timeline, make_timeline
+from ctr.components.settings import IngestConfig
 
 
 def seconds_of(times: list[int]) -> np.ndarray:

@@ -25,10 +25,10 @@ from kubernetes_validate.utils import schema_contents
 from referencing import Registry, Resource
 from tensorflow_serving.config import model_server_config_pb2
 
-from pipeline.commands.cli import _parser
-from pipeline.commands.command_line import NOT_BLESSED, USAGE
-from pipeline.output.layout import Layout
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset
+from ctr.pipeline.commands.cli import _parser
+from ctr.pipeline.commands.command_line import NOT_BLESSED, USAGE
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 ROOT = Path(__file__).parents[3]
 KUBERNETES = ROOT / "kubernetes"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.impression import (
+from ctr.models.impression import (
     BEHAVIORS,
     CANDIDATE_CATEGORY_ID,
     CANDIDATE_ITEM_ID,

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.contract import Ranker
-from models.impression import (
+from ctr.models.contract import Ranker
+from ctr.models.impression import (
     CANDIDATE_CATEGORY_INDEX,
     CANDIDATE_ITEM_INDEX,
     HISTORY_AGE,
@@ -18,10 +18,10 @@ from models.impression import (
     HISTORY_ITEM_ID,
     HISTORY_ITEM_INDEX,
 )
-from models.layers.match import match_features
-from models.layers.mlp import MLP
-from models.model_config import ModelConfig
-from models.registry import build_model
+from ctr.models.layers.match import match_features
+from ctr.models.layers.mlp import MLP
+from ctr.models.model_config import ModelConfig
+from ctr.models.registry import build_model
 
 Inputs = dict[str, tf.Tensor]
 

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from model_oracles import Inputs, build, mlp_oracle, model_oracle, scores
 
-from models.impression import HISTORY_INPUTS
-from models.layers.convolution import latest
+from ctr.models.impression import HISTORY_INPUTS
+from ctr.models.layers.convolution import latest
 
 SETTINGS = {"events": 4, "horizontal_filters": 3, "vertical_filters": 2, "units": 5}
 

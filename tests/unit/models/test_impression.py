@@ -13,10 +13,10 @@ import pytest
 from pages import ROOT
 from pydantic import ValidationError
 
-from components.settings import IngestConfig
-from generator.events import BEHAVIOR_SHARES
-from models import impression
-from models.impression import (
+from ctr.components.settings import IngestConfig
+from ctr.generator.events import BEHAVIOR_SHARES
+from ctr.models import impression
+from ctr.models.impression import (
     BEHAVIORS,
     FEATURES,
     MAX_HISTORY,
@@ -27,8 +27,8 @@ from models.impression import (
     feature_modules,
     register_feature,
 )
-from models.negatives import StoredKind, StoredNegatives
-from serving.impressions import Event
+from ctr.models.negatives import StoredKind, StoredNegatives
+from ctr.serving.impressions import Event
 
 
 def hour(events: Any) -> Any:
@@ -86,7 +86,7 @@ def test_the_docs_say_what_the_table_says() -> None:
 
 
 def test_importing_the_table_loads_nothing_heavy() -> None:
-    code = "import sys, models.impression, models.negatives; sys.exit('numpy' in sys.modules)"
+    code = "import sys, ctr.models.impression, ctr.models.negatives; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

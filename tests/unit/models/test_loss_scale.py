@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.loss_scale import FIRST_SCALE, SMALLEST_SCALE, STEPS_TO_DOUBLE, DynamicLossScale
-from models.optimizers import LazyAdam
+from ctr.models.loss_scale import FIRST_SCALE, SMALLEST_SCALE, STEPS_TO_DOUBLE, DynamicLossScale
+from ctr.models.optimizers import LazyAdam
 
 
 class Training:

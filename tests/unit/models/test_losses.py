@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.losses import pointwise_cross_entropy, sampled_softmax, training_loss
-from models.samplers.base import Sampled
-from models.samplers.sampler_config import LossConfig
+from ctr.models.losses import pointwise_cross_entropy, sampled_softmax, training_loss
+from ctr.models.samplers.base import Sampled
+from ctr.models.samplers.sampler_config import LossConfig
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 2, (3, 4)).astype(np.float32)

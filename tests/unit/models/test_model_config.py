@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from models.errors import ConfigError
-from models.model_config import ModelConfig
-from models.registry import TransformerConfig
-from pipeline.settings.pipeline_config import load_preset
+from ctr.models.errors import ConfigError
+from ctr.models.model_config import ModelConfig
+from ctr.models.registry import TransformerConfig
+from ctr.pipeline.settings.pipeline_config import load_preset
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 from model_oracles import build, mean, mlp_oracle, model_oracle, scores
 
-from models.contract import Ranker
-from models.impression import FEATURES, HISTORY_INPUTS, PADDING_ID, REQUEST_FEATURES, UNKNOWN_INDEX
-from models.layers.embedding import age_bucket
-from models.model_config import ModelConfig
-from models.registry import MODELS, build_model
+from ctr.models.contract import Ranker
+from ctr.models.impression import FEATURES, HISTORY_INPUTS, PADDING_ID, REQUEST_FEATURES, UNKNOWN_INDEX
+from ctr.models.layers.embedding import age_bucket
+from ctr.models.model_config import ModelConfig
+from ctr.models.registry import MODELS, build_model
 
 Inputs = dict[str, tf.Tensor]
 ACTIVATIONS = ["relu", "prelu", "mish", "dice"]

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.optimizers import LazyAdam
+from ctr.models.optimizers import LazyAdam
 
 
 def slices(rows: list[int], values: np.ndarray) -> tf.IndexedSlices:

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from model_oracles import Inputs, build, mean, model_oracle, scores, softmax
 
-from models.dien import next_event_loss
-from models.impression import HISTORY_INPUTS, HISTORY_ITEM_ID
-from models.layers.recurrent import AttentionalGRU
+from ctr.models.dien import next_event_loss
+from ctr.models.impression import HISTORY_INPUTS, HISTORY_ITEM_ID
+from ctr.models.layers.recurrent import AttentionalGRU
 
 ORDER_AWARE = ["rnn", "lstm", "gru4rec", "dien"]
 

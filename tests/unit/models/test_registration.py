@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from pages import ROOT
 
-from models.errors import ConfigError
-from models.model_config import ModelConfig
-from models.registration import RegistrationError
-from models.registry import ACTIVATIONS, MODELS, RecurrentConfig, register_activation, register_model
-from models.samplers.registry import SAMPLERS, register_sampler
-from models.samplers.sampler_config import SamplerConfig
-from models.section import Section
-from pipeline.commands.cli import _parser
-from pipeline.runners.kubeflow.parameters import PARAMETERS
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset
-from pipeline.sweep.trials import grid
+from ctr.models.errors import ConfigError
+from ctr.models.model_config import ModelConfig
+from ctr.models.registration import RegistrationError
+from ctr.models.registry import ACTIVATIONS, MODELS, RecurrentConfig, register_activation, register_model
+from ctr.models.samplers.registry import SAMPLERS, register_sampler
+from ctr.models.samplers.sampler_config import SamplerConfig
+from ctr.models.section import Section
+from ctr.pipeline.commands.cli import _parser
+from ctr.pipeline.runners.kubeflow.parameters import PARAMETERS
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
+from ctr.pipeline.sweep.trials import grid
 
 PLUGINS = ("my_shop.ctr", "my_shop.subset")
 CHOSEN = ["model.name=decay", "model.decay.rate=0.25", "model.activation=softsign", "sampler.name=subset"]
@@ -89,7 +89,7 @@ def test_the_json_schema_knows_names_and_settings(plugins: Path) -> None:
 def test_a_process_that_gets_the_configuration_as_text_needs_no_tensorflow_to_read_it(plugins: Path) -> None:
     text = load_preset("demo", ["model.name=decay", "model.activation=softsign"], ["my_shop.ctr"]).changes_json()
     code = (
-        "import sys; from pipeline.settings.pipeline_config import PipelineConfig; "
+        "import sys; from ctr.pipeline.settings.pipeline_config import PipelineConfig; "
         "print(PipelineConfig.from_json(sys.argv[1]).model.decay.rate, 'tensorflow' in sys.modules)"
     )
 
@@ -100,7 +100,7 @@ def test_a_process_that_gets_the_configuration_as_text_needs_no_tensorflow_to_re
 
 
 def test_the_command_line_names_plugins(plugins: Path) -> None:
-    arguments = ["-m", "pipeline", "show-config", "--plugin", "my_shop.ctr", "--set", "model.name=decay"]
+    arguments = ["-m", "ctr", "show-config", "--plugin", "my_shop.ctr", "--set", "model.name=decay"]
 
     shown = python(*arguments, plugins=plugins)
     alone = python(*arguments)
@@ -135,12 +135,12 @@ def test_every_command_with_settings_takes_plugins(command: str) -> None:
         ("my_broken", "\n\n1 / 0", "importing my_broken failed: ZeroDivisionError: division by zero"),
         (
             "my_broken",
-            "from models.registry import register_model\nregister_model('din', 'my_broken:Din')",
-            "my_broken: model 'din' is registered already: models.din.DIN; choose another name",
+            "from ctr.models.registry import register_model\nregister_model('din', 'my_broken:Din')",
+            "my_broken: model 'din' is registered already: ctr.models.din.DIN; choose another name",
         ),
         (
             "my_broken",
-            "from models.registry import register_model\nregister_model('mine', 'my_borken:Mine')",
+            "from ctr.models.registry import register_model\nregister_model('mine', 'my_borken:Mine')",
             "my_broken: model 'mine': there is no module my_borken",
         ),
     ],
@@ -162,13 +162,13 @@ def test_a_plugin_that_cannot_be_had_is_refused_by_name(plugins: Path, module: s
 @pytest.mark.parametrize(
     ("name", "target", "settings", "says"),
     [
-        ("Mine", "models.din:DIN", {}, "small letters"),
-        ("mine", "models.din", {}, "'package.module:Class'"),
-        ("mine", "models.din:DIN()", {}, "'package.module:Class'"),
-        ("mine", "models.nosuch:Mine", {}, "there is no module models.nosuch"),
-        ("mine", "models.din:DIN", {"recurrent": OtherConfig}, "section 'recurrent' is registered already"),
-        ("mine", "models.din:DIN", {"mine": RecurrentConfig}, "section 'recurrent' is registered already"),
-        ("mine", "models.din:DIN", {"mine": dict}, "derives from models.section.Section"),
+        ("Mine", "ctr.models.din:DIN", {}, "small letters"),
+        ("mine", "ctr.models.din", {}, "'package.module:Class'"),
+        ("mine", "ctr.models.din:DIN()", {}, "'package.module:Class'"),
+        ("mine", "ctr.models.nosuch:Mine", {}, "there is no module ctr.models.nosuch"),
+        ("mine", "ctr.models.din:DIN", {"recurrent": OtherConfig}, "section 'recurrent' is registered already"),
+        ("mine", "ctr.models.din:DIN", {"mine": RecurrentConfig}, "section 'recurrent' is registered already"),
+        ("mine", "ctr.models.din:DIN", {"mine": dict}, "derives from ctr.models.section.Section"),
     ],
 )
 def test_what_cannot_be_registered_is_refused(
@@ -180,19 +180,19 @@ def test_what_cannot_be_registered_is_refused(
 
 
 def test_a_section_may_not_hide_a_setting(plugins: Path) -> None:
-    register_model("mine", "models.din:DIN", settings={"dropout": OtherConfig})
+    register_model("mine", "ctr.models.din:DIN", settings={"dropout": OtherConfig})
     with pytest.raises(ValueError, match="section dropout has the name of a setting"):
         ModelConfig()
 
 
 def test_the_same_declaration_again_changes_nothing(plugins: Path) -> None:
     before = tuple(MODELS)
-    register_model("din", "models.din:DIN")
+    register_model("din", "ctr.models.din:DIN")
     assert tuple(MODELS) == before
 
 
 def test_a_built_in_section_may_be_shared(plugins: Path) -> None:
-    register_model("mine", "models.din:DIN", settings={"recurrent": RecurrentConfig})
+    register_model("mine", "ctr.models.din:DIN", settings={"recurrent": RecurrentConfig})
     config = ModelConfig.model_validate({"name": "mine", "recurrent": {"units": 5}})
     assert config.section(RecurrentConfig).units == 5
     with pytest.raises(RegistrationError, match="OtherConfig is no section of a registered model or activation"):
@@ -200,21 +200,21 @@ def test_a_built_in_section_may_be_shared(plugins: Path) -> None:
 
 
 def test_what_is_built_must_be_what_it_is_registered_as(plugins: Path) -> None:
-    from models.layers.activations import make_activation
-    from models.negatives import StoredNegatives
-    from models.registry import build_model
-    from models.samplers.base import TrainingWindow
-    from models.samplers.registry import SamplerContext, build_sampler
+    from ctr.models.layers.activations import make_activation
+    from ctr.models.negatives import StoredNegatives
+    from ctr.models.registry import build_model
+    from ctr.models.samplers.base import TrainingWindow
+    from ctr.models.samplers.registry import SamplerContext, build_sampler
 
     none = np.empty(0, np.int64)
     register_model("mine", lambda *arguments: {})
-    register_model("gone", "models.din:Gone")
+    register_model("gone", "ctr.models.din:Gone")
     register_activation("mine", "builtins:dict")
     register_sampler("mine", "builtins:list")
 
-    with pytest.raises(RegistrationError, match="model mine: dict does not derive from models.contract.Ranker"):
+    with pytest.raises(RegistrationError, match="model mine: dict does not derive from ctr.models.contract.Ranker"):
         build_model(ModelConfig(name="mine"), 10, 10, 6)
-    with pytest.raises(RegistrationError, match="gone is declared as models.din:Gone: .*'Gone'"):
+    with pytest.raises(RegistrationError, match="gone is declared as ctr.models.din:Gone: .*'Gone'"):
         build_model(ModelConfig(name="gone"), 10, 10, 6)
     with pytest.raises(RegistrationError, match="activation mine: dict does not derive from keras"):
         make_activation(ModelConfig(activation="mine"))

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from model_oracles import Inputs, build, mean, model_oracle, scores, softmax
 
-from models.contract import Ranker
-from models.impression import (
+from ctr.models.contract import Ranker
+from ctr.models.impression import (
     CANDIDATE_FEATURES,
     CANDIDATE_ITEM_ID,
     CANDIDATE_ITEM_INDEX,
@@ -22,7 +22,7 @@ from models.impression import (
     INDEX_OF,
     UNKNOWN_INDEX,
 )
-from models.layers.transformer import TransformerBlock
+from ctr.models.layers.transformer import TransformerBlock
 
 TRANSFORMER = {"layers": 1, "heads": 2, "width": 6, "feed_forward": 7}
 

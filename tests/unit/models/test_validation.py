@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from models.section import Section
-from models.validation import instead_of, nearest, problems
+from ctr.models.section import Section
+from ctr.models.validation import instead_of, nearest, problems
 
 
 class Leaf(Section):

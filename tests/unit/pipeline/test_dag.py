@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from models.errors import ConfigError
-from pipeline.settings.pipeline_config import load_preset
+from ctr.models.errors import ConfigError
+from ctr.pipeline.settings.pipeline_config import load_preset
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _ir(log: Path, **overrides: Any) -> Any:
-    from pipeline.dag import compile_dag
+    from ctr.pipeline.dag import compile_dag
 
     names = {name.replace("__", "."): value for name, value in overrides.items()}
     config = load_preset("demo").with_overrides({"data": str(log), "output": str(log.parent / "output"), **names})
@@ -98,7 +98,7 @@ _PROCESSES = ["--direct_running_mode", "multi_processing", "--direct_num_workers
 
 
 @pytest.mark.parametrize(
-    ("arguments", "added"), [(_PORTABLE, []), (_PROCESSES, ["--beam_plugin=pipeline.process.end_with_run"])]
+    ("arguments", "added"), [(_PORTABLE, []), (_PROCESSES, ["--beam_plugin=ctr.pipeline.process.end_with_run"])]
 )
 def test_beams_arguments_reach_its_steps_as_they_stand(log: Path, arguments: list[str], added: list[str]) -> None:
     from tfx.proto.orchestration.executable_spec_pb2 import BeamExecutableSpec
@@ -138,7 +138,7 @@ def test_missing_data_is_refused(log: Path) -> None:
 
 
 def test_what_a_runner_knows_of_the_nodes(log: Path) -> None:
-    from pipeline.dag import PUSHES, READS_DATA, REPORTS, compile_dag
+    from ctr.pipeline.dag import PUSHES, READS_DATA, REPORTS, compile_dag
 
     nodes = compile_dag(load_preset("demo").with_overrides({"data": str(log)})).nodes
     kinds = {node.id: node.kind for node in nodes}
@@ -153,7 +153,7 @@ def test_what_a_runner_knows_of_the_nodes(log: Path) -> None:
 
 
 def test_before_training_are_the_same_nodes_without_the_others(log: Path) -> None:
-    from pipeline.dag import compile_dag
+    from ctr.pipeline.dag import compile_dag
 
     config = load_preset("demo").with_overrides({"data": str(log), "output": str(log.parent / "output")})
     early = compile_dag(config, "one", before_training=True)
@@ -164,7 +164,7 @@ def test_before_training_are_the_same_nodes_without_the_others(log: Path) -> Non
 
 
 def test_data_is_looked_for_where_it_is_read(log: Path) -> None:
-    from pipeline.dag import compile_dag
+    from ctr.pipeline.dag import compile_dag
 
     gone = load_preset("demo").with_overrides({"data": f"{log}.gone", "output": str(log.parent / "output")})
     for only in (None, "ImpressionGen"):
@@ -179,7 +179,7 @@ def test_data_is_looked_for_where_it_is_read(log: Path) -> None:
 
 
 def test_the_run_id_is_in_its_place_where_there_is_a_run(log: Path) -> None:
-    from pipeline.dag import compile_dag
+    from ctr.pipeline.dag import compile_dag
 
     config = load_preset("demo").with_overrides({"data": str(log), "output": str(log.parent / "output")})
     for run_id in ("one", ""):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.settings.pipeline_config import load_preset
-from pipeline.step_code import CODE_KEY, Sources, loaded_names
+from ctr.pipeline.settings.pipeline_config import load_preset
+from ctr.pipeline.step_code import CODE_KEY, Sources, loaded_names
 
 ROOT = Path(__file__).parents[3]
 TRAINED = {"Trainer", "Evaluator", "Pusher", "RunReport"}
@@ -82,7 +82,7 @@ def test_the_digest_is_of_bytes_and_not_of_places(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from pipeline.dag import create_pipeline
+    from ctr.pipeline.dag import create_pipeline
 
     config = load_preset("demo").with_overrides({"data": "/log.csv", "output": str(tmp_path_factory.mktemp("output"))})
     return create_pipeline(config, data_must_exist=False).components
@@ -91,13 +91,12 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("copy")
-    for name in ("components", "models", "pipeline", "serving", "generator"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return root
+    shutil.copytree(ROOT / "ctr", root / "ctr", ignore=shutil.ignore_patterns("__pycache__"))
+    return root / "ctr"
 
 
 def digests(root: Path, nodes: Any) -> dict[str, str]:
-    sources = Sources.beside(root / "pipeline")
+    sources = Sources({"ctr": root})
     return {
         node.id: sources.digest(loaded_names(node.executor_spec, node.exec_properties))
         for node in nodes
@@ -126,8 +125,8 @@ def before(copied: Path, nodes: Any) -> dict[str, str]:
 def test_an_edit_of_a_plugin_reaches_the_steps_that_run_it(
     plugins: Path, tmp_path: Path, settings: list[str], plugin: str, edited: str, steps: set[str]
 ) -> None:
-    from pipeline.dag import create_pipeline
-    from pipeline.step_code import _sources_with
+    from ctr.pipeline.dag import create_pipeline
+    from ctr.pipeline.step_code import _sources_with
 
     (plugins / "my_module.py").touch()
     config = load_preset("demo", settings, [plugin])
@@ -215,7 +214,7 @@ def test_what_follows_an_edited_step_is_repeated(
 
 @pytest.mark.slow
 def test_the_digest_is_in_what_tfx_hashes(nodes: Any, tmp_path: Path) -> None:
-    from pipeline.dag import compile_dag
+    from ctr.pipeline.dag import compile_dag
 
     config = load_preset("demo").with_overrides({"data": "/log.csv", "output": str(tmp_path)})
     compiled = compile_dag(config).ir

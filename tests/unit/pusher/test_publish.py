@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from components.locks import held
-from components.pusher.publish import publish
+from ctr.components.locks import held
+from ctr.components.pusher.publish import publish
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_claim_that_was_cleared_before_it_was_locked_is_made_again(
             os.rmdir(os.path.dirname(path))
         return held(path)
 
-    monkeypatch.setattr("components.pusher.publish.held", clear_first)
+    monkeypatch.setattr("ctr.components.pusher.publish.held", clear_first)
     version = publish(str(model_dir), str(tmp_path / "serving"))
     assert len(cleared) == 1
     assert os.listdir(tmp_path / "serving") == [str(version)]

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from components.run_report.render import render, render_markdown
-from components.run_report.report import Report
-from components.scoring.baselines import BaselineResults, SetResult, UnknownShare
-from components.scoring.verdict import Failure, Verdict
-from models.impression import NEGATIVE_SETS
-from pipeline.settings.pipeline_config import load_preset
+from ctr.components.run_report.render import render, render_markdown
+from ctr.components.run_report.report import Report
+from ctr.components.scoring.baselines import BaselineResults, SetResult, UnknownShare
+from ctr.components.scoring.verdict import Failure, Verdict
+from ctr.models.impression import NEGATIVE_SETS
+from ctr.pipeline.settings.pipeline_config import load_preset
 
 
 def make_report(**changes: Any) -> Report:
@@ -276,6 +276,8 @@ def test_a_report_survives_its_json() -> None:
 
 
 def test_rendering_loads_neither_tensorflow_nor_tfx() -> None:
-    code = "import sys, components.run_report.render; print({'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules))"
+    code = (
+        "import sys, ctr.components.run_report.render; print({'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

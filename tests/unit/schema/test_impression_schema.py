@@ -13,11 +13,11 @@ from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from tfx_bsl.coders import example_coder
 
-from components.anomaly_gate.findings import AnomaliesFoundError, findings, stop_on_anomalies
-from components.schema.impression_schema import Ranges, impression_schema
-from components.settings import IngestConfig
-from models import impression
-from models.negatives import StoredNegatives
+from ctr.components.anomaly_gate.findings import AnomaliesFoundError, findings, stop_on_anomalies
+from ctr.components.schema.impression_schema import Ranges, impression_schema
+from ctr.components.settings import IngestConfig
+from ctr.models import impression
+from ctr.models.negatives import StoredNegatives
 
 IMPRESSION: dict[str, list[Any]] = {
     "user_id": [7],

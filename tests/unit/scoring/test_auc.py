@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import roc_auc_score
 
-from components.scoring.auc import auc, grouped_auc
+from ctr.components.scoring.auc import auc, grouped_auc
 
 PAIRS = st.integers(2, 60).flatmap(
     lambda n: st.tuples(

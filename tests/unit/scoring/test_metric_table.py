@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pages import ROOT
 
-from components.scoring.metrics import METRICS, register_metric
-from components.scoring.pairs import COLUMNS, Pairs
-from components.settings import SLICES, AucBounds, Bounds
-from models.registration import RegistrationError, load_plugins
+from ctr.components.scoring.metrics import METRICS, register_metric
+from ctr.components.scoring.pairs import COLUMNS, Pairs
+from ctr.components.settings import SLICES, AucBounds, Bounds
+from ctr.models.registration import RegistrationError, load_plugins
 
 PAIRS = Pairs(
     labels=np.array([1, 0, 1, 0, 1], np.int8),
@@ -51,7 +51,7 @@ def test_columns_of_several_lengths_are_refused() -> None:
     ("name", "target", "says"),
     [
         ("brier", lambda pairs: 0.0, "is no function of a module, which workers import"),
-        ("auc", "my_shop.brier:brier", "metric 'auc' is registered already: components.scoring.pairs.auc"),
+        ("auc", "my_shop.brier:brier", "metric 'auc' is registered already: ctr.components.scoring.pairs.auc"),
         ("Brier", "my_shop.brier:brier", "give a name of small letters"),
     ],
 )

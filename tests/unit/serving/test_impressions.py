@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.impression import BEHAVIORS, MAX_HISTORY, REQUEST_FEATURES
-from serving.impressions import MAX_CANDIDATES, Impression, ImpressionError, load_impression
+from ctr.models.impression import BEHAVIORS, MAX_HISTORY, REQUEST_FEATURES
+from ctr.serving.impressions import MAX_CANDIDATES, Impression, ImpressionError, load_impression
 
 EVENT = {"item_id": 12, "category_id": 3, "behavior": "cart", "age_seconds": 60}
 CANDIDATE = {"item_id": 7, "category_id": 3}
@@ -115,5 +115,5 @@ def test_impossible_features_are_refused(change: dict[str, Any], expected: str) 
 
 
 def test_importing_loads_no_tensorflow() -> None:
-    code = "import sys, serving.impressions; sys.exit('tensorflow' in sys.modules or 'grpc' in sys.modules)"
+    code = "import sys, ctr.serving.impressions; sys.exit('tensorflow' in sys.modules or 'grpc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

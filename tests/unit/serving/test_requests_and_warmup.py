@@ -9,11 +9,11 @@ import tensorflow as tf
 from pages import ROOT
 from tensorflow_serving.apis import classification_pb2, prediction_log_pb2
 
-from models.impression import REQUEST_FEATURES
-from serving import requests
-from serving.impressions import Impression
-from serving.requests import rank_request
-from serving.warmup import MAX_WARMUP_REQUESTS, WARMUP_FILE, read_warmup, write_warmup
+from ctr.models.impression import REQUEST_FEATURES
+from ctr.serving import requests
+from ctr.serving.impressions import Impression
+from ctr.serving.requests import rank_request
+from ctr.serving.warmup import MAX_WARMUP_REQUESTS, WARMUP_FILE, read_warmup, write_warmup
 
 
 def impression(history: int, candidates: int) -> Impression:

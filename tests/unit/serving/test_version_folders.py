@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.version_folders import incoming_folder, newest_version, next_version
+from ctr.serving.version_folders import incoming_folder, newest_version, next_version
 
 
 @pytest.mark.parametrize(

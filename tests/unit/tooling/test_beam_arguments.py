@@ -12,11 +12,11 @@ import yaml
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
-from pipeline.commands.cli import _parser
-from pipeline.settings.pipeline_config import load_preset
+from ctr.pipeline.commands.cli import _parser
+from ctr.pipeline.settings.pipeline_config import load_preset
 
 ROOT = Path(__file__).parents[3]
-COMMAND = re.compile(r"^(?:\.venv/bin/)?python -m pipeline (.*beam_pipeline_args.*)$", re.MULTILINE)
+COMMAND = re.compile(r"^(?:\.venv/bin/)?ctr (.*beam_pipeline_args.*)$", re.MULTILINE)
 
 
 def documented() -> dict[str, tuple[str, ...]]:

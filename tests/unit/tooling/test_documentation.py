@@ -21,11 +21,11 @@ from pathlib import Path
 import pytest
 from pages import PAGES, ROOT, Block, blocks
 
-from pipeline.commands.cli import _parser, main
-from pipeline.commands.command_line import configuration
-from pipeline.commands.sweep import chosen_trials
-from pipeline.runners.kubeflow.parameters import with_parameters
-from pipeline.settings.pipeline_config import load_preset
+from ctr.pipeline.commands.cli import _parser, main
+from ctr.pipeline.commands.command_line import configuration
+from ctr.pipeline.commands.sweep import chosen_trials
+from ctr.pipeline.runners.kubeflow.parameters import with_parameters
+from ctr.pipeline.settings.pipeline_config import load_preset
 
 CHANGELOG = ROOT / "CHANGELOG.md"
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -43,7 +43,7 @@ SHOWN = (
     "components:",
     "No broken requirements found.",
     "<output>/",
-    "from serving.client import RankingClient",
+    "from ctr.serving.client import RankingClient",
 )
 """How blocks begin that show something and are no commands: drawings, formulas, output, files, Python of a client."""
 WRONG = ("show-config --set training.epochz=2 --set model.name=dinn --set model.dropout=7",)
@@ -90,9 +90,7 @@ COMMANDS = [(block, command) for block in BLOCKS if is_shell(block) for command 
 def check_python(arguments: list[str]) -> None:
     if arguments[0] == "-m":
         module, rest = arguments[1], arguments[2:]
-        if module == "pipeline":
-            check_pipeline(rest)
-        elif module == "cProfile":
+        if module == "cProfile":
             assert rest[:2] == ["-s", "tottime"]
             check_python(rest[2:])
         else:
@@ -101,7 +99,7 @@ def check_python(arguments: list[str]) -> None:
         assert (ROOT / arguments[0]).is_file(), arguments[0]
 
 
-def check_pipeline(arguments: list[str]) -> None:
+def check_ctr(arguments: list[str]) -> None:
     if shlex.join(arguments) in WRONG:
         return
     try:
@@ -159,6 +157,7 @@ def check_named_files(arguments: list[str]) -> None:
 
 
 PROGRAMS: dict[str, Callable[[list[str]], None]] = {
+    "ctr": check_ctr,
     "python": check_python,
     "make": check_make,
     "kubectl": check_kubectl,
@@ -203,9 +202,9 @@ def test_every_way_to_begin_is_still_shown() -> None:
 
 def runs_here(command: list[str]) -> bool:
     """Whether a command ends within seconds, asks no server and needs no file of the reader's."""
-    if program(command) != "python" or command[1:3] != ["-m", "pipeline"]:
+    if program(command) != "ctr":
         return False
-    arguments = command[3:]
+    arguments = command[1:]
     if shlex.join(arguments) in WRONG:
         return False
     if arguments[0] == "generate":
@@ -227,11 +226,11 @@ def test_what_can_run_here_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    code = main(command[3:])
+    code = main(command[1:])
 
     said = capsys.readouterr()
     assert code == 0, said.err
-    if "--output" in command and command[3] == "generate":
+    if "--output" in command and command[1] == "generate":
         assert (tmp_path / command[command.index("--output") + 1]).stat().st_size > 0
     else:
         assert said.out
@@ -241,7 +240,9 @@ def test_what_can_run_here_runs(
 def test_the_commands_for_kubeflow_run_up_to_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = [command[3:] for block, command in COMMANDS if block.page.name == "kubeflow.md" and "pipeline" in command]
+    page = [
+        command[1:] for block, command in COMMANDS if block.page.name == "kubeflow.md" and program(command) == "ctr"
+    ]
     compiling = next(arguments for arguments in page if arguments[0] == "compile" and "vertex" not in arguments)
     asking = [arguments for arguments in page if arguments[0] in ("submit", "schedule") and "--package" in arguments]
     monkeypatch.chdir(tmp_path)
@@ -264,11 +265,11 @@ def test_a_command_of_a_folder_builds_and_a_missing_one_fails() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "python -m pipeline rum --data log.csv",
-        "python -m pipeline run --data log.csv --set training.epochz=2",
-        "python -m pipeline run --data log.csv --set model.name=nosuch",
-        "python -m pipeline sweep --data log.csv --models din,nosuch",
-        "python -m pipeline submit --data /data --param modell=din",
+        "ctr rum --data log.csv",
+        "ctr run --data log.csv --set training.epochz=2",
+        "ctr run --data log.csv --set model.name=nosuch",
+        "ctr sweep --data log.csv --models din,nosuch",
+        "ctr submit --data /data --param modell=din",
         "python -m benchmarks.ingest --milions 3",
         "python -m benchmarks.nosuch",
         "python benchmarks/nosuch.py",
@@ -322,9 +323,7 @@ def test_every_command_names_the_python_that_make_env_provides() -> None:
 
 def test_the_answer_to_a_wrong_setting_is_the_one_shown(capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "docs" / "command-line.md").read_text()
-    ((command, answer),) = re.findall(
-        r"^\$ \.venv/bin/python -m pipeline ([^\n]*)\n(.*?)^```", page, re.MULTILINE | re.DOTALL
-    )
+    ((command, answer),) = re.findall(r"^\$ \.venv/bin/ctr ([^\n]*)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
     assert command in WRONG
     assert main(shlex.split(command)) == 2
@@ -332,7 +331,7 @@ def test_the_answer_to_a_wrong_setting_is_the_one_shown(capsys: pytest.CaptureFi
 
 
 def test_readme_shows_the_three_uses() -> None:
-    shown = {command[3] for block, command in COMMANDS if block.page.name == "README.md" and "pipeline" in command}
+    shown = {command[1] for block, command in COMMANDS if block.page.name == "README.md" and program(command) == "ctr"}
 
     assert {"run", "serve", "predict"} <= shown
 

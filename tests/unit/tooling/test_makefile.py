@@ -23,6 +23,8 @@ def copy(tmp_path: Path) -> Path:
     (tmp_path / ".venv").mkdir()
     for name in ("requirements.lock", ".venv/requirements.lock"):
         (tmp_path / name).write_text("installed==1\n")
+    (tmp_path / ".venv/bin").mkdir()
+    (tmp_path / ".venv/bin/ctr").touch(mode=0o755)
     return tmp_path
 
 

@@ -6,9 +6,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.trainer.calibration import fit_calibration
-from models.model_config import ModelConfig
-from models.registry import build_model
+from ctr.components.trainer.calibration import fit_calibration
+from ctr.models.model_config import ModelConfig
+from ctr.models.registry import build_model
 
 
 def scores(scale: float, offset: float, pairs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

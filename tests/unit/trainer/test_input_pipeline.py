@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer.input_pipeline import read_batches, to_model_inputs
-from models.impression import CANDIDATE_ITEM_ID, HISTORY_AGE, HISTORY_ITEM_ID, LABEL, MODEL_INPUTS, USER_ID
+from ctr.components.trainer.input_pipeline import read_batches, to_model_inputs
+from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_AGE, HISTORY_ITEM_ID, LABEL, MODEL_INPUTS, USER_ID
 
 
 def ragged_features(lengths: list[int], candidates: list[int]) -> dict[str, tf.RaggedTensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from components.trainer.metrics import auc_of_histogram, score_histogram
+from ctr.components.trainer.metrics import auc_of_histogram, score_histogram
 
 
 def test_auc_of_summed_histograms_equals_the_exact_one() -> None:

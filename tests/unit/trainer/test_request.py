@@ -13,8 +13,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.trainer.request import checked_request
-from models.impression import CANDIDATE_FEATURES, FEATURES, HISTORY_FEATURES, REQUEST_FEATURES
+from ctr.components.trainer.request import checked_request
+from ctr.models.impression import CANDIDATE_FEATURES, FEATURES, HISTORY_FEATURES, REQUEST_FEATURES
 
 GROUPS = (HISTORY_FEATURES, CANDIDATE_FEATURES)
 Arrays = dict[str, np.ndarray]

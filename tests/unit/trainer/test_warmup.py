@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from components.trainer.warmup import warmup_requests
-from models.impression import LABEL, USER_ID
-from serving.requests import examples_request, rank_request
+from ctr.components.trainer.warmup import warmup_requests
+from ctr.models.impression import LABEL, USER_ID
+from ctr.serving.requests import examples_request, rank_request
 
 
 def write_raw(path: Path, histories: list[int]) -> list[dict[str, Any]]:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer import window as window_module
-from components.trainer.train import _window
-from components.trainer.window import read_window
-from models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, USER_ID
-from models.samplers.hashing import pair_key
-from models.samplers.sampler_config import SamplerConfig
+from ctr.components.trainer import window as window_module
+from ctr.components.trainer.train import _window
+from ctr.components.trainer.window import read_window
+from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, USER_ID
+from ctr.models.samplers.hashing import pair_key
+from ctr.models.samplers.sampler_config import SamplerConfig
 
 IMPRESSIONS = [
     (1, [], [10, 90]),

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.layers.activations import make_activation as layer_of
-from models.model_config import ModelConfig
+from ctr.models.layers.activations import make_activation as layer_of
+from ctr.models.model_config import ModelConfig
 
 NAMES = ["relu", "prelu", "dice", "mish"]
 

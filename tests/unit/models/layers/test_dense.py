@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.layers.dense import Dense, rows_matmul
+from ctr.models.layers.dense import Dense, rows_matmul
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (2, 5, 4), (2, 1, 5, 4), (3, 2, 5, 4), (2, 0, 4), (0, 3, 4)])

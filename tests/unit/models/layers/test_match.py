@@ -8,8 +8,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.impression import BEHAVIORS, REQUEST_FEATURES
-from models.layers.match import MATCH_FEATURE_NAMES, item_seen, match_features
+from ctr.models.impression import BEHAVIORS, REQUEST_FEATURES
+from ctr.models.layers.match import MATCH_FEATURE_NAMES, item_seen, match_features
 
 Event = tuple[int, int, int, int]
 

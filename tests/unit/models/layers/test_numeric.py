@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.layers.numeric import masked_softmax
+from ctr.models.layers.numeric import masked_softmax
 
 
 @given(

@@ -8,13 +8,13 @@ from typing import Any, Final
 import numpy as np
 import tensorflow as tf
 
-from models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, INDEX_OF
-from models.losses import training_loss
-from models.negatives import StoredNegatives
-from models.samplers.base import Sampled, Sampler, TrainingWindow
-from models.samplers.hashing import pair_key
-from models.samplers.registry import SamplerContext, build_sampler
-from models.samplers.sampler_config import LossConfig, SamplerConfig
+from ctr.models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, INDEX_OF
+from ctr.models.losses import training_loss
+from ctr.models.negatives import StoredNegatives
+from ctr.models.samplers.base import Sampled, Sampler, TrainingWindow
+from ctr.models.samplers.hashing import pair_key
+from ctr.models.samplers.registry import SamplerContext, build_sampler
+from ctr.models.samplers.sampler_config import LossConfig, SamplerConfig
 
 ITEMS: Final = 100
 CONTEXTS: Final = 2

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, INDEX_OF
-from models.samplers.base import Sampled, Sampler, Score, TrainingWindow
-from models.samplers.hashing import pair_key
+from ctr.models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, INDEX_OF
+from ctr.models.samplers.base import Sampled, Sampler, Score, TrainingWindow
+from ctr.models.samplers.hashing import pair_key
 
 CATALOGUE = 1000
 

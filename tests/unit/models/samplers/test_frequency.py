@@ -11,8 +11,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.samplers.frequency import StreamingFrequencies
-from models.samplers.registry import FrequencyConfig
+from ctr.models.samplers.frequency import StreamingFrequencies
+from ctr.models.samplers.registry import FrequencyConfig
 
 BATCH = 32
 

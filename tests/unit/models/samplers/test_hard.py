@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 from sampler_batches import draw, stored, window_of
 
-from models.impression import CANDIDATE_ITEM_ID
-from models.samplers.frequency import ExactFrequencies
-from models.samplers.hard import HardCategory, HardPool, hard_count
-from models.samplers.registry import HardConfig
-from models.samplers.sampler_config import SamplerConfig
+from ctr.models.impression import CANDIDATE_ITEM_ID
+from ctr.models.samplers.frequency import ExactFrequencies
+from ctr.models.samplers.hard import HardCategory, HardPool, hard_count
+from ctr.models.samplers.registry import HardConfig
+from ctr.models.samplers.sampler_config import SamplerConfig
 
 ROWS = 20
 ITEMS = np.arange(1, ROWS + 1)[:, None]

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampler_batches import draw, stored, window_of
 
-from models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, INDEX_OF
-from models.losses import training_loss
-from models.samplers.base import Sampler, TrainingWindow
-from models.samplers.frequency import ExactFrequencies
-from models.samplers.mixed import Mixed
-from models.samplers.sampler_config import LossConfig
+from ctr.models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID, INDEX_OF
+from ctr.models.losses import training_loss
+from ctr.models.samplers.base import Sampler, TrainingWindow
+from ctr.models.samplers.frequency import ExactFrequencies
+from ctr.models.samplers.mixed import Mixed
+from ctr.models.samplers.sampler_config import LossConfig
 
 SOFTMAX = LossConfig(name="sampled_softmax")
 

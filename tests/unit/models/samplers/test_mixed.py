@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 from sampler_batches import CATALOGUE, draw, stored, window_of
 
-from models.impression import CANDIDATE_ITEM_ID
-from models.negatives import StoredNegatives
-from models.samplers.base import Sampled, Sampler, TrainingWindow
-from models.samplers.registry import SamplerContext, build_sampler, uniform_of
-from models.samplers.sampler_config import SamplerConfig
+from ctr.models.impression import CANDIDATE_ITEM_ID
+from ctr.models.negatives import StoredNegatives
+from ctr.models.samplers.base import Sampled, Sampler, TrainingWindow
+from ctr.models.samplers.registry import SamplerContext, build_sampler, uniform_of
+from ctr.models.samplers.sampler_config import SamplerConfig
 
 UNIFORM, ROWS = 4, 12
 RNG = np.random.default_rng(0)

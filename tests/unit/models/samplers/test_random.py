@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from sampler_batches import draw, stored
 
-from models.impression import CANDIDATE_ITEM_ID
-from models.negatives import StoredKind, StoredNegatives
-from models.samplers.random import Random
+from ctr.models.impression import CANDIDATE_ITEM_ID
+from ctr.models.negatives import StoredKind, StoredNegatives
+from ctr.models.samplers.random import Random
 
 ITEMS = np.array([[1, 11, 12, 21, 31, 32], [2, 13, 14, 22, 33, 34], [0, 0, 0, 0, 0, 0]])
 STORED = StoredNegatives(uniform=2, same_category=1, contemporaneous=2)

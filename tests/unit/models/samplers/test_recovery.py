@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from recovery import CONTEXTS, ITEMS, World, error, full_gradient, gradient, order_kept, train
 
-from models.samplers.sampler_config import LossConfig
+from ctr.models.samplers.sampler_config import LossConfig
 
 SAMPLERS: dict[str, dict[str, Any]] = {
     "random": {"name": "random"},

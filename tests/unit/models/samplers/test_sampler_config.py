@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from models.errors import ConfigError
-from models.samplers.registry import MixedConfig, NegativesConfig
-from models.samplers.sampler_config import SamplerConfig
-from pipeline.settings.pipeline_config import load_preset, preset_names
+from ctr.models.errors import ConfigError
+from ctr.models.samplers.registry import MixedConfig, NegativesConfig
+from ctr.models.samplers.sampler_config import SamplerConfig
+from ctr.pipeline.settings.pipeline_config import load_preset, preset_names
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from models.samplers.hashing import bucket, mix, pair_key
+from ctr.models.samplers.hashing import bucket, mix, pair_key
 
 IDS = tf.range(1, 100_001, dtype=tf.int64)
 

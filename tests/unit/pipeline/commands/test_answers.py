@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from components.run_report.report import Report
-from components.scoring.verdict import Verdict
-from generator.behavior_log import GeneratorSummary
-from pipeline.commands import generate, run, serving, sweep
-from pipeline.output.layout import Layout
-from pipeline.runners.local import RunResult
-from pipeline.sweep.render import SweepReport
-from serving.impressions import RankedCandidate, Ranking
+from ctr.components.run_report.report import Report
+from ctr.components.scoring.verdict import Verdict
+from ctr.generator.behavior_log import GeneratorSummary
+from ctr.pipeline.commands import generate, run, serving, sweep
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.runners.local import RunResult
+from ctr.pipeline.sweep.render import SweepReport
+from ctr.serving.impressions import RankedCandidate, Ranking
 
 PAGE = (Path(__file__).parents[4] / "docs" / "command-line.md").read_text()
 

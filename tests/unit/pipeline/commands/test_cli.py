@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from pipeline.commands import cli
-from pipeline.commands.container import NAMES
+from ctr.pipeline.commands import cli
+from ctr.pipeline.commands.container import NAMES
 
 LISTED = (
     *("run", "sweep", "serve", "predict", "generate", "show-config", "clean", "demo"),
@@ -28,7 +29,7 @@ def _usage_code(arguments: list[str]) -> object:
 
 def test_help_is_fast_and_names_every_command_and_exit_code() -> None:
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "pipeline", "--help"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "ctr", "--help"], capture_output=True, text=True, check=False)
     assert time.monotonic() - start < 5
     assert done.returncode == 0
     for word in ("examples:", "exit codes:", "not blessed"):
@@ -39,7 +40,7 @@ def test_help_is_fast_and_names_every_command_and_exit_code() -> None:
 
 def _examples(text: str) -> list[str]:
     after = re.sub(r" \\\n +", " ", text).partition("\nexample")[2].partition("\nexit codes")[0]
-    return re.findall(r"^  (?:source <\()?(\S+ -m pipeline .*?)\)?$", after, flags=re.MULTILINE)
+    return re.findall(r"^  (?:source <\()?(\S+(?:/| -m )ctr .*?)\)?$", after, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -56,11 +57,10 @@ def test_help_fits_and_its_examples_work_when_pasted(
     assert examples
     assert examples == _examples(texts[200])
     for example in examples:
-        python, *rest = shlex.split(example)
-        assert os.path.samefile(shutil.which(python) or python, sys.executable)
-        assert rest[:2] == ["-m", "pipeline"]
-        assert command in ("", rest[2])
-        cli._parser().parse_args(rest[2:])
+        script, *rest = shlex.split(example)
+        assert os.path.samefile(shutil.which(script) or script, Path(sys.executable).with_name("ctr"))
+        assert command in ("", rest[0])
+        cli._parser().parse_args(rest)
 
 
 @pytest.mark.parametrize(

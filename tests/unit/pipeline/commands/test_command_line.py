@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline.commands.command_line import program
+import ctr
+from ctr.pipeline.commands.command_line import program
 
 ROOT = Path(__file__).parents[4]
 
@@ -19,21 +19,23 @@ def test_the_program_is_named_as_it_is_called_from_there(tmp_path: Path, monkeyp
     python.touch(mode=0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.chdir(tmp_path)
-    assert program() == ".venv/bin/python -m pipeline"
+    assert program() == ".venv/bin/python -m ctr"
+    script = python.with_name("ctr")
+    script.touch(mode=0o755)
+    assert program() == ".venv/bin/ctr"
     monkeypatch.chdir("/")
-    assert program() == f"{python.relative_to('/')} -m pipeline"
+    assert program() == str(script.relative_to("/"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    assert program() == f"{python} -m pipeline"
+    assert program() == str(script)
     # In an activated environment, and in a container.
     monkeypatch.setenv("PATH", str(python.parent))
-    assert program() == "python -m pipeline"
+    assert program() == "ctr"
 
 
 def test_the_version_is_the_projects(tmp_path: Path) -> None:
-    (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pipeline", "--version"]
+    command = [sys.executable, "-m", "ctr", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
-    assert done.stdout == f"ctr-pipeline {version}\n"
+    assert done.stdout == f"ctr-pipeline {ctr.__version__}\n"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from models.validation import setting_names
-from pipeline.commands import cli
-from pipeline.commands.completion import SHELLS
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset
+from ctr.models.validation import setting_names
+from ctr.pipeline.commands import cli
+from ctr.pipeline.commands.completion import SHELLS
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 BASH = shutil.which("bash") or "bash"
 _ASK = r"""
@@ -51,13 +51,10 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("python", ["python", ".venv/bin/python", "/opt/venv/bin/python", "python3"])
-def test_commands_are_offered_however_python_is_called(python: str, bash_script: Path) -> None:
-    assert offered(bash_script, f"{python} -m pipeline ") == [*COMMANDS, "completion"]
-    assert offered(bash_script, f"{python} -m pipeline s") == ["sweep", "serve", "show-config", "submit", "schedule"]
-    # Other uses are none of its business.
-    assert offered(bash_script, f"{python} -m pyt") == [""]
-    assert offered(bash_script, f"{python} ") == [""]
+@pytest.mark.parametrize("program", ["ctr", ".venv/bin/ctr", "/opt/venv/bin/ctr"])
+def test_commands_are_offered_wherever_the_program_lies(program: str, bash_script: Path) -> None:
+    assert offered(bash_script, f"{program} ") == [*COMMANDS, "completion"]
+    assert offered(bash_script, f"{program} s") == ["sweep", "serve", "show-config", "submit", "schedule"]
 
 
 @pytest.mark.parametrize(
@@ -80,12 +77,12 @@ def test_commands_are_offered_however_python_is_called(python: str, bash_script:
     ],
 )  # fmt: skip
 def test_what_fits_is_offered(line: str, words: list[str], bash_script: Path) -> None:
-    assert offered(bash_script, f".venv/bin/python -m pipeline {line}") == words
+    assert offered(bash_script, f".venv/bin/ctr {line}") == words
 
 
 def test_every_option_of_a_listed_command_is_offered(bash_script: Path) -> None:
     for command in COMMANDS:
-        words = offered(bash_script, f"python -m pipeline {command} --")
+        words = offered(bash_script, f"ctr {command} --")
         assert {"--help", "--verbose", "--quiet"} <= set(words)
         assert ("--json" in words) == (command in ("run", "sweep", "predict", "generate", "show-config"))
 
@@ -108,12 +105,12 @@ def test_a_shell_sources_what_the_command_prints(tmp_path: Path, capsys: pytest.
     assert cli.main(["completion", "bash"]) == 0
     (tmp_path / "script").write_text(capsys.readouterr().out)
     done = subprocess.run(
-        [BASH, "-c", "source ./script && complete -p python python3"],
+        [BASH, "-c", "source ./script && complete -p ctr"],
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.count("_ctr_pipeline") == 2
+    assert done.stdout.count("_ctr") == 1
     assert done.stderr == ""

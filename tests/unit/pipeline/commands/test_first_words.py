@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from generator.behavior_log import generate
-from generator.generator_config import GeneratorConfig
+from ctr.generator.behavior_log import generate
+from ctr.generator.generator_config import GeneratorConfig
 
 ROOT = Path(__file__).parents[4]
 STOPPED = 77
@@ -29,7 +29,7 @@ class Stop:
             os._exit({STOPPED})
 
 sys.meta_path.insert(0, Stop())
-from pipeline.commands.cli import main
+from ctr.pipeline.commands.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands import cli
+from ctr.pipeline.commands import cli
 
 
 def test_generate_writes_the_asked_log(tmp_path: Path) -> None:

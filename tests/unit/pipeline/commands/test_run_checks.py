@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands import cli
+from ctr.pipeline.commands import cli
 
 _HEAVY = ("tensorflow", "tfx", "apache_beam", "ml_metadata", "grpc")
 
@@ -17,7 +17,7 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_missing_log_ends_without_a_traceback(tmp_path: Path) -> None:
-    done = _python("-m", "pipeline", "run", "--data", str(tmp_path / "missing.csv"))
+    done = _python("-m", "ctr", "run", "--data", str(tmp_path / "missing.csv"))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -40,7 +40,7 @@ def test_a_log_that_cannot_be_used_is_1_before_anything_heavy_is_imported(
     log, output = tmp_path / "log.csv", tmp_path / "output"
     log.write_text("".join(f"{each}\n" for each in rows))
     code = (
-        "import sys; from pipeline.commands import cli; "
+        "import sys; from ctr.pipeline.commands import cli; "
         f"code = cli.main(['{command}', '--preset', '{preset}', '--data', {str(log)!r}, '--output', {str(output)!r}]); "
         f"print(code, [name for name in {_HEAVY!r} if name in sys.modules])"
     )

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands import cli
-from pipeline.commands.serving import ranking_table
-from serving.impressions import RankedCandidate, Ranking
+from ctr.pipeline.commands import cli
+from ctr.pipeline.commands.serving import ranking_table
+from ctr.serving.impressions import RankedCandidate, Ranking
 
 
 @pytest.mark.parametrize("command", [["serve"], ["predict"]])

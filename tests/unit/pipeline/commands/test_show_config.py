@@ -7,15 +7,15 @@ import sys
 import pytest
 import yaml
 
-from pipeline.commands import cli
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset
+from ctr.pipeline.commands import cli
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 _HEAVY = ("tensorflow", "tfx", "apache_beam", "ml_metadata", "grpc", "numpy")
 
 
 def test_configuration_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from pipeline.commands.cli import main; main(['show-config']); "
+        "import sys; from ctr.pipeline.commands.cli import main; main(['show-config']); "
         f"sys.stderr.write(' '.join(m for m in {_HEAVY!r} if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

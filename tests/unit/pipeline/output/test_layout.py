@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from components.files import absolute
-from pipeline.output.layout import Layout
+from ctr.components.files import absolute
+from ctr.pipeline.output.layout import Layout
 
 
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

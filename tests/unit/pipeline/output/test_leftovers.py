@@ -9,15 +9,15 @@ import pytest
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components.locks import held
-from pipeline.commands import cli
-from pipeline.commands.command_line import FAILED, OK
-from pipeline.output.connection import connection
-from pipeline.output.executions import NODE_CONTEXT, RUN_CONTEXT, Canceled
-from pipeline.output.layout import Layout
-from pipeline.output.leftovers import clear, clear_all, living, readable
-from pipeline.settings.metadata import MetadataConfig
-from serving.version_folders import incoming_folder, lock_file
+from ctr.components.locks import held
+from ctr.pipeline.commands import cli
+from ctr.pipeline.commands.command_line import FAILED, OK
+from ctr.pipeline.output.connection import connection
+from ctr.pipeline.output.executions import NODE_CONTEXT, RUN_CONTEXT, Canceled
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.output.leftovers import clear, clear_all, living, readable
+from ctr.pipeline.settings.metadata import MetadataConfig
+from ctr.serving.version_folders import incoming_folder, lock_file
 
 _STATE = mlmd.Execution
 
@@ -101,7 +101,7 @@ def test_a_run_without_a_lock_may_be_a_step_on_a_cluster(output: _Output) -> Non
 
 def test_another_machines_run_is_left_alone(output: _Output, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("components.locks._machine", lambda: ("kernel", "not-" + socket.gethostname()))
+        patch.setattr("ctr.components.locks._machine", lambda: ("kernel", "not-" + socket.gethostname()))
         output.died("other")
     number = output.execution("other", _STATE.RUNNING)
     found = clear(output.layout)

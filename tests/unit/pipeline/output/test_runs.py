@@ -8,8 +8,8 @@ import pytest
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline.output.layout import Layout
-from pipeline.output.runs import NoSuchRun, adopt_moved_artifacts, latest_output, node_runs
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.output.runs import NoSuchRun, adopt_moved_artifacts, latest_output, node_runs
 
 State = mlmd.Execution
 

@@ -13,7 +13,7 @@ import pytest
 _UNSHARE = shutil.which("unshare") or ""
 _WAITS = """
 import signal, sys, time
-from pipeline.process.endings import Interrupted, handled, last_words
+from ctr.pipeline.process.endings import Interrupted, handled, last_words
 # The tests may run in a shell's background, where these are ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -79,7 +79,7 @@ def test_what_does_not_come_out_is_ended_after_the_grace() -> None:
 
 
 def test_a_second_signal_does_not_wait() -> None:
-    process = _start(_DEAF, "from pipeline.process import endings; endings.GRACE_SECONDS = 300")
+    process = _start(_DEAF, "from ctr.pipeline.process import endings; endings.GRACE_SECONDS = 300")
     # Two that come at once are one.
     for _ in range(100):
         process.send_signal(signal.SIGINT)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.process.errors import reason
+from ctr.pipeline.process.errors import reason
 
 
 def test_an_error_is_named_with_its_type() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.process.progress import ComponentProgress
+from ctr.pipeline.process.progress import ComponentProgress
 
 
 class Terminal(io.StringIO):

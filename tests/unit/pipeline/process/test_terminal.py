@@ -13,11 +13,11 @@ import pytest
 from rich.console import Group
 from rich.text import Text
 
-from pipeline.process.terminal import Terminal, output_to_log, show, width
+from ctr.pipeline.process.terminal import Terminal, output_to_log, show, width
 
 _NOISY = """
 import logging, os, subprocess, sys, warnings
-from pipeline.process.terminal import output_to_log
+from ctr.pipeline.process.terminal import output_to_log
 print("before")
 with output_to_log(sys.argv[1]) as terminal:
     print("library print")

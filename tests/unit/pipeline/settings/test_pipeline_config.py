@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from components.settings import IngestConfig
-from models.errors import ConfigError
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
+from ctr.components.settings import IngestConfig
+from ctr.models.errors import ConfigError
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
 
 SMALL = {"evaluation": {"bounds": {"auc": {"min": 0.6}}}}
 
@@ -39,7 +39,7 @@ def _leaves(values: dict[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
 
 @pytest.mark.parametrize("name", ["kubeflow", "mimn", "samplers"])
 def test_a_preset_that_extends_another_repeats_nothing(name: str, tmp_path: Path) -> None:
-    text = resources.files("pipeline.settings").joinpath(f"presets/{name}.yaml").read_text()
+    text = resources.files("ctr.pipeline.settings").joinpath(f"presets/{name}.yaml").read_text()
     file = tmp_path / f"{name}.yaml"
     file.write_text(text)
     assert load_preset(str(file)) == load_preset(name)

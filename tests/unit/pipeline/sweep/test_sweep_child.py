@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sweep.child import ChildFailed, in_child
+from ctr.pipeline.sweep.child import ChildFailed, in_child
 
 
 def joined(*words: str) -> str:

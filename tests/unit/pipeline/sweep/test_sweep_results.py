@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.scoring.baselines import BaselineResults, SetResult
-from components.tables import as_text
-from models.impression import CONTEMPORANEOUS, UNIFORM
-from pipeline.settings.pipeline_config import load_preset
-from pipeline.sweep.plot import plot
-from pipeline.sweep.render import SweepReport, layout, render_csv, render_markdown
-from pipeline.sweep.results import Journal, SetMetrics, TrialResult, spread, summarize, trial_key
-from pipeline.sweep.trials import Trial, Variant
+from ctr.components.scoring.baselines import BaselineResults, SetResult
+from ctr.components.tables import as_text
+from ctr.models.impression import CONTEMPORANEOUS, UNIFORM
+from ctr.pipeline.settings.pipeline_config import load_preset
+from ctr.pipeline.sweep.plot import plot
+from ctr.pipeline.sweep.render import SweepReport, layout, render_csv, render_markdown
+from ctr.pipeline.sweep.results import Journal, SetMetrics, TrialResult, spread, summarize, trial_key
+from ctr.pipeline.sweep.trials import Trial, Variant
 
 DNN = Variant(model="dnn", activation="dice", match_features=True)
 DIN = Variant(model="din", activation="dice", match_features=True)

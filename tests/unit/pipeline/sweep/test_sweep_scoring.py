@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.scoring.pairs import Pairs
-from models.contract import Ranker
-from models.impression import (
+from ctr.components.scoring.pairs import Pairs
+from ctr.models.contract import Ranker
+from ctr.models.impression import (
     CANDIDATE_ITEM_ID,
     CONTEMPORANEOUS,
     HISTORY_ITEM_ID,
@@ -19,9 +19,9 @@ from models.impression import (
     UNIFORM,
     USER_ID,
 )
-from models.model_config import ModelConfig
-from models.registry import build_model
-from pipeline.sweep.scoring import metrics, score, score_with_shuffled_histories
+from ctr.models.model_config import ModelConfig
+from ctr.models.registry import build_model
+from ctr.pipeline.sweep.scoring import metrics, score, score_with_shuffled_histories
 
 LENGTH = 4
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from models.errors import ConfigError
-from models.registry import MODELS, RecurrentConfig
-from models.samplers.registry import CorrectionConfig, MixedConfig, NegativesConfig, RandomConfig
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset
-from pipeline.sweep.trials import grid
+from ctr.models.errors import ConfigError
+from ctr.models.registry import MODELS, RecurrentConfig
+from ctr.models.samplers.registry import CorrectionConfig, MixedConfig, NegativesConfig, RandomConfig
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
+from ctr.pipeline.sweep.trials import grid
 
 
 @pytest.fixture(scope="module")

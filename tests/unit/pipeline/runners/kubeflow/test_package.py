@@ -16,11 +16,11 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from kubeflow_package import SETTINGS, compile_package
 from pages import ROOT
 
-from models.errors import ConfigError
-from pipeline.commands.kubeflow import Package
-from pipeline.runners.kubeflow.parameters import defaults, parameters, with_parameters
-from pipeline.settings.pipeline_config import PipelineConfig, load_preset
-from pipeline.step_code import CODE_KEY
+from ctr.models.errors import ConfigError
+from ctr.pipeline.commands.kubeflow import Package
+from ctr.pipeline.runners.kubeflow.parameters import defaults, parameters, with_parameters
+from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
+from ctr.pipeline.step_code import CODE_KEY
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ def pods(package: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def dag() -> Any:
-    from pipeline.dag import compile_dag
+    from ctr.pipeline.dag import compile_dag
 
     return compile_dag(load_preset("kubeflow", SETTINGS)).ir
 
@@ -102,7 +102,7 @@ def test_each_step_runs_its_node_in_the_image(spec: pipeline_spec_pb2.PipelineSp
     seen = set()
     for name, container in containers.items():
         assert container.image == "registry.example/ctr-pipeline:0.1.0"
-        assert list(container.command) == ["python", "-m", "pipeline"]
+        assert list(container.command) == ["python", "-m", "ctr"]
         assert [(e.name, e.value) for e in container.env] == [("TF_CPP_MIN_LOG_LEVEL", "1")]
         if name == "verdict":
             continue
@@ -235,7 +235,7 @@ def test_pods(pods: dict) -> None:
 
 
 def test_each_step_imports_what_plugins_register(plugins: Path) -> None:
-    from pipeline.runners.kubeflow.package import PackageWriter
+    from ctr.pipeline.runners.kubeflow.package import PackageWriter
 
     chosen = ("model.name=decay", "sampler.name=subset", "sampler.subset.keep=1", "evaluation.bounds.brier.max=0.9")
     modules = ["my_shop.ctr", "my_shop.subset", "my_shop.fields", "my_shop.brier"]
@@ -246,9 +246,9 @@ def test_each_step_imports_what_plugins_register(plugins: Path) -> None:
     (config,) = {text.removeprefix("--config=") for text in configs}
 
     code = (
-        "import sys; from pipeline.settings.pipeline_config import PipelineConfig; "
+        "import sys; from ctr.pipeline.settings.pipeline_config import PipelineConfig; "
         "config = PipelineConfig.from_json(sys.argv[1]); "
-        "from models.impression import FEATURES; "
+        "from ctr.models.impression import FEATURES; "
         "print(config.model.name, config.sampler.name, dict(config.evaluation.bounds)['brier'].max, *[*FEATURES][-2:])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, plugins)))}
@@ -283,7 +283,7 @@ def test_changes_alone_give_the_same_configuration(preset: str) -> None:
     ],
 )
 def test_what_a_cluster_cannot_run_is_refused(settings: list[str], says: str) -> None:
-    from pipeline.runners.kubeflow.package import PackageWriter
+    from ctr.pipeline.runners.kubeflow.package import PackageWriter
 
     with pytest.raises(ConfigError) as refused:
         PackageWriter().run(load_preset("kubeflow", settings))
@@ -291,7 +291,7 @@ def test_what_a_cluster_cannot_run_is_refused(settings: list[str], says: str) ->
 
 
 def test_vertex_gets_tfxs_own_output() -> None:
-    from pipeline.runners.vertex import VertexWriter
+    from ctr.pipeline.runners.vertex import VertexWriter
 
     config = load_preset("kubeflow", [IMAGE, "data=gs://bucket/log.csv", "output=gs://bucket/ctr"])
     spec = json_format.ParseDict(yaml.safe_load(VertexWriter().run(config)), pipeline_spec_pb2.PipelineSpec())
@@ -307,7 +307,7 @@ def test_vertex_gets_tfxs_own_output() -> None:
 
 def test_artifact_types_can_be_imported_by_the_name_that_vertex_knows() -> None:
     import components
-    from components import artifacts
+    from ctr.components import artifacts
 
     own = {name for name, value in vars(artifacts).items() if getattr(value, "TYPE_NAME", None)}
     assert len(own) == 5

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from pipeline.runners.kubeflow.parameters import defaults, with_parameters
-from pipeline.settings.pipeline_config import load_preset
+from ctr.pipeline.runners.kubeflow.parameters import defaults, with_parameters
+from ctr.pipeline.settings.pipeline_config import load_preset
 
 
 def test_a_run_has_a_window_of_its_own_whatever_was_compiled() -> None:

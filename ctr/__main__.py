@@ -1,23 +1,24 @@
-"""``python -m pipeline``; see ``python -m pipeline --help``."""
+"""``ctr``; see ``ctr --help``."""
 
 from __future__ import annotations
 
 import sys
 
-from pipeline.process.endings import Interrupted, handled
+from ctr.pipeline.process.endings import Interrupted, handled
 
 
-def _main() -> int:
+def main() -> int:
+    """What the command ``ctr`` runs; returns its exit code."""
     try:
         # Of process 1 of a container this holds from the first import on.
         with handled():
-            from pipeline.commands.cli import main
+            from ctr.pipeline.commands import cli
 
-            return main()
+            return cli.main()
     except Interrupted as error:
         print(f"interrupted: {error}", file=sys.stderr)
         return error.code
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    sys.exit(main())

@@ -28,6 +28,7 @@ PREFIX = "/apis/v2beta1"
 _RUN_FIELDS = {"display_name", "experiment_id", "pipeline_version_reference", "runtime_config", "service_account"}
 _RECURRING_FIELDS = _RUN_FIELDS | {"mode", "trigger", "max_concurrency", "no_catchup"}
 _TYPES: dict[str, type | tuple[type, ...]] = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": (int, float)}
+CREATED = {"created_at": "2026-01-01T00:00:00Z"}
 BEGINNING_OF_TIME = "1970-01-01T00:00:00Z"
 
 
@@ -210,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
         if any(p["display_name"] == name for p in self.state.pipelines.values()):
             raise Refusal(409, f"Failed to create a new pipeline: The name {name} already exists")
         pipeline_id = f"pipeline-{len(self.state.pipelines) + 1}"
-        pipeline = {"pipeline_id": pipeline_id, "display_name": name, "versions": []}
+        pipeline = {"pipeline_id": pipeline_id, "display_name": name, "versions": [], **CREATED}
         if "namespace" in asked.query:
             pipeline["namespace"] = asked.query["namespace"]
         self.state.pipelines[pipeline_id] = pipeline
@@ -230,6 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
             "pipeline_version_id": f"{pipeline['pipeline_id']}-version-{len(pipeline['versions']) + 1}",
             "display_name": name,
             "pipeline_spec": spec,
+            **CREATED,
         }
         pipeline["versions"].append(version)
         return version
@@ -237,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _make_experiment(self, asked: Asked) -> dict[str, Any]:
         self._fields(asked, {"display_name", "namespace"})
         experiment_id = f"experiment-{len(self.state.experiments) + 1}"
-        self.state.experiments[experiment_id] = {"experiment_id": experiment_id, **asked.body}
+        self.state.experiments[experiment_id] = {"experiment_id": experiment_id, **asked.body, **CREATED}
         return self.state.experiments[experiment_id]
 
     def _make_run(self, asked: Asked, things: dict[str, dict[str, Any]], key: str, fields: set[str]) -> dict[str, Any]:
@@ -248,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
         versions = {version["pipeline_version_id"]: version for version in pipeline["versions"]}
         spec = self._known(versions, reference["pipeline_version_id"])["pipeline_spec"]
         self._parameters(spec["root"]["inputDefinitions"]["parameters"], asked.body["runtime_config"]["parameters"])
-        made = {key: f"{key.removesuffix('_id')}-{len(things) + 1}", **asked.body}
+        made = {key: f"{key.removesuffix('_id')}-{len(things) + 1}", **asked.body, **CREATED}
         things[made[key]] = made
         return made
 

@@ -161,6 +161,8 @@ PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     "python": check_python,
     "make": check_make,
     "kubectl": check_kubectl,
+    # tests/integration/kubeflow/test_kfp_command_line.py and tests/e2e/local/test_tfx_command_line.py run them.
+    **dict.fromkeys(("kfp", "tfx"), check_named_files),
     "pip": check_named_files,
     **dict.fromkeys(NEEDS, check_named_files),
 }

@@ -122,7 +122,7 @@ def without_beam(log: str, out: str, settings: list[str]) -> float:
     seconds = merge_counts(np.frombuffer(b"".join(ordered["seconds"]), SECOND_COUNT))
     timeline = build._timeline(seconds.tobytes(), config)
     counted = run(build.CountItems(config, spool), ordered[None], timeline)
-    merged = run(build.MergeItems(spool), grouped(counted[None]).items())
+    merged = run(build.MergeItems(config, spool), grouped(counted[None]).items())
     catalogue = build._make_catalogue(merged[None], f"{out}/catalogue", spool)
     asked = run(build.Ask(config, spool), ordered[None], timeline)
     by_time = joined(events=asked["events"], requests=asked["requests"])

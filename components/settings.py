@@ -20,14 +20,7 @@ from pydantic_core import CoreSchema
 
 from ctr.components.quarantine import REASONS
 from ctr.components.scoring.metrics import METRICS, OVERALL
-from ctr.models.impression import (
-    CONTEMPORANEOUS,
-    MAX_HISTORY,
-    MAX_NEGATIVES,
-    NEGATIVE_SETS,
-    BehaviorName,
-    NegativeSet,
-)
+from ctr.models.impression import CONTEMPORANEOUS, MAX_HISTORY, MAX_NEGATIVES, NEGATIVE_SETS, BehaviorName, NegativeSet
 from ctr.models.negatives import StoredNegatives
 from ctr.models.samplers.sampler_config import LossConfig
 from ctr.models.section import Section

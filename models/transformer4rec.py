@@ -83,7 +83,6 @@ def attend_from_target(block: TransformerBlock, history: tf.Tensor, target: tf.T
     """
     query, own_key, own_value = block.project(target)
     _, key, value = block.project(history)
-    scale = (block.width // block.heads) ** -0.5
     own_score = tf.reduce_sum(query * own_key, axis=-1, keepdims=True)
     if history.shape[1] == 1:
         scores = tf.einsum("bnhd,bthd->bnht", query, key[:, 0])
@@ -91,7 +90,7 @@ def attend_from_target(block: TransformerBlock, history: tf.Tensor, target: tf.T
         scores = tf.einsum("bnhd,bnthd->bnht", query, key)
     real = mask[:, None, None, :]
     own = tf.ones([tf.shape(mask)[0], 1, 1, 1], tf.bool)
-    weights = masked_softmax(tf.concat([scores, own_score], -1) * scale, tf.concat([real, own], -1))
+    weights = masked_softmax(tf.concat([scores, own_score], -1) * block.scale, tf.concat([real, own], -1))
     if history.shape[1] == 1:
         taken = tf.einsum("bnht,bthd->bnhd", weights[..., :-1], value[:, 0])
     else:
@@ -106,14 +105,13 @@ def attend_from_history(block: TransformerBlock, history: tf.Tensor, target: tf.
     """
     query, key, value = block.project(history)
     _, target_key, target_value = block.project(target)
-    scale = (block.width // block.heads) ** -0.5
-    scores = tf.einsum("bnqhd,bnkhd->bnhqk", query, key) * scale
+    scores = tf.einsum("bnqhd,bnkhd->bnhqk", query, key) * block.scale
     real = mask[:, None, None, None, :]
     taken = tf.einsum("bnhqk,bnkhd->bnqhd", masked_softmax(scores, real), value)
     scores = tf.where(real, tf.cast(scores, tf.float32), tf.float32.min)
     # Without a value beside them, the scores of a history of no steps would give -inf, and NaN as its gradient.
     total = tf.reduce_logsumexp(tf.pad(scores, [[0, 0]] * 4 + [[0, 1]], constant_values=tf.float32.min), axis=-1)
     # [B, N, T, heads]: from what the history gives towards the target's value.
-    to_target = tf.cast(tf.reduce_sum(query * target_key[:, :, None], axis=-1) * scale, tf.float32)
+    to_target = tf.cast(tf.reduce_sum(query * target_key[:, :, None], axis=-1) * block.scale, tf.float32)
     gate = tf.cast(tf.sigmoid(to_target - tf.transpose(total, [0, 1, 3, 2])), value.dtype)[..., None]
     return taken + gate * (target_value[:, :, None] - taken)

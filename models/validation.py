@@ -10,30 +10,22 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 _MUST: Final = {
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_parsing_size": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "finite_number": "must be a number, and finite",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "string_type": "must be text",
-    "tuple_type": "must be a list such as [a, b]",
-    "list_type": "must be a list such as [a, b]",
-    "dict_type": "must be a mapping such as {name: value}",
-    "datetime_type": "must be a date and time such as 2017-11-25T00:00:00",
-    "datetime_parsing": "must be a date and time such as 2017-11-25T00:00:00",
-    "timezone_naive": "must be a local time, as in Asia/Shanghai, without an offset",
-    "datetime_from_date_parsing": "must be a date and time such as 2017-11-25T00:00:00",
+    kind: text
+    for kinds, text in {
+        "int_type int_parsing int_parsing_size int_from_float": "must be a whole number",
+        "float_type float_parsing": "must be a number",
+        "finite_number": "must be a number, and finite",
+        "bool_type bool_parsing": "must be true or false",
+        "string_type": "must be text",
+        "tuple_type list_type": "must be a list such as [a, b]",
+        "dict_type": "must be a mapping such as {name: value}",
+        "datetime_type datetime_parsing datetime_from_date_parsing": "must be a date and time such as "
+        "2017-11-25T00:00:00",
+        "timezone_naive": "must be a local time, as in Asia/Shanghai, without an offset",
+    }.items()
+    for kind in kinds.split()
 }
-_BOUNDS: Final = {
-    "minimum": "at least",
-    "exclusiveMinimum": "above",
-    "maximum": "at most",
-    "exclusiveMaximum": "below",
-}
+_BOUNDS: Final = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 _OUT_OF_BOUNDS: Final = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 _LONGEST_INPUT: Final = 80
 

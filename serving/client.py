@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import grpc
 import tensorflow as tf
-from tensorflow_serving.apis import (
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from ctr.models.arrays import Array
 from ctr.models.errors import CtrError
@@ -35,17 +28,6 @@ class ServingError(CtrError):
         self.code = code
 
 
-@dataclass(frozen=True)
-class VersionStatus:
-    """What a server says of one version."""
-
-    version: int
-    state: str
-    """START, LOADING, AVAILABLE, UNLOADING or END."""
-    error: str
-    """Why it could not be loaded; empty if it could."""
-
-
 class RankingClient:
     """A connection to a model server; close it, or use it as a context.
 
@@ -61,12 +43,7 @@ class RankingClient:
     """
 
     def __init__(
-        self,
-        target: str,
-        model_name: str,
-        timeout: float = 5.0,
-        *,
-        root_certificates: str | Path | None = None,
+        self, target: str, model_name: str, timeout: float = 5.0, *, root_certificates: str | Path | None = None
     ) -> None:
         self._target = target
         self._model_name = model_name
@@ -80,7 +57,6 @@ class RankingClient:
             credentials = grpc.ssl_channel_credentials(Path(root_certificates).read_bytes())
             self._channel = grpc.secure_channel(target, credentials, options)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def rank(self, impression: Impression) -> Ranking:
         """Ranks one impression's candidates.
@@ -92,7 +68,7 @@ class RankingClient:
 
     def rank_batch(self, impressions: Sequence[Impression]) -> list[Ranking]:
         """Ranks several impressions in one request, in their order. Errors as for :meth:`rank`."""
-        response = self._call(self._predictions.Predict, rank_request(impressions, self._model_name))
+        response = self._answer(rank_request(impressions, self._model_name))
         width = max(len(impression.candidates) for impression in impressions)
         probability = self._output(response, PROBABILITY, (len(impressions), width))
         logit = self._output(response, LOGIT, (len(impressions), width))
@@ -105,24 +81,6 @@ class RankingClient:
             for row, impression in enumerate(impressions)
         ]
 
-    def status(self) -> list[VersionStatus]:
-        """What the server knows of the model's versions.
-
-        Raises:
-          ServingError: if the server cannot be reached or does not know the model.
-        """
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = self._model_name
-        response = self._call(self._models.GetModelStatus, request)
-        return [
-            VersionStatus(
-                version=status.version,
-                state=get_model_status_pb2.ModelVersionStatus.State.Name(status.state),
-                error=status.status.error_message,
-            )
-            for status in response.model_version_status
-        ]
-
     def close(self) -> None:
         """Closes the connection."""
         self._channel.close()
@@ -133,9 +91,9 @@ class RankingClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+    def _answer(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         try:
-            return method(request, timeout=self._timeout)
+            return self._predictions.Predict(request, timeout=self._timeout)
         except grpc.RpcError as error:
             raise ServingError(self._explained(error.code(), error.details()), error.code()) from error
 

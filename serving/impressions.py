@@ -16,10 +16,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from ctr.models import impression as names
 from ctr.models.errors import CtrError
+from ctr.models.section import Record
 from ctr.models.validation import problems
 
 MAX_CANDIDATES = 10_000
@@ -37,17 +38,13 @@ class ImpressionError(CtrError, ValueError):
     """An impression that cannot be sent; the message names each field and what it must be."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 @functools.cache
-def _model_of(features: tuple[names.Feature, ...]) -> type[_Frozen]:
+def _model_of(features: tuple[names.Feature, ...]) -> type[Record]:
     fields: dict[str, Any] = {feature.key: (Annotated[int, _within(feature.name)], ...) for feature in features}
-    return create_model("Registered", __base__=_Frozen, **fields)
+    return create_model("Registered", __base__=Record, **fields)
 
 
-class Candidate(_Frozen):
+class Candidate(Record):
     """An item that could be shown; features of plugins stand beside its own fields."""
 
     model_config = ConfigDict(extra="allow")
@@ -77,7 +74,7 @@ class Event(Candidate):
     """Seconds from the event to the impression, at least 1."""
 
 
-class Impression(_Frozen):
+class Impression(Record):
     """One user context and the candidates to rank in it.
 
     Example:
@@ -149,7 +146,7 @@ class RankedCandidate(Candidate):
     logit: float
 
 
-class Ranking(_Frozen):
+class Ranking(Record):
     """The answer to one impression."""
 
     model_name: str

@@ -69,10 +69,7 @@ class VersionWatcher:
     def statuses(self) -> list[ModelVersionStatus]:
         """Every version seen and what became of it, highest first."""
         with self._lock:
-            return [
-                ModelVersionStatus.FromString(self._statuses[v].SerializeToString())
-                for v in sorted(self._statuses)[::-1]
-            ]
+            return [self._statuses[version] for version in sorted(self._statuses, reverse=True)]
 
     def _watch(self) -> None:
         while True:

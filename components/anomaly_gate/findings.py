@@ -32,7 +32,7 @@ def findings(split: str, anomalies: anomalies_pb2.Anomalies) -> list[Finding]:
     result = []
     for name, info in sorted(anomalies.anomaly_info.items()):
         expected = _expected(features[name], anomalies.baseline) if name in features else "no such feature"
-        result.append(Finding(split, f"feature {name}", _sentence(info.description), expected))
+        result.append(Finding(split, f"feature {name}", f"{info.description.strip().rstrip('.')}.", expected))
     return result
 
 
@@ -58,10 +58,6 @@ def stop_on_anomalies(anomalies: Mapping[str, anomalies_pb2.Anomalies], examples
             f"the impressions do not match the schema, and nothing after this step has run:\n{lines}\n"
             "Look at the log and at what ingest put into quarantine. A range comes from the settings that it names."
         )
-
-
-def _sentence(description: str) -> str:
-    return description.strip().rstrip(".") + "."
 
 
 def _expected(feature: schema_pb2.Feature, schema: schema_pb2.Schema) -> str:

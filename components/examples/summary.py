@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from ctr.components.files import create_file, open_file
 from ctr.components.quarantine import REASONS
 from ctr.models.impression import EVAL_SPLIT, MIXED, NEGATIVE_SETS, SPLITS
+from ctr.models.section import Record
 
 SUMMARY_FILE = "summary.json"
 
@@ -23,15 +22,13 @@ DROP_REASONS = (NOT_A_TARGET_BEHAVIOR, SHORT_HISTORY, OVER_TARGETS_PER_USER, *NO
 """Why an event became no impression; an event has the first that fits."""
 
 
-class IngestSummary(BaseModel):
+class IngestSummary(Record):
     """Counts of one ingest.
 
     ``rows_read == rows_kept + sum(quarantined)`` and ``rows_kept == sum(events)``. In train and validation
     ``events == impressions + sum(dropped)``. In eval an event becomes one impression for each negative set:
     ``events == eval_impressions[set] + dropped[no_negative:set] + the other drops`` for each set.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: list[str]
     """Logs in the order read; ``archive.zip:member`` for a member."""

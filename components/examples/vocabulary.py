@@ -23,13 +23,10 @@ def vocabularies(catalogue: Catalogue, config: TransformConfig) -> dict[str, Arr
     # The catalogue is sorted that way already.
     items = catalogue.item_ids[catalogue.item_counts >= config.min_item_count][: config.max_items]
     categories = catalogue.category_ids[catalogue.category_counts >= config.min_category_count]
-    if not len(items):
-        raise DataError(
-            f"transform.min_item_count: no item has {config.min_item_count} events in the train split; lower it"
-        )
-    if not len(categories):
-        raise DataError(
-            f"transform.min_category_count: no category has {config.min_category_count} events "
-            "in the train split; lower it"
-        )
+    for ids, what, fewest in (
+        (items, "item", config.min_item_count),
+        (categories, "category", config.min_category_count),
+    ):
+        if not len(ids):
+            raise DataError(f"transform.min_{what}_count: no {what} has {fewest} events in the train split; lower it")
     return {ITEM_VOCABULARY: items, CATEGORY_VOCABULARY: categories}

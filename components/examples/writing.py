@@ -1,4 +1,4 @@
-"""How a shard of impressions is written: gzipped TFRecord, whole or not at all."""
+"""How impressions are encoded, and how a shard of them is written: gzipped TFRecord, whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import pyarrow as pa
 import tensorflow as tf
+from tfx_bsl.coders import example_coder
 
 EXAMPLES_FILE_FORMAT: Final = "tfrecords_gzip"
 """As TFX names it."""
@@ -26,3 +28,18 @@ def new_shard(path: str, temporary_folder: str) -> Iterator[tf.io.TFRecordWriter
     with tf.io.TFRecordWriter(temporary, options=_OPTIONS) as writer:
         yield writer
     tf.io.gfile.rename(temporary, path, overwrite=True)
+
+
+def encoded(batch: pa.RecordBatch) -> list[list[bytes]]:
+    """Each column's serialized Examples of that feature alone; :func:`joined` makes whole ones of them.
+
+    tfx_bsl's encoder leaves the order of features to a hash map, so that equal rows could differ in bytes.
+    """
+    singles = (pa.RecordBatch.from_arrays([batch.column(i)], [name]) for i, name in enumerate(batch.schema.names))
+    return [example_coder.RecordBatchToExamplesEncoder().encode(single) for single in singles]
+
+
+def joined(columns: list[list[bytes]]) -> list[bytes]:
+    """Columns of [n] Examples, one after the other: to protobuf, and to TensorFlow's own parser, serialized messages in
+    a row are one message with the fields of all."""
+    return list(map(b"".join, zip(*columns, strict=True)))

@@ -184,7 +184,7 @@ def run_ingest(
         events
         | "CountItems" >> beam.ParDo(CountItems(ingest, spool), timeline).with_output_types(_KEYED)
         | "GroupItems" >> beam.GroupByKey()
-        | "MergeItems" >> beam.ParDo(MergeItems(spool)).with_outputs(_COUNTS, main=_ITEMS)
+        | "MergeItems" >> beam.ParDo(MergeItems(ingest, spool)).with_outputs(_COUNTS, main=_ITEMS)
     )
     item_totals = _totals(item_counts[_COUNTS], "Items")
     catalogue = beam.pvalue.AsSingleton(
@@ -315,11 +315,8 @@ class CountItems(_Step):
         yield from parts
 
 
-class MergeItems(beam.DoFn):
+class MergeItems(_Step):
     """(range of item hashes, ITEM_COUNTs) -> ITEM_COUNTs, each (item, category) once; counts aside."""
-
-    def __init__(self, spool: Spool) -> None:
-        self._spool = spool
 
     def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[Parcel | beam.pvalue.TaggedOutput]:
         """Merges one range."""
@@ -514,12 +511,7 @@ def _check_plausible(
 
 
 def _finish(
-    files: list[str],
-    ingest: IngestConfig,
-    catalogue_uri: str,
-    spool: Spool,
-    totals: dict[str, int],
-    timeline_json: str,
+    files: list[str], ingest: IngestConfig, catalogue_uri: str, spool: Spool, totals: dict[str, int], timeline_json: str
 ) -> IngestSummary:
     timeline = Timeline.model_validate_json(timeline_json)
     result = summarise(files, totals, (timeline.validation_start, timeline.eval_start))

@@ -222,19 +222,9 @@ _Drawn = dict[str, tuple[Candidates, BoolArray]]
 
 
 def count_impressions(
-    events: Records,
-    timeline: Timeline,
-    impressions: Mapping[str, Impressions],
-    dropped: Mapping[tuple[str, str], int],
+    events: Records, timeline: Timeline, impressions: Mapping[str, Impressions], dropped: Mapping[tuple[str, str], int]
 ) -> Iterator[tuple[str, int]]:
-    """Yields (name in the summary, count) of what became of events [n].
-
-    Args:
-      events: of one partition.
-      timeline: of the log.
-      impressions: as of :func:`build_impressions`.
-      dropped: likewise.
-    """
+    """Yields (name in the summary, count) of what :func:`build_impressions` made of events [n]."""
     for split, built in impressions.items():
         counts = np.bincount(built.negative_set, minlength=len(built.negative_sets))
         for negative_set, count in zip(built.negative_sets, counts, strict=True):

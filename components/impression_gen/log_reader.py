@@ -152,8 +152,8 @@ def _read_stream(
         yield Block(block, rest, max(0, raw.tell() - place))
 
 
-def _endless_line(source: Source) -> ValueError:
-    return ValueError(f"{source.path}: a line of more than {_LONGEST_LINE} bytes; this is no behaviour log")
+def _endless_line(source: Source) -> DataError:
+    return DataError(f"{source.path}: a line of more than {_LONGEST_LINE} bytes; this is no behaviour log")
 
 
 @dataclass(frozen=True)

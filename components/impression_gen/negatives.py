@@ -47,13 +47,7 @@ def proposal(width: int) -> np.dtype[Any]:
 def draw_hashes(events: Records, seed: int, stream: int | Int64Array, kind: NegativeSet) -> UInt64Array:
     """The hash [n] that a kind of draw for each positive [n] starts from; the stream may be another for each."""
     return hash_columns(
-        seed,
-        events["user"],
-        events["timestamp"],
-        events["item"],
-        events["behavior"],
-        stream,
-        NEGATIVE_SETS.index(kind),
+        seed, events["user"], events["timestamp"], events["item"], events["behavior"], stream, NEGATIVE_SETS.index(kind)
     )
 
 

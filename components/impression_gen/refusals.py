@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ctr.components.examples.summary import (
-    NOT_A_TARGET_BEHAVIOR,
-    SHORT_HISTORY,
-    IngestSummary,
-)
+from ctr.components.examples.summary import NOT_A_TARGET_BEHAVIOR, SHORT_HISTORY, IngestSummary
 from ctr.components.impression_gen.events import FIELDS
 from ctr.components.impression_gen.hints import advise
 from ctr.components.impression_gen.plausibility import many

@@ -12,7 +12,6 @@ those may have longer histories and more candidates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -96,12 +95,8 @@ def impression_schema(ranges: Ranges, window: tuple[int, int]) -> schema_pb2.Sch
             added.int_domain.min = smallest
             if largest != names.NO_BOUND:
                 added.int_domain.max = largest
-    _add_names(schema, names.NEGATIVE_SET, ranges.negative_sets, "ingest.evaluation_sets")
+    (feature,) = (each for each in schema.feature if each.name == names.NEGATIVE_SET)
+    feature.domain = names.NEGATIVE_SET
+    feature.annotation.comment.append("ingest.evaluation_sets")
+    schema.string_domain.add(name=names.NEGATIVE_SET, value=ranges.negative_sets)
     return schema
-
-
-def _add_names(schema: schema_pb2.Schema, name: str, values: Sequence[str], setting: str) -> None:
-    (feature,) = (each for each in schema.feature if each.name == name)
-    feature.domain = name
-    feature.annotation.comment.append(setting)
-    schema.string_domain.add(name=name, value=values)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctr.models.arrays import Array
+from ctr.models.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def auc(labels: Array, scores: Array) -> float:
       The AUC, NaN where a class is missing.
 
     Raises:
-      ValueError: if the shapes differ or a score is NaN.
+      DataError: if a score is NaN.
     """
     return grouped_auc(np.zeros(len(labels), np.int64), labels, scores).value
 
@@ -50,12 +51,12 @@ def grouped_auc(groups: Array, labels: Array, scores: Array) -> GroupedAuc:
       scores: [n], finite or infinite.
 
     Raises:
-      ValueError: if the shapes differ or a score is NaN.
+      DataError: if a score is NaN.
     """
     if not groups.shape == labels.shape == scores.shape:
         raise ValueError(f"shapes differ: groups {groups.shape}, labels {labels.shape}, scores {scores.shape}")
     if np.isnan(scores).any():
-        raise ValueError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN: the model diverged")
+        raise DataError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN: the model diverged")
     order = np.lexsort((scores, groups))
     groups, positive, scores = groups[order], labels[order] > 0, scores[order]
     new_group = np.ones(len(groups), bool)

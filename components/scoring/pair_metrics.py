@@ -101,8 +101,5 @@ class _Combine(beam.CombineFn):
 
     def extract_output(self, parts: list[Pairs]) -> dict[metric_types.MetricKey, Any]:
         pairs = Pairs.joined(parts)
-        return {key: _load(key.name, path)(pairs) for key, path in self._targets.items()}
-
-
-def _load(name: str, path: str) -> Any:
-    return Declaration(name, ":".join(path.rsplit(".", 1))).load()
+        declared = {key: Declaration(key.name, ":".join(path.rsplit(".", 1))) for key, path in self._targets.items()}
+        return {key: metric.load()(pairs) for key, metric in declared.items()}

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from ctr.components.scoring.logits import scorer
 from ctr.models.arrays import Array
 from ctr.models.contract import Ranker
 from ctr.models.errors import DataError
@@ -77,14 +78,9 @@ def validation_scores(model: Ranker, batches: tf.data.Dataset) -> tuple[Array, A
       model: trained.
       batches: as :func:`ctr.components.trainer.input_pipeline.read_batches` gives them.
     """
-
-    @tf.function(input_signature=[batches.element_spec[0]])
-    def score(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        return model(inputs, training=False).logits
-
-    logits, labels = [], []
+    score, logits, labels = scorer(model, batches.element_spec[0]), [], []
     for inputs, label in batches:
         real = inputs[CANDIDATE_ITEM_ID].numpy() != PADDING_ID
-        logits.append(score(inputs).numpy()[real])
+        logits.append(score(inputs)[real])
         labels.append(label.numpy()[real])
     return np.concatenate(logits), np.concatenate(labels)

@@ -18,7 +18,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ctr.components.settings import TrainingConfig
-from ctr.components.trainer.metrics import auc_of_histogram, score_histogram
+from ctr.components.trainer.metrics import BINS, auc_of_histogram, score_histogram
 from ctr.models.contract import Ranker
 from ctr.models.errors import CtrError, DataError
 from ctr.models.impression import CANDIDATE_ITEM_ID, PADDING_ID, USER_ID
@@ -116,15 +116,12 @@ class TrainingLoop:
         return loss_sum / max(count, 1), impressions
 
     def evaluate(self, batches: tf.distribute.DistributedDataset) -> tuple[float, float]:
-        """Mean loss and AUC over all pairs of the batches."""
-        histogram = np.zeros(0)
-        loss_sum, pairs = 0.0, 0.0
+        """Mean loss and AUC over all pairs of the batches; NaN as the AUC where a class is missing."""
+        histogram, loss_sum, pairs = np.zeros([2, BINS]), 0.0, 0.0
         for batch in batches:
             counts, loss, pair_count = self._validation_step(batch)
-            histogram = counts.numpy() if not histogram.size else histogram + counts.numpy()
+            histogram += counts.numpy()
             loss_sum, pairs = loss_sum + float(loss), pairs + float(pair_count)
-        if not histogram.size:
-            return float("nan"), float("nan")
         return loss_sum / max(pairs, 1), auc_of_histogram(histogram)
 
     def _train_steps_eagerly(self, iterator: tf.distribute.DistributedIterator) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,8 +1,7 @@
 """Writes transformed impressions: each raw one with its index features behind it.
 
 TFX's own materialisation decodes and encodes every feature of every impression. Here the bytes of an impression stay,
-and what the transform graph adds is appended: to protobuf, serialized messages in a row are one message with the fields
-of all.
+and what the transform graph adds is appended.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
 from apache_beam.metrics import Metrics
-from tfx_bsl.coders import example_coder
 
-from ctr.components.examples.writing import new_shard
+from ctr.components.examples.writing import encoded, joined, new_shard
 from ctr.models.impression import INDEX_OF
 
 _IMPRESSIONS_OF_A_BATCH: Final = 4096
@@ -57,20 +55,14 @@ class TransformShard(beam.DoFn):
             batches = tf.data.TFRecordDataset(raw, compression_type="GZIP").batch(_IMPRESSIONS_OF_A_BATCH)
             for serialized in batches.prefetch(1):
                 rows = serialized.numpy().tolist()
-                columns = _columns(self._indices(serialized))
-                for example in map(b"".join, zip(rows, *columns, strict=True)):
+                for example in joined([rows, *encoded(_batch(self._indices(serialized)))]):
                     writer.write(example)
                 count += len(rows)
         self._written.inc(count)
         yield count
 
 
-def _columns(features: Mapping[str, tf.RaggedTensor]) -> list[list[bytes]]:
-    """Each feature's [B] serialized Examples of that feature alone."""
-    columns = []
-    for name, ragged in features.items():
-        splits = pa.array(ragged.row_splits.numpy().astype(np.int32))
-        lists = pa.ListArray.from_arrays(splits, pa.array(ragged.values.numpy()))
-        batch = pa.RecordBatch.from_arrays([lists], [name])
-        columns.append(example_coder.RecordBatchToExamplesEncoder().encode(batch))
-    return columns
+def _batch(features: Mapping[str, tf.RaggedTensor]) -> pa.RecordBatch:
+    """[B] lists of each feature."""
+    parts = [(pa.array(f.row_splits.numpy().astype(np.int32)), pa.array(f.values.numpy())) for f in features.values()]
+    return pa.RecordBatch.from_arrays([pa.ListArray.from_arrays(*part) for part in parts], list(features))

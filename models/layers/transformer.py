@@ -24,6 +24,7 @@ class TransformerBlock(keras.layers.Layer):
     def __init__(self, heads: int, width: int, feed_forward: int, dropout: float, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.heads, self.width, self.feed_forward = heads, width, feed_forward
+        self.scale = (width // heads) ** -0.5
         self.dropout = keras.layers.Dropout(dropout)
         self.query, self.key, self.value, self.output_weight = (
             Dense(width, name=name) for name in ("query", "key", "value", "output")
@@ -45,7 +46,8 @@ class TransformerBlock(keras.layers.Layer):
     def call(self, x: tf.Tensor, real: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Tokens x [B, T, W], real [B, T] bool -> [B, T, W]; what stands at padding has no meaning."""
         query, key, value = self.project(x)
-        weights = masked_softmax(self.scores(query, key), real[:, None, None, :])
+        scores = tf.einsum("bqhd,bkhd->bhqk", query, key) * self.scale
+        weights = masked_softmax(scores, real[:, None, None, :])
         attended = tf.einsum("bhqk,bkhd->bqhd", weights, value)
         return self.finish(x, attended, training)
 
@@ -53,10 +55,6 @@ class TransformerBlock(keras.layers.Layer):
         """Queries, keys and values by head: [B, T, W] -> [B, T, heads, W / heads] each."""
         shape = [*tf.unstack(tf.shape(x)[:-1]), self.heads, self.width // self.heads]
         return tuple(tf.reshape(layer(x), shape) for layer in (self.query, self.key, self.value))
-
-    def scores(self, query: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-        """Scaled products: [B, Q, heads, d], [B, K, heads, d] -> [B, heads, Q, K]."""
-        return tf.einsum("bqhd,bkhd->bhqk", query, key) * (self.width // self.heads) ** -0.5
 
     def finish(self, x: tf.Tensor, attended: tf.Tensor, training: bool) -> tf.Tensor:
         """What follows the attention: tokens x [..., W] and attended [..., heads, W / heads] -> [..., W]."""

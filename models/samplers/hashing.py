@@ -1,4 +1,8 @@
-"""Hashes of ids, for buckets and for sets of pairs."""
+"""Hashes of ids, for buckets and for sets of pairs.
+
+There are two more, as each decides bytes that exist: ingest's in numpy (components/impression_gen/hashing.py) those of
+stored impressions, the embedding's of 32 bits, like this one, those of trained models.
+"""
 
 from __future__ import annotations
 

@@ -38,9 +38,6 @@ class Leftover:
     size: int
     """Bytes in it."""
 
-    def __str__(self) -> str:
-        return f"{self.path}  {readable(self.size)}  {self.why}"
-
 
 @dataclass
 class Leftovers:

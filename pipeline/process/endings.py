@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Final
 
@@ -143,9 +143,7 @@ def handled() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def last_words(
-    line: Callable[[], str], command: Sequence[str] = (), environment: Mapping[str, str] | None = None
-) -> Iterator[None]:
+def last_words(line: Callable[[], str], command: Sequence[str] = ()) -> Iterator[None]:
     """What a signal does while the block runs, instead of an exception: nothing of the block goes on after it.
 
     Where no signal is handled, as in a process that is not ``ctr``, it changes nothing.
@@ -154,7 +152,6 @@ def last_words(
       line: what the terminal gets; called in a thread of its own, while others hold whatever lock they hold.
       command: arguments of Python, which then take the process's place and end it with the code that
         stands in the environment as :data:`EXIT_CODE`; nothing ends it at once.
-      environment: added to that of the process.
     """
     if _endings is None:
         yield
@@ -167,7 +164,7 @@ def last_words(
             # Kept by what comes next, which is not to be interrupted.
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             # What can be imported here can be imported there.
-            more = {"PYTHONPATH": os.pathsep.join(sys.path), EXIT_CODE: str(128 + number), **(environment or {})}
+            more = {"PYTHONPATH": os.pathsep.join(sys.path), EXIT_CODE: str(128 + number)}
             with contextlib.suppress(OSError):
                 os.execve(sys.executable, [sys.executable, *command], {**os.environ, **more})  # noqa: S606 (no shell)
 

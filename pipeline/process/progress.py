@@ -35,12 +35,7 @@ class ComponentProgress(logging.Handler):
     """
 
     def __init__(
-        self,
-        stream: TextIO,
-        total: int,
-        clock: Callable[[], float] = time.monotonic,
-        *,
-        in_place: bool = True,
+        self, stream: TextIO, total: int, clock: Callable[[], float] = time.monotonic, *, in_place: bool = True
     ) -> None:
         super().__init__(logging.INFO)
         self._stream = stream

@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from ctr.components.examples.impressions import BATCH_SIZE, Impressions, parse, records
 from ctr.components.scoring.by_set import pairs_by_set
+from ctr.components.scoring.logits import scorer
 from ctr.components.scoring.pairs import Pairs, auc, auc_new, gauc, log_loss
 from ctr.components.trainer.input_pipeline import to_model_inputs
 from ctr.models.contract import Ranker
@@ -51,7 +52,7 @@ def metrics(pairs: Pairs) -> SetMetrics:
     """Of a negative set as :func:`score` gives it.
 
     Raises:
-      ValueError: if a logit is NaN.
+      DataError: if a logit is NaN.
     """
     of_new = auc_new(pairs)
     return SetMetrics(
@@ -81,13 +82,9 @@ def _with_exchanged_histories(features: Mapping[str, tf.RaggedTensor]) -> Impres
 
 
 def _score(model: Ranker, batches: Iterable[Impressions], history_length: int) -> dict[str, Pairs]:
-    @tf.function(input_signature=[{name: tf.TensorSpec([None, None], tf.int64, name) for name in MODEL_INPUTS}])
-    def logits_of(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        return model(inputs, training=False).logits
-
-    parts: defaultdict[str, list[Pairs]] = defaultdict(list)
+    logits_of, parts = scorer(model), defaultdict[str, list[Pairs]](list)
     for batch in batches:
-        logits = logits_of(to_model_inputs(batch.features, history_length)).numpy()
+        logits = logits_of(to_model_inputs(batch.features, history_length))
         for name, pairs in pairs_by_set(batch, logits[batch.real]):
             parts[name].append(pairs)
     return {name: Pairs.joined(parts[name]) for name in sorted(parts)}

@@ -45,9 +45,9 @@ def pod(kubeflow: KubeflowConfig, step: StepConfig) -> dict[str, Any]:
     if step.node_selector:
         config["nodeSelector"] = {"labels": dict(step.node_selector)}
     if step.tolerations:
-        config["tolerations"] = [toleration.model_dump(exclude_defaults=True) for toleration in step.tolerations]
-        for toleration, given in zip(config["tolerations"], step.tolerations, strict=True):
-            toleration["operator"] = given.operator
+        config["tolerations"] = [
+            {**t.model_dump(exclude_defaults=True), "operator": t.operator} for t in step.tolerations
+        ]
     if step.shared_memory:
         config["emptyDirMounts"] = [{**_SHARED_MEMORY, "sizeLimit": step.shared_memory}]
     return config

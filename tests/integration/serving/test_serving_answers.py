@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
 )
 
 from ctr.models.impression import REQUEST_FEATURES
-from ctr.serving.client import RankingClient, ServingError, VersionStatus
+from ctr.serving.client import RankingClient, ServingError
 from ctr.serving.impressions import Impression
 from ctr.serving.requests import rank_request
 from ctr.serving.server import ModelServer
@@ -147,13 +147,14 @@ def test_metadata_holds_the_signatures(predictions: Any) -> None:
     assert signatures.signature_def["serving_default"].inputs["examples"].dtype == tf.string.as_datatype_enum
 
 
-def test_status(shared_client: RankingClient, channel: grpc.Channel) -> None:
-    assert shared_client.status() == [VersionStatus(version=3, state="AVAILABLE", error="")]
+def test_status(channel: grpc.Channel) -> None:
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = "ctr"
     request.model_spec.version.value = 3
     response = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request)
-    assert [status.version for status in response.model_version_status] == [3]
+    (status,) = response.model_version_status
+    available = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+    assert (status.version, status.state, status.status.error_message) == (3, available, "")
 
 
 def int64(*shape: int) -> Any:
@@ -286,7 +287,6 @@ def test_other_apis_are_unimplemented(predictions: Any) -> None:
 def test_the_client_says_which_model_is_missing(shared_server: ModelServer, impression: Make) -> None:
     target = f"127.0.0.1:{shared_server.port}"
     with RankingClient(target, "cvr") as client:
-        for call in (lambda: client.rank(impression([], [1])), client.status):
-            with pytest.raises(ServingError, match=f"{target} serves no such model .*cvr") as raised:
-                call()
-            assert raised.value.code is NOT_FOUND
+        with pytest.raises(ServingError, match=f"{target} serves no such model .*cvr") as raised:
+            client.rank(impression([], [1]))
+        assert raised.value.code is NOT_FOUND

@@ -1,4 +1,4 @@
-"""Finding values in a rising array; :mod:`ctr.models.samplers.lookup` is the same in a TensorFlow graph."""
+"""Values and runs in sorted arrays; :mod:`ctr.models.samplers.lookup` finds values in a TensorFlow graph."""
 
 from __future__ import annotations
 
@@ -30,3 +30,12 @@ def values_of(rising: Array, values: Array, wanted: Array) -> Array:
     found = np.zeros(wanted.shape, values.dtype)
     found[known] = values[place[known]]
     return found
+
+
+def starts_run(*columns: Array) -> BoolArray:
+    """Which rows of columns [n] begin a run: the first, and those that differ from the row before in some column."""
+    starts = np.zeros(len(columns[0]), np.bool_)
+    starts[:1] = True
+    for column in columns:
+        starts[1:] |= column[1:] != column[:-1]
+    return starts

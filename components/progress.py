@@ -21,12 +21,7 @@ _PATTERN: Final = re.compile(_LINE.format(r"(\S+)", "(.*)"))
 
 
 def say(component: str, text: str) -> None:
-    """Logs a line of progress.
-
-    Args:
-      component: the node's id, e.g. "ImpressionGen".
-      text: one line.
-    """
+    """Logs one line of progress of a node, by its id."""
     _logger.info("%s", _LINE.format(component, text))
 
 

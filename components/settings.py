@@ -197,11 +197,7 @@ class IngestConfig(Section):
         return self.model_copy(update={"window_days": (end - start).days + 1})
 
     def of_span(self, span: int) -> IngestConfig:
-        """With the window of one span, where :meth:`of_path` says that it counts back from it.
-
-        Args:
-          span: days since 1970.
-        """
+        """With the window of one span, in days since 1970, where :meth:`of_path` says that it counts back from it."""
         if self.window_days is None:
             return self
         after = dt.datetime(1970, 1, 1) + dt.timedelta(days=span + 1)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from ctr.components.lookup import find, values_of
+from ctr.components.lookup import find, starts_run, values_of
 from ctr.components.scoring import auc as ranks
 from ctr.components.settings import IngestConfig
 from ctr.generator.events import Events
@@ -84,11 +84,7 @@ def auc(positive: FloatArray | Int64Array, negative: FloatArray | Int64Array) ->
 
 def first_of_group(*keys: Int64Array) -> Int64Array:
     """For each row the first row of its run of equal keys, [rows]."""
-    starts = np.zeros(len(keys[0]), bool)
-    starts[:1] = True
-    for key in keys:
-        starts[1:] |= key[1:] != key[:-1]
-    return np.maximum.accumulate(np.where(starts, np.arange(len(starts)), 0))
+    return np.maximum.accumulate(np.where(starts_run(*keys), np.arange(len(keys[0])), 0))
 
 
 def occurs_earlier(user: Int64Array, value: Int64Array) -> BoolArray:

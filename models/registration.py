@@ -210,9 +210,6 @@ class NameIn:
     """Annotates text that must be one of the names of a registry, as they are when it is validated.
 
     To pydantic it is a ``Literal`` of these names, in its errors and in the JSON schema.
-
-    Args:
-      registry: with the names.
     """
 
     def __init__(self, registry: Registry[Any]) -> None:
@@ -348,9 +345,6 @@ def plugin_packages() -> dict[str, Path]:
 
 def load_plugins(modules: Iterable[str]) -> None:
     """Imports modules that register what is not in the tree; one that is imported already is not run again.
-
-    Args:
-      modules: dotted names.
 
     Raises:
       RegistrationError: if there is no such module, or it cannot be imported; the message names it.

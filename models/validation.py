@@ -55,12 +55,7 @@ def setting_names(model: type[BaseModel]) -> list[str]:
 
 
 def instead_of(name: str, known: Iterable[str]) -> str:
-    """What to write instead of an unknown name, e.g. ``did you mean din? There are dnn, din``.
-
-    Args:
-      name: what was found.
-      known: what exists.
-    """
+    """What to write instead of an unknown name, e.g. ``did you mean din? There are dnn, din``."""
     names = list(known)
     near = nearest(name, names)
     listed = f"there are {', '.join(names)}" if names else "there are none"

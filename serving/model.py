@@ -55,11 +55,7 @@ class RequestError(CtrError):
 
 
 class ServedModel:
-    """A loaded version. Safe to call from many threads.
-
-    Args:
-      path: directory of the SavedModel.
-      version: its number.
+    """A version, loaded from the directory of its SavedModel. Safe to call from many threads.
 
     Attributes:
       version: its number.

@@ -20,16 +20,13 @@ MAX_WARMUP_REQUESTS: Final = 1000
 """TF Serving refuses to load a version with more."""
 
 
-def write_warmup(model_dir: str | Path, requests: Sequence[predict_pb2.PredictRequest]) -> str:
+def write_warmup(model_dir: str | Path, requests: Sequence[predict_pb2.PredictRequest]) -> None:
     """Writes the warmup records of a SavedModel that is not yet served.
 
     Args:
       model_dir: directory of the SavedModel, local or an address that TensorFlow knows.
       requests: 1 to 1000 requests, for instance of :func:`ctr.serving.requests.rank_request`. A server runs them under
         whatever name it serves the model.
-
-    Returns:
-      The path of the file written.
 
     Raises:
       ValueError: if there are no or too many requests.
@@ -42,7 +39,6 @@ def write_warmup(model_dir: str | Path, requests: Sequence[predict_pb2.PredictRe
         for request in requests:
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             writer.write(log.SerializeToString())
-    return path
 
 
 def read_warmup(model_dir: str | Path) -> Iterator[predict_pb2.PredictRequest]:

@@ -6,7 +6,6 @@ the model is judged on.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -24,7 +23,7 @@ from ctr.components.lookup import values_of
 from ctr.components.scoring import baselines as results
 from ctr.components.scoring.baselines import BaselineResults, SetResult
 from ctr.components.scoring.by_set import pairs_by_set
-from ctr.components.scoring.pairs import Pairs, auc, auc_new
+from ctr.components.scoring.pairs import Pairs, auc, auc_new, finite
 from ctr.models import impression as names
 from ctr.models.arrays import Array
 from ctr.models.errors import DataError
@@ -127,10 +126,6 @@ def _set_result(pairs: Pairs) -> SetResult:
         seen_positives=int((seen & positive).sum()),
         seen_negatives=int((seen & ~positive).sum()),
         pairs_new=int(pairs.new.sum()),
-        auc={name: _or_none(auc(scored)) for name, scored in of_baseline.items()},
-        auc_new={name: _or_none(auc_new(scored)) for name, scored in of_baseline.items()},
+        auc={name: finite(auc(scored)) for name, scored in of_baseline.items()},
+        auc_new={name: finite(auc_new(scored)) for name, scored in of_baseline.items()},
     )
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -77,13 +77,8 @@ def key(kind: Literal["quarantined", "behavior", "events", "impressions", "dropp
 
 
 def summarise(files: list[str], totals: Mapping[str, int], boundaries: tuple[int, int]) -> IngestSummary:
-    """Makes the summary of the workers' summed counts, a missing one being 0.
-
-    Args:
-      files: labels of the logs.
-      totals: by the names above.
-      boundaries: validation_start and eval_start.
-    """
+    """Makes the summary of the workers' summed counts, named as above, a missing one being 0; the boundaries are
+    validation_start and eval_start."""
     events = {split: totals.get(key("events", split), 0) for split in SPLITS}
     eval_impressions = {kind: totals.get(key("impressions", EVAL_SPLIT, kind), 0) for kind in NEGATIVE_SETS}
     impressions = {split: totals.get(key("impressions", split, MIXED), 0) for split in SPLITS if split != EVAL_SPLIT}

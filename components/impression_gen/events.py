@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctr.components.impression_gen.hashing import id_hash
+from ctr.components.lookup import starts_run
 from ctr.models.arrays import Int64Array
 from ctr.models.impression import BEHAVIORS
 
@@ -80,8 +81,7 @@ def sort_partition(chunks: Iterable[bytes]) -> tuple[Records, Records]:
     events = np.empty(len(rows), EVENT)
     for name in EVENT.names or ():
         events[name] = rows[name][order]
-    repeated = np.zeros(len(events), dtype=bool)
-    repeated[1:] = np.logical_and.reduce([events[name][1:] == events[name][:-1] for name in EVENT.names or ()])
+    repeated = ~starts_run(*(events[name] for name in EVENT.names or ()))
     again = np.flatnonzero(repeated)
     first = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(events))))[again]
 

@@ -15,6 +15,7 @@ from ctr.components.impression_gen.events import EventColumns, Records
 from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from ctr.components.impression_gen.targets import Targets, find_targets
 from ctr.components.impression_gen.timeline import Timeline
+from ctr.components.lookup import starts_run
 from ctr.components.settings import IngestConfig
 from ctr.models import impression as names
 from ctr.models.arrays import Array, BoolArray, Int64Array
@@ -95,9 +96,7 @@ class Impressions:
 
     def _batch(self, rows: slice) -> ImpressionBatch:
         positive = self.positive[rows]
-        new = np.ones(len(positive), dtype=bool)
-        if not self.candidate_in_history:
-            new[1:] = positive[1:] != positive[:-1]
+        new = np.ones(len(positive), dtype=bool) if self.candidate_in_history else starts_run(positive)
         offsets = np.arange(len(positive) + 1) * self.items.shape[1]
         shown = {"item": self.items[rows].ravel(), "category": self.categories[rows].ravel()}
         # Labels after the first are 0: the first one tells all.

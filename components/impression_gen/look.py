@@ -74,12 +74,7 @@ class _Seen:
 
 
 def look_at(data: str, ingest: IngestConfig, span: int | None = None) -> Catalogue | None:
-    """Refuses what cannot be ingested, as far as the first rows tell.
-
-    Args:
-      data: as in the configuration; an address is left to the ingest.
-      ingest: likewise.
-      span: likewise.
+    """Refuses what cannot be ingested, as far as the first rows tell; what lies at an address is left to the ingest.
 
     Returns:
       The catalogue that ingest will make, where the whole log was seen.

@@ -60,10 +60,7 @@ class Source:
 
 
 def find_logs(data: str) -> Found:
-    """The logs that a name stands for.
-
-    Args:
-      data: a file or a folder.
+    """The logs that a name of a file or a folder stands for.
 
     Raises:
       NoLogError: if there is none, the file is of another kind, or a link leads nowhere.

@@ -9,6 +9,7 @@ import numpy as np
 from ctr.components.examples.summary import NOT_A_TARGET_BEHAVIOR, OVER_TARGETS_PER_USER, SHORT_HISTORY
 from ctr.components.impression_gen.events import Records
 from ctr.components.impression_gen.timeline import Timeline
+from ctr.components.lookup import starts_run
 from ctr.components.settings import IngestConfig
 from ctr.models.arrays import BoolArray, Int64Array
 from ctr.models.impression import BEHAVIORS, SPLITS
@@ -32,9 +33,7 @@ class Targets:
 
 def last_of_user(events: Records) -> BoolArray:
     """Which of a partition's events [m], in order of user and time, are the last of their user."""
-    last = np.ones(len(events), dtype=bool)
-    last[:-1] = events["user"][1:] != events["user"][:-1]
-    return last
+    return starts_run(events["user"][::-1])[::-1]
 
 
 def find_targets(events: Records, timeline: Timeline, ingest: IngestConfig) -> Targets:
@@ -52,12 +51,8 @@ def find_targets(events: Records, timeline: Timeline, ingest: IngestConfig) -> T
     """
     index = np.arange(len(events))
     users, times = events["user"], events["timestamp"]
-    new_user = np.ones(len(events), dtype=bool)
-    new_user[1:] = users[1:] != users[:-1]
-    new_second = new_user.copy()
-    new_second[1:] |= times[1:] != times[:-1]
-    user_start = np.maximum.accumulate(np.where(new_user, index, 0))
-    second_start = np.maximum.accumulate(np.where(new_second, index, 0))
+    user_start = np.maximum.accumulate(np.where(starts_run(users), index, 0))
+    second_start = np.maximum.accumulate(np.where(starts_run(users, times), index, 0))
     splits = timeline.splits(times)
 
     right_behavior = np.isin(events["behavior"], [BEHAVIORS[name] for name in ingest.behaviors_as_targets])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctr.components.lookup import starts_run
 from ctr.models.arrays import Array
 from ctr.models.errors import DataError
 
@@ -59,17 +60,12 @@ def grouped_auc(groups: Array, labels: Array, scores: Array) -> GroupedAuc:
         raise DataError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN: the model diverged")
     order = np.lexsort((scores, groups))
     groups, positive, scores = groups[order], labels[order] > 0, scores[order]
-    new_group = np.ones(len(groups), bool)
-    new_group[1:] = groups[1:] != groups[:-1]
-    new_value = new_group.copy()
-    new_value[1:] |= scores[1:] != scores[:-1]
-
-    group = np.cumsum(new_group) - 1
+    group = np.cumsum(starts_run(groups)) - 1
     size = np.bincount(group)
     positives = np.bincount(group, weights=positive)
     negatives = size - positives
     # Tied scores share the mean of their ranks.
-    tie = np.cumsum(new_value) - 1
+    tie = np.cumsum(starts_run(groups, scores)) - 1
     tie_size = np.bincount(tie)
     mean_rank = np.cumsum(tie_size) - (tie_size - 1) / 2
     first = np.cumsum(size) - size

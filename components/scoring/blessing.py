@@ -10,15 +10,12 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 
 from ctr.components.scoring.metrics import OVERALL
+from ctr.components.scoring.pairs import finite
 from ctr.components.scoring.verdict import Failure, Kind, Verdict
 
 
 def read_verdict(evaluation_uri: str, blessing_uri: str) -> Verdict:
-    """The verdict with every missed bound.
-
-    Args:
-      evaluation_uri: the Evaluator's ``evaluation`` artifact.
-      blessing_uri: its ``blessing`` artifact.
+    """The verdict with every missed bound, of the Evaluator's ``evaluation`` and ``blessing`` artifacts.
 
     Raises:
       FileNotFoundError: if the blessing artifact says neither BLESSED nor NOT_BLESSED.
@@ -95,4 +92,4 @@ def _slice_value(key: Any) -> Any:
 
 def _number(metric: Any) -> float | None:
     value = metric.double_value.value if metric.HasField("double_value") else math.nan
-    return value if math.isfinite(value) else None
+    return finite(value)

@@ -58,6 +58,11 @@ COLUMNS: Final = ("labels", "predictions", "users", "new")
 """What :class:`Pairs` holds of each pair."""
 
 
+def finite(value: float) -> float | None:
+    """A metric as reports have it: None where it is undefined."""
+    return value if math.isfinite(value) else None
+
+
 # --- The metrics of the table in components/scoring/metrics.py. NaN where undefined. ----------------------------------
 
 

@@ -38,16 +38,7 @@ class Executor(tfx_executor.Executor):
 
 
 def sample_shards(examples: types.Artifact, rate: float, folder: str) -> types.Artifact:
-    """Copies the first shards of each split, at least one.
-
-    Args:
-      examples: impressions.
-      rate: share of the shards.
-      folder: to copy to.
-
-    Returns:
-      an artifact like ``examples`` of what was copied.
-    """
+    """An artifact of copies, in a folder, of the first shards of each split: that share of them, at least one."""
     sample = copy.deepcopy(examples)
     sample.uri = folder
     for split in artifact_utils.decode_split_names(examples.split_names):
@@ -60,14 +51,7 @@ def sample_shards(examples: types.Artifact, rate: float, folder: str) -> types.A
 
 
 class StatisticsGen(component.StatisticsGen):
-    """Statistics of each split.
-
-    Args:
-      examples: impressions.
-      statistics: the share of them that is read.
-
-    Outputs: ``statistics``, as of TFX's StatisticsGen.
-    """
+    """Statistics of each split of impressions. Outputs: ``statistics``, as of TFX's StatisticsGen."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 

@@ -32,12 +32,7 @@ class ServedRanker(tf.Module):
 
     :func:`ctr.components.trainer.request.checked_request` says what is padding and what is refused with
     INVALID_ARGUMENT; so are lists of one history, or of the candidates, that differ in length. A history longer than L
-    events is cut to its latest L. A missing history is an empty one.
-
-    Args:
-      model: trained.
-      transform: of the Transform step.
-      history_length: L.
+    events is cut to its latest L, ``history_length``. A missing history is an empty one.
     """
 
     def __init__(self, model: Ranker, transform: tft.TFTransformOutput, history_length: int) -> None:
@@ -88,14 +83,7 @@ class ServedRanker(tf.Module):
 
 
 def export(model: Ranker, transform: tft.TFTransformOutput, history_length: int, folder: str) -> None:
-    """Writes a SavedModel that needs nothing of this project to be loaded.
-
-    Args:
-      model: trained.
-      transform: of the Transform step.
-      history_length: L.
-      folder: to write to.
-    """
+    """Writes a :class:`ServedRanker` as a SavedModel that needs nothing of this project to be loaded."""
     served = ServedRanker(model, transform, history_length)
     request = {name: tf.TensorSpec([None, None], tf.int64, name) for name in REQUEST_FEATURES}
     signatures = {

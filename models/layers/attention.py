@@ -20,9 +20,6 @@ class LocalActivationUnit(keras.layers.Layer):
     of u keeps the intensity of interest; an empty history gives u = 0. c_t (the event's behaviour and age)
     is not in the paper. The first layer is linear in its input, so its matrix is applied as
     (W1 + W3) e + (W2 - W3) v + W4 (e * v) + W5 c: the history's part is computed once for all candidates.
-
-    Args:
-      config: the model's configuration.
     """
 
     def __init__(self, config: ModelConfig, **kwargs: object) -> None:

@@ -68,11 +68,7 @@ class HorizontalFilters(keras.layers.Layer):
 
 
 class VerticalFilters(keras.layers.Layer):
-    """Weighted sums over the L rows, no activation, no pooling (eq. 5).
-
-    Args:
-      filters: how many.
-    """
+    """Weighted sums over the L rows, no activation, no pooling (eq. 5)."""
 
     def __init__(self, filters: int, **kwargs: object) -> None:
         super().__init__(**kwargs)

@@ -58,7 +58,6 @@ class ImpressionEmbedding(keras.layers.Layer):
     "unknown" rather than whatever kind of row happened to hold unknown ids in training.
 
     Args:
-      config: the model's configuration.
       item_indices: size of the item index space, padding and unknown included.
       category_indices: likewise.
     """

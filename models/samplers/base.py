@@ -70,9 +70,6 @@ class Sampler(tf.Module, abc.ABC):
 
     What it draws depends on the seed and the step alone, and all that it keeps is in variables that a
     ``tf.train.Checkpoint`` saves: a resumed training draws what an uninterrupted one would have drawn.
-
-    Args:
-      seed: of the draws.
     """
 
     def __init__(self, seed: int) -> None:

@@ -42,11 +42,7 @@ class Frequencies(tf.Module, abc.ABC):
 
 
 class ExactFrequencies(Frequencies):
-    """Counted over the training split before training.
-
-    Args:
-      window: of training.
-    """
+    """Counted over the training split before training."""
 
     def __init__(self, window: TrainingWindow) -> None:
         super().__init__()

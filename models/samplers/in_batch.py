@@ -33,10 +33,6 @@ class BatchColumns:
     padding left out, and K distinct distances are drawn for a step: every row takes the positives of the rows that
     stand so far behind it. So a row never takes itself, takes no row twice, and each of its columns is a draw from the
     positives.
-
-    Args:
-      window: what the users did.
-      seed: of the draws.
     """
 
     def __init__(self, window: base.TrainingWindow, seed: int) -> None:

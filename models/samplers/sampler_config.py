@@ -68,13 +68,7 @@ class LossConfig(Section):
 
 
 def require_pair(sampler: SamplerConfig, loss: LossConfig, stored: StoredNegatives, batch_size: int) -> None:
-    """Checks that a sampler, a loss and the stored negatives make sense together.
-
-    Args:
-      sampler: the sampler.
-      loss: the loss.
-      stored: negatives of a stored training impression, by kind.
-      batch_size: impressions of a step over all replicas.
+    """Checks that a sampler, a loss, the stored negatives and a step's impressions over all replicas fit one another.
 
     Raises:
       ValueError: naming the fields and what they must be.

@@ -195,11 +195,7 @@ def add_plugin_option(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def configuration(options: argparse.Namespace, swept: Mapping[str, Sequence[str]] | None = None) -> PipelineConfig:
-    """The configuration that a command's options ask for.
-
-    Args:
-      options: of the command.
-      swept: see :func:`load_preset`.
+    """The configuration that a command's options ask for; ``swept`` as for :func:`load_preset`.
 
     Raises:
       ConfigError: if there is none.

@@ -17,11 +17,7 @@ class MetadataError(ConfigError):
 
 
 def connection(metadata: MetadataConfig, layout: Layout) -> mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig:
-    """What TFX and ``MetadataStore`` connect with.
-
-    Args:
-      metadata: the section.
-      layout: of the output folder, where a SQLite file would lie; its folder is made where missing.
+    """What TFX and ``MetadataStore`` connect with; the folder of a SQLite file is made where missing.
 
     Raises:
       MetadataError: if the password's environment variable is not set, or SQLite is asked for at an address.

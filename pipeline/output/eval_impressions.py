@@ -20,10 +20,6 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     Its candidates are those of the event's impressions in all negative sets, by id: a ranking that keeps the order
     of equal scores must not find the real one first.
 
-    Args:
-      output: the output folder of the run.
-      pipeline_name: ``PipelineConfig.pipeline_name`` of the run.
-
     Returns:
       The impression and the item that the user really chose.
 

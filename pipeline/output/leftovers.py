@@ -88,11 +88,8 @@ def living(layout: Layout, run_id: str) -> Iterator[None]:
 def clear(layout: Layout, dry_run: bool = False) -> Leftovers:
     """Removes what runs that have died left: partial outputs, copies of versions, and executions under way.
 
-    Executions become FAILED. Cheap where there is nothing: ML Metadata is opened only for a run that has died.
-
-    Args:
-      layout: of the output folder.
-      dry_run: only look.
+    Executions become FAILED. Cheap where there is nothing: ML Metadata is opened only for a run that has died. A dry
+    run only looks.
 
     Raises:
       OSError: if something cannot be removed.

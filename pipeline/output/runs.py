@@ -45,12 +45,7 @@ class NodeRun:
 
 
 def node_runs(metadata_db: str, pipeline_name: str, run_id: str) -> list[NodeRun]:
-    """The nodes of one run, in the order of their start.
-
-    Args:
-      metadata_db: SQLite file of ML Metadata.
-      pipeline_name: ``PipelineConfig.pipeline_name``.
-      run_id: the run's id, as in ``RunResult.run_id``.
+    """The nodes of one run, in the order of their start, from a SQLite file of ML Metadata.
 
     Raises:
       NoSuchRun: if there is no such run.
@@ -88,10 +83,8 @@ def latest_output(metadata_db: str, pipeline_name: str, node: str, key: str) -> 
 def adopt_moved_artifacts(metadata_db: str) -> tuple[int, str]:
     """Makes the metadata of a folder that was moved or copied name the artifacts that lie in it.
 
-    A run needs it: TFX goes by the addresses in the metadata, as that of the blessed model to compare with.
-
-    Args:
-      metadata_db: SQLite file of ML Metadata; there may be none yet.
+    A run needs it: TFX goes by the addresses in the metadata, as that of the blessed model to compare with. There may
+    be no such file yet.
 
     Returns:
       How many artifacts were named elsewhere, and the output folder of the first of them then; (0, "") for none.

@@ -34,11 +34,8 @@ def wrapped(line: str, columns: int) -> list[str]:
 
 
 def show(content: Callable[[int], RenderableType]) -> None:
-    """Prints a result onto standard output: styled on a terminal (``NO_COLOR`` is obeyed), plain text elsewhere.
-
-    Args:
-      content: makes it for a width.
-    """
+    """Prints a result, made for the width, onto standard output: styled on a terminal (``NO_COLOR`` is obeyed), plain
+    text elsewhere."""
     from rich.console import Console
 
     from ctr.components.tables import as_text

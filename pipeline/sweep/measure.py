@@ -32,13 +32,8 @@ def measure(
 ) -> TrialResult:
     """Trains, evaluates, exports and times one model; a failed training is a result, too.
 
-    Args:
-      trial: what is trained.
-      key: of the result.
-      config: what all trials share.
-      transform_graph: address of the Transform step's output.
-      examples: address of the transformed examples.
-      catalogue_size: items of the train split.
+    ``config`` is what all trials share; graph and transformed examples are addresses, the catalogue that of the train
+    split.
     """
     start = time.perf_counter()
     settled = trial.configure(config)

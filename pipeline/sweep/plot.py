@@ -41,13 +41,9 @@ _OF_SAMPLERS: Final = _View(
 
 
 def plot(report: SweepReport, path: str) -> None:
-    """AUC of each variant by negative set, beside the baselines; writes a PNG.
+    """AUC of each variant, of which there must be one, by negative set, beside the baselines; writes a PNG.
 
     A row is a model and a colour an activation; with several samplers a row is a sampler and a colour a model.
-
-    Args:
-      report: of the sweep, with at least one variant.
-      path: of the picture.
     """
     variants = [v.variant for v in report.variants]
     view = _OF_SAMPLERS if len({v.negatives for v in variants}) > 1 else _OF_MODELS

@@ -156,11 +156,10 @@ def render_csv(results: Sequence[TrialResult]) -> str:
     of_variant = ("model", "activation", "match_features", "negatives", "loss")
     writer.writerow([*of_variant, "seed", *(f"{m}_{name}" for name in sets for m in measures), *plain])
     for result in results:
-        variant = result.trial.variant
         # A trial that failed has none.
         of_sets = [getattr(result.sets[s], m) if s in result.sets else None for s in sets for m in measures]
         writer.writerow(
-            [variant.model, variant.activation, variant.match_features, variant.negatives, variant.loss]
+            [getattr(result.trial.variant, name) for name in of_variant]
             + [result.trial.seed, *of_sets]
             + [getattr(result, name) for name in plain]
         )

@@ -60,14 +60,8 @@ class TrialResult(Record):
 
 
 def trial_key(trial: Trial, config: PipelineConfig, examples: str, code: str) -> str:
-    """Names what a result was measured on: equal keys mean equal settings on equal data, by the same code.
-
-    Args:
-      trial: which one.
-      config: what all trials share.
-      examples: address of the transformed examples.
-      code: digest of the code that trains and measures.
-    """
+    """Names what a result was measured on: equal keys mean equal settings on equal data, which an address tells, by the
+    same code, of which there is a digest."""
     settled = trial.configure(config)
     sections = (settled.model, settled.sampler, settled.training, settled.ingest)
     text = "\n".join([examples, code, *(section.model_dump_json() for section in sections)])
@@ -143,13 +137,8 @@ class VariantSummary(Record):
     p50_ms: float | None
 
 
-def summarize(results: Iterable[TrialResult], gate_set: str) -> list[VariantSummary]:
-    """Groups by variant, in the order of their first trials; failed trials do not count.
-
-    Args:
-      results: any.
-      gate_set: the negative set that GAUC and log loss are taken from.
-    """
+def summarize(results: Iterable[TrialResult], judged_set: str) -> list[VariantSummary]:
+    """Groups by variant, in the order of their first trials; failed trials do not count."""
     groups: dict[Variant, list[TrialResult]] = {}
     for result in results:
         if result.failure is None:
@@ -161,8 +150,8 @@ def summarize(results: Iterable[TrialResult], gate_set: str) -> list[VariantSumm
             auc={name: spread([r.sets[name].auc for r in group]) for name in group[0].sets},
             auc_new={name: _optional([r.sets[name].auc_new for r in group]) for name in group[0].sets},
             shuffled_auc=spread([r.shuffled_auc for r in group if r.shuffled_auc is not None]),
-            gauc=_optional([r.sets[gate_set].gauc for r in group]),
-            log_loss=spread([r.sets[gate_set].log_loss for r in group]),
+            gauc=_optional([r.sets[judged_set].gauc for r in group]),
+            log_loss=spread([r.sets[judged_set].log_loss for r in group]),
             uncalibrated_log_loss=_optional([r.uncalibrated_log_loss for r in group]),
             impressions_per_second=_optional([r.impressions_per_second for r in group]),
             parameters=group[0].parameters,

@@ -25,12 +25,7 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | 
 
     Each trial has a process of its own: the memory of one is free for the next, and one that crashes ends no sweep.
     Written to ``<output>/sweep``: ``trials.jsonl`` (every result ever measured there), and of these trials
-    ``trials.csv``, ``table.md`` and ``plot.png``, anew after each trial.
-
-    Args:
-      config: what all trials share.
-      trials: what is trained, in this order.
-      terminal: gets a line a trial.
+    ``trials.csv``, ``table.md`` and ``plot.png``, anew after each trial, of which the terminal gets a line.
 
     Raises:
       ConfigError: if the data cannot be ingested with this configuration.
@@ -116,9 +111,9 @@ def _protocol(config: PipelineConfig, baselines: BaselineResults) -> str:
     ingest, training = config.ingest, config.training
     pairs = ", ".join(f"{result.pairs:,} pairs {name.replace('_', ' ')}" for name, result in baselines.sets.items())
     targets = "all events" if ingest.targets_per_user is None else f"the latest {ingest.targets_per_user} events"
+    shares = "events"
     if ingest.targets == "last":
-        targets = "the last event of all"
-    shares = "users by their last event" if ingest.targets == "last" else "events"
+        targets, shares = "the last event of all", "users by their last event"
     leaks = [*ingest.leaks, *(["training.choose_epoch_on"] if training.choose_epoch_on == EVAL_SPLIT else [])]
     warning = f" **Leaks on purpose: {', '.join(leaks)}; no AUC here compares with those without.**" if leaks else ""
     flipped = " (labels flipped: one candidate an impression)" if ingest.flip_labels else ""

@@ -13,7 +13,7 @@ from scipy.special import expit
 from ctr.components.examples.impressions import BATCH_SIZE, Impressions, parse, records
 from ctr.components.scoring.by_set import pairs_by_set
 from ctr.components.scoring.logits import scorer
-from ctr.components.scoring.pairs import Pairs, auc, auc_new, gauc, log_loss
+from ctr.components.scoring.pairs import Pairs, auc, auc_new, finite, gauc, log_loss
 from ctr.components.trainer.input_pipeline import to_model_inputs
 from ctr.models.contract import Ranker
 from ctr.models.impression import HISTORY_FEATURES, HISTORY_INPUTS, LABEL, MODEL_INPUTS, NEGATIVE_SET, USER_ID
@@ -24,16 +24,7 @@ _SHUFFLE_BUFFER: Final = 200_000
 
 
 def score(model: Ranker, files: Sequence[str], history_length: int) -> dict[str, Pairs]:
-    """Scores every pair of transformed examples.
-
-    Args:
-      model: trained.
-      files: TFRecord gzip.
-      history_length: L.
-
-    Returns:
-      By negative set; what is predicted is the logit.
-    """
+    """Scores every pair of shards of transformed examples; by negative set, what is predicted is the logit."""
     return _score(model, map(Impressions, _parsed(records(files).batch(BATCH_SIZE))), history_length)
 
 
@@ -41,7 +32,7 @@ def score_with_shuffled_histories(model: Ranker, files: Sequence[str], history_l
     """The same for one negative set, each impression with the history of an impression of another user.
 
     Impressions are shuffled, and each takes the history of the one before it in its batch. Where both are of one
-    user, the impression is left out. Arguments as for :func:`score`.
+    user, the impression is left out.
     """
     wanted = records(files).batch(BATCH_SIZE * 8).map(lambda batch: _only(batch, negative_set)).unbatch()
     batches = _parsed(wanted.shuffle(_SHUFFLE_BUFFER, seed=_SHUFFLE_SEED).batch(BATCH_SIZE))
@@ -54,12 +45,11 @@ def metrics(pairs: Pairs) -> SetMetrics:
     Raises:
       DataError: if a logit is NaN.
     """
-    of_new = auc_new(pairs)
     return SetMetrics(
         pairs=pairs.labels.size,
         auc=auc(pairs),
-        auc_new=of_new if np.isfinite(of_new) else None,
-        gauc=gauc(pairs) if pairs.by_user.groups else None,
+        auc_new=finite(auc_new(pairs)),
+        gauc=finite(gauc(pairs)),
         log_loss=log_loss(pairs.scored(expit(pairs.predictions.astype(np.float64)))),
     )
 

@@ -108,11 +108,7 @@ def defaults(config: PipelineConfig) -> dict[str, str | int | float]:
 
 
 def with_parameters(config: PipelineConfig, values: Mapping[str, str]) -> PipelineConfig:
-    """The configuration of a run with these parameters.
-
-    Args:
-      config: what the pipeline was compiled from.
-      values: by name, as text.
+    """The configuration of a run with these parameters, text by name, of what the pipeline was compiled from.
 
     Raises:
       ConfigError: if a name is unknown or a value impossible; the message names the parameter and its setting.

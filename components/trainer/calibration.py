@@ -72,7 +72,7 @@ def _fit(feature: Array, labels: Array, weight: Array, *, scale: float, free: bo
 
 
 def validation_scores(model: Ranker, batches: tf.data.Dataset) -> tuple[Array, Array]:
-    """[n] logits and labels of the real pairs in batches of :func:`ctr.components.trainer.input_pipeline.read_batches`."""
+    """[n] logits and labels of the real pairs in batches of ``read_batches``."""
     score, logits, labels = scorer(model, batches.element_spec[0]), [], []
     for inputs, label in batches:
         real = inputs[CANDIDATE_ITEM_ID].numpy() != PADDING_ID

@@ -16,7 +16,7 @@ def scorer(model: Ranker, spec: Mapping[str, tf.TensorSpec] | None = None) -> Ca
     of ``spec``."""
     spec = spec or {name: tf.TensorSpec([None, None], tf.int64, name) for name in MODEL_INPUTS}
 
-    @tf.function(input_signature=[spec])
+    @tf.function(input_signature=[spec], autograph=False)
     def logits(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         return model(inputs, training=False).logits
 

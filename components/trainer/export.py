@@ -42,17 +42,17 @@ class ServedRanker(tf.Module):
         self.transform = transform.transform_features_layer()
         self.history_length = history_length
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)], autograph=False)
     def serving_default(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """See the class docstring."""
         return self._score(self._parse(examples))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)], autograph=False)
     def transform_features(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """See the class docstring."""
         return self._inputs(self._parse(examples))
 
-    @tf.function
+    @tf.function(autograph=False)
     def rank(self, impression: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """See the class docstring."""
         return self._score(impression)

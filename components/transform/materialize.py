@@ -40,7 +40,7 @@ class TransformShard(beam.DoFn):
         layer = tft.TFTransformOutput(self._graph_uri).transform_features_layer()
         spec = {name: tf.io.VarLenFeature(tf.int64) for name in INDEX_OF}
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
         def indices(serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
             transformed = layer(tf.io.parse_example(serialized, spec))
             return {name: tf.RaggedTensor.from_sparse(transformed[name]) for name in INDEX_OF.values()}

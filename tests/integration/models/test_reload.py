@@ -40,6 +40,7 @@ class Scorer(tf.Module):
         self.score = tf.function(
             lambda inputs: self.model(inputs, training=False).logits,
             input_signature=[{name: tf.TensorSpec([None, None], tf.int64, name) for name in names}],
+            autograph=False,
         )
 
 

@@ -160,7 +160,7 @@ def test_the_loss_falls(name: str, activation: str, make_inputs: Callable[..., I
     model = build(name, activation=activation)
     optimizer = keras.optimizers.Adam(0.01)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step() -> tf.Tensor:
         with tf.GradientTape() as tape:
             output = model(inputs, training=True)

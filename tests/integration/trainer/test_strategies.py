@@ -14,9 +14,10 @@ from ports import free_port
 
 from ctr.models.loss_scale import FIRST_SCALE
 
-MODELS = ["din", "lstm/streaming_frequency", "caser/in_batch", "transformer4rec/mixed", "dien/hard"]
-"""Each way to compute: attention, Keras' recurrence, many Dice layers, self-attention, a recurrence of our own; and
-each sampler that draws from the batch."""
+MODELS = ["din", "lstm/streaming_frequency", "transformer4rec/mixed", "dien/hard"]
+"""Each kind of variable and of its gradient: embeddings, Dice's statistics and attention; Keras' recurrence; layer
+norms; a recurrence of our own. Each way to draw: stored negatives, the batch alone and with others, what the model
+scores highest."""
 SCRIPT = Path(__file__).with_name("training_process.py")
 REPOSITORY = Path(__file__).parents[3]
 

@@ -121,7 +121,7 @@ def add_command(
 
 
 def add_repeated(
-    parser: argparse.ArgumentParser, option: str, metavar: str, says: str, offered: Iterable[str] = ()
+    parser: argparse.ArgumentParser, option: str, metavar: str, says: str, offered: Callable[[], Iterable[str]] = tuple
 ) -> None:
     """Adds an option that may be given again and again; what is offered is for completion."""
     offer(parser.add_argument(option, metavar=metavar, action="append", default=[], help=says), offered)
@@ -134,9 +134,9 @@ def assigned(option: str, assignments: list[str], form: str) -> dict[str, str]:
     return dict(each.split("=", 1) for each in assignments)
 
 
-def offer(action: argparse.Action, values: Iterable[str]) -> None:
-    """Makes the values of an option that has no choices known to completion."""
-    action.offers = tuple(values)  # type: ignore[attr-defined]
+def offer(action: argparse.Action, values: Callable[[], Iterable[str]]) -> None:
+    """Makes the values of an option that has no choices known to completion, which alone asks for them."""
+    action.offers = values  # type: ignore[attr-defined]
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -179,13 +179,17 @@ def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") ->
         default=preset,
         help=f"{', '.join(preset_names())}, or a .yaml of your own, which may extend one; default: %(default)s",
     )
-    offer(presets, preset_names())
+    offer(presets, preset_names)
     says = "change one setting, e.g. training.epochs=2; may be repeated; 'show-config' lists the names"
-    add_repeated(parser, "--set", "NAME=VALUE", says, (f"{name}=" for name in setting_names(PipelineConfig)))
+    add_repeated(parser, "--set", "NAME=VALUE", says, _assignments)
     add_plugin_option(parser, "models, samplers, activations, features or metrics")
     parser.add_argument(
         "--output", metavar="DIR", help="folder for artifacts, metadata, logs and pushed models; default: the preset's"
     )
+
+
+def _assignments() -> list[str]:
+    return [f"{name}=" for name in setting_names(PipelineConfig)]
 
 
 def add_plugin_option(parser: argparse.ArgumentParser, what: str) -> None:

@@ -74,7 +74,7 @@ def script(subparsers: Any, shell: str) -> str:
     values = [
         f"        {_pattern(f'{command} {option}' for option in action.option_strings)}) "
         # Where nothing is offered, the shell gives names of files.
-        f"offered={_words(getattr(action, 'offers', action.choices) or ())} ;;"
+        f"offered={_words(_offers_of(action))} ;;"
         for command, sub in commands.items()
         for action in sub._actions
         if action.option_strings and action.nargs != 0
@@ -84,6 +84,10 @@ def script(subparsers: Any, shell: str) -> str:
     ]
     text = _SCRIPT.format(commands=_words(commands), values="\n".join(values), options="\n".join(options))
     return (_ZSH_HEAD if shell == "zsh" else "") + text
+
+
+def _offers_of(action: argparse.Action) -> Iterable[str]:
+    return action.offers() if hasattr(action, "offers") else action.choices or ()
 
 
 def _words_of(parser: argparse.ArgumentParser) -> list[str]:

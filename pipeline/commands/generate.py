@@ -44,7 +44,7 @@ example:
     parser.add_argument("--start", metavar="DAY", help=f"first of the log's nine days; default: {FIRST_DAY}")
     parser.add_argument("--output", metavar="FILE", required=True, help="a .csv or .csv.gz")
     says = f"add bad rows, a whole number of them or a share of the clean rows; kinds: {', '.join(DIRT_KINDS)}"
-    add_repeated(parser, "--dirt", "KIND=AMOUNT", says, (f"{kind}=" for kind in DIRT_KINDS))
+    add_repeated(parser, "--dirt", "KIND=AMOUNT", says, lambda: (f"{kind}=" for kind in DIRT_KINDS))
     parser.add_argument("--crlf", action="store_true", help="end lines with CR LF")
 
 

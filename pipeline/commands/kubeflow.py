@@ -103,7 +103,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser, preset="kubeflow")
     parser.add_argument("--package", metavar="FILE", help="of 'compile'; default: compile now, from the options above")
     says = f"a parameter of the run; may be repeated: {', '.join(USUAL_NAMES)}, and the other bounds there are"
-    add_repeated(parser, "--param", "NAME=VALUE", says, (f"{name}=" for name in USUAL_NAMES))
+    add_repeated(parser, "--param", "NAME=VALUE", says, lambda: (f"{name}=" for name in USUAL_NAMES))
     parser.add_argument("--experiment", metavar="NAME", help="made where there is none; default: the pipeline's name")
     parser.add_argument("--version", metavar="NAME", help="of the uploaded pipeline; default: the time")
     parser.add_argument("--service-account", metavar="NAME", help="default: kubeflow.service_account")

@@ -34,13 +34,13 @@ def forks() -> Iterator[Forks]:
 
 @pytest.fixture(scope="session")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of 700 users with some dirt of each kind."""
+    """A log of 300 users with some dirt of each kind."""
     from ctr.generator.behavior_log import generate
     from ctr.generator.generator_config import DIRT_KINDS, DirtConfig, GeneratorConfig
 
     file = tmp_path_factory.mktemp("log") / "UserBehavior.csv"
     dirt = DirtConfig.model_validate(dict.fromkeys(DIRT_KINDS, 3))
-    generate(GeneratorConfig(users=700, seed=11, dirt=dirt), file)
+    generate(GeneratorConfig(users=300, seed=11, dirt=dirt), file)
     return file
 
 

@@ -199,7 +199,7 @@ def test_data_that_do_not_match_the_schema_stop_the_run(
     of_other_settings = Ranges.of(IngestConfig(history_length=7))
     monkeypatch.setattr(Ranges, "of", lambda _: of_other_settings)
     few = tmp_path / "few.csv"
-    few.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:20_000]))
+    few.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:8_000]))
     output = tmp_path / "output"
     code = cli.main(["run", "--data", str(few), "--preset", "demo", "--output", str(output)])
     shown = capfd.readouterr()

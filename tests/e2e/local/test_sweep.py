@@ -83,7 +83,7 @@ def test_a_sweep_trains_on_the_data_of_the_run_and_goes_on_where_it_was(
     for name in ("auc_contemporaneous", "log_loss_uniform", "shuffled_auc"):
         assert float(rows[0][name]) == pytest.approx(float(rows[1][name]), abs=1e-6)
     for row in rows:
-        # One epoch on a log of 700 users: what is left to learn is little, but far above a coin.
+        # One epoch on a log of 300 users: what is left to learn is little, but far above a coin.
         assert float(row["auc_contemporaneous"]) > 0.7
         assert abs(float(row["shuffled_auc"]) - 0.5) < 0.05
         assert float(row["export_bytes"]) > 100_000

@@ -80,19 +80,24 @@ def fail() -> None:
     raise OSError("the disk is gone")
 
 
-def ending(act: Callable[[], None]) -> Any:
-    """While it holds, what is trained ends when its second epoch has changed the weights and nothing has saved them."""
+def ending(act: Callable[[], None], epoch: int = 2) -> Any:
+    """While it holds, what is trained ends when an epoch has changed the weights and nothing has saved them.
+
+    Args:
+      act: ends it.
+      epoch: which one, of those that are trained.
+    """
     from ctr.components.trainer.fit import TrainingLoop
 
     evaluate, calls = TrainingLoop.evaluate, []
 
-    def second_time(self: TrainingLoop, batches: Any) -> tuple[float, float]:
+    def in_time(self: TrainingLoop, batches: Any) -> tuple[float, float]:
         calls.append(batches)
-        if len(calls) == 2:
+        if len(calls) == epoch:
             act()
         return evaluate(self, batches)
 
-    return mock.patch.object(TrainingLoop, "evaluate", second_time)
+    return mock.patch.object(TrainingLoop, "evaluate", in_time)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from ctr.components.trainer.fit import TrainingDiverged, TrainingLoop
 from ctr.models.contract import Ranker
 from ctr.models.loss_scale import FIRST_SCALE, SMALLEST_SCALE
 from ctr.models.model_config import ModelConfig
-from ctr.models.registry import MODELS, build_model
+from ctr.models.registry import build_model
 from ctr.models.samplers.sampler_config import LossConfig
 
 
@@ -30,15 +30,11 @@ def trainer_of(model: Ranker, learning_rate: float = 1e-2, row_decay: float = 0.
     return TrainingLoop(model, strategy, sampler_of(RANDOM), LossConfig(), learning_rate, row_decay)
 
 
-# Each model in the narrower range, where gradients are scaled. That all of them compute in bfloat16, forwards and
-# backwards, is in the unit tests of the models; here it is the loop, and Keras' recurrence in it.
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "policy"),
-    [*((name, "mixed_float16") for name in MODELS), *((n, "mixed_bfloat16") for n in ("dnn", "lstm"))],
-)
-def test_every_model_learns(name: str, policy: str) -> None:
-    model = model_of(name, policy)
+# That all models compute in bfloat16, forwards and backwards, is in their unit tests, and that all learn in float16 in
+# those of a training that goes on; here it is the loop, and Keras' recurrence in it.
+@pytest.mark.parametrize("name", ["dnn", "lstm"])
+def test_models_learn_in_bfloat16(name: str) -> None:
+    model = model_of(name, "mixed_bfloat16")
     data = batches(rows=128, batch_size=32)
     trainer = trainer_of(model, row_decay=1e-3)
     distributed = tf.distribute.get_strategy().experimental_distribute_dataset(data)

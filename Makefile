@@ -47,7 +47,7 @@ types: env  ## Check types
 
 check: lint types test  ## Run lint, types and test
 
-mutations: env  ## Change each copy of each fact, one at a time, and see what notices (an hour)
+mutations: env  ## Change each copy of each fact, one at a time, and see what notices
 	$(ONE_THREAD) $(BIN)/python tests/mutations.py
 
 lock: env  ## Resolve requirements.in and -gpu.in again (newer versions: make lock LOCK_FLAGS=--upgrade)

@@ -13,6 +13,7 @@ import pytest
 from pages import ROOT
 from pydantic import ValidationError
 
+from ctr.components.impression_gen.events import EVENT
 from ctr.components.settings import IngestConfig
 from ctr.generator.events import BEHAVIOR_SHARES
 from ctr.models import impression
@@ -83,6 +84,11 @@ def test_the_docs_say_what_the_table_says() -> None:
     assert f"- `behavior` is {', '.join(names[:-1])} or {names[-1]};" in page
     (row,) = re.findall(r"^\| `rank` \| (.*?) \|", page, flags=re.MULTILINE)
     assert re.findall(r"`(\w+)`", row) == impression.REQUEST_FEATURES
+
+
+def test_features_come_from_the_fields_of_an_event() -> None:
+    sources = {feature.source for feature in FEATURES.values() if isinstance(feature.source, str)}
+    assert sources == {*(EVENT.names or ()), "age"}
 
 
 def test_importing_the_table_loads_nothing_heavy() -> None:

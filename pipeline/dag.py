@@ -10,38 +10,31 @@ and what follows it, never the ingest.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-# Before Beam: at exit modules end in reverse, and Beam keeps functions of TensorFlow, which then complain.
-import tensorflow  # noqa: F401
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from tensorflow_model_analysis import EvalConfig
-
-# Not by way of tfx.v1: that imports Google's whole Vertex AI client, a third of the time that it takes.
-from tfx.components import Evaluator, ExampleValidator
+# Neither by way of tfx.v1, which imports Google's whole Vertex AI client, nor of tfx.components, which imports
+# TensorFlow Model Analysis: a DAG is compiled in every step's process, most of which run neither.
 from tfx.dsl.compiler.compiler import Compiler
 from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.dsl.components.common.resolver import Resolver
-from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable.runtime_parameter_utils import substitute_runtime_parameter
 from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import BaseChannel, Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
-from tfx.types.standard_component_specs import EVAL_CONFIG_KEY, MODULE_PATH_KEY
-from tfx.utils.proto_utils import proto_to_json
 
 from ctr.components.anomaly_gate.component import AnomalyGate
 from ctr.components.baselines.component import Baselines, BaselinesSettings
-from ctr.components.evaluator import scoring
-from ctr.components.evaluator.component import CANDIDATE_KEY, BaselineStrategy
+from ctr.components.evaluator.component import CANDIDATE_KEY, BaselineStrategy, Evaluator
 from ctr.components.evaluator.judge import evaluator_config
+from ctr.components.example_validator.component import ExampleValidator
 from ctr.components.impression_gen.component import ImpressionGen
 from ctr.components.pusher.component import Pusher
 from ctr.components.run_report.component import RunReport
@@ -50,11 +43,9 @@ from ctr.components.schema.component import SchemaGen
 from ctr.components.schema.impression_schema import Ranges
 from ctr.components.statistics.component import StatisticsGen
 from ctr.components.trainer.component import Trainer
-from ctr.components.trainer.strategy import training_strategy
-from ctr.components.trainer.train import TrainerSettings
+from ctr.components.trainer.settings import TrainerSettings
 from ctr.components.transform.component import ImpressionTransform
 from ctr.models.errors import ConfigError
-from ctr.models.impression import EVAL_SPLIT
 from ctr.pipeline.output.layout import IMPRESSIONS, Layout
 from ctr.pipeline.output.runs import NodeRun
 from ctr.pipeline.settings.kubeflow import StepKind
@@ -108,6 +99,8 @@ class CompiledDag:
 
     def claim_devices(self) -> None:
         """Makes the devices that training wants, before another node of this process starts TensorFlow without them."""
+        from ctr.components.trainer.strategy import training_strategy
+
         training_strategy(self.config.training.cpu_replicas)
 
 
@@ -210,8 +203,9 @@ def create_pipeline(
     blessed = None
     if config.evaluation.compare_with_blessed:
         own = {} if resolvers_of_tfx_alone else {CANDIDATE_KEY: model}
+        strategy = BaselineStrategy if own else _latest_blessed_model()
         resolver = Resolver(
-            strategy_class=BaselineStrategy if own else LatestBlessedModelStrategy,
+            strategy_class=strategy,
             config={"judge": _identity(judge)} if own else None,
             model=Channel(type=Model),
             model_blessing=Channel(type=ModelBlessing),
@@ -224,8 +218,6 @@ def create_pipeline(
         model=model,
         baseline_model=blessed,
         eval_config=judge,
-        example_splits=[EVAL_SPLIT],
-        module_path=scoring.__name__,
     )
     pusher = Pusher(
         model=model,
@@ -244,9 +236,16 @@ def create_pipeline(
     return _pipeline(config, [*nodes, evaluator, pusher, report])
 
 
-def _identity(judge: EvalConfig) -> str:
+def _latest_blessed_model() -> type[ResolverStrategy]:
+    from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+
+    chosen: type[ResolverStrategy] = LatestBlessedModelStrategy
+    return chosen
+
+
+def _identity(judge: str) -> str:
     """Of what the Evaluator's key holds apart from its inputs, as JSON: what it is given, and its code."""
-    parameters = {EVAL_CONFIG_KEY: proto_to_json(judge), MODULE_PATH_KEY: scoring.__name__}
+    parameters = Evaluator.parameters(judge)
     code = project_sources().digest(loaded_names(Evaluator.EXECUTOR_SPEC, parameters))
     return json.dumps({**parameters, CODE_KEY: code})
 
@@ -312,6 +311,7 @@ def _pipeline(config: PipelineConfig, nodes: list[BaseNode]) -> Pipeline:
 
 def _worker_arguments(config: PipelineConfig) -> list[str]:
     # Of worker processes on this machine alone.
-    options = PipelineOptions(list(config.beam_pipeline_args)).view_as(DirectOptions)
-    in_processes = options.direct_running_mode == "multi_processing"
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--direct_running_mode")
+    in_processes = options.parse_known_args(config.beam_pipeline_args)[0].direct_running_mode == "multi_processing"
     return ["--beam_plugin=ctr.pipeline.process.end_with_run"] if in_processes else []

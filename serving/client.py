@@ -13,7 +13,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from ctr.models.arrays import Array
 from ctr.models.errors import CtrError
 from ctr.serving.impressions import Impression, RankedCandidate, Ranking
-from ctr.serving.requests import LOGIT, PROBABILITY, rank_request
+from ctr.serving.requests import rank_request
+from ctr.serving.signatures import LOGIT, PROBABILITY
 
 
 class ServingError(CtrError):

@@ -17,7 +17,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from ctr.models.errors import CtrError
-from ctr.serving.requests import DEFAULT_SIGNATURE
+from ctr.serving.signatures import DEFAULT_SIGNATURE
 from ctr.serving.version_folders import SAVED_MODEL_FILE
 from ctr.serving.warmup import read_warmup
 

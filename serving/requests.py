@@ -1,9 +1,8 @@
-"""PredictRequests, and the names in them that client, server and export share."""
+"""PredictRequests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 import tensorflow as tf
@@ -11,15 +10,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from ctr.models.impression import PADDING_ID, REQUEST_FEATURES
 from ctr.serving.impressions import Impression
-
-RANK_SIGNATURE: Final = "rank"
-DEFAULT_SIGNATURE: Final = "serving_default"
-"""What a server runs for a request that names no signature."""
-TRANSFORM_FEATURES: Final = "transform_features"
-EXAMPLES: Final = "examples"
-"""Input of those two."""
-PROBABILITY: Final = "probability"
-LOGIT: Final = "logit"
+from ctr.serving.signatures import DEFAULT_SIGNATURE, EXAMPLES, RANK_SIGNATURE
 
 
 def rank_request(impressions: Sequence[Impression], model_name: str) -> predict_pb2.PredictRequest:

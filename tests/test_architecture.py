@@ -9,8 +9,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {link.name for link in ROOT.glob("ctr/*") if link.is_dir()}
 STEPS = {file.parent.name for file in ROOT.glob("components/*/component.py")}
+SHELLS = ("component", "driver", "executor")
 
-# Room -> the rooms that it may import. A shell is the component.py of a step, an engine the rest of its folder.
+# Room -> the rooms that it may import. A shell is the component.py of a step, with its driver.py and
+# executor.py, an engine the rest of its folder.
 ARROWS = {
     "commands": "sweep runners dag output process settings engines generator shared serving models",
     "sweep": "runners step_code output process settings engines shared serving models",
@@ -33,7 +35,7 @@ def room(module: str) -> tuple[str, str | None]:
     """Of a dotted name; for a shell or an engine, with its step."""
     _, top, first, *rest = [*module.split("."), "", "", ""]
     if top == "components":
-        return ("shared", None) if first not in STEPS else ("shells" if rest[0] == "component" else "engines", first)
+        return ("shared", None) if first not in STEPS else ("shells" if rest[0] in SHELLS else "engines", first)
     return ("commands" if top == "__main__" else first if top == "pipeline" else top), None
 
 
@@ -79,7 +81,7 @@ def test_tfx_is_known_to_shells_alone() -> None:
     knows = {room(module) for module, imported in imports() if imported.split(".")[0] == "tfx"}
     assert {here for here, _ in knows} <= {"runners", "dag", "step_code", "shells", "shared"}
     shared = {module for module, imported in imports() if imported.startswith("tfx.") and room(module)[0] == "shared"}
-    assert shared == {"ctr.components.artifacts"}
+    assert shared == {"ctr.components.artifacts", "ctr.components.executors"}
 
 
 def test_the_picture_in_the_readme_is_this_list() -> None:

@@ -1,10 +1,9 @@
 """The step that stops a run whose data do not match the schema; ExampleValidator alone only takes note."""
 
 import os
+from typing import Final
 
-from tensorflow_metadata.proto.v0 import anomalies_pb2
-from tfx.components.example_validator.executor import DEFAULT_FILE_NAME
-from tfx.components.statistics_gen import stats_artifact_utils
+from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
@@ -13,6 +12,10 @@ from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics
 
 from ctr.components.anomaly_gate.findings import stop_on_anomalies
 from ctr.components.artifacts import DataApproval
+
+ANOMALIES_FILE: Final = "SchemaDiff.pb"
+STATISTICS_FILE: Final = "FeatureStats.pb"
+"""Of a split, as ExampleValidator and StatisticsGen write it."""
 
 
 @component
@@ -35,10 +38,12 @@ def AnomalyGate(
     """
     found, examples = {}, {}
     for split in artifact_utils.decode_split_names(anomalies.split_names):
-        path = os.path.join(artifact_utils.get_split_uri([anomalies], split), DEFAULT_FILE_NAME)
+        path = os.path.join(artifact_utils.get_split_uri([anomalies], split), ANOMALIES_FILE)
         with fileio.open(path, "rb") as file:
             found[split] = anomalies_pb2.Anomalies.FromString(file.read())
-        datasets = stats_artifact_utils.load_statistics(statistics, split).proto().datasets
+        path = os.path.join(artifact_utils.get_split_uri([statistics], split), STATISTICS_FILE)
+        with fileio.open(path, "rb") as file:
+            datasets = statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read()).datasets
         examples[split] = sum(dataset.num_examples for dataset in datasets)
     stop_on_anomalies(found, examples)
     fileio.makedirs(approval.uri)

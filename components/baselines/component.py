@@ -9,7 +9,6 @@ from tfx.types.standard_artifacts import Examples
 from tfx.utils import io_utils
 
 from ctr.components.artifacts import BaselineReport, ImpressionCatalogue
-from ctr.components.baselines.compute import compute
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.shards import list_shards
 from ctr.components.scoring.baselines import FILE_NAME
@@ -43,6 +42,8 @@ def Baselines(
       report: gets ``baselines.json``.
       settings: JSON of :class:`BaselinesSettings`.
     """
+    from ctr.components.baselines.compute import compute
+
     given = BaselinesSettings.model_validate_json(settings)
     files = {split: list_shards(artifact_utils.get_split_uri([transformed_examples], split)) for split in SPLITS}
     results = compute(files, Catalogue.read(catalogue.uri), given.training_impressions, given.seed)

@@ -1,4 +1,4 @@
-"""Which model a candidate is compared with."""
+"""The Evaluator step: TFX's own, and which model a candidate is compared with."""
 
 from __future__ import annotations
 
@@ -9,17 +9,77 @@ from typing import Final
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx import types
-from tfx.components.evaluator.constants import (
-    ARTIFACT_PROPERTY_BLESSED_KEY,
-    ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY,
-    BLESSED_VALUE,
-)
+from tfx.dsl.components.base import base_beam_component
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.io import fileio
-from tfx.types.standard_component_specs import BASELINE_MODEL_KEY, MODEL_KEY
+from tfx.types import standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ExecutionParameter
+
+from ctr.components import keys
+from ctr.components.executors import BeamExecutor
+from ctr.models.impression import EVAL_SPLIT
 
 CANDIDATE_KEY: Final = "candidate"
 BLESSINGS_KEY: Final = "model_blessing"
+
+
+class EvaluatorSpec(types.ComponentSpec):
+    """What is used of TFX's Evaluator."""
+
+    PARAMETERS = {
+        keys.EVAL_CONFIG: ExecutionParameter(type=str),
+        keys.EXAMPLE_SPLITS: ExecutionParameter(type=str),
+        keys.MODULE_PATH: ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        keys.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples),
+        keys.MODEL: ChannelParameter(type=standard_artifacts.Model),
+        keys.BASELINE_MODEL: ChannelParameter(type=standard_artifacts.Model, optional=True),
+    }
+    OUTPUTS = {
+        keys.EVALUATION: ChannelParameter(type=standard_artifacts.ModelEvaluation),
+        keys.BLESSING: ChannelParameter(type=standard_artifacts.ModelBlessing),
+    }
+
+
+class Evaluator(base_beam_component.BaseBeamComponent):
+    """Computes the metrics on the eval split and blesses the model or not.
+
+    Args:
+      examples: raw impressions.
+      model: of the Trainer.
+      baseline_model: that it is compared with; None for none.
+      eval_config: of :func:`ctr.components.evaluator.judge.evaluator_config`.
+
+    Outputs: ``evaluation``, in which ``verdict.json`` lies, and ``blessing``, as of TFX's Evaluator.
+    """
+
+    SPEC_CLASS = EvaluatorSpec
+    EXECUTOR_SPEC = BeamExecutor("ctr.components.evaluator.executor.Executor")
+
+    @staticmethod
+    def parameters(eval_config: str) -> dict[str, str]:
+        """What an execution is told of how it judges, by name."""
+        return {keys.EVAL_CONFIG: eval_config, keys.MODULE_PATH: "ctr.components.evaluator.scoring"}
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        model: types.BaseChannel,
+        baseline_model: types.BaseChannel | None,
+        eval_config: str,
+    ) -> None:
+        super().__init__(
+            spec=EvaluatorSpec(
+                examples=examples,
+                model=model,
+                baseline_model=baseline_model,
+                **self.parameters(eval_config),
+                example_splits=json.dumps([EVAL_SPLIT]),
+                evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
+                blessing=types.Channel(type=standard_artifacts.ModelBlessing),
+            )
+        )
 
 
 class BaselineStrategy(ResolverStrategy):
@@ -52,27 +112,27 @@ class BaselineStrategy(ResolverStrategy):
     ) -> dict[str, list[types.Artifact]]:
         """See the class; ``candidate`` holds one model, the other two all of the pipeline."""
         [candidate] = input_dict[CANDIDATE_KEY]
-        models = {model.id: model for model in input_dict[MODEL_KEY]}
+        models = {model.id: model for model in input_dict[keys.MODEL]}
         blessed = {
-            blessing.get_int_custom_property(ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): blessing
+            blessing.get_int_custom_property("current_model_id"): blessing
             for blessing in sorted(input_dict[BLESSINGS_KEY], key=lambda artifact: artifact.id)
-            if blessing.get_int_custom_property(ARTIFACT_PROPERTY_BLESSED_KEY) == BLESSED_VALUE
+            if blessing.get_int_custom_property("blessed") == 1
         }
         judgement = next(self._judgements(store, candidate.id), None)
         if judgement is not None:
-            chosen = next(_inputs(store, judgement.id, BASELINE_MODEL_KEY), None)
+            chosen = next(_inputs(store, judgement.id, keys.BASELINE_MODEL), None)
         else:
             chosen = max(blessed.keys() & models.keys(), key=lambda model: blessed[model].id, default=None)
             chosen = None if chosen == candidate.id else chosen
         return {
             CANDIDATE_KEY: [],
-            MODEL_KEY: [models[chosen]] if chosen in models else [],
+            keys.MODEL: [models[chosen]] if chosen in models else [],
             BLESSINGS_KEY: [blessed[chosen]] if chosen in blessed else [],
         }
 
     def _judgements(self, store: MetadataStore, candidate: int) -> Iterator[mlmd.Execution]:
         """Of the candidate by an Evaluator of these settings, the newest first, where the verdict is still there."""
-        events = _of_key(store.get_events_by_artifact_ids([candidate]), mlmd.Event.INPUT, MODEL_KEY)
+        events = _of_key(store.get_events_by_artifact_ids([candidate]), mlmd.Event.INPUT, keys.MODEL)
         executions = store.get_executions_by_id([event.execution_id for event in events])
         for execution in sorted(executions, key=lambda each: each.id, reverse=True):
             done = execution.last_known_state in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)

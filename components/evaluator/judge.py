@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-import tensorflow_model_analysis as tfma
-
-from ctr.components.scoring import pair_metrics
 from ctr.components.scoring.metrics import METRICS, OVERALL, Metric
 from ctr.components.settings import Bounds, EvaluationConfig
 from ctr.models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET
-from ctr.serving.requests import DEFAULT_SIGNATURE, PROBABILITY
+from ctr.serving.signatures import DEFAULT_SIGNATURE, PROBABILITY
 
 
-def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORANEOUS) -> tfma.EvalConfig:
+def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORANEOUS) -> str:
     """All metrics there are, overall and by negative set, and the bounds.
 
     Labels and probabilities are [N] in an impression, and make N pairs. :mod:`ctr.components.evaluator.scoring` makes
@@ -23,37 +21,40 @@ def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORAN
       judged_set: what the bounds are for that name no slice.
       evaluation: the bounds. Without ``compare_with_blessed`` those of the values decide alone, as they do on a first
         run, when there is no blessed model.
+
+    Returns:
+      JSON of a ``tensorflow_model_analysis.EvalConfig``.
     """
     functions = {name: METRICS[name].path for name in METRICS}
-    metric = tfma.MetricConfig(
-        class_name=pair_metrics.PairMetrics.__name__,
-        module=pair_metrics.__name__,
-        config=json.dumps({"functions": functions}),
-    )
-    metrics = tfma.MetricsSpec(metrics=[metric])
+    thresholds: dict[str, dict[str, list[Any]]] = {}
     for bound in evaluation.bounds.each(judged_set):
         features = {} if bound.slice == OVERALL else {NEGATIVE_SET: bound.slice}
         threshold = _threshold(bound.bounds, METRICS[bound.metric], evaluation.compare_with_blessed)
-        metrics.per_slice_thresholds[bound.metric].thresholds.append(
-            tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec(feature_values=features)], threshold=threshold)
+        thresholds.setdefault(bound.metric, {"thresholds": []})["thresholds"].append(
+            {"slicing_specs": [{"feature_values": features}], "threshold": threshold}
         )
-    return tfma.EvalConfig(
-        model_specs=[tfma.ModelSpec(signature_name=DEFAULT_SIGNATURE, prediction_key=PROBABILITY, label_key=LABEL)],
-        slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=[NEGATIVE_SET])],
-        metrics_specs=[metrics],
-    )
+    metric = {
+        "class_name": "PairMetrics",
+        "module": "ctr.components.scoring.pair_metrics",
+        "config": json.dumps({"functions": functions}),
+    }
+    config = {
+        "model_specs": [{"signature_name": DEFAULT_SIGNATURE, "prediction_key": PROBABILITY, "label_key": LABEL}],
+        "slicing_specs": [{}, {"feature_keys": [NEGATIVE_SET]}],
+        "metrics_specs": [{"metrics": [metric], "per_slice_thresholds": thresholds}],
+    }
+    return json.dumps(config, indent=2, sort_keys=True)
 
 
-def _threshold(bounds: Bounds, metric: Metric, compare: bool) -> tfma.MetricThreshold:
-    threshold = tfma.MetricThreshold()
-    if bounds.min is not None:
-        threshold.value_threshold.lower_bound.value = bounds.min
-    if bounds.max is not None:
-        threshold.value_threshold.upper_bound.value = bounds.max
+def _threshold(bounds: Bounds, metric: Metric, compare: bool) -> dict[str, Any]:
+    threshold: dict[str, Any] = {}
+    values = {"lower_bound": bounds.min, "upper_bound": bounds.max}
+    if any(value is not None for value in values.values()):
+        threshold["value_threshold"] = {name: value for name, value in values.items() if value is not None}
     if bounds.max_drop is not None and compare:
-        change = threshold.change_threshold
-        if metric.better == "lower":
-            change.direction, change.absolute.value = tfma.MetricDirection.LOWER_IS_BETTER, bounds.max_drop
-        else:
-            change.direction, change.absolute.value = tfma.MetricDirection.HIGHER_IS_BETTER, -bounds.max_drop
+        lower = metric.better == "lower"
+        threshold["change_threshold"] = {
+            "direction": "LOWER_IS_BETTER" if lower else "HIGHER_IS_BETTER",
+            "absolute": bounds.max_drop if lower else -bounds.max_drop,
+        }
     return threshold

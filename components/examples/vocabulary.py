@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import closing
 from typing import Final
 
 from ctr.components.examples.catalogue import Catalogue
+from ctr.components.files import open_file
 from ctr.components.settings import TransformConfig
 from ctr.models.arrays import Array
 from ctr.models.errors import DataError
@@ -30,3 +33,9 @@ def vocabularies(catalogue: Catalogue, config: TransformConfig) -> dict[str, Arr
         if not len(ids):
             raise DataError(f"transform.min_{what}_count: no {what} has {fewest} events in the train split; lower it")
     return {ITEM_VOCABULARY: items, CATEGORY_VOCABULARY: categories}
+
+
+def vocabulary_size(transform_graph: str, name: str) -> int:
+    """Of one of the vocabularies of a transform graph, by the address of that."""
+    with closing(open_file(os.path.join(transform_graph, "transform_fn", "assets", f"{name}.txt"))) as file:
+        return sum(1 for _ in file)

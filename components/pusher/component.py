@@ -1,12 +1,9 @@
 """The step that publishes; TFX's own lets a server see half a version."""
 
-from tfx.components.util.model_utils import is_model_blessed
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Model, ModelBlessing, PushedModel
 from tfx.utils import io_utils, path_utils
-
-from ctr.components.pusher.publish import publish
 
 
 @component
@@ -25,7 +22,9 @@ def Pusher(
         :func:`ctr.components.artifacts.pushed_version`.
       base_directory: the folder that the server watches.
     """
-    blessed = is_model_blessed(model_blessing)
+    from ctr.components.pusher.publish import publish
+
+    blessed = model_blessing.get_int_custom_property("blessed") == 1
     pushed_model.set_int_custom_property("pushed", int(blessed))
     if not blessed:
         return

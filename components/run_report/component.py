@@ -3,7 +3,6 @@
 import json
 import os
 
-import tensorflow_transform as tft
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import ModelBlessing, ModelEvaluation, PushedModel, TransformGraph
@@ -11,11 +10,11 @@ from tfx.utils import io_utils
 
 from ctr.components import artifacts
 from ctr.components.examples.summary import IngestSummary
-from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY, vocabulary_size
 from ctr.components.run_report.render import render_markdown
 from ctr.components.run_report.report import REPORT_JSON, REPORT_MARKDOWN, Report
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults
-from ctr.components.scoring.blessing import read_verdict
+from ctr.components.scoring.verdict import VERDICT_FILE, Verdict
 
 
 @component
@@ -42,7 +41,6 @@ def RunReport(
       settings: ``PipelineConfig.to_json()``.
     """
     summary = IngestSummary.read(catalogue.uri)
-    graph = tft.TFTransformOutput(transform_graph.uri)
     version = artifacts.pushed_version(pushed_model)
     found = Report(
         config=json.loads(settings),
@@ -54,13 +52,13 @@ def RunReport(
         dropped=summary.dropped,
         items_with_several_categories=summary.items_with_several_categories,
         vocabulary={
-            "items": graph.vocabulary_size_by_name(ITEM_VOCABULARY),
-            "categories": graph.vocabulary_size_by_name(CATEGORY_VOCABULARY),
+            "items": vocabulary_size(transform_graph.uri, ITEM_VOCABULARY),
+            "categories": vocabulary_size(transform_graph.uri, CATEGORY_VOCABULARY),
         },
         baselines=BaselineResults.model_validate_json(
             io_utils.read_string_file(os.path.join(baselines.uri, FILE_NAME))
         ),
-        verdict=read_verdict(evaluation.uri, blessing.uri),
+        verdict=Verdict.model_validate_json(io_utils.read_string_file(os.path.join(evaluation.uri, VERDICT_FILE))),
         pushed_version=version,
         pushed_to=None if version is None else pushed_model.get_string_custom_property("pushed_destination"),
     )

@@ -7,6 +7,9 @@ from typing import Final, Literal, TypeAlias
 from ctr.components.scoring.metrics import METRICS
 from ctr.models.section import Record
 
+VERDICT_FILE: Final = "verdict.json"
+"""Where the Evaluator writes a :class:`Verdict`, in its evaluation."""
+
 TOO_GOOD: Final = (
     "Something that gives the label away is likelier than such a model. Look at the numbers of users and items "
     "(swapped columns of the log exchange them), at the baselines on the same pairs (one that is near 1 by itself "

@@ -2,59 +2,42 @@
 
 from __future__ import annotations
 
-import copy
-import os
-
 from tfx import types
-from tfx.components.statistics_gen import component
-from tfx.components.statistics_gen import executor as tfx_executor
-from tfx.dsl.components.base import executor_spec
-from tfx.dsl.io import fileio
-from tfx.types import artifact_utils
-from tfx.types.standard_component_specs import EXAMPLES_KEY, STATISTICS_KEY
+from tfx.dsl.components.base import base_beam_component
+from tfx.types import standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
-from ctr.components.artifacts import Artifacts, Properties
+from ctr.components import keys
+from ctr.components.executors import BeamExecutor
 from ctr.components.settings import SETTINGS_KEY, StatisticsConfig
 
 
-class Executor(tfx_executor.Executor):
-    """TFX's executor on some shards of each split.
+class StatisticsGenSpec(types.ComponentSpec):
+    """What is used of TFX's StatisticsGen, plus the section of the configuration."""
 
-    TFX would read and decode all impressions and then drop most of them. A shard holds the users whose hash is in one
-    range, so some shards are a sample of the users, and the same one each time.
+    PARAMETERS = {SETTINGS_KEY: ExecutionParameter(type=str)}
+    INPUTS = {keys.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples)}
+    OUTPUTS = {keys.STATISTICS: ChannelParameter(type=standard_artifacts.ExampleStatistics)}
+
+
+class StatisticsGen(base_beam_component.BaseBeamComponent):
+    """Statistics of each split.
+
+    Args:
+      examples: impressions.
+      statistics: the share of them that is read.
+
+    Outputs: ``statistics``, as of TFX's StatisticsGen.
     """
 
-    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Runs the step."""
-        rate = StatisticsConfig.model_validate_json(exec_properties[SETTINGS_KEY]).sample_rate
-        if rate == 1.0:
-            super().Do(input_dict, output_dict, exec_properties)
-            return
-        examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
-        folder = os.path.join(artifact_utils.get_single_uri(output_dict[STATISTICS_KEY]), ".sample")
-        sample = sample_shards(examples, rate, folder)
-        super().Do({**input_dict, EXAMPLES_KEY: [sample]}, output_dict, exec_properties)
-        fileio.rmtree(folder)
-
-
-def sample_shards(examples: types.Artifact, rate: float, folder: str) -> types.Artifact:
-    """An artifact of copies, in a folder, of the first shards of each split: that share of them, at least one."""
-    sample = copy.deepcopy(examples)
-    sample.uri = folder
-    for split in artifact_utils.decode_split_names(examples.split_names):
-        source, target = (artifact_utils.get_split_uri([each], split) for each in (examples, sample))
-        fileio.makedirs(target)
-        shards = sorted(fileio.listdir(source))
-        for name in shards[: max(1, round(rate * len(shards)))]:
-            fileio.copy(os.path.join(source, name), os.path.join(target, name))
-    return sample
-
-
-class StatisticsGen(component.StatisticsGen):
-    """Statistics of each split of impressions. Outputs: ``statistics``, as of TFX's StatisticsGen."""
-
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+    SPEC_CLASS = StatisticsGenSpec
+    EXECUTOR_SPEC = BeamExecutor("ctr.components.statistics.executor.Executor")
 
     def __init__(self, examples: types.BaseChannel, statistics: StatisticsConfig) -> None:
-        super().__init__(examples=examples)
-        self.exec_properties[SETTINGS_KEY] = statistics.model_dump_json()
+        super().__init__(
+            spec=StatisticsGenSpec(
+                examples=examples,
+                settings=statistics.model_dump_json(),
+                statistics=types.Channel(type=standard_artifacts.ExampleStatistics),
+            )
+        )

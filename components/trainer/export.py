@@ -18,7 +18,7 @@ from ctr.models.impression import (
     PADDING_INDEX,
     REQUEST_FEATURES,
 )
-from ctr.serving.requests import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE, TRANSFORM_FEATURES
+from ctr.serving.signatures import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE, TRANSFORM_FEATURES
 
 
 class ServedRanker(tf.Module):

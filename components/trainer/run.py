@@ -14,7 +14,8 @@ import tensorflow_transform as tft
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.trainer.export import export
 from ctr.components.trainer.fit import Epoch
-from ctr.components.trainer.train import TrainerSettings, train
+from ctr.components.trainer.settings import TrainerSettings
+from ctr.components.trainer.train import train
 from ctr.components.trainer.warmup import warmup_requests
 from ctr.serving.warmup import write_warmup
 

@@ -13,54 +13,20 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-from ctr.components.settings import IngestConfig, StoredImpressions, TrainingConfig
+from ctr.components.settings import StoredImpressions, TrainingConfig
 from ctr.components.trainer.calibration import Calibration, fit_calibration, validation_scores
 from ctr.components.trainer.checkpoint import EpochCheckpoint
 from ctr.components.trainer.fit import Epoch, TrainingLoop, fit
 from ctr.components.trainer.input_pipeline import read_batches
+from ctr.components.trainer.settings import TrainerSettings
 from ctr.components.trainer.strategy import training_strategy
 from ctr.components.trainer.window import read_window
 from ctr.models.contract import Ranker
 from ctr.models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX
-from ctr.models.model_config import ModelConfig
-from ctr.models.registration import Plugin
-from ctr.models.registry import build_model, code_of
+from ctr.models.registry import build_model
 from ctr.models.samplers.base import POSITIVE, TrainingWindow
 from ctr.models.samplers.registry import SamplerContext, build_sampler
 from ctr.models.samplers.sampler_config import SamplerConfig
-from ctr.models.section import Section
-
-
-class TrainerSettings(Section):
-    """What a training depends on."""
-
-    plugins: tuple[Plugin, ...]
-    """Modules that register what ``model`` and ``sampler`` name, and so before them."""
-    model: ModelConfig
-    sampler: SamplerConfig
-    training: TrainingConfig
-    stored: StoredImpressions
-    built_from: tuple[str, ...]
-    """Code that no module imports by name, so that it is part of the cache's key."""
-
-    @classmethod
-    def of(
-        cls,
-        model: ModelConfig,
-        sampler: SamplerConfig,
-        training: TrainingConfig,
-        ingest: IngestConfig,
-        plugins: Sequence[str] = (),
-    ) -> TrainerSettings:
-        """Of the sections of a run."""
-        return cls(
-            plugins=tuple(plugins),
-            model=model,
-            sampler=sampler,
-            training=training,
-            stored=ingest.stored,
-            built_from=tuple(code_of(model, sampler)),
-        )
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ def _step(options: argparse.Namespace) -> int:
 
     from ctr.pipeline.runners.kubeflow.step import StepRunner
 
-    result = StepRunner(options.node, options.run_id).run(config)
+    result = StepRunner(options.node, options.run_id, alone=True).run(config)
     print(f"{options.node}: {'taken from the cache' if result.cached else 'done'}", file=sys.stderr)
     if result.outcome is not None and options.report_file:
         _write_report(result.outcome, options.report_file, options.blessed_file, options.reason_file)

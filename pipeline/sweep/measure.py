@@ -14,14 +14,15 @@ import tensorflow_transform as tft
 from ctr.components.examples.shards import list_shards, split_folder
 from ctr.components.trainer.export import export
 from ctr.components.trainer.fit import TrainingDiverged
-from ctr.components.trainer.train import Trained, TrainerSettings, train
+from ctr.components.trainer.settings import TrainerSettings
+from ctr.components.trainer.train import Trained, train
 from ctr.models.contract import Ranker
 from ctr.models.impression import CANDIDATE_FEATURES, EVAL_SPLIT, FEATURES, REQUEST_FEATURES, TRAIN_SPLIT
 from ctr.pipeline.settings.pipeline_config import PipelineConfig
 from ctr.pipeline.sweep.results import TrialResult
 from ctr.pipeline.sweep.scoring import metrics, score, score_with_shuffled_histories
 from ctr.pipeline.sweep.trials import Trial
-from ctr.serving.requests import LOGIT, RANK_SIGNATURE
+from ctr.serving.signatures import LOGIT, RANK_SIGNATURE
 
 SCORED_CANDIDATES: Final = 100
 _SCORING_CALLS: Final = 60

@@ -9,6 +9,15 @@ import sys
 import tfx.dsl.compiler.compiler
 import tfx.orchestration.portable.launcher
 
+import ctr.components.baselines.compute
+import ctr.components.evaluator.executor
+import ctr.components.evaluator.scoring
+import ctr.components.impression_gen.executor
+import ctr.components.pusher.publish
+import ctr.components.statistics.executor
+import ctr.components.trainer.executor
+import ctr.components.transform.executor
+import ctr.components.transform.preprocessing
 import ctr.pipeline.dag
 from ctr.pipeline.commands.cli import main
 
@@ -29,6 +38,16 @@ def _step(request: dict) -> int:
 if __name__ == "__main__":
     assert tfx.orchestration.portable.launcher
     assert ctr.pipeline.dag
+    # What a DAG names and does not import.
+    assert ctr.components.baselines.compute
+    assert ctr.components.evaluator.executor
+    assert ctr.components.evaluator.scoring
+    assert ctr.components.impression_gen.executor
+    assert ctr.components.pusher.publish
+    assert ctr.components.statistics.executor
+    assert ctr.components.trainer.executor
+    assert ctr.components.transform.executor
+    assert ctr.components.transform.preprocessing
     answers = os.dup(1)
     for line in sys.stdin:
         child = os.fork()

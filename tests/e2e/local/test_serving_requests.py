@@ -30,8 +30,8 @@ from ctr.models.impression import (
     REQUEST_FEATURES,
 )
 from ctr.serving.model import RequestError, ServedModel
-from ctr.serving.requests import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE
 from ctr.serving.server import ModelServer
+from ctr.serving.signatures import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE
 from ctr.serving.warmup import read_warmup
 
 pytestmark = pytest.mark.slow

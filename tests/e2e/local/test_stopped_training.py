@@ -118,7 +118,7 @@ def test_after_an_exception_and_ctrl_c_it_goes_on(trained: Trained, inputs: dict
 def test_a_checkpoint_belongs_to_inputs_and_parameters() -> None:
     from tfx.types.standard_artifacts import Examples, ModelRun
 
-    from ctr.components.trainer.component import checkpoint_folder
+    from ctr.components.trainer.executor import checkpoint_folder
 
     def folder(number: int = 1, uri: str = "/data/1", run: int = 5, **parameters: str) -> str:
         examples, model_run = Examples(), ModelRun()

@@ -33,7 +33,7 @@ def launch(config: PipelineConfig, inputs: dict[str, str], root: Path) -> None:
 
     from ctr.components.artifacts import ImpressionCatalogue
     from ctr.components.trainer.component import Trainer
-    from ctr.components.trainer.train import TrainerSettings
+    from ctr.components.trainer.settings import TrainerSettings
     from ctr.models.impression import SPLITS
 
     types = {

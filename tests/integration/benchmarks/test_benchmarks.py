@@ -68,6 +68,13 @@ TINY = {
         ("10,241/ingest", "10,241/without Beam", "10,241/row at a time"),
         "ingest is faster by",
     ),
+    "imports": Tiny(
+        # It fails where a light step loads TFMA, Google's clients or Beam.
+        ("--nodes", "RunReport", "AnomalyGate", "--rounds", "1"),
+        "| step | CPU, s | relative to `import tensorflow` | loads |",
+        ("import tensorflow", "RunReport", "AnomalyGate"),
+        "relative to `import tensorflow`",
+    ),
     "keras_choice": Tiny(
         ("--apis", "keras3-loop", "--strategies", "one", "mirrored", "--steps", "2"),
         "| API | strategy | loss, third round | equals one device | first round, s | third, s | first, ratio |",

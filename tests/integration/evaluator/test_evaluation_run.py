@@ -11,15 +11,16 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from evaluation_data import save_model, write_impressions
+from google.protobuf import json_format
 from sklearn.metrics import log_loss, roc_auc_score
 from tfx import types
-from tfx.components import Evaluator
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import Channel, artifact_utils, standard_artifacts
 
 from ctr.components.evaluator import scoring
+from ctr.components.evaluator.component import Evaluator
 from ctr.components.evaluator.judge import evaluator_config
 from ctr.components.examples.impressions import BATCH_SIZE
 from ctr.components.examples.writing import EXAMPLES_FILE_FORMAT
@@ -59,9 +60,8 @@ def evaluate(
     node = Evaluator(
         examples=Channel(type=standard_artifacts.Examples),
         model=Channel(type=standard_artifacts.Model),
+        baseline_model=None,
         eval_config=evaluator_config(evaluation),
-        example_splits=["eval"],
-        module_path=scoring.__name__,
     )
     inputs = {"examples": [examples_artifact(data)]}
     for key, path in (("model", model_dir), ("baseline_model", blessed_dir)):
@@ -157,7 +157,7 @@ def test_without_an_upper_bound_any_auc_passes(tmp_path: Path, model_dir: str) -
 
 def test_impressions_are_scored_in_full_batches_however_they_arrive(model_dir: str) -> None:
     """Single ones and a crowd: the scores are the model's own, and what is said of progress counts all."""
-    config = evaluator_config(gate(min=0.5))
+    config = json_format.Parse(evaluator_config(gate(min=0.5)), tfma.EvalConfig())
     model = tfma.default_eval_shared_model(model_dir, eval_config=config)
     scored: list[int] = []
 
@@ -186,7 +186,7 @@ def test_impressions_are_scored_in_full_batches_however_they_arrive(model_dir: s
 
 
 def test_labels_that_do_not_fit_the_candidates_are_named(model_dir: str) -> None:
-    config = evaluator_config(gate(min=0.5))
+    config = json_format.Parse(evaluator_config(gate(min=0.5)), tfma.EvalConfig())
     step = scoring.ScoreImpressions(
         [tfma.default_eval_shared_model(model_dir, eval_config=config)], {"": config.model_specs[0]}
     )

@@ -63,7 +63,7 @@ def test_a_step_that_is_run_again_in_its_run_is_not_repeated(config: PipelineCon
 def test_a_step_that_failed_can_be_run_again_in_its_run(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ctr.components.impression_gen.component import Executor
+    from ctr.components.impression_gen.executor import Executor
 
     do = Executor.Do
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
+from google.protobuf import json_format
 from tfx import types
 from tfx.types import standard_artifacts
 from tfx_bsl.public import tfxio
@@ -27,6 +28,8 @@ from ctr.components.run_report.component import RunReport
 from ctr.components.run_report.render import render
 from ctr.components.run_report.report import Report, read_report
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults, SetResult
+from ctr.components.scoring.blessing import read_verdict
+from ctr.components.scoring.verdict import VERDICT_FILE
 from ctr.components.transform.preprocessing import VOCABULARY_FILES, preprocessing_fn
 from ctr.models.impression import NEGATIVE_SETS, SPLITS
 from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
@@ -105,7 +108,7 @@ def evaluate(folder: Path, config: PipelineConfig) -> tuple[types.Artifact, type
             feature["candidate_item_id"].int64_list.value.extend([800, 900 if i // 3 % 3 == 0 else 100])
             writer.write(example.SerializeToString())
     eval_config = tfma.utils.update_eval_config_with_defaults(
-        evaluator_config(config.evaluation), has_baseline=False, rubber_stamp=True
+        json_format.Parse(evaluator_config(config.evaluation), tfma.EvalConfig()), has_baseline=False, rubber_stamp=True
     )
     shared_model = tfma.default_eval_shared_model(str(folder / "model"), eval_config=eval_config)
     evaluation = artifact(standard_artifacts.ModelEvaluation, folder / "evaluation")
@@ -126,6 +129,8 @@ def evaluate(folder: Path, config: PipelineConfig) -> tuple[types.Artifact, type
     blessing = artifact(standard_artifacts.ModelBlessing, folder / "blessing")
     ok = tfma.load_validation_result(evaluation.uri).validation_ok
     (folder / "blessing" / ("BLESSED" if ok else "NOT_BLESSED")).touch()
+    verdict = read_verdict(evaluation.uri, blessing.uri)
+    Path(evaluation.uri, VERDICT_FILE).write_text(verdict.model_dump_json())
     return evaluation, blessing
 
 

@@ -4,8 +4,17 @@ from typing import Any
 
 import pytest
 import tensorflow_model_analysis as tfma
+from google.protobuf import json_format
+from tfx.components.example_validator import executor as validator
+from tfx.components.statistics_gen import stats_artifact_utils
+from tfx.types import standard_component_specs
 
+from ctr.components import keys
+from ctr.components.anomaly_gate import component as gate_component
+from ctr.components.evaluator import scoring
+from ctr.components.evaluator.component import Evaluator
 from ctr.components.evaluator.judge import evaluator_config
+from ctr.components.scoring.pair_metrics import PairMetrics
 from ctr.components.settings import EvaluationConfig
 
 
@@ -14,7 +23,8 @@ def thresholds(
 ) -> list[tuple[str, Any, Any]]:
     """Metric, slice and threshold of each bound."""
     bounds = {"auc": auc, **(others or {})}
-    (spec,) = evaluator_config(EvaluationConfig.model_validate({"bounds": bounds, **settings})).metrics_specs
+    made = evaluator_config(EvaluationConfig.model_validate({"bounds": bounds, **settings}))
+    (spec,) = json_format.Parse(made, tfma.EvalConfig()).metrics_specs
     return [
         (name, dict(sliced.slicing_specs[0].feature_values), sliced.threshold)
         for name, of_metric in sorted(spec.per_slice_thresholds.items())
@@ -50,3 +60,15 @@ def test_without_comparison_only_the_bounds_of_values_are_left() -> None:
 def test_an_upper_bound_of_null_is_none_at_all() -> None:
     ((_, _, gate),) = thresholds({"min": 0.995, "max": None})
     assert not gate.value_threshold.HasField("upper_bound")
+
+
+def test_what_is_named_and_not_imported_has_these_names() -> None:
+    for name, value in vars(keys).items():
+        if name.isupper():
+            assert getattr(standard_component_specs, f"{name}_KEY") == value
+    assert gate_component.ANOMALIES_FILE == validator.DEFAULT_FILE_NAME
+    assert gate_component.STATISTICS_FILE == stats_artifact_utils.BINARY_PB_BASENAME
+    assert Evaluator.parameters("")[keys.MODULE_PATH] == scoring.__name__
+    config = json_format.Parse(evaluator_config(EvaluationConfig.model_validate({"bounds": {}})), tfma.EvalConfig())
+    (metric,) = config.metrics_specs[0].metrics
+    assert f"{metric.module}.{metric.class_name}" == f"{PairMetrics.__module__}.{PairMetrics.__name__}"

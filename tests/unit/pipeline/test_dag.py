@@ -66,6 +66,14 @@ def test_the_nodes(log: Path) -> None:
     assert set(_keys(_ir(log, evaluation__compare_with_blessed=False))) == ALL - {"LatestBlessedModel"}
 
 
+def test_only_light_steps_leave_beam_out(log: Path) -> None:
+    from ctr.pipeline.dag import compile_dag
+    from ctr.pipeline.runners.kubeflow.step import WITHOUT_BEAM
+
+    nodes = compile_dag(load_preset("demo").with_overrides({"data": str(log)})).nodes
+    assert {node.id for node in nodes if node.kind == "light"} == WITHOUT_BEAM | {"ExampleValidator"}
+
+
 @pytest.mark.parametrize(
     ("overrides", "nodes"),
     [

@@ -10,7 +10,7 @@ from pages import ROOT
 from tensorflow_serving.apis import classification_pb2, prediction_log_pb2
 
 from ctr.models.impression import REQUEST_FEATURES
-from ctr.serving import requests
+from ctr.serving import signatures
 from ctr.serving.impressions import Impression
 from ctr.serving.requests import rank_request
 from ctr.serving.warmup import MAX_WARMUP_REQUESTS, WARMUP_FILE, read_warmup, write_warmup
@@ -48,9 +48,9 @@ def test_the_page_lists_the_signatures_and_their_names() -> None:
     table = page.split("| signature | inputs | outputs |")[1].split("\n\n")[0]
     rows = [re.findall(r"`([a-z_]+)`", row) for row in table.splitlines() if "`" in row]
     assert rows == [
-        [requests.RANK_SIGNATURE, *REQUEST_FEATURES, requests.PROBABILITY, requests.LOGIT],
-        [requests.DEFAULT_SIGNATURE, requests.EXAMPLES],
-        [requests.TRANSFORM_FEATURES, requests.EXAMPLES],
+        [signatures.RANK_SIGNATURE, *REQUEST_FEATURES, signatures.PROBABILITY, signatures.LOGIT],
+        [signatures.DEFAULT_SIGNATURE, signatures.EXAMPLES],
+        [signatures.TRANSFORM_FEATURES, signatures.EXAMPLES],
     ]
 
 

@@ -1,0 +1,1 @@
+"""Statistics: what the schema is held against."""

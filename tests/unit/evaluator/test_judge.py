@@ -69,6 +69,8 @@ def test_what_is_named_and_not_imported_has_these_names() -> None:
     assert gate_component.ANOMALIES_FILE == validator.DEFAULT_FILE_NAME
     assert gate_component.STATISTICS_FILE == stats_artifact_utils.BINARY_PB_BASENAME
     assert Evaluator.parameters("")[keys.MODULE_PATH] == scoring.__name__
-    config = json_format.Parse(evaluator_config(EvaluationConfig.model_validate({"bounds": {}})), tfma.EvalConfig())
+    config = json_format.Parse(
+        evaluator_config(EvaluationConfig.model_validate({"bounds": {"auc": {"min": 0.8}}})), tfma.EvalConfig()
+    )
     (metric,) = config.metrics_specs[0].metrics
     assert f"{metric.module}.{metric.class_name}" == f"{PairMetrics.__module__}.{PairMetrics.__name__}"

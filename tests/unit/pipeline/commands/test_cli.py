@@ -87,7 +87,7 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
         (["run", "--data", "x.csv", "--set", "training.epochz=2"], "training.epochz: unknown key"),
         (
             ["run", "--data", "x.csv", "--preset", "nope"],
-            "there are demo, full, kubeflow, mimn, mimn-corrected, sample",
+            "there are demo, full, kubeflow, kubeflow-small, mimn, mimn-corrected, sample",
         ),
         (["run"], "--data"),
         (["run", "--data", "does-not-exist.csv"], "does-not-exist.csv does not exist"),

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from ctr.components.settings import IngestConfig
 from ctr.models.errors import ConfigError
+from ctr.pipeline.settings.kubeflow import quantity_bytes
 from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
 
 SMALL = {"evaluation": {"bounds": {"auc": {"min": 0.6}}}}
@@ -29,7 +30,16 @@ def test_presets_are_valid_and_carry_their_name(name: str) -> None:
 
 
 def test_the_presets_ship_with_the_package() -> None:
-    assert preset_names() == ("demo", "full", "kubeflow", "mimn", "mimn-corrected", "sample", "samplers")
+    assert preset_names() == (
+        "demo",
+        "full",
+        "kubeflow",
+        "kubeflow-small",
+        "mimn",
+        "mimn-corrected",
+        "sample",
+        "samplers",
+    )
 
 
 def _leaves(values: dict[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
@@ -37,7 +47,7 @@ def _leaves(values: dict[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
         yield from _leaves(value, *above, key) if isinstance(value, dict) and value else [(*above, key)]
 
 
-@pytest.mark.parametrize("name", ["kubeflow", "mimn", "samplers"])
+@pytest.mark.parametrize("name", ["kubeflow", "kubeflow-small", "mimn", "samplers"])
 def test_a_preset_that_extends_another_repeats_nothing(name: str, tmp_path: Path) -> None:
     text = resources.files("ctr.pipeline.settings").joinpath(f"presets/{name}.yaml").read_text()
     file = tmp_path / f"{name}.yaml"
@@ -90,6 +100,17 @@ def test_a_steps_other_resources_stay_where_one_is_set() -> None:
         8,
         "48Gi",
     )
+
+
+def test_the_small_cluster_has_room_for_each_step_beside_kubeflow() -> None:
+    config = load_preset("kubeflow-small")
+    assert config.beam_pipeline_args == ()
+    for step in (config.kubeflow.beam, config.kubeflow.trainer, config.kubeflow.light):
+        assert (step.gpus, step.tolerations, step.shared_memory) == (0, (), None)
+        assert (step.cpu_request or step.cpu) <= 2 - 0.8
+        assert quantity_bytes(step.memory_request or step.memory) <= (8 - 3.2) * 2**30
+        # What a step may use at most leaves the node some.
+        assert (step.cpu <= 1, quantity_bytes(step.memory) <= 6 * 2**30) == (True, True)
 
 
 def test_assignments_are_read_as_yaml() -> None:
@@ -163,7 +184,7 @@ def test_a_malformed_assignment_is_refused(assignment: str) -> None:
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="demo, full, kubeflow, mimn, mimn-corrected, sample"):
+    with pytest.raises(ConfigError, match="demo, full, kubeflow, kubeflow-small, mimn, mimn-corrected, sample"):
         load_preset("nope")
 
 

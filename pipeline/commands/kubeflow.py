@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import io
 import json
 import os
 import sys
@@ -27,8 +28,10 @@ from ctr.pipeline.commands.command_line import (
     configuration,
     terminal_of,
 )
-from ctr.pipeline.process.terminal import Terminal
+from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.process.terminal import LiveLine, Terminal
 from ctr.pipeline.runners.kubeflow import api as kubeflow_api
+from ctr.pipeline.runners.kubeflow.following import follow
 from ctr.pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT, PackageWriter
 from ctr.pipeline.runners.kubeflow.parameters import USUAL_NAMES, defaults, with_parameters
 from ctr.pipeline.runners.vertex import VertexWriter
@@ -176,27 +179,29 @@ def _submit(options: argparse.Namespace) -> int:
     if not options.wait:
         print(run)
         return OK
-    return _wait(api, run, package.tasks, options)
+    return _wait(api, run, package, options)
 
 
-def _wait(api: kubeflow_api.Api, run: str, tasks: tuple[str, ...], options: argparse.Namespace) -> int:
-    state, steps = kubeflow_api.follow(
-        api,
-        run,
-        tasks,
-        lambda line: None if options.quiet else print(line, flush=True),
-        poll_seconds=options.poll_seconds,
-        timeout=options.wait_seconds,
+def _wait(api: kubeflow_api.Api, run: str, package: Package, options: argparse.Namespace) -> int:
+    line = LiveLine(io.StringIO() if options.quiet else sys.stdout)
+    state, steps = follow(
+        api, run, package.tasks, line, poll_seconds=options.poll_seconds, timeout=options.wait_seconds
     )
-    failed = [name for name, step in steps.items() if step in ("FAILED", "ERROR")]
+    failed = [name for name, step in steps.items() if step in kubeflow_api.FAILED_STATES]
+    report = "report   artifact 'report' of step run-report"
+    logs = f"logs     of each step: {api.run_page(run)}\n         or {api.logs_command(run)}"
     if state == "SUCCEEDED":
-        print("BLESSED; the report of step run-report says which version it is.")
+        config = package.config
+        versions = Layout(config.output).model_base(config.served_model_name)
+        print("BLESSED")
+        print(f"version  in {versions}; the last line of step {VERDICT} says which, and if an earlier run pushed it")
+        print(f"{report}\n{logs}")
         return OK
     if failed == [VERDICT]:
-        print("NOT BLESSED: nothing was pushed. The report of step run-report says which bound was missed.")
+        print(f"NOT BLESSED: nothing was pushed\n{report}: which bound was missed\n{logs}")
         return NOT_BLESSED
     which = f"; failed: {', '.join(failed)}" if failed else ""
-    print(f"error: the run ended as {state.lower()}{which}\n{api.run_page(run)}", file=sys.stderr)
+    print(f"error: the run ended as {state.lower()}{which}\n{logs}", file=sys.stderr)
     return FAILED
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from ctr.components.progress import said
-from ctr.pipeline.process.terminal import width
+from ctr.pipeline.process.terminal import LiveLine
 
 _STEP = re.compile(r"(?:node|Component) (\S+) is (running|finished)\.")
 """What BeamDagRunner and LocalDagRunner log around each node's launch."""
@@ -38,8 +38,7 @@ class ComponentProgress(logging.Handler):
         self, stream: TextIO, total: int, clock: Callable[[], float] = time.monotonic, *, in_place: bool = True
     ) -> None:
         super().__init__(logging.INFO)
-        self._stream = stream
-        self._in_place = in_place and stream.isatty()
+        self._line = LiveLine(stream, in_place=in_place)
         self._total = total
         self._clock = clock
         self._cached = False
@@ -53,22 +52,21 @@ class ComponentProgress(logging.Handler):
         step = _STEP.fullmatch(message)
         if step and step[2] == "running":
             self.running, self._started, self._cached = step[1], self._clock(), False
-            if self._in_place:
-                self._write_over(f"{self._head()} ...")
+            self._line.over(f"{self._head()} ...")
         elif step and step[1] == self.running:
             took = "cached" if self._cached else f"{self._clock() - self._started:.1f} s"
-            self._finish_line(f"{self._head()} {took:>8}")
+            self._line.say(f"{self._head()} {took:>8}")
             self.finished.append(step[1])
             self.running = None
         elif self.running and _CACHED.fullmatch(message):
             self._cached = True
-        elif self._in_place and (progress := said(message)) and progress[0] == self.running:
-            self._write_over(f"{self._head()} {progress[1]}")
+        elif self._line.in_place and (progress := said(message)) and progress[0] == self.running:
+            self._line.over(f"{self._head()} {progress[1]}")
 
     def fail(self) -> None:
         """Completes the running component's line after an error."""
         if self.running:
-            self._finish_line(f"{self._head()}   failed after {self._clock() - self._started:.1f} s")
+            self._line.say(f"{self._head()}   failed after {self._clock() - self._started:.1f} s")
 
     def interrupted(self) -> str:
         """The line that says that the run was told to end; written by the caller, over the running component's."""
@@ -76,17 +74,8 @@ class ComponentProgress(logging.Handler):
             where = f"during {self.running} after {self._clock() - self._started:.1f} s"
         else:
             where = f"after {self.finished[-1]}" if self.finished else "before the first component"
-        clear = "\r\x1b[K" if self._in_place else ""
+        clear = "\r\x1b[K" if self._line.in_place else ""
         return f"{clear}interrupted {where}; what was finished is kept, run the same command to go on\n"
 
     def _head(self) -> str:
         return f"[{len(self.finished) + 1:>2}/{self._total}] {self.running:<20}"
-
-    def _finish_line(self, text: str) -> None:
-        self._stream.write(f"\r\x1b[K{text}\n" if self._in_place else f"{text}\n")
-        self._stream.flush()
-
-    def _write_over(self, text: str) -> None:
-        # What goes over into the next line could not be written over.
-        self._stream.write(f"\r\x1b[K{text[: width() - 1]}")
-        self._stream.flush()

@@ -84,6 +84,31 @@ class Terminal:
         return self.waiting(f"Loading {what}")
 
 
+class LiveLine:
+    """Writes lines, and on a terminal one below them that passes.
+
+    Args:
+      stream: gets the lines.
+      in_place: False where others write to the terminal, too: nothing passes there then.
+    """
+
+    def __init__(self, stream: TextIO, *, in_place: bool = True) -> None:
+        self._stream = stream
+        self.in_place = in_place and stream.isatty()
+
+    def say(self, text: str) -> None:
+        """Writes a line that stays, in the place of the one that passes."""
+        self._stream.write(f"\r\x1b[K{text}\n" if self.in_place else f"{text}\n")
+        self._stream.flush()
+
+    def over(self, text: str) -> None:
+        """Shows a line until the next one, an empty one for none; only on a terminal."""
+        if self.in_place:
+            # What goes over into the next line could not be written over.
+            self._stream.write(f"\r\x1b[K{text[: width() - 1]}")
+            self._stream.flush()
+
+
 @contextlib.contextmanager
 def output_to_log(path: str, terminal: Terminal | None = None) -> Iterator[TextIO]:
     """Sends the process's output into a log file while the block runs.

@@ -1,4 +1,4 @@
-"""The client of Kubeflow Pipelines' API: uploads a package, starts, schedules and follows runs.
+"""The client of Kubeflow Pipelines' API: uploads a package, starts and schedules runs, and tells of them.
 
 The requests are ``kfp``'s own. What is added: a look at the server before anything is sent, a timeout for each
 request, and faults in words.
@@ -11,8 +11,7 @@ import io
 import json
 import os
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -30,8 +29,10 @@ CA_FILE_ENV: Final = "KF_PIPELINES_CA_FILE"
 OLDEST: Final = (2, 5, 0)
 """The first version that fills in a run's id in a step's arguments, retries steps, and tolerates taints."""
 
-FINAL_STATES: Final = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "ERROR"})
-"""States that a run or a step does not leave."""
+FAILED_STATES: Final = frozenset({"FAILED", "ERROR"})
+"""States of a run or a step that went wrong."""
+DRIVER: Final = "-driver"
+"""After a step's name: the helper that Kubeflow Pipelines runs before it, in a pod of its own."""
 
 
 class ApiError(CtrError):
@@ -124,6 +125,15 @@ class StepState(NamedTuple):
     """``PENDING``, ``RUNNING``, ``SUCCEEDED``, ``FAILED``, ..."""
     seconds: float | None
     """That it ran; None while it runs."""
+
+
+class Pod(NamedTuple):
+    """The newest pod of a step, its driver's where it has none yet, as Argo tells it."""
+
+    phase: str
+    """``Pending``, ``Running``, ``Succeeded``, ``Failed``, ...; empty where nothing is known."""
+    message: str
+    """Why it waits (``Unschedulable: 0/1 nodes are available: ...``) or failed (``OOMKilled (exit code 137)``)."""
 
 
 class Submission(NamedTuple):
@@ -261,9 +271,51 @@ class Api:
             steps.append(StepState(detail.display_name, detail.state or "PENDING", seconds))
         return run.state or "PENDING", steps
 
+    def pods(self, run_id: str) -> dict[str, Pod]:
+        """The pods of a run's steps, by the step's name; empty from a server that does not tell.
+
+        The API of the runs has no field that says of a pod which step's it is, nor why it waits. The older API beside
+        it has the whole workflow, which says both.
+
+        Raises:
+          ApiError: if the server fails, for a reason that may pass.
+        """
+        try:
+            with self._words(f"run {run_id}"):
+                answer = self._client._run_api.api_client.call_api(
+                    "/apis/v1beta1/runs/{run_id}",
+                    "GET",
+                    {"run_id": run_id},
+                    header_params={"Accept": "application/json"},
+                    response_type="object",
+                    auth_settings=["Bearer"],
+                    _return_http_data_only=True,
+                )
+                workflow = json.loads(answer.get("pipeline_runtime", {}).get("workflow_manifest") or "{}")
+        except ApiError as error:
+            if error.may_pass:
+                raise
+            return {}
+        nodes = workflow.get("status", {}).get("nodes") or {}
+        found: dict[str, Pod] = {}
+        # Of a step that is tried again, the newest counts.
+        for node in sorted(nodes.values(), key=lambda node: node.get("startedAt") or ""):
+            if node.get("type") == "Pod":
+                # A driver has its step's name, other pods lie in a node that has it.
+                named = node if node["displayName"].endswith(DRIVER) else nodes.get(node.get("boundaryID"), node)
+                found[named["displayName"].removesuffix(DRIVER)] = Pod(
+                    node.get("phase", ""), " ".join(node.get("message", "").split())
+                )
+        return found
+
     def run_page(self, run_id: str) -> str:
         """Where a browser shows a run, if host is the user interface's address, too."""
         return f"{self._server.host}/#/runs/details/{run_id}"
+
+    def logs_command(self, run_id: str) -> str:
+        """A command that prints the logs of all steps of a run, for who has the cluster's API."""
+        namespace = self._server.namespace or "kubeflow"
+        return f"kubectl logs -n {namespace} -l pipeline/runid={run_id} -c main --prefix --tail=-1"
 
     def _check_server(self) -> None:
         import urllib3
@@ -417,58 +469,3 @@ def _detail(body: Any) -> str:
 def _named(name: str) -> str:
     predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
     return json.dumps({"predicates": [predicate]})
-
-
-def follow(
-    api: Api,
-    run_id: str,
-    tasks: tuple[str, ...],
-    show: Callable[[str], None],
-    poll_seconds: float = 10,
-    patience: int = 6,
-    timeout: float | None = None,
-) -> tuple[str, dict[str, str]]:
-    """Follows a run to its end and shows a line for each step that ends.
-
-    Args:
-      api: the connection.
-      run_id: of the run.
-      tasks: the pipeline's; the server also lists its own helpers, which are not shown.
-      show: takes a line.
-      poll_seconds: between two looks.
-      patience: looks in a row that may fail for a reason that may pass.
-      timeout: seconds to follow it at most.
-
-    Returns:
-      The run's final state, and the state of each task that was seen.
-
-    Raises:
-      ApiError: if the run can no longer be seen, or did not end in time. It goes on all the same.
-    """
-    seen: dict[str, str] = {}
-    failures = 0
-    start = time.monotonic()
-    goes_on = f"the run goes on: {api.run_page(run_id)}"
-    while True:
-        try:
-            state, steps = api.state(run_id)
-            failures = 0
-        except ApiError as error:
-            failures += 1
-            if not error.may_pass or failures >= patience:
-                raise ApiError(f"{error}\n{goes_on}") from error
-            time.sleep(poll_seconds)
-            continue
-        for step in steps:
-            if step.name not in tasks or seen.get(step.name) == step.state:
-                continue
-            seen[step.name] = step.state
-            if step.state in FINAL_STATES:
-                ended = sum(state in FINAL_STATES for state in seen.values())
-                took = "" if step.seconds is None else f"{step.seconds:.0f} s"
-                show(f"[{ended:>2}/{len(tasks)}] {step.name:<24} {step.state.lower():<10} {took:>8}".rstrip())
-        if state in FINAL_STATES:
-            return state, seen
-        if timeout is not None and time.monotonic() - start > timeout:
-            raise ApiError(f"run {run_id} has not ended after {timeout:g} s\n{goes_on}")
-        time.sleep(poll_seconds)

@@ -25,6 +25,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 PREFIX = "/apis/v2beta1"
+OLDER_PREFIX = "/apis/v1beta1"
 _RUN_FIELDS = {"display_name", "experiment_id", "pipeline_version_reference", "runtime_config", "service_account"}
 _RECURRING_FIELDS = _RUN_FIELDS | {"mode", "trigger", "max_concurrency", "no_catchup"}
 _TYPES: dict[str, type | tuple[type, ...]] = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": (int, float)}
@@ -52,7 +53,7 @@ class Asked:
 
     Attributes:
       method: of HTTP.
-      path: without query and prefix.
+      path: without query, and without the prefix of the API that is not the older one.
       query: each name's only value.
       headers: lower case.
       body: JSON, or the parts of a multipart body by name.
@@ -72,13 +73,18 @@ class State:
     Attributes:
       token: that is asked for; empty for none.
       health: what it tells of itself.
-      script: what it says of runs: a list of (state, tasks), of which the last is said for ever.
+      script: what it says of runs: a list of (state, tasks), of which the last is said for ever. A task is PENDING
+        where its pod is; the API calls such a task RUNNING. Of one whose driver is at work there is NAME-driver alone.
+      messages: of pods, by the name of the task.
+      workflows: whether the older API is there, which tells of pods.
       faults: (method, path pattern, status or seconds to hang), each used once, first come first served.
     """
 
     token: str = ""
     health: dict[str, Any] = field(default_factory=lambda: {"tag_name": "2.5.0", "multi_user": False})
     script: list[tuple[str, dict[str, str]]] = field(default_factory=lambda: [("SUCCEEDED", {})])
+    messages: dict[str, str] = field(default_factory=dict)
+    workflows: bool = True
     faults: list[tuple[str, str, int | float]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     pipelines: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -141,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = {part.get_param("name", header="content-disposition"): _text(part) for part in parts}
         elif raw:
             body = json.loads(raw)
-        if not url.path.startswith(PREFIX):
+        if not url.path.startswith((PREFIX, OLDER_PREFIX) if self.state.workflows else PREFIX):
             raise Refusal(404, "Not Found")
         return Asked(self.command, url.path.removeprefix(PREFIX), query, headers, body)
 
@@ -173,6 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
             return {"pipeline_versions": list(reversed(self._known(self.state.pipelines, match[1])["versions"]))}
         if match := re.fullmatch(r"/runs/([\w-]+)", asked.path):
             return self._look(self._known(self.state.runs, match[1]))
+        if match := re.fullmatch(rf"{OLDER_PREFIX}/runs/([\w-]+)", asked.path):
+            return self._workflow(self._known(self.state.runs, match[1]))
         if (match := re.fullmatch(r"/recurringruns/([\w-]+)", asked.path)) and asked.method == "DELETE":
             self._known(self.state.recurring, match[1])
             del self.state.recurring[match[1]]
@@ -274,22 +282,61 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Refusal(400, f"input parameter {name} requires type {definition['parameterType']}")
 
     def _look(self, run: dict[str, Any]) -> dict[str, Any]:
-        state, tasks = self.state.script[min(self.state.looks, len(self.state.script) - 1)]
         self.state.looks += 1
-        details = [{"run_id": run["run_id"], "task_id": "driver", "display_name": "root-driver", "state": "SUCCEEDED"}]
-        for index, (name, task_state) in enumerate(tasks.items()):
-            ended = task_state not in ("RUNNING", "PENDING")
-            details.append(
-                {
-                    "run_id": run["run_id"],
-                    "task_id": f"task-{index}",
-                    "display_name": name,
-                    "state": task_state,
-                    "start_time": "2026-01-01T00:00:00Z",
-                    "end_time": "2026-01-01T00:01:15Z" if ended else BEGINNING_OF_TIME,
-                }
-            )
+        state, nodes = self._nodes()
+        # The fields that the server fills in: no task's id in Argo, no pod's name, no message.
+        details = [
+            {
+                "run_id": run["run_id"],
+                "task_id": f"task-{index}",
+                "display_name": node["displayName"],
+                "state": node["phase"].upper(),
+                "start_time": node["startedAt"],
+                "end_time": node["finishedAt"] or BEGINNING_OF_TIME,
+                "child_tasks": [{"pod_name": child} for child in node.get("children", [])],
+            }
+            for index, node in enumerate(nodes.values())
+        ]
         return {**run, "state": state, "run_details": {"task_details": details}}
+
+    def _workflow(self, run: dict[str, Any]) -> dict[str, Any]:
+        _, nodes = self._nodes()
+        manifest = {"kind": "Workflow", "metadata": {"name": "ctr-x7k2p"}, "status": {"nodes": nodes}}
+        return {"run": {"id": run["run_id"]}, "pipeline_runtime": {"workflow_manifest": json.dumps(manifest)}}
+
+    def _nodes(self) -> tuple[str, dict[str, Any]]:
+        """State of the run and nodes of its workflow as Argo has them, at the look that was taken last."""
+        state, tasks = self.state.script[min(self.state.looks, len(self.state.script)) - 1]
+        nodes: dict[str, Any] = {}
+
+        def add(name: str, kind: str, state: str, boundary: str | None, message: str = "") -> str:
+            key = f"ctr-x7k2p-{len(nodes)}"
+            ended = state not in ("PENDING", "RUNNING")
+            nodes[key] = {
+                "id": key,
+                "displayName": name,
+                "type": kind,
+                "phase": state.capitalize(),
+                "startedAt": "2026-01-01T00:00:00Z",
+                "finishedAt": "2026-01-01T00:01:15Z" if ended else None,
+                **({"boundaryID": boundary} if boundary else {}),
+                **({"message": message} if message else {}),
+            }
+            return key
+
+        root = add("root", "DAG", state, None)
+        add("root-driver", "Pod", "SUCCEEDED", None)
+        for name, task_state in tasks.items():
+            message = self.state.messages.get(name.removesuffix("-driver"), "")
+            if name.endswith("-driver"):
+                add(name, "Pod", task_state, root, message)
+                continue
+            add(f"{name}-driver", "Pod", "SUCCEEDED", root)
+            of_task = "RUNNING" if task_state == "PENDING" else task_state
+            dag = add(name, "DAG", of_task, root)
+            nodes[dag]["children"] = [add("executor", "Retry", of_task, dag)]
+            add("executor(0)", "Pod", task_state, dag, message)
+        return state, nodes
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ import pytest
 import yaml
 from kubeflow_package import compile_package
 from loopback_api import State, loopback_api
+from pages import ROOT, blocks
 
 from ctr.pipeline.commands import cli
 from ctr.pipeline.commands.kubeflow import Package
+from ctr.pipeline.runners.kubeflow import following
 from ctr.pipeline.runners.kubeflow.api import CA_FILE_ENV, HOST_ENV, NAMESPACE_ENV, TOKEN_ENV, TOKEN_FILE_ENV
 
 DATA = "/data/{YYYY}-{MM}-{DD}.csv"
@@ -170,36 +174,143 @@ def _ended(tasks: tuple[str, ...], *failed: str) -> dict[str, str]:
     return {task: "FAILED" if task in failed else "SUCCEEDED" for task in tasks}
 
 
-def test_waiting_shows_a_line_a_step_and_ends_with_0(
-    state: State, tasks: tuple[str, ...], run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+class Clock:
+    """Time that goes on by waiting alone."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def _fast_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "time", Clock())
+
+
+NO_ROOM = "Unschedulable: 0/1 nodes are available: 1 Insufficient memory. preemption: 0/1 nodes are available."
+
+
+@pytest.mark.usefixtures("_fast_clock")
+def test_the_transcript_of_a_run_that_is_waited_for(
+    state: State, tasks: tuple[str, ...], package: Path, host: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """What docs/kubeflow.md shows is what is said: what runs, what waits and why, and where to look in the end."""
+    before_trainer = _ended(tuple(task for task in tasks if task not in ("trainer", *AFTER_TRAINER)))
     state.script = [
         ("PENDING", {}),
-        ("RUNNING", {"impression-gen": "RUNNING"}),
-        ("RUNNING", {"impression-gen": "SUCCEEDED", "statistics-gen": "RUNNING"}),
+        ("RUNNING", {"impression-gen-driver": "PENDING"}),
+        ("RUNNING", {"impression-gen": "PENDING"}),
+        *[("RUNNING", {"impression-gen": "RUNNING"})] * 7,
+        *[("RUNNING", {"impression-gen": "SUCCEEDED", "schema-gen": "RUNNING", "statistics-gen": "RUNNING"})] * 7,
+        *[("RUNNING", before_trainer | {"trainer": "PENDING"})] * 15,
+        *[("RUNNING", before_trainer | {"trainer": "RUNNING"})] * 7,
+        ("FAILED", _ended(tasks, "verdict")),
+    ]
+    state.messages = {"trainer": NO_ROOM, "verdict": "Error (exit code 3)"}
+    [text] = [block.text for block in blocks(ROOT / "docs/kubeflow.md") if "NOT BLESSED: nothing was" in block.text]
+    command, expected = text.split("\n", 1)
+    typed = command.split()[command.split().index("submit") :]
+    assert {"--wait", "--package", "ctr-kfp.yaml"} <= set(typed)
+    typed[typed.index("ctr-kfp.yaml")] = str(package)
+
+    assert cli.main([*typed, "--host", host]) == 3
+
+    said = capsys.readouterr()
+    assert (said.err + said.out).replace(host, "http://localhost:8080") == expected
+
+
+AFTER_TRAINER = ("evaluator", "pusher", "run-report", "verdict")
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("_fast_clock")
+def test_a_terminal_has_one_line_of_what_is_under_way(
+    state: State, tasks: tuple[str, ...], run: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.script = [
+        *[("RUNNING", {"impression-gen": "RUNNING", "latest-blessed-model": "PENDING"})] * 2,
         ("SUCCEEDED", _ended(tasks)),
     ]
-    assert run("submit", "--wait", "--poll-seconds", "0.01") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["[", "1/13]", "impression-gen", "succeeded", "75", "s"]
-    assert sorted(line.split("]")[1].split()[0] for line in lines[:-1]) == sorted(tasks)
-    assert lines[-1] == "BLESSED; the report of step run-report says which version it is."
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert run("submit", "--wait") == 0
+
+    *passing, rest = screen.getvalue().split("\r\x1b[K")[1 : 1 + 2 * 11 + 1]
+    # A look every 10 s, and the times go on every second.
+    assert len(passing) == 22
+    assert passing[13] == "[ 0/13] running: impression-gen 12 s; pending: latest-blessed-model 12 s"[:79]
+    lines = [line.rpartition("\x1b[K")[2] for line in screen.getvalue().splitlines()]
+    assert [line[:30] for line in lines[:13]] == [f"[{n:>2}/13] {task:<22}" for n, task in enumerate(tasks, 1)]
+    assert lines[13] == "BLESSED"
+    assert rest.startswith("[ 1/13]")
 
 
-def test_a_model_that_was_not_blessed_ends_with_3(
+def test_a_model_that_was_blessed_ends_with_0_and_says_where_it_is(
     state: State, tasks: tuple[str, ...], run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state.script = [("RUNNING", {"trainer": "RUNNING"}), ("FAILED", _ended(tasks, "verdict"))]
-    assert run("submit", "--wait", "--poll-seconds", "0.01") == 3
-    assert "NOT BLESSED: nothing was pushed" in capsys.readouterr().out
+    state.script = [("SUCCEEDED", _ended(tasks))]
+    assert run("submit", "--wait", "--namespace", "team-a") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[8:32].rstrip() for line in lines[:13]] == list(tasks)
+    assert lines[13:15] == [
+        "BLESSED",
+        "version  in /output/serving/ctr; the last line of step verdict says which, and if an earlier run pushed it",
+    ]
+    assert lines[-1].endswith("kubectl logs -n team-a -l pipeline/runid=run-1 -c main --prefix --tail=-1")
+
+
+@pytest.mark.usefixtures("_fast_clock")
+def test_a_pod_that_waits_is_said_to_once_a_reason(
+    state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    state.script = [("RUNNING", {"trainer": "PENDING", "baselines-driver": "PENDING"})]
+    state.messages = {"trainer": NO_ROOM}
+    assert run("submit", "--wait", "--wait-seconds", "900") == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "[ 0/13] baselines                pending       120 s  the API does not say why",
+        f"[ 0/13] trainer                  pending       120 s  {NO_ROOM}",
+    ]
+
+
+@pytest.mark.usefixtures("_fast_clock")
+def test_where_no_pods_are_told_of_steps_run_as_the_api_says(
+    state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    state.workflows = False
+    state.script = [("RUNNING", {"trainer": "PENDING"})]
+    assert run("submit", "--wait", "--wait-seconds", "900") == 1
+    assert capsys.readouterr().out == "[ 0/13] trainer                  running\n"
+
+
+def test_a_step_whose_driver_failed_failed(
+    state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    state.script = [("FAILED", {"impression-gen": "SUCCEEDED", "statistics-gen-driver": "FAILED"})]
+    state.messages = {"statistics-gen": "ImagePullBackOff"}
+    assert run("submit", "--wait") == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == "[ 2/13] statistics-gen           failed         75 s  ImagePullBackOff"
+    assert "the run ended as failed; failed: statistics-gen\nlogs " in said.err
 
 
 def test_a_step_that_failed_ends_with_1_and_is_named(
     state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     state.script = [("FAILED", {"impression-gen": "SUCCEEDED", "statistics-gen": "FAILED"})]
+    state.messages = {"statistics-gen": "OOMKilled (exit code 137)"}
     assert run("submit", "--wait", "--poll-seconds", "0.01") == 1
-    assert "the run ended as failed; failed: statistics-gen" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "statistics-gen           failed         75 s  OOMKilled (exit code 137)\n" in said.out
+    assert "the run ended as failed; failed: statistics-gen\nlogs " in said.err
 
 
 def test_a_cancelled_run_ends_with_1(state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from ctr.components.files import absolute
-from ctr.models.errors import CtrError
+from ctr.models.errors import ConfigError, CtrError
 from ctr.models.registration import load_plugins
 from ctr.pipeline.commands.command_line import OK, add_command, add_plugin_option, print_json, program, terminal_of
 from ctr.pipeline.output.layout import Layout
@@ -29,13 +29,15 @@ def add(commands: Any) -> None:
         """\
 A version pushed while the server runs is loaded and takes over without a restart.
 
-example:
+examples:
   %(prog)s --output output --port 8500
+  %(prog)s --output output --model ctr --wait
 """,
     )
     parser.add_argument("--output", metavar="DIR", default="output", help="of the run; default: %(default)s")
     _add_address(parser, "address to listen on", "0 for any free one; ")
     parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving")
+    parser.add_argument("--wait", action="store_true", help="start before a version is pushed; needs --model")
 
     parser = add_command(
         commands,
@@ -79,10 +81,12 @@ def _port(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if options.wait and not options.model:
+        raise ConfigError("--wait: name the model that is to come with --model, e.g. --model ctr")
     model = options.model or _served_model(options.output)
     base = Layout(absolute(options.output)).model_base(model)
-    if not os.path.isdir(base):
-        raise CtrError(f"{base}: no such folder; 'run' pushes blessed models there")
+    if not os.path.isdir(base) and not options.wait:
+        raise CtrError(f"{base}: no such folder; 'run' pushes blessed models there, and --wait lets the server wait")
     _check_free(options.host, options.port)
     with terminal_of(options).loading("TensorFlow"):
         from ctr.serving.server import ModelServer, serve_forever

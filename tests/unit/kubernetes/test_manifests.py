@@ -33,6 +33,8 @@ from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
 ROOT = Path(__file__).parents[3]
 KUBERNETES = ROOT / "kubernetes"
 OVERLAYS = sorted(folder.name for folder in (KUBERNETES / "overlays").iterdir())
+# Those whose server is TF Serving; the other has this project's.
+OF_TF_SERVING = [name for name in OVERLAYS if name != "local"]
 FOLDERS = [*(f"overlays/{name}" for name in OVERLAYS), "kserve"]
 # The oldest Kubernetes that knows every field in use, and the newest whose schemas are published here.
 OLDEST, NEWEST = "1.31", kubernetes_validate.latest_version()
@@ -319,6 +321,9 @@ def test_what_pods_refer_to_exists(folder: str) -> None:
                 for action in ("httpGet", "tcpSocket"):
                     if action in container.get(probe, {}):
                         assert container[probe][action]["port"] in ports, f"{where} {probe}"
+                # A probe by gRPC takes no name of a port.
+                if asked := container.get(probe, {}).get("grpc"):
+                    assert asked["port"] in {port["containerPort"] for port in container["ports"]}, f"{where} {probe}"
             for source in container.get("envFrom", []):
                 assert ("ConfigMap", source["configMapRef"]["name"]) in existing, where
     secrets = {
@@ -348,12 +353,17 @@ def test_selectors_ports_and_targets_meet_the_servers(overlay: str) -> None:
         assert selector
         assert selector.items() <= labels.items()
     assert {port["targetPort"]: port["port"] for port in service["spec"]["ports"]} == ports
-    assert ports == {"grpc": 8500, "rest": 8501}
+    assert ports == {"grpc": 8500, "rest": 8501} if overlay in OF_TF_SERVING else {"grpc": 8500}
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert {"--port=8500", "--rest_api_port=8501"} <= set(arguments)
-    target = named(objects, "HorizontalPodAutoscaler", "ctr-serving")["spec"]["scaleTargetRef"]
-    assert target == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "ctr-serving"}
-    assert "replicas" not in deployment["spec"]
+    assert "--port=8500" in arguments
+    assert ("--rest_api_port=8501" in arguments) == ("rest" in ports)
+    scalers = [item for item in objects if item["kind"] == "HorizontalPodAutoscaler"]
+    if overlay == "local":
+        assert (scalers, deployment["spec"]["replicas"]) == ([], 1)
+    else:
+        target = named(objects, "HorizontalPodAutoscaler", "ctr-serving")["spec"]["scaleTargetRef"]
+        assert target == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "ctr-serving"}
+        assert "replicas" not in deployment["spec"]
     for rule in named(objects, "NetworkPolicy", "ctr-serving")["spec"]["ingress"]:
         assert {port["port"] for port in rule["ports"]} <= ports.keys()
 
@@ -369,7 +379,7 @@ def test_no_other_pod_has_the_servers_labels() -> None:
 # --- what runs in the pods ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", OF_TF_SERVING)
 def test_model_server_reads_what_the_pipeline_pushes(overlay: str) -> None:
     objects = built(f"overlays/{overlay}")
     spec = named(objects, "Deployment", "ctr-serving")["spec"]["template"]["spec"]
@@ -398,7 +408,60 @@ def test_model_server_reads_what_the_pipeline_pushes(overlay: str) -> None:
         assert spec["containers"][0][probe]["httpGet"]["path"] == f"/v1/models/{name}/metadata"
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_own_server_reads_what_the_pipeline_pushes() -> None:
+    objects = built("overlays/local")
+    spec = named(objects, "Deployment", "ctr-serving")["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    run = named(objects, "CronJob", "ctr-training")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    [trains] = run["containers"]
+
+    options = _parser().parse_args(container["args"])
+
+    # The image's entry point takes the command.
+    assert "command" not in container
+    assert container["image"] == trains["image"]
+    assert options.model == PipelineConfig.model_fields["served_model_name"].default
+    # No version is there before the first run, and pods ask from elsewhere.
+    assert (options.wait, options.host, options.port) == (True, "0.0.0.0", 8500)  # noqa: S104
+    mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
+    assert mounts == {options.output: True, "/tmp": False}  # noqa: S108
+    outputs = [volume for pod in (spec, run) for volume in pod["volumes"] if volume["name"] == "output"]
+    assert [volume["persistentVolumeClaim"]["claimName"] for volume in outputs] == ["ctr-output"] * 2
+    # What preStop and the server take at SIGTERM, and a little more.
+    stop = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    grace = re.search(r"grace_seconds: float = ([\d.]+)", (ROOT / "serving/server.py").read_text())
+    assert grace is not None
+    assert spec["terminationGracePeriodSeconds"] >= stop + float(grace[1]) + 5
+    assert not [item for item in objects if item["metadata"]["name"].startswith("ctr-serving-m")]
+
+
+def test_local_needs_no_storage_class() -> None:
+    objects = built("overlays/local")
+    volumes = [item for item in objects if item["kind"] == "PersistentVolume"]
+    claims = [item for item in objects if item["kind"] == "PersistentVolumeClaim"]
+
+    of_claim = {(v["spec"]["claimRef"]["namespace"], v["spec"]["claimRef"]["name"]): v["spec"] for v in volumes}
+    assert len(volumes) == len(claims) == 2
+    for claim in claims:
+        volume = of_claim[claim["metadata"]["namespace"], claim["metadata"]["name"]]
+        assert volume["storageClassName"] == claim["spec"]["storageClassName"] == ""
+        assert volume["accessModes"] == claim["spec"]["accessModes"]
+        assert volume["capacity"] == claim["spec"]["resources"]["requests"]
+        # A folder that the kubelet makes would be root's.
+        assert volume["hostPath"]["type"] == "Directory"
+    # As docs/kubernetes.md says.
+    containers = [container for _, pod in pod_templates(objects) for container in pod["spec"]["containers"]]
+    wanted = [container["resources"] for container in containers]
+    assert [each["requests"] for each in wanted] == [
+        {"cpu": "100m", "memory": "512Mi"},
+        {"cpu": "500m", "memory": "3Gi"},
+    ]
+    assert [each["limits"] for each in wanted] == [{"cpu": "1", "memory": "2Gi"}, {"cpu": "2", "memory": "6Gi"}]
+    for overlay in OF_TF_SERVING:
+        assert "hostPath" not in json.dumps(built(f"overlays/{overlay}"))
+
+
+@pytest.mark.parametrize("overlay", OF_TF_SERVING)
 def test_changed_labels_replace_no_pod(overlay: str) -> None:
     named(built(f"overlays/{overlay}"), "ConfigMap", "ctr-serving-models")
 
@@ -417,7 +480,7 @@ def test_prometheus_asks_where_the_server_answers() -> None:
     assert selector.items() <= service["metadata"]["labels"].items()
 
 
-@pytest.mark.parametrize("overlay", ["dev", "production"])
+@pytest.mark.parametrize("overlay", ["dev", "local", "production"])
 def test_cron_job_runs_a_command_line_that_is_understood(overlay: str) -> None:
     objects = built(f"overlays/{overlay}")
     job = named(objects, "CronJob", "ctr-training")["spec"]["jobTemplate"]["spec"]

@@ -51,6 +51,7 @@ WRONG = ("show-config --set training.epochz=2 --set model.name=dinn --set model.
 NEEDS = {
     "curl": "a running server",
     "docker": "Docker",
+    "kind": "Docker",
     "export": "nothing but the shell that goes on with it",
     "python3.10": "a package index",
 }

@@ -24,6 +24,24 @@ def test_several_served_models_ask_for_a_choice(tmp_path: Path, capsys: pytest.C
     assert "a, b" in capsys.readouterr().err
 
 
+def test_a_server_may_wait_for_a_model_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ctr.serving.server
+
+    started: list[str] = []
+    monkeypatch.setattr(ctr.serving.server, "serve_forever", lambda server: started.append(str(server)))
+    serve = ["serve", "--output", str(tmp_path), "--port", "0"]
+
+    assert cli.main([*serve, "--model", "ctr"]) == 1
+    assert "--wait lets the server wait" in capsys.readouterr().err
+    assert cli.main([*serve, "--wait"]) == 2
+    assert "name the model that is to come with --model" in capsys.readouterr().err
+    assert started == []
+    assert cli.main([*serve, "--model", "ctr", "--wait"]) == 0
+    assert started == [f"127.0.0.1:0 for model 'ctr' in {tmp_path}/serving/ctr"]
+
+
 def test_an_impression_that_is_none_names_its_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "impression.json"
     file.write_text('{"history": [], "candidates": []}')

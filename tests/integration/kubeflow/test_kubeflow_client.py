@@ -248,7 +248,7 @@ def test_a_terminal_has_one_line_of_what_is_under_way(
     # A look every 10 s, and the times go on every second.
     assert len(passing) == 22
     assert passing[13] == "[ 0/13] running: impression-gen 12 s; pending: latest-blessed-model 12 s"[:79]
-    lines = [line.rpartition("\x1b[K")[2] for line in screen.getvalue().splitlines()]
+    lines = [line.rpartition("\x1b[K")[2] for line in screen.getvalue().split("\n")]
     assert [line[:30] for line in lines[:13]] == [f"[{n:>2}/13] {task:<22}" for n, task in enumerate(tasks, 1)]
     assert lines[13] == "BLESSED"
     assert rest.startswith("[ 1/13]")

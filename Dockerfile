@@ -19,22 +19,20 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-COPY requirements.in requirements.lock ./
+COPY requirements requirements
 # Tools of tests and checks go again, and so do TensorFlow's C++ headers (0.4 GB), which only compilers read.
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
-        -r requirements.lock \
-    && sed '1,/^# Tests and checks$/d' requirements.in > tests.txt \
-    && /opt/venv/bin/pip uninstall --yes --disable-pip-version-check -r tests.txt \
+        -r requirements/tfx-1.16.lock \
+    && /opt/venv/bin/pip uninstall --yes --disable-pip-version-check -r requirements/tests.in \
     && rm -r /opt/venv/lib/python3.10/site-packages/tensorflow/include \
-    && /opt/venv/bin/pip check
+    && requirements/check /opt/venv
 # cpu, or gpu: the CUDA libraries that this TensorFlow names itself.
 ARG ACCELERATOR=cpu
-COPY requirements-gpu.lock ./
 RUN case "$ACCELERATOR" in \
         cpu) ;; \
         gpu) /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
-                -r requirements-gpu.lock && /opt/venv/bin/pip check ;; \
+                -r requirements/tfx-1.16-gpu.lock && requirements/check /opt/venv ;; \
         *) echo "ACCELERATOR is '$ACCELERATOR': give cpu or gpu" >&2; exit 1 ;; \
     esac
 COPY pyproject.toml ./

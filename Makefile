@@ -1,6 +1,6 @@
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/requirements.lock
+INSTALLED := $(VENV)/installed.lock
 TEST_WORKERS ?= 2
 # For each of the parallel test processes; more threads than cores slows all of them down.
 ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
@@ -14,20 +14,20 @@ help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # What is installed is known by a copy of its lock, compared by content: times change with checkouts and copies.
-env:  ## Make .venv from requirements.lock (3 minutes the first time)
-	@if cmp -s requirements.lock $(INSTALLED) && [ -x $(BIN)/ctr ]; then exit 0; fi; \
-	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null; then \
-	    python=$$(.ci/find-python) || exit 1; \
-	    echo "Using $$python"; \
+env:  ## Make .venv from the lock that fits this machine (3 minutes the first time)
+	@for lock in requirements/*.lock; do if cmp -s "$$lock" $(INSTALLED) && [ -x $(BIN)/ctr ]; then exit 0; fi; done; \
+	found=$$(.ci/find-python) || exit 1; \
+	lock=requirements/$${found%% *}.lock python=$${found#* }; \
+	version='import sys; print(sys.version_info[:2])'; \
+	if [ "$$($(BIN)/python -c "$$version" 2>/dev/null)" != "$$("$$python" -c "$$version")" ]; then \
 	    "$$python" -m venv --clear $(VENV) || exit 1; \
 	fi; \
-	echo "Installing requirements.lock into $(VENV); the first time takes some minutes"; \
+	echo "Installing $$lock into $(VENV); the first time takes some minutes"; \
 	[ -t 1 ] && quiet= || quiet=--quiet; \
-	$(BIN)/python -m pip install $$quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
-	    -r requirements.lock && \
-	$(BIN)/python -m pip --disable-pip-version-check check && \
+	$(BIN)/python -m pip install $$quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r "$$lock" && \
+	requirements/check $(VENV) && \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable . && \
-	cp requirements.lock $(INSTALLED)
+	cp "$$lock" $(INSTALLED)
 
 demo: env  ## Generate a log, train, evaluate, serve and ask for one ranking
 	$(BIN)/ctr demo
@@ -50,11 +50,13 @@ check: lint types test  ## Run lint, types and test
 mutations: env  ## Change each copy of each fact, one at a time, and see what notices
 	$(ONE_THREAD) $(BIN)/python tests/mutations.py
 
-lock: env  ## Resolve requirements.in and -gpu.in again (newer versions: make lock LOCK_FLAGS=--upgrade)
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.10 \
-	    $(LOCK_FLAGS) requirements.in -o requirements.lock
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.10 \
-	    $(LOCK_FLAGS) requirements-gpu.in -o requirements-gpu.lock
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --generate-hashes \
+    --excludes requirements/left-out.txt $(LOCK_FLAGS)
+
+lock: env  ## Resolve requirements/*.in again (newer versions: make lock LOCK_FLAGS=--upgrade)
+	$(COMPILE) --python-version 3.10 requirements/tfx-1.16.in -o requirements/tfx-1.16.lock
+	$(COMPILE) --python-version 3.10 requirements/tfx-1.16-gpu.in -o requirements/tfx-1.16-gpu.lock
+	$(COMPILE) --python-version 3.11 --universal requirements/tfx-1.21.in -o requirements/tfx-1.21.lock
 
 clean:  ## Remove caches and the demo's output; keeps .venv and other output
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* output/demo

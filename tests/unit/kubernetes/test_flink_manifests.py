@@ -216,7 +216,9 @@ def test_a_policy_closes_what_it_does_not_name(deployment: dict[str, Any]) -> No
 def test_versions_are_those_of_the_lock_and_of_each_other() -> None:
     from apache_beam.options.pipeline_options import FlinkRunnerOptions
 
-    (beam,) = re.findall(r"^apache-beam(?:\[gcp\])?==(\S+) \\$", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    (beam,) = re.findall(
+        r"^apache-beam(?:\[gcp\])?==(\S+) \\$", (ROOT / "requirements/tfx-1.16.lock").read_text(), re.MULTILINE
+    )
     (flink,) = {container_named(name)["image"] for name in ("jobmanager", "taskmanager")}
     (minor,) = re.findall(r"^flink:([0-9]+\.[0-9]+)\.", flink)
 

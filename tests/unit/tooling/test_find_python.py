@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,11 +15,12 @@ PYTHON = os.path.realpath(sys.executable)
 
 @pytest.fixture
 def machine(tmp_path: Path) -> dict[str, str]:
-    """A home and a PATH with the script's own tools and a compiler, and no Python."""
+    """A home and a PATH with the script's own tools, a compiler and Debian 12's C library, and no Python."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    for name in ("cat", "tail", "cc"):
+    for name in ("cat", "tail", "cc", "dirname", "sed", "mkdir"):
         (commands / name).symlink_to(shutil.which(name) or pytest.skip(f"no {name} here"))
+    libc(commands, "glibc 2.36")
     (tmp_path / "home").mkdir()
     return {"PATH": str(commands), "HOME": str(tmp_path / "home"), "CC": "cc", "CXX": "cc"}
 
@@ -27,17 +29,30 @@ def find(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["/bin/sh", str(SCRIPT)], env=environment, capture_output=True, text=True, check=False)
 
 
+def script(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def libc(commands: Path, version: str) -> None:
+    script(commands / "getconf", f"echo {version}")
+
+
 def install(python: Path) -> str:
     """Puts the interpreter of this test at a path; a symbolic link keeps its headers and library."""
     python.parent.mkdir(parents=True)
     python.symlink_to(PYTHON)
+    return f"tfx-1.16 {python}\n"
+
+
+def pretend(python: Path, version: str) -> str:
+    """Puts an interpreter there that is suitable where its version is asked for."""
+    script(python, f'shift 2; case " $* " in *" {version} "*) ;; *) echo "is Python {version}, not $*"; exit 1 ;; esac')
     return f"{python}\n"
 
 
 def test_pyenv_interpreter_is_found_behind_a_shim_that_refuses(machine: dict[str, str]) -> None:
-    shim = Path(machine["PATH"]) / "python3.10"
-    shim.write_text("#!/bin/sh\necho 'pyenv: python3.10: command not found' >&2\nexit 127\n")
-    shim.chmod(0o755)
+    script(Path(machine["PATH"]) / "python3.10", "echo 'pyenv: python3.10: command not found' >&2; exit 127")
     expected = install(Path(machine["HOME"], ".pyenv/versions/3.10.13/bin/python"))
 
     result = find(machine)
@@ -61,17 +76,78 @@ def test_interpreter_of_uv_is_found(machine: dict[str, str]) -> None:
 def test_given_python_is_used_or_refused_but_never_replaced(machine: dict[str, str]) -> None:
     install(Path(machine["HOME"], ".pyenv/versions/3.10.13/bin/python"))
 
-    assert find(machine | {"PYTHON": PYTHON}).stdout == f"{PYTHON}\n"
+    assert find(machine | {"PYTHON": PYTHON}).stdout == f"tfx-1.16 {PYTHON}\n"
     refused = find(machine | {"PYTHON": "/no/such/python"})
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "/no/such/python" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("glibc", "pythons", "answer"),
+    [("glibc 2.41", ("3.10", "3.13"), "tfx-1.21 3.13"), ("glibc 2.39", ("3.11", "3.12"), "tfx-1.21 3.12"),
+     ("glibc 3.0", ("3.13",), "tfx-1.21 3.13"), ("glibc 2.41", ("3.10", "3.14"), "tfx-1.16 3.10"),
+     ("glibc 2.38", ("3.10", "3.13"), "tfx-1.16 3.10"), ("glibc 2.9", ("3.10", "3.13"), "tfx-1.16 3.10")],
+)  # fmt: skip
+def test_c_library_and_pythons_decide_the_stack(
+    machine: dict[str, str], glibc: str, pythons: tuple[str, ...], answer: str
+) -> None:
+    commands = Path(machine["PATH"])
+    libc(commands, glibc)
+    for version in pythons:
+        pretend(commands / f"python{version}", version)
+
+    result = find(machine)
+
+    stack, version = answer.split()
+    assert result.stdout == f"{stack} {commands}/python{version}\n", result.stderr
+    assert result.stderr == (
+        f"This machine has {glibc}: stack {stack} (requirements/{stack}.lock) with {commands}/python{version}\n"
+    )
+
+
+def test_stack_can_be_chosen(machine: dict[str, str]) -> None:
+    expected = pretend(Path(machine["PATH"], "python3.12"), "3.12")
+
+    assert find(machine | {"STACK": "tfx-1.21"}).stdout == f"tfx-1.21 {expected}"
+    refused = find(machine | {"STACK": "tfx-2"})
+    assert (refused.returncode, refused.stderr) == (1, "STACK is 'tfx-2': give tfx-1.21 or tfx-1.16\n")
+
+
+def test_missing_python_is_fetched_by_the_locks_own_uv(machine: dict[str, str], tmp_path: Path) -> None:
+    commands, home = Path(machine["PATH"]), Path(machine["HOME"])
+    tools, fetched = home / ".cache/ctr-pipeline/uv", home / ".local/share/uv/python/cpython-3.10.1-linux/bin"
+    asked = tmp_path / "asked"
+    # Any python3 makes the environment and installs uv into it, which then "downloads" the interpreter.
+    script(
+        commands / "python3",
+        f"""case "$*" in
+        "-m venv "*) {shutil.which("cp")} -r {tmp_path}/tools/. {tools} ;;
+        *) echo "is Python 3.9, not 3.10"; exit 1 ;;
+        esac""",
+    )
+    (tmp_path / "tools/bin").mkdir(parents=True)
+    script(tmp_path / "tools/bin/python", f'echo "$*" >> {asked}')
+    script(
+        tmp_path / "tools/bin/uv",
+        f'echo "$*" >> {asked}; mkdir -p {fetched}; {shutil.which("ln")} -s {PYTHON} {fetched}/python3.10',
+    )
+
+    result = find(machine)
+
+    assert result.stdout == f"tfx-1.16 {fetched}/python3.10\n", result.stderr
+    pip, uv = asked.read_text().splitlines()
+    assert re.fullmatch(rf"-m pip install .*--require-hashes -r {tools}/uv.lock", pip)
+    assert uv == "python install --no-bin 3.10"
+    lock = (tools / "uv.lock").read_text()
+    assert re.match(r"uv==\S+ \\\n +--hash=sha256:", lock)
+    assert len(re.findall("^\\w", lock, re.MULTILINE)) == 1
 
 
 def test_without_any_python_it_says_what_to_install(machine: dict[str, str]) -> None:
     result = find(machine)
 
     assert (result.returncode, result.stdout) == (1, "")
-    for needed in ("Debian 12 and 13", "apt-get install -y make g++", "pyenv install 3.10", "uv python install 3.10"):
+    for needed in ("glibc 2.36", "python3-venv python3-dev", "apt-get install -y make g++", "pyenv install 3.10"):
         assert needed in result.stderr
 
 

@@ -1,41 +1,70 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sysconfig
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+from packaging.markers import Marker
+
 ROOT = Path(__file__).parents[3]
-LOCK = (ROOT / "requirements.lock").read_text()
+FOLDER = ROOT / "requirements"
+STACKS = ("tfx-1.16", "tfx-1.21")
+# The stack of the environment that this runs in.
+STACK = "tfx-" + ".".join(metadata.version("tfx").split(".")[:2])
 
 
-def direct_dependencies() -> list[str]:
-    lines = (line.split("#")[0].strip() for line in (ROOT / "requirements.in").read_text().splitlines())
-    return [re.split(r"[\[<>=!~ ]", line)[0] for line in lines if line]
+def listed(name: str) -> list[str]:
+    """The packages that a file of requirements names, with those of the files that it includes."""
+    lines = (line.split("#")[0].strip() for line in (FOLDER / name).read_text().splitlines())
+    names: list[str] = []
+    for line in filter(None, lines):
+        names += listed(line[3:]) if line.startswith("-r ") else [re.split(r"[\[<>=!~ ]", line)[0]]
+    return names
 
 
-def locked() -> dict[str, str]:
-    return {name.lower(): version for name, version in re.findall(r"^([\w.-]+)==(\S+) \\$", LOCK, re.MULTILINE)}
+def text(stack: str) -> str:
+    return (FOLDER / f"{stack}.lock").read_text()
 
 
-def test_every_direct_dependency_is_locked_and_has_a_reason() -> None:
+def locked(stack: str) -> list[tuple[str, str]]:
+    """Name and version of what the lock installs into this Python."""
+    return [
+        (name.lower(), version)
+        for name, version, marker in re.findall(r"^([\w.-]+)==(\S+)(?: ; (.*))? \\$", text(stack), re.MULTILINE)
+        if not marker or Marker(marker).evaluate()
+    ]
+
+
+def test_every_direct_dependency_has_a_reason() -> None:
     reasons = [line.split("|")[1] for line in (ROOT / "docs/dependencies.md").read_text().splitlines() if "|" in line]
     documented = {re.split(r"\[", name)[0] for cell in reasons for name in re.findall(r"`([^`]+)`", cell)}
 
-    assert set(direct_dependencies()) == documented
-    assert {name.lower() for name in direct_dependencies()} <= locked().keys()
+    assert {name for stack in STACKS for name in listed(f"{stack}.in")} == documented
 
 
-def test_every_package_has_a_hash() -> None:
-    entries = re.split(r"^(?=[A-Za-z])", LOCK, flags=re.MULTILINE)[1:]
+@pytest.mark.parametrize("stack", STACKS)
+def test_lock_holds_what_is_asked_for_and_nothing_that_is_left_out(stack: str) -> None:
+    packages = {name for name, _ in locked(stack)}
 
-    assert len(entries) == len(locked())
+    assert {name.lower() for name in listed(f"{stack}.in")} <= packages
+    assert not packages & set(listed("left-out.txt"))
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_every_package_has_a_hash(stack: str) -> None:
+    entries = re.split(r"^(?=[A-Za-z])", text(stack), flags=re.MULTILINE)[1:]
+
+    assert len(entries) == len(re.findall(r"^[\w.-]+==", text(stack), re.MULTILINE)) > 100
     assert [entry.splitlines()[0] for entry in entries if "--hash=sha256:" not in entry] == []
 
 
-def test_lock_names_no_address_and_no_path() -> None:
-    assert re.findall(r"^.*(?:://|index-url|find-links|@ file|-e ).*$", LOCK, re.MULTILINE) == []
-    assert re.findall(r"-r (?!requirements\.in$).*$", LOCK, re.MULTILINE) == []
+@pytest.mark.parametrize("stack", STACKS)
+def test_lock_names_no_address_and_no_path(stack: str) -> None:
+    assert re.findall(r"^.*(?:://|index-url|find-links|@ file|-e ).*$", text(stack), re.MULTILINE) == []
+    assert re.findall(rf"-r (?!requirements/(?:{stack}|project|tests)\.in).*$", text(stack), re.MULTILINE) == []
 
 
 def test_this_environment_is_the_lock() -> None:
@@ -45,5 +74,31 @@ def test_this_environment_is_the_lock() -> None:
         for distribution in metadata.distributions(path=[sysconfig.get_path("purelib")])
     }
 
-    versions = {name: (version, installed.get(name)) for name, version in locked().items()}
+    versions = {name: (version, installed.get(name)) for name, version in locked(STACK)}
     assert {name: pair for name, pair in versions.items() if pair[0] != pair[1]} == {}, "run make env"
+
+
+@pytest.mark.parametrize(
+    ("complaint", "missing"),
+    [("tensorflow 2.16.2 requires libclang, which is not installed.", False),
+     ("tensorflow 2.16.2 requires numpy, which is not installed.", True),
+     ("tensorflow 2.16.2 has requirement libclang>=13, but you have libclang 12.", True)],
+)  # fmt: skip
+def test_check_allows_what_is_left_out_to_be_missing_and_nothing_else(
+    tmp_path: Path, complaint: str, missing: bool
+) -> None:
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\necho '{complaint}'\nexit 1\n")
+    python.chmod(0o755)
+
+    result = subprocess.run([FOLDER / "check", tmp_path], capture_output=True, text=True, check=False)
+
+    assert (result.returncode, result.stdout) == ((1, f"{complaint}\n") if missing else (0, "")), result.stderr
+
+
+def test_check_fails_where_pip_cannot_say_anything(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to("/bin/false")
+
+    assert subprocess.run([FOLDER / "check", tmp_path], capture_output=True, check=False).returncode == 1

@@ -21,7 +21,8 @@ def copy(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "Makefile", tmp_path)
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     (tmp_path / ".venv").mkdir()
-    for name in ("requirements.lock", ".venv/requirements.lock"):
+    (tmp_path / "requirements").mkdir()
+    for name in ("requirements/tfx-1.16.lock", ".venv/installed.lock"):
         (tmp_path / name).write_text("installed==1\n")
     (tmp_path / ".venv/bin").mkdir()
     (tmp_path / ".venv/bin/ctr").touch(mode=0o755)
@@ -41,7 +42,7 @@ def test_make_alone_lists_every_target() -> None:
 
 def test_environment_that_holds_the_lock_is_left_alone(copy: Path) -> None:
     # Newer by its time, equal by its content: as after a checkout.
-    (copy / "requirements.lock").touch()
+    (copy / "requirements/tfx-1.16.lock").touch()
 
     result = make(copy, "env")
 
@@ -49,13 +50,13 @@ def test_environment_that_holds_the_lock_is_left_alone(copy: Path) -> None:
 
 
 def test_other_lock_is_installed_and_a_missing_python_stops_it(copy: Path) -> None:
-    (copy / "requirements.lock").write_text("other==1\n")
+    (copy / "requirements/tfx-1.16.lock").write_text("other==1\n")
 
     result = make(copy, "env", "PYTHON=/no/such/python")
 
     assert result.returncode != 0
     assert "/no/such/python" in result.stderr
-    assert (copy / ".venv/requirements.lock").read_text() == "installed==1\n"
+    assert (copy / ".venv/installed.lock").read_text() == "installed==1\n"
 
 
 def test_clean_keeps_the_environment_and_trained_models(copy: Path) -> None:

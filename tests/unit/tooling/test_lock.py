@@ -102,3 +102,13 @@ def test_check_fails_where_pip_cannot_say_anything(tmp_path: Path) -> None:
     (tmp_path / "bin/python").symlink_to("/bin/false")
 
     assert subprocess.run([FOLDER / "check", tmp_path], capture_output=True, check=False).returncode == 1
+
+
+def test_licence_of_every_locked_package_is_listed_and_what_is_shipped_is_not_under_the_gpl() -> None:
+    rows = (line.split("\t") for line in (FOLDER / "licences.txt").read_text().splitlines())
+    licences = dict(rows)
+    packages = re.findall(r"^([\w.-]+)==", "".join(lock.read_text() for lock in FOLDER.glob("*.lock")), re.MULTILINE)
+
+    assert list(licences) == sorted(set(packages)), "run requirements/licences.py"
+    assert [name for name, licence in licences.items() if licence == "unknown"] == []
+    assert {name for name, licence in licences.items() if "GPL" in licence} <= set(listed("tests.in"))

@@ -23,7 +23,7 @@ def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORAN
         run, when there is no blessed model.
 
     Returns:
-      JSON of a ``tensorflow_model_analysis.EvalConfig``.
+      JSON of a ``tensorflow_model_analysis.proto.config_pb2.EvalConfig``.
     """
     functions = {name: METRICS[name].path for name in METRICS}
     thresholds: dict[str, dict[str, list[Any]]] = {}

@@ -17,6 +17,7 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
+from tensorflow_model_analysis.proto import config_pb2
 
 from ctr.components.examples.impressions import BATCH_SIZE, Impressions, parse
 from ctr.components.progress import Counter, say
@@ -31,7 +32,7 @@ _FEATURES: Final = (USER_ID, NEGATIVE_SET, LABEL, HISTORY_ITEM_ID, CANDIDATE_ITE
 
 
 def custom_extractors(
-    eval_shared_model: Any, eval_config: tfma.EvalConfig, tensor_adapter_config: Any
+    eval_shared_model: Any, eval_config: config_pb2.EvalConfig, tensor_adapter_config: Any
 ) -> list[tfma.extractors.Extractor]:
     """TFX's hook: what stands in the place of TFMA's default extractors.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 from ctr.components.scoring.metrics import OVERALL
 from ctr.components.scoring.pairs import finite
@@ -54,7 +55,7 @@ def _failures(validation: Any) -> Iterable[Failure]:
             if drop:
                 change = threshold.change_threshold
                 kind, bound = "max_drop", change.absolute.value
-                sign = -1 if change.direction == tfma.MetricDirection.LOWER_IS_BETTER else 1
+                sign = -1 if change.direction == config_pb2.MetricDirection.LOWER_IS_BETTER else 1
             elif value is not None and bounds.HasField("upper_bound") and value > bounds.upper_bound.value:
                 kind, bound, sign = "upper_bound", bounds.upper_bound.value, -1
             yield Failure(

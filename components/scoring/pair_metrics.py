@@ -15,6 +15,7 @@ import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_types, metric_util
+from tensorflow_model_analysis.proto import config_pb2
 
 from ctr.components.scoring.pairs import Pairs
 from ctr.models.impression import USER_ID
@@ -46,7 +47,7 @@ class PairMetrics(tfma.metrics.Metric):
 def _computations(
     functions: Mapping[str, str],
     name: str = "",
-    eval_config: tfma.EvalConfig | None = None,
+    eval_config: config_pb2.EvalConfig | None = None,
     model_names: list[str] | None = None,
 ) -> list[metric_types.MetricComputation]:
     computations = []
@@ -69,7 +70,7 @@ _NO_PAIRS: Final = Pairs(
 
 class _Combine(beam.CombineFn):
     def __init__(
-        self, targets: Mapping[metric_types.MetricKey, str], eval_config: tfma.EvalConfig | None, model_name: str
+        self, targets: Mapping[metric_types.MetricKey, str], eval_config: config_pb2.EvalConfig | None, model_name: str
     ) -> None:
         self._targets = targets
         self._eval_config = eval_config

@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import tensorflow_model_analysis as tfma
 from google.protobuf import json_format
+from tensorflow_model_analysis.proto import config_pb2
 from tfx.components.example_validator import executor as validator
 from tfx.components.statistics_gen import stats_artifact_utils
 from tfx.types import standard_component_specs
@@ -24,7 +24,7 @@ def thresholds(
     """Metric, slice and threshold of each bound."""
     bounds = {"auc": auc, **(others or {})}
     made = evaluator_config(EvaluationConfig.model_validate({"bounds": bounds, **settings}))
-    (spec,) = json_format.Parse(made, tfma.EvalConfig()).metrics_specs
+    (spec,) = json_format.Parse(made, config_pb2.EvalConfig()).metrics_specs
     return [
         (name, dict(sliced.slicing_specs[0].feature_values), sliced.threshold)
         for name, of_metric in sorted(spec.per_slice_thresholds.items())
@@ -38,7 +38,7 @@ def test_the_gate_is_auc_on_contemporaneous_negatives() -> None:
     assert gate.value_threshold.lower_bound.value == pytest.approx(0.8)
     assert gate.value_threshold.upper_bound.value == pytest.approx(0.99)
     assert gate.change_threshold.absolute.value == pytest.approx(-0.01)
-    assert gate.change_threshold.direction == tfma.MetricDirection.HIGHER_IS_BETTER
+    assert gate.change_threshold.direction == config_pb2.MetricDirection.HIGHER_IS_BETTER
 
 
 def test_a_bound_is_for_its_slice_and_in_the_metrics_direction() -> None:
@@ -47,7 +47,7 @@ def test_a_bound_is_for_its_slice_and_in_the_metrics_direction() -> None:
     assert (where, overall.value_threshold.upper_bound.value) == ({}, 0.95)
     assert (name, uniform) == ("log_loss", {"negative_set": "uniform"})
     assert loss.change_threshold.absolute.value == pytest.approx(0.02)
-    assert loss.change_threshold.direction == tfma.MetricDirection.LOWER_IS_BETTER
+    assert loss.change_threshold.direction == config_pb2.MetricDirection.LOWER_IS_BETTER
     assert not loss.HasField("value_threshold")
 
 
@@ -70,7 +70,7 @@ def test_what_is_named_and_not_imported_has_these_names() -> None:
     assert gate_component.STATISTICS_FILE == stats_artifact_utils.BINARY_PB_BASENAME
     assert Evaluator.parameters("")[keys.MODULE_PATH] == scoring.__name__
     config = json_format.Parse(
-        evaluator_config(EvaluationConfig.model_validate({"bounds": {"auc": {"min": 0.8}}})), tfma.EvalConfig()
+        evaluator_config(EvaluationConfig.model_validate({"bounds": {"auc": {"min": 0.8}}})), config_pb2.EvalConfig()
     )
     (metric,) = config.metrics_specs[0].metrics
     assert f"{metric.module}.{metric.class_name}" == f"{PairMetrics.__module__}.{PairMetrics.__name__}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -70,3 +71,25 @@ def test_clean_keeps_the_environment_and_trained_models(copy: Path) -> None:
 
     assert all(file.exists() for file in kept)
     assert not any(file.exists() for file in removed)
+
+
+@pytest.mark.parametrize(
+    ("command", "answer", "reason"),
+    [("getconf", "echo glibc 2.41", "this system is new enough for the stack: make test ran on it"),
+     ("getconf", "echo glibc 3.0", "this system is new enough for the stack: make test ran on it"),
+     ("getconf", "exit 1", "no glibc here, and a chroot of Debian 13 needs Linux"),
+     ("id", "echo 1000", "only root may make a chroot"),
+     ("unshare", "exit 1", "this container may not mount")],
+)  # fmt: skip
+def test_next_stack_is_skipped_with_a_reason(tmp_path: Path, command: str, answer: str, reason: str) -> None:
+    answers = {"getconf": "echo glibc 2.36", "id": "echo 0", "unshare": "exit 0"} | {command: answer}
+    for name, text in answers.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+
+    result = subprocess.run(
+        [ROOT / ".ci/test-next"], env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+    )
+
+    assert (result.returncode, result.stdout) == (0, f"test-next: skipped: {reason}\n"), result.stderr

@@ -11,16 +11,19 @@ import pytest
 
 SCRIPT = Path(__file__).parents[3] / ".ci" / "find-python"
 PYTHON = os.path.realpath(sys.executable)
+# The stack of this interpreter, a C library that it is for, and the version that would be fetched for it.
+VERSION = "{}.{}".format(*sys.version_info)
+STACK, LIBC, NEWEST = ("tfx-1.16", "glibc 2.36", "3.10") if VERSION == "3.10" else ("tfx-1.21", "glibc 2.41", "3.13")
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> dict[str, str]:
-    """A home and a PATH with the script's own tools, a compiler and Debian 12's C library, and no Python."""
+    """A home and a PATH with the script's own tools, a compiler and the C library of its stack, and no Python."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name in ("cat", "tail", "cc", "dirname", "sed", "mkdir"):
         (commands / name).symlink_to(shutil.which(name) or pytest.skip(f"no {name} here"))
-    libc(commands, "glibc 2.36")
+    libc(commands, LIBC)
     (tmp_path / "home").mkdir()
     return {"PATH": str(commands), "HOME": str(tmp_path / "home"), "CC": "cc", "CXX": "cc"}
 
@@ -42,7 +45,7 @@ def install(python: Path) -> str:
     """Puts the interpreter of this test at a path; a symbolic link keeps its headers and library."""
     python.parent.mkdir(parents=True)
     python.symlink_to(PYTHON)
-    return f"tfx-1.16 {python}\n"
+    return f"{STACK} {python}\n"
 
 
 def pretend(python: Path, version: str) -> str:
@@ -52,8 +55,8 @@ def pretend(python: Path, version: str) -> str:
 
 
 def test_pyenv_interpreter_is_found_behind_a_shim_that_refuses(machine: dict[str, str]) -> None:
-    script(Path(machine["PATH"]) / "python3.10", "echo 'pyenv: python3.10: command not found' >&2; exit 127")
-    expected = install(Path(machine["HOME"], ".pyenv/versions/3.10.13/bin/python"))
+    script(Path(machine["PATH"]) / f"python{VERSION}", "echo 'pyenv: python: command not found' >&2; exit 127")
+    expected = install(Path(machine["HOME"], f".pyenv/versions/{VERSION}.13/bin/python"))
 
     result = find(machine)
 
@@ -61,22 +64,22 @@ def test_pyenv_interpreter_is_found_behind_a_shim_that_refuses(machine: dict[str
 
 
 def test_pyenv_root_is_respected(machine: dict[str, str], tmp_path: Path) -> None:
-    expected = install(tmp_path / "elsewhere/versions/3.10.1/bin/python")
+    expected = install(tmp_path / f"elsewhere/versions/{VERSION}.1/bin/python")
 
     assert find(machine | {"PYENV_ROOT": str(tmp_path / "elsewhere")}).stdout == expected
 
 
 def test_interpreter_of_uv_is_found(machine: dict[str, str]) -> None:
-    folder = "cpython-3.10.16-linux-x86_64-gnu"
-    expected = install(Path(machine["HOME"], ".local/share/uv/python", folder, "bin/python3.10"))
+    folder = f"cpython-{VERSION}.16-linux-x86_64-gnu"
+    expected = install(Path(machine["HOME"], ".local/share/uv/python", folder, f"bin/python{VERSION}"))
 
     assert find(machine).stdout == expected
 
 
 def test_given_python_is_used_or_refused_but_never_replaced(machine: dict[str, str]) -> None:
-    install(Path(machine["HOME"], ".pyenv/versions/3.10.13/bin/python"))
+    install(Path(machine["HOME"], f".pyenv/versions/{VERSION}.13/bin/python"))
 
-    assert find(machine | {"PYTHON": PYTHON}).stdout == f"tfx-1.16 {PYTHON}\n"
+    assert find(machine | {"PYTHON": PYTHON}).stdout == f"{STACK} {PYTHON}\n"
     refused = find(machine | {"PYTHON": "/no/such/python"})
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "/no/such/python" in refused.stderr
@@ -115,29 +118,29 @@ def test_stack_can_be_chosen(machine: dict[str, str]) -> None:
 
 def test_missing_python_is_fetched_by_the_locks_own_uv(machine: dict[str, str], tmp_path: Path) -> None:
     commands, home = Path(machine["PATH"]), Path(machine["HOME"])
-    tools, fetched = home / ".cache/ctr-pipeline/uv", home / ".local/share/uv/python/cpython-3.10.1-linux/bin"
+    tools, fetched = home / ".cache/ctr-pipeline/uv", home / f".local/share/uv/python/cpython-{NEWEST}.1-linux/bin"
     asked = tmp_path / "asked"
     # Any python3 makes the environment and installs uv into it, which then "downloads" the interpreter.
     script(
         commands / "python3",
         f"""case "$*" in
         "-m venv "*) {shutil.which("cp")} -r {tmp_path}/tools/. {tools} ;;
-        *) echo "is Python 3.9, not 3.10"; exit 1 ;;
+        *) echo "is Python 3.9"; exit 1 ;;
         esac""",
     )
     (tmp_path / "tools/bin").mkdir(parents=True)
     script(tmp_path / "tools/bin/python", f'echo "$*" >> {asked}')
     script(
         tmp_path / "tools/bin/uv",
-        f'echo "$*" >> {asked}; mkdir -p {fetched}; {shutil.which("ln")} -s {PYTHON} {fetched}/python3.10',
+        f'echo "$*" >> {asked}; mkdir -p {fetched}; {shutil.which("ln")} -s {PYTHON} {fetched}/python{NEWEST}',
     )
 
     result = find(machine)
 
-    assert result.stdout == f"tfx-1.16 {fetched}/python3.10\n", result.stderr
+    assert result.stdout == f"{STACK} {fetched}/python{NEWEST}\n", result.stderr
     pip, uv = asked.read_text().splitlines()
     assert re.fullmatch(rf"-m pip install .*--require-hashes -r {tools}/uv.lock", pip)
-    assert uv == "python install --no-bin 3.10"
+    assert uv == f"python install --no-bin {NEWEST}"
     lock = (tools / "uv.lock").read_text()
     assert re.match(r"uv==\S+ \\\n +--hash=sha256:", lock)
     assert len(re.findall("^\\w", lock, re.MULTILINE)) == 1
@@ -147,7 +150,7 @@ def test_without_any_python_it_says_what_to_install(machine: dict[str, str]) -> 
     result = find(machine)
 
     assert (result.returncode, result.stdout) == (1, "")
-    for needed in ("glibc 2.36", "python3-venv python3-dev", "apt-get install -y make g++", "pyenv install 3.10"):
+    for needed in (LIBC, "python3-venv python3-dev", "apt-get install -y make g++", "pyenv install 3.10"):
         assert needed in result.stderr
 
 

@@ -1,48 +1,46 @@
-# The pipeline's image: every command of `ctr`, from the lock files that make and CI use.
+# The project's images: every command of `ctr`, and with TensorFlow alone the server.
 #
 #   docker build -t ctr-pipeline:0.1.0 .
 #   docker build -t ctr-pipeline:0.1.0-gpu --build-arg ACCELERATOR=gpu .
-#   docker build -t ctr-worker:0.1.0 --target worker .                      # Beam's workers on Flink and Dataflow
+#   docker build -t ctr-serving:0.1.0 --target serving .
+#   docker build -t ctr-worker:0.1.0 -f image/worker.Dockerfile .           # Beam's workers on Flink and Dataflow
 #   docker run --rm -v "$PWD/data:/data:ro" -v ctr-output:/output ctr-pipeline:0.1.0 run --data /data
-#   docker run --rm -v ctr-output:/output -p 127.0.0.1:8500:8500 ctr-pipeline:0.1.0 serve --host 0.0.0.0
+#   docker run --rm -v ctr-output:/output -p 127.0.0.1:8500:8500 ctr-serving:0.1.0
 #
-# It runs with a read-only root, too: --read-only --tmpfs /tmp. The bases are named by tag. Where builds must be
-# repeatable to the byte, give digests:
-#   docker build --build-arg PYTHON_IMAGE=python:3.10-slim-bookworm@sha256:...
+# They run with a read-only root, too: --read-only --tmpfs /tmp. The base is named by tag. Where builds must be
+# repeatable to the byte, give a digest: --build-arg PYTHON_IMAGE=python:3.10-slim-bookworm@sha256:...
+#
+# Base and locks, of requirements/: LOCK.lock has all packages, LOCK-serving.lock the server's of the same versions, and
+# LOCK-cpu.lock or LOCK-gpu.lock what the accelerator needs. The newer stack:
+#   --build-arg PYTHON_IMAGE=python:3.13-slim-trixie --build-arg LOCK=tfx-1.21
 ARG PYTHON_IMAGE=python:3.10-slim-bookworm
-ARG BEAM_IMAGE=apache/beam_python3.10_sdk:2.61.0
+ARG LOCK=tfx-1.16
+# cpu or gpu.
+ARG ACCELERATOR=cpu
 
-FROM ${PYTHON_IMAGE} AS build
+FROM ${PYTHON_IMAGE} AS serving-packages
 # No pin for the compiler: Debian keeps only the newest version of a release, so a pin would soon not install.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
+ARG LOCK
+ARG ACCELERATOR
+COPY image/install-packages.sh image/
 COPY requirements requirements
-# Tools of tests and checks go again, and so do TensorFlow's C++ headers (0.4 GB), which only compilers read.
-RUN python -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
-        -r requirements/tfx-1.16.lock \
-    && /opt/venv/bin/pip uninstall --yes --disable-pip-version-check -r requirements/tests.in \
-    && rm -r /opt/venv/lib/python3.10/site-packages/tensorflow/include \
-    && requirements/check /opt/venv
-# cpu, or gpu: the CUDA libraries that this TensorFlow names itself.
-ARG ACCELERATOR=cpu
-RUN case "$ACCELERATOR" in \
-        cpu) ;; \
-        gpu) /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
-                -r requirements/tfx-1.16-gpu.lock && requirements/check /opt/venv ;; \
-        *) echo "ACCELERATOR is '$ACCELERATOR': give cpu or gpu" >&2; exit 1 ;; \
-    esac
-COPY pyproject.toml ./
-COPY ctr ctr
-COPY components components
-COPY generator generator
-COPY models models
-COPY pipeline pipeline
-COPY serving serving
-RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --no-index .
+RUN python3 -m venv /opt/venv \
+    && image/install-packages.sh /opt/venv "requirements/$LOCK-serving.lock" "requirements/$LOCK-$ACCELERATOR.lock"
+
+FROM ${PYTHON_IMAGE} AS code
+COPY ctr /app/ctr
+COPY components /app/components
+COPY generator /app/generator
+COPY models /app/models
+COPY pipeline /app/pipeline
+COPY serving /app/serving
+# A read-only root keeps no bytecode that is made later.
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash /app
 
 FROM ${PYTHON_IMAGE} AS runtime
 ARG REVISION=unknown
@@ -51,12 +49,15 @@ LABEL org.opencontainers.image.title="ctr-pipeline" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.revision="${REVISION}"
 # Libraries want a home that can be written to, whatever the user: with a read-only root, /tmp is what there is.
+# Python's own modules come without bytecode in the official image, and each process would compile them again.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp ctr \
-    && install --directory --owner=ctr --group=ctr /output
-COPY --from=build /opt/venv /opt/venv
+    && install --directory --owner=ctr --group=ctr /output \
+    && python3 -m compileall -q -x '/(test|tests|idlelib|site-packages)/' \
+        "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 # From here the commands' default folder, output, is the volume.
 WORKDIR /
 ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
@@ -64,18 +65,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 VOLUME /output
-
-# Beam's boot program asks the runner for its options and starts Beam's Python worker: this project's code and
-# packages are in the image, so it installs nothing, and writes to /tmp alone.
-FROM ${BEAM_IMAGE} AS beam
-
-FROM runtime AS worker
-COPY --from=beam /opt/apache/beam /opt/apache/beam
-ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
-HEALTHCHECK NONE
-ENTRYPOINT ["/opt/apache/beam/boot"]
-
-FROM runtime AS pipeline
 EXPOSE 8500
 # For `serve`: that a model is loaded. Other commands listen on nothing: start those with --no-healthcheck.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "\
@@ -83,5 +72,20 @@ import grpc; from grpc_health.v1 import health_pb2, health_pb2_grpc; \
 stub = health_pb2_grpc.HealthStub(grpc.insecure_channel('127.0.0.1:8500')); \
 answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=4); \
 raise SystemExit(answer.status != health_pb2.HealthCheckResponse.SERVING)"]
-ENTRYPOINT ["ctr"]
+ENTRYPOINT ["python", "-m", "ctr"]
+
+FROM runtime AS serving
+COPY --from=serving-packages /opt/venv /opt/venv
+COPY --from=code /app /app
+CMD ["serve", "--host", "0.0.0.0"]
+
+FROM serving-packages AS pipeline-packages
+ARG LOCK
+ARG ACCELERATOR
+RUN image/install-packages.sh /opt/venv "requirements/$LOCK.lock" "requirements/$LOCK-$ACCELERATOR.lock" \
+        requirements/tests.in
+
+FROM runtime AS pipeline
+COPY --from=pipeline-packages /opt/venv /opt/venv
+COPY --from=code /app /app
 CMD ["--help"]

@@ -23,7 +23,7 @@ from ctr.pipeline.settings.pipeline_config import PipelineConfig
 if TYPE_CHECKING:
     from ctr.pipeline.dag import Node
 
-COMMAND: Final = ("ctr",)
+COMMAND: Final = ("python", "-m", "ctr")
 VERDICT: Final = "verdict"
 """The last task: it fails where the model was not blessed, so that the run shows it."""
 CONFIG_OPTION: Final = "--config"

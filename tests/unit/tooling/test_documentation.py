@@ -41,7 +41,6 @@ SHOWN = (
     "first run",
     "kubernetes/",
     "components:",
-    "No broken requirements found.",
     "<output>/",
     "from ctr.serving.client import RankingClient",
 )
@@ -150,7 +149,7 @@ FOLDER_OPTIONS = ("-k", "--kustomize")
 
 
 def check_named_files(arguments: list[str]) -> None:
-    files = [word for word in arguments if re.fullmatch(r"(benchmarks|docs|tests|kubernetes)/\S+", word)]
+    files = [word for word in arguments if re.fullmatch(r"(benchmarks|docs|image|tests|kubernetes)/\S+", word)]
     assert [file for file in files if not (ROOT / file).exists()] == []
     targets = re.findall(r"^FROM .* AS (\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     given = [after for word, after in itertools.pairwise(arguments) if word == "--target"]
@@ -279,6 +278,7 @@ def test_a_command_of_a_folder_builds_and_a_missing_one_fails() -> None:
         "make dmeo",
         "python3.10 -m venv peer && peer-2/bin/pip install -r benchmarks/nosuch.txt",
         "docker build --target nosuch .",
+        "docker build --file image/nosuch.Dockerfile .",
         "kubectl kustomize kubernetes/nosuch",
         "terraform apply",
     ],

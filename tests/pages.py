@@ -1,13 +1,14 @@
-"""README and docs/ as their fenced blocks."""
+"""README, CONTRIBUTING and docs/ as their fenced blocks."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _FENCE = re.compile(r"^ *```(?P<language>\w*)$")
 _FILE = re.compile(r"`([\w/]+\.\w+)`")
@@ -67,3 +68,16 @@ def write_package(folder: Path) -> None:
                 file.parent.mkdir(exist_ok=True)
                 assert not file.exists(), f"{file} is shown twice"
                 file.write_text(block.text, encoding="utf-8")
+
+
+def write_presets(folder: Path) -> None:
+    """Writes the presets of a reader's own that the pages show by a file's name."""
+    for block in (block for page in PAGES for block in blocks(page) if block.language == "yaml"):
+        for name in _FILE.findall(block.introduction):
+            (folder / name).write_text(block.text, encoding="utf-8")
+
+
+def ctr_commands(page: Path) -> list[list[str]]:
+    """What a page types after ``ctr``, as lists of words, in their order."""
+    lines = [line for block in blocks(page) for line in block.text.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith(".venv/bin/ctr ")]

@@ -1,9 +1,11 @@
-"""A model, an activation, a sampler, features and a metric from outside the tree, as docs/ show them."""
+"""The tutorial on a model of one's own, with an activation, a sampler, features and a metric from outside, too."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,18 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 from forks import Forks
-from pages import write_package
+from pages import ROOT, write_package
 
 from ctr.components.examples.impressions import first_features
 from ctr.components.examples.shards import list_shards
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.output.runs import latest_output
 
+TUTORIAL = ROOT / "docs/tutorials/add-a-model.md"
 SCRIPT = Path(__file__).with_name("plugin_process.py")
-PLUGINS = ("my_shop.ctr", "my_shop.subset", "my_shop.fields", "my_shop.brier")
+FURTHER = ("my_shop.subset", "my_shop.fields", "my_shop.brier")
 SETTINGS = (
-    "model.name=decay",
-    "model.decay.rate=0.25",
     "model.activation=softsign",
     "sampler.name=subset",
     "sampler.subset.keep=1",
@@ -47,8 +48,10 @@ def test_what_plugins_register_is_ingested_trained_judged_and_served(log: Path, 
     plugins, output, out, err = (tmp_path / name for name in ("plugins", "output", "out", "err"))
     plugins.mkdir()
     write_package(plugins)
-    changes = [*(f"--plugin={name}" for name in PLUGINS), *(f"--set={setting}" for setting in SETTINGS)]
-    run = ["run", "--preset", "demo", "--data", str(log), "--output", str(output), *changes]
+    (shown,) = re.findall(r"^\.venv/bin/ctr (run .*)$", TUTORIAL.read_text(), re.MULTILINE)
+    assert "--plugin my_shop.ctr" in shown
+    changes = [*(f"--plugin={name}" for name in FURTHER), *(f"--set={setting}" for setting in SETTINGS)]
+    run = [*shlex.split(shown), "--data", str(log), "--output", str(output), *changes]
 
     forks.start(run, out, err, script=SCRIPT, path=[plugins])
     assert forks.wait() == 0, err.read_text()[-3000:]

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from kubeflow_package import compile_package
 from loopback_api import State, loopback_api
-from pages import ROOT, blocks
+from pages import ROOT, blocks, ctr_commands
 
 from ctr.pipeline.commands import cli
 from ctr.pipeline.commands.kubeflow import Package
@@ -561,3 +561,23 @@ def test_a_dry_run_prints_what_is_then_sent(
                 assert yaml.safe_load(step["file"].split(",")[0]) == "ctr.yaml"
                 assert f"{len(package.read_bytes()):,} bytes" in step["file"]
         state.asked.clear()
+
+
+@pytest.mark.parametrize("page", ["tutorials/to-a-cluster.md", "kubeflow.md"])
+def test_what_the_pages_type_is_done(
+    page: str, state: State, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = [words for words in ctr_commands(ROOT / "docs" / page) if words[0] in ("compile", "submit", "schedule")]
+    compiling = next(words for words in typed if words[0] == "compile" and "vertex" not in words)
+    asking = [words for words in typed if "--package" in words]
+
+    assert cli.main(compiling) == 0
+    for words in asking:
+        state.asked.clear()
+        # A page may make the same recurring run twice.
+        again = ["--replace"] if words[0] == "schedule" else []
+        assert cli.main([*words, *again, "--host", host]) == 0, words
+        asked_for = {"submit": "/runs", "schedule": "/recurringruns"}[words[0]]
+        assert (f"POST {asked_for}" in state.changes()) == ("--dry-run" not in words)
+    assert {words[0] for words in asking} == {"submit", "schedule"}

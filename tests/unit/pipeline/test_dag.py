@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import ROOT
 
 from ctr.models.errors import ConfigError
 from ctr.pipeline.settings.pipeline_config import load_preset
@@ -194,3 +196,19 @@ def test_the_run_id_is_in_its_place_where_there_is_a_run(log: Path) -> None:
         spec = compile_dag(config, run_id).ir.runtime_spec.pipeline_run_id
         assert spec.field_value.string_value == run_id
         assert spec.HasField("runtime_parameter") == (not run_id)
+
+
+def test_the_picture_has_the_steps_and_what_they_wait_for(log: Path) -> None:
+    """An arrow stands for each step that another one waits for, unless a longer way says so already."""
+    from ctr.pipeline.dag import compile_dag
+
+    picture = runpy.run_path(str(ROOT / "docs/pictures/draw.py"))
+    config = load_preset("demo").with_overrides({"data": str(log), "output": str(log.parent / "output")})
+    before = {node.id: set(node.upstream) for node in compile_dag(config, "one").nodes}
+
+    def all_before(name: str) -> set[str]:
+        return before[name].union(*map(all_before, before[name]))
+
+    wanted = {(up, name) for name in before for up in before[name] - set().union(*map(all_before, before[name]))}
+    assert set(picture["STEPS"]) == set(before)
+    assert {(start, end) for start, end, _ in picture["ARROWS"] if start in before and end in before} == wanted

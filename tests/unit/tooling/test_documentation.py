@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pages import PAGES, ROOT, Block, blocks
+from pages import PAGES, ROOT, Block, blocks, write_presets
 
 from ctr.pipeline.commands.cli import _parser, main
 from ctr.pipeline.commands.command_line import configuration
@@ -31,7 +31,6 @@ CHANGELOG = ROOT / "CHANGELOG.md"
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 SHOWN = (
-    "log ─> ImpressionGen ",
     "pipeline ──protos──> ",
     "worker  =  ",
     "[ 1/12] ",
@@ -132,7 +131,7 @@ def check_module(module: str, arguments: list[str]) -> None:
 
 
 def check_make(arguments: list[str]) -> None:
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert [word for word in arguments if "=" not in word and word not in targets] == []
 
 
@@ -174,8 +173,12 @@ def program(command: list[str]) -> str:
 
 
 @pytest.mark.parametrize(("block", "command"), COMMANDS, ids=lambda value: str(value)[:60])
-def test_a_command_is_understood(block: Block, command: list[str], plugins: Path) -> None:
+def test_a_command_is_understood(
+    block: Block, command: list[str], plugins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = program(command)
+    monkeypatch.chdir(tmp_path)
+    write_presets(tmp_path)
     assert name in PROGRAMS, f"{block}: {name} has no treatment; see PROGRAMS and NEEDS"
 
     PROGRAMS[name](command[1:])
@@ -227,6 +230,7 @@ def test_what_can_run_here_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    write_presets(tmp_path)
 
     code = main(command[1:])
 
@@ -236,26 +240,6 @@ def test_what_can_run_here_runs(
         assert (tmp_path / command[command.index("--output") + 1]).stat().st_size > 0
     else:
         assert said.out
-
-
-@pytest.mark.slow
-def test_the_commands_for_kubeflow_run_up_to_the_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    page = [
-        command[1:] for block, command in COMMANDS if block.page.name == "kubeflow.md" and program(command) == "ctr"
-    ]
-    compiling = next(arguments for arguments in page if arguments[0] == "compile" and "vertex" not in arguments)
-    asking = [arguments for arguments in page if arguments[0] in ("submit", "schedule") and "--package" in arguments]
-    monkeypatch.chdir(tmp_path)
-
-    assert main(compiling) == 0
-    for arguments in asking:
-        capsys.readouterr()
-        dry = [word for word in arguments if word not in ("--wait", "--dry-run")]
-        assert main([*dry, "--dry-run"]) == 0, arguments
-        assert json.loads(capsys.readouterr().out)[-1]["request"].startswith("POST /apis/v2beta1/")
-    assert {arguments[0] for arguments in asking} == {"submit", "schedule"}
 
 
 def test_a_command_of_a_folder_builds_and_a_missing_one_fails() -> None:
@@ -340,7 +324,7 @@ def test_readme_shows_the_three_uses() -> None:
 
 
 def test_make_targets_that_pages_name_exist() -> None:
-    named = {name for page in PAGES for name in re.findall(r"(?:^|`)make ([a-z]+)", page.read_text(), re.MULTILINE)}
+    named = {name for page in PAGES for name in re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), re.MULTILINE)}
 
     assert named
     check_make(sorted(named))

@@ -166,7 +166,7 @@ def test_every_step_that_runs_has_its_code_in_its_key(nodes: Any, before: dict[s
         ("components/transform/preprocessing.py", {"ImpressionTransform"}),
         ("components/transform/materialize.py", {"ImpressionTransform"}),
         ("components/impression_gen/negatives.py", {"ImpressionGen"}),
-        ("components/statistics/component.py", {"StatisticsGen"}),
+        ("components/statistics/executor.py", {"StatisticsGen"}),
         ("components/schema/impression_schema.py", {"SchemaGen"}),
         ("components/anomaly_gate/findings.py", {"AnomalyGate"}),
         ("components/scoring/pair_metrics.py", {"Evaluator"}),

@@ -1,6 +1,6 @@
 """The steps of the pipeline, a folder each.
 
-Artifact types of our own can be taken from here, where their ``TYPE_NAME`` says: ``components.RunReport``. Vertex AI
+Artifact types of our own can be taken from here, where their ``TYPE_NAME`` says: ``ctr.components.RunReport``. Vertex AI
 knows a type by that name alone and imports it.
 """
 

@@ -312,4 +312,4 @@ def test_artifact_types_can_be_imported_by_the_name_that_vertex_knows() -> None:
     own = {name for name, value in vars(artifacts).items() if getattr(value, "TYPE_NAME", None)}
     assert len(own) == 5
     for name in own:
-        assert f"components.{name}" == getattr(components, name).TYPE_NAME
+        assert f"ctr.components.{name}" == getattr(components, name).TYPE_NAME

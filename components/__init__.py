@@ -1,7 +1,7 @@
 """The steps of the pipeline, a folder each.
 
-Artifact types of our own can be taken from here, where their ``TYPE_NAME`` says: ``ctr.components.RunReport``. Vertex AI
-knows a type by that name alone and imports it.
+Artifact types of our own can be taken from here, where their ``TYPE_NAME`` says: ``ctr.components.RunReport``. Vertex
+AI knows a type by that name alone and imports it.
 """
 
 from __future__ import annotations

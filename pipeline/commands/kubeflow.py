@@ -248,7 +248,7 @@ def _prepared(
     if package is None:
         package = Package.parse(_compiled(config, "kfp", terminal), "this configuration")
     options.experiment = options.experiment or config.pipeline_name
-    options.version = options.version or f"{dt.datetime.now():%Y%m%d-%H%M%S}"
+    options.version = options.version or f"{dt.datetime.now():%Y%m%d-%H%M%S-%f}"
     options.service_account = options.service_account or config.kubeflow.service_account
     return package, defaults(of_run), api
 

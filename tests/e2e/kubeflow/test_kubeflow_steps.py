@@ -69,7 +69,7 @@ def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ctr.generator.generator_config import GeneratorConfig
 
     folder = tmp_path_factory.mktemp("kubeflow-log")
-    generate(GeneratorConfig(users=150, seed=11, start=dt.date(2024, 5, 1)), folder / "2024-05-09.csv")
+    generate(GeneratorConfig(users=80, seed=11, start=dt.date(2024, 5, 1)), folder / "2024-05-09.csv")
     return folder / "{YYYY}-{MM}-{DD}.csv"
 
 

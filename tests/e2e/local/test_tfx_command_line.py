@@ -48,6 +48,8 @@ def test_tfx_makes_a_pipeline_of_the_file_and_runs_it(
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("CTR_PRESET", str(tmp_path / "my-run.yaml"))
     monkeypatch.setenv("LOCAL_HOME", str(tmp_path / "tfx"))
+    # The script runs in a process of its own: on this checkout's code.
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     before = run_ids(trained)
 
     for command in COMMANDS:

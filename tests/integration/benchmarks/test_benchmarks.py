@@ -76,9 +76,9 @@ TINY = {
         "relative to `import tensorflow`",
     ),
     "keras_choice": Tiny(
-        ("--apis", "keras3-loop", "--strategies", "one", "mirrored", "--steps", "2"),
+        ("--apis", "keras3-loop", "--strategies", "one", "--steps", "2"),
         "| API | strategy | loss, third round | equals one device | first round, s | third, s | first, ratio |",
-        ("keras3-loop/one", "keras3-loop/mirrored"),
+        ("keras3-loop/one",),
         "first, ratio",
     ),
     "samplers": Tiny(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tensorflow as tf
+from graph_passes import _without_graph_passes
 
 from ctr.models.impression import (
     BEHAVIORS,
@@ -20,6 +21,8 @@ from ctr.models.impression import (
     HISTORY_ITEM_ID,
     INDEX_OF,
 )
+
+__all__ = ["_without_graph_passes"]
 
 ITEMS, CATEGORIES = 40, 8
 Inputs = dict[str, tf.Tensor]

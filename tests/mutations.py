@@ -37,7 +37,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ("ctr", "pipeline", "components", "models", "serving", "generator")
-NOT_COPIED = (".git", ".venv", "output", "shared", ".hypothesis", ".pytest_cache", ".ruff_cache", "*.egg-info")
+NOT_COPIED = (".git", ".venv", "output", "shared", ".hypothesis", ".pytest_cache", ".ruff_cache", "build")
 PRELOADED = ["pytest", "hypothesis", "tensorflow", "apache_beam", "tensorflow_transform", "tfx.v1"]
 """What takes long to import and is not changed. Each change is judged by a new process that has it already, and imports
 of the tree what is changed."""
@@ -335,7 +335,7 @@ def copies(folder: Path, number: int) -> SimpleQueue[Path]:
     for copy in range(number):
         tree = folder / str(copy) / "tree"
         # Links stay links: a change of what they lead to is seen through them.
-        shutil.copytree(ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        shutil.copytree(ROOT, tree, symlinks=True, ignore=lambda path, _: NOT_COPIED if Path(path) == ROOT else ())
         (tree / ".venv").symlink_to(ROOT / ".venv")
         trees.put(tree)
     return trees

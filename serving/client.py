@@ -1,4 +1,4 @@
-"""Asks a model server, this project's or TF Serving, to rank candidates."""
+"""Asks a model server, this project's or TF Serving, to rank candidates; needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from google.protobuf.message import Message
 
 from ctr.models.arrays import Array
 from ctr.models.errors import CtrError
 from ctr.serving.impressions import Impression, RankedCandidate, Ranking
+from ctr.serving.messages import PREDICT, PredictRequest, PredictResponse, floats, shape_of
 from ctr.serving.requests import rank_request
 from ctr.serving.signatures import LOGIT, PROBABILITY
 
@@ -57,7 +57,11 @@ class RankingClient:
         else:
             credentials = grpc.ssl_channel_credentials(Path(root_certificates).read_bytes())
             self._channel = grpc.secure_channel(target, credentials, options)
-        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._predict = self._channel.unary_unary(
+            PREDICT,
+            request_serializer=PredictRequest.SerializeToString,
+            response_deserializer=PredictResponse.FromString,
+        )
 
     def rank(self, impression: Impression) -> Ranking:
         """Ranks one impression's candidates.
@@ -92,9 +96,9 @@ class RankingClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _answer(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+    def _answer(self, request: Message) -> Message:
         try:
-            return self._predictions.Predict(request, timeout=self._timeout)
+            return self._predict(request, timeout=self._timeout)
         except grpc.RpcError as error:
             raise ServingError(self._explained(error.code(), error.details()), error.code()) from error
 
@@ -111,13 +115,16 @@ class RankingClient:
             return f"the request is over a limit of {self._target} (its size, or requests at a time): {details}"
         return f"{self._target} failed with {code.name}: {details}"
 
-    def _output(self, response: predict_pb2.PredictResponse, name: str, shape: tuple[int, int]) -> Array:
+    def _output(self, response: Message, name: str, shape: tuple[int, int]) -> Array:
         if name not in response.outputs:
             raise ServingError(f"{self._target} answered without {name!r}: is {self._model_name!r} a ranking model?")
-        values: Array = tf.make_ndarray(response.outputs[name])
-        if values.shape != shape:
-            raise ServingError(f"{self._target} answered {name!r} of shape {values.shape}, expected {shape}")
-        return values
+        tensor = response.outputs[name]
+        if shape_of(tensor) != shape:
+            raise ServingError(f"{self._target} answered {name!r} of shape {shape_of(tensor)}, expected {shape}")
+        try:
+            return floats(tensor)
+        except ValueError as error:
+            raise ServingError(f"{self._target} answered {name!r} {error}") from error
 
 
 def _ranked(target: str, impression: Impression, probability: Array, logit: Array) -> tuple[RankedCandidate, ...]:

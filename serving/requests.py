@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2
+from google.protobuf.message import Message
 
 from ctr.models.impression import PADDING_ID, REQUEST_FEATURES
 from ctr.serving.impressions import Impression
+from ctr.serving.messages import Example, PredictRequest, set_int64, set_strings
 from ctr.serving.signatures import DEFAULT_SIGNATURE, EXAMPLES, RANK_SIGNATURE
 
 
-def rank_request(impressions: Sequence[Impression], model_name: str) -> predict_pb2.PredictRequest:
+def rank_request(impressions: Sequence[Impression], model_name: str) -> Message:
     """One request for a batch of impressions: the one place where they become padded tensors.
 
     Args:
@@ -22,7 +22,7 @@ def rank_request(impressions: Sequence[Impression], model_name: str) -> predict_
       model_name: as the server knows it.
 
     Returns:
-      A request with int64 inputs: history features [B, T], candidate features [B, N].
+      A ``PredictRequest`` with int64 inputs: history features [B, T], candidate features [B, N].
 
     Raises:
       ValueError: if there is no impression.
@@ -34,27 +34,27 @@ def rank_request(impressions: Sequence[Impression], model_name: str) -> predict_
         padded = np.full((len(values), max(map(len, values))), PADDING_ID, dtype=np.int64)
         for index, row in enumerate(values):
             padded[index, : len(row)] = row
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(padded))
+        set_int64(request.inputs[name], padded)
     return request
 
 
-def examples_request(impressions: Sequence[Impression], model_name: str) -> predict_pb2.PredictRequest:
+def examples_request(impressions: Sequence[Impression], model_name: str) -> Message:
     """The same for ``serving_default``, whose input are serialized ``tf.train.Example`` without a label, [B] string."""
     request = _request(impressions, model_name, DEFAULT_SIGNATURE)
-    request.inputs[EXAMPLES].CopyFrom(tf.make_tensor_proto([_serialized(impression) for impression in impressions]))
+    set_strings(request.inputs[EXAMPLES], [_serialized(impression) for impression in impressions])
     return request
 
 
-def _request(impressions: Sequence[Impression], model_name: str, signature: str) -> predict_pb2.PredictRequest:
+def _request(impressions: Sequence[Impression], model_name: str, signature: str) -> Message:
     if not impressions:
         raise ValueError("impressions: at least one is needed")
-    request = predict_pb2.PredictRequest()
+    request = PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = model_name, signature
     return request
 
 
 def _serialized(impression: Impression) -> bytes:
-    example = tf.train.Example()
+    example = Example()
     for name, values in impression.features().items():
         example.features.feature[name].int64_list.value.extend(values)
     serialized: bytes = example.SerializeToString()

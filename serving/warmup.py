@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import tensorflow as tf
+from google.protobuf.message import Message
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 WARMUP_FILE: Final = os.path.join("assets.extra", "tf_serving_warmup_requests")
@@ -20,7 +21,7 @@ MAX_WARMUP_REQUESTS: Final = 1000
 """TF Serving refuses to load a version with more."""
 
 
-def write_warmup(model_dir: str | Path, requests: Sequence[predict_pb2.PredictRequest]) -> None:
+def write_warmup(model_dir: str | Path, requests: Sequence[Message]) -> None:
     """Writes the warmup records of a SavedModel that is not yet served.
 
     Args:
@@ -37,7 +38,8 @@ def write_warmup(model_dir: str | Path, requests: Sequence[predict_pb2.PredictRe
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
         for request in requests:
-            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            log = prediction_log_pb2.PredictionLog()
+            log.predict_log.request.ParseFromString(request.SerializeToString())
             writer.write(log.SerializeToString())
 
 

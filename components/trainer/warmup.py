@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Final
 
-from tensorflow_serving.apis import predict_pb2
+from google.protobuf.message import Message
 
 from ctr.components.examples.impressions import first_features
 from ctr.models.errors import DataError
@@ -17,7 +17,7 @@ _CANDIDATES: Final = (1, 10, 100)
 _IMPRESSIONS: Final = 1000
 
 
-def warmup_requests(files: Sequence[str], history_length: int) -> list[predict_pb2.PredictRequest]:
+def warmup_requests(files: Sequence[str], history_length: int) -> list[Message]:
     """Requests of each size that a server meets, made of real impressions.
 
     Args:

@@ -129,12 +129,13 @@ def _predict(options: argparse.Namespace) -> int:
     impression = load_impression(options.impression) if options.impression else None
     model = options.model or (_served_model(options.output) if options.output else "ctr")
     _check_reachable(options.host, options.port)
-    with terminal_of(options).loading("TensorFlow"):
-        if impression is None:
+    if impression is None:
+        with terminal_of(options).loading("TensorFlow"):
             from ctr.pipeline.output.eval_impressions import eval_impression
 
             impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
-        from ctr.serving.client import RankingClient
+    from ctr.serving.client import RankingClient
+
     with RankingClient(f"{options.host}:{options.port}", model) as client:
         ranking = client.rank(impression)
     if options.json:

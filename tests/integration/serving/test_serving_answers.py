@@ -222,7 +222,7 @@ BAD_REQUESTS: dict[str, tuple[Callable[[Any], object], grpc.StatusCode, str]] = 
 @pytest.mark.parametrize("case", BAD_REQUESTS)
 def test_bad_requests_are_refused_by_name(predictions: Any, impression: Make, case: str) -> None:
     spoil, code, message = BAD_REQUESTS[case]
-    request = rank_request([impression([3, 4], [3])], "ctr")
+    request = predict_pb2.PredictRequest.FromString(rank_request([impression([3, 4], [3])], "ctr").SerializeToString())
     spoil(request)
     with pytest.raises(grpc.RpcError, match=message) as raised:
         predictions.Predict(request)

@@ -174,7 +174,7 @@ class _Fixed(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:
         response = predict_pb2.PredictResponse()
         for name, values in self._outputs.items():
-            response.outputs[name].CopyFrom(tf.make_tensor_proto(values, tf.float32))
+            response.outputs[name].CopyFrom(tf.make_tensor_proto(values))
         return response
 
 
@@ -202,6 +202,7 @@ def foreign() -> Iterator[Callable[..., int]]:
     [
         ({"logit": [[0.0]]}, r"answered without 'probability': is 'ctr' a ranking model\?"),
         ({"probability": [[0.5, 0.5]], "logit": [[0.0]]}, r"'probability' of shape \(1, 2\), expected \(1, 1\)"),
+        ({"probability": [[b"high"]], "logit": [[0.0]]}, r"'probability' of the DataType 7, expected 1 \(DT_FLOAT\)"),
         ({"probability": [[float("nan")]], "logit": [[0.0]]}, r"candidate 0 \(item 500\) a score that is no number"),
     ],
 )

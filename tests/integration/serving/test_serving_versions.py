@@ -190,7 +190,8 @@ def test_a_version_that_fails_its_warmup_takes_no_requests(
     base: Path, push: Any, connect: Any, impression: Make
 ) -> None:
     request = rank_request([impression([3], [3])], "ctr")
-    request.inputs["history_age"].CopyFrom(tf.make_tensor_proto([[1, 2]], tf.int64))
+    two_ages = tf.make_tensor_proto([[1, 2]], tf.int64)
+    request.inputs["history_age"].ParseFromString(two_ages.SerializeToString())
     push(base, 1)
     with served(base) as server, connect(server) as client:
         server.wait_until_ready(60)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from pages import ROOT
-from tensorflow_serving.apis import classification_pb2, prediction_log_pb2
+from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_log_pb2
 
 from ctr.models.impression import REQUEST_FEATURES
 from ctr.serving import signatures
@@ -68,7 +68,8 @@ def test_warmup_round_trip(tmp_path: Path) -> None:
     requests = [rank_request([impression(length, 2)], "ctr") for length in (0, 5)]
     write_warmup(tmp_path, requests)
     assert (tmp_path / "assets.extra" / "tf_serving_warmup_requests").is_file()
-    assert list(read_warmup(tmp_path)) == requests
+    sent = [predict_pb2.PredictRequest.FromString(request.SerializeToString()) for request in requests]
+    assert list(read_warmup(tmp_path)) == sent
 
 
 def test_no_warmup_file_means_no_requests(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from ctr.generator.behavior_log import generate
@@ -44,6 +46,16 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def taken_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def other_server() -> Iterator[int]:
+    """The port of a gRPC server that ranks nothing."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield port
+    server.stop(None).wait()
 
 
 @pytest.fixture
@@ -104,7 +116,6 @@ WORK = [
     ("run --data log.csv", "DIN: log.csv -> output"),
     ("sweep --data log.csv --models dnn", "Loading TensorFlow and TFX ..."),
     ("serve --output served --port 0", "Loading TensorFlow ..."),
-    ("predict --impression good.json --port TAKEN", "Loading TensorFlow ..."),
     ("demo --users 20", "Generating a log of 20 users ..."),
     ("compile --set kubeflow.image=r/c:1", "Compiling the pipeline, with TensorFlow and TFX ..."),
     ("submit --data /data --set kubeflow.image=r/c:1 --dry-run", "Compiling the pipeline, with TensorFlow and TFX ..."),
@@ -121,6 +132,12 @@ def test_a_word_comes_before_tensorflow(command: str, first: str, folder: Path, 
         assert "Loading TensorFlow and TFX ..." in done.stderr
     silent = run(*arguments, "--quiet", cwd=folder)
     assert (silent.returncode, silent.stderr) == (STOPPED, "")
+
+
+def test_predict_asks_without_tensorflow(folder: Path, other_server: int) -> None:
+    done = run("predict", "--impression", "good.json", "--port", str(other_server), cwd=folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: 127.0.0.1:{other_server} failed with UNIMPLEMENTED")
 
 
 @pytest.mark.parametrize("command", ["show-config", "completion bash", "generate --users 20 --output x.csv"])

@@ -71,8 +71,10 @@ def ingest(log: str, out: str, settings: list[str], flags: list[str]) -> float:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    from ctr.components.direct_beam import keep_beam_here
     from ctr.components.impression_gen.build import run_ingest
 
+    keep_beam_here()
     config = ingest_config(settings)
     start = time.perf_counter()
     with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from ctr.components.direct_beam import keep_beam_here
 from ctr.components.settings import IngestConfig
 from ctr.models import impression as names
 from ctr.models.impression import BEHAVIORS, EVAL_SPLIT, MIXED, SPLITS
@@ -31,6 +32,7 @@ def row_at_a_time(log: str, out: str, ingest: IngestConfig) -> float:
     window = ingest.window
     bounds = [window[0] + int(share * (window[1] - window[0])) for share in (0.7, 0.8)]
     flags = ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
+    keep_beam_here()
     with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
         impressions = (
             pipeline

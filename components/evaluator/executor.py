@@ -10,6 +10,7 @@ from tfx.utils import io_utils
 
 from ctr.components import keys
 from ctr.components.artifacts import Artifacts, Properties
+from ctr.components.direct_beam import keep_beam_here
 from ctr.components.scoring.blessing import read_verdict
 from ctr.components.scoring.verdict import VERDICT_FILE
 
@@ -19,6 +20,7 @@ class Executor(tfx_executor.Executor):
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Runs the step."""
+        keep_beam_here()
         super().Do(input_dict, output_dict, exec_properties)
         evaluation, blessing = (
             artifact_utils.get_single_uri(output_dict[key]) for key in (keys.EVALUATION, keys.BLESSING)

@@ -14,6 +14,7 @@ from tfx.utils import proto_utils
 
 from ctr.components import keys
 from ctr.components.artifacts import Artifacts, Properties
+from ctr.components.direct_beam import keep_beam_here
 from ctr.components.examples.shards import unfinished_folder
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.examples.window import write_window
@@ -40,6 +41,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         Raises:
           DataError: if there is no log to read, or it holds nothing to learn from.
         """
+        keep_beam_here()
         self._log_startup(input_dict, output_dict, exec_properties)
         input_config = example_gen_pb2.Input()
         proto_utils.json_to_proto(exec_properties[keys.INPUT_CONFIG], input_config)

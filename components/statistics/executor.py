@@ -12,6 +12,7 @@ from tfx.types import artifact_utils
 
 from ctr.components import keys
 from ctr.components.artifacts import Artifacts, Properties
+from ctr.components.direct_beam import keep_beam_here
 from ctr.components.settings import SETTINGS_KEY, StatisticsConfig
 
 
@@ -24,6 +25,7 @@ class Executor(tfx_executor.Executor):
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Runs the step."""
+        keep_beam_here()
         rate = StatisticsConfig.model_validate_json(exec_properties[SETTINGS_KEY]).sample_rate
         if rate == 1.0:
             super().Do(input_dict, output_dict, exec_properties)

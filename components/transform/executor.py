@@ -15,6 +15,7 @@ from tfx.utils import json_utils
 
 from ctr.components import keys
 from ctr.components.artifacts import Artifacts, Properties
+from ctr.components.direct_beam import keep_beam_here
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.shards import unfinished_folder
 from ctr.components.examples.vocabulary import vocabularies
@@ -35,6 +36,7 @@ class Executor(tfx_executor.Executor):
         Raises:
           ValueError: if a vocabulary would be empty.
         """
+        keep_beam_here()
         catalogue = Catalogue.read(artifact_utils.get_single_uri(input_dict[CATALOGUE_KEY]))
         config = TransformConfig.model_validate_json(exec_properties[SETTINGS_KEY])
         graph_uri = artifact_utils.get_single_uri(output_dict[keys.TRANSFORM_GRAPH])

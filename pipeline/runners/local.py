@@ -138,12 +138,14 @@ def _run_dag(
         from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
         from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
+        from ctr.components.direct_beam import keep_beam_here
         from ctr.pipeline.dag import compile_dag
         from ctr.pipeline.output.executions import Canceled
         from ctr.pipeline.output.runs import node_runs
 
         dag = compile_dag(config, run_id, before_training=before_training)
     config = dag.config
+    keep_beam_here()
     runner = BeamDagRunner() if config.runner == "beam" else LocalDagRunner()
 
     dag.claim_devices()

@@ -24,7 +24,10 @@ def main() -> None:
     from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
+    from ctr.components.direct_beam import keep_beam_here
+
     config = load_preset(os.environ.get(PRESET_ENV, "demo"))
+    keep_beam_here()
     runner = BeamDagRunner() if config.runner == "beam" else LocalDagRunner()
     runner.run(create_pipeline(config))
 

@@ -104,6 +104,7 @@ def test_what_the_sampler_keeps_is_not_in_the_export(trained: Trained) -> None:
 def test_the_noise_and_the_epochs_are_in_the_log(trained: Trained) -> None:
     text = Path(trained.result.log).read_text()
     assert "node Trainer is finished." in text
+    assert "Prism" not in text, "Beam fetched a program, or wanted to"
     assert "Progress of Evaluator: loading 1 model(s)" in text
     epochs = trained.result.report.config["training"]["epochs"]
     lines = re.findall(

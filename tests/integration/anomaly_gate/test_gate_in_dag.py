@@ -13,6 +13,7 @@ from tfx.types import artifact_utils
 
 from ctr.components.anomaly_gate.component import AnomalyGate
 from ctr.components.anomaly_gate.findings import AnomaliesFoundError
+from ctr.components.direct_beam import keep_beam_here
 from ctr.components.examples.window import KEYS
 from ctr.components.schema.component import SchemaGen
 from ctr.components.schema.impression_schema import Ranges
@@ -73,6 +74,7 @@ def dag(folder: Path) -> tfx.dsl.Pipeline:
 def test_good_data_pass_and_the_next_step_runs(tmp_path: Path) -> None:
     for split in SPLITS:
         write(tmp_path / "data" / f"Split-{split}", [IMPRESSION] * 20)
+    keep_beam_here()
     BeamDagRunner().run(dag(tmp_path))
     (approved,) = (tmp_path / "root" / "AnomalyGate").rglob("APPROVED")
     assert approved.read_text().split() == list(SPLITS)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
+from ctr.components.direct_beam import keep_beam_here
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.impression_gen.build import run_ingest
@@ -71,7 +72,8 @@ class Ingested:
 
 
 def ingest_files(files: Sequence[Path], folder: Path, ingest: IngestConfig, *flags: str) -> Ingested:
-    """Runs the ingest on Beam's DirectRunner; the folders are its own to make."""
+    """Runs the ingest on this machine; the folders are its own to make."""
+    keep_beam_here()
     with beam.Pipeline(options=PipelineOptions(list(flags))) as pipeline:
         run_ingest(
             pipeline,

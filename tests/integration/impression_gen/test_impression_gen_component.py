@@ -22,9 +22,11 @@ def run(folder: Path, data: str, ingest: IngestConfig) -> list[tuple[str, str]]:
     from tfx import v1 as tfx
     from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
 
+    from ctr.components.direct_beam import keep_beam_here
     from ctr.components.impression_gen.component import ImpressionGen
 
     connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(folder / "metadata.db"))
+    keep_beam_here()
     BeamDagRunner().run(
         tfx.dsl.Pipeline(
             pipeline_name="ingest",

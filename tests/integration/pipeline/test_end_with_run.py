@@ -12,8 +12,10 @@ import pytest
 _RUN = """
 import os, time
 import apache_beam as beam
+from ctr.components.direct_beam import keep_beam_here
 from ctr.pipeline.process.endings import RUN_PROCESS
 
+keep_beam_here()
 os.environ[RUN_PROCESS] = str(os.getpid())
 plugin = "--beam_plugin=ctr.pipeline.process.end_with_run"
 arguments = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", plugin]

@@ -19,6 +19,7 @@ from tfx.types import standard_artifacts
 from tfx_bsl.public import tfxio
 
 from ctr.components import artifacts
+from ctr.components.direct_beam import keep_beam_here
 from ctr.components.evaluator.judge import evaluator_config
 from ctr.components.evaluator.scoring import custom_extractors
 from ctr.components.examples.catalogue import Catalogue
@@ -76,6 +77,7 @@ def transform_graph(tmp_path_factory: pytest.TempPathFactory) -> types.Artifact:
         preprocessing_fn, custom_config={VOCABULARY_FILES: {name: str(path) for name, path in files.items()}}
     )
     result = artifact(standard_artifacts.TransformGraph, folder / "graph")
+    keep_beam_here()
     with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(folder / "temp")):
         data = pipeline | beam.Create([{name: [1] for name in ids}])
         fn = (data, metadata) | tft_beam.AnalyzeDataset(function)
@@ -115,6 +117,7 @@ def evaluate(folder: Path, config: PipelineConfig) -> tuple[types.Artifact, type
     source = tfxio.TFExampleRecord(
         str(data), raw_record_column_name=tfma.ARROW_INPUT_COLUMN, telemetry_descriptors=["test"]
     )
+    keep_beam_here()
     with beam.Pipeline() as pipeline:
         _ = (
             pipeline

@@ -38,7 +38,11 @@ components.gate.AnomalyError: eval split
 
 
 def test_a_real_worker_error_of_beam_comes_out_clean() -> None:
-    beam = pytest.importorskip("apache_beam")
+    import apache_beam as beam
+
+    from ctr.components.direct_beam import keep_beam_here
+
+    keep_beam_here()
 
     def fail(value: int) -> int:
         raise ValueError(f"row {value} is bad")

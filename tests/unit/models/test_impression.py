@@ -49,6 +49,11 @@ def test_each_kind_has_one_spelling() -> None:
     assert all(shares.keys() == BEHAVIORS.keys() for shares in BEHAVIOR_SHARES.values())
 
 
+def test_what_is_stored_has_its_names_and_its_order() -> None:
+    assert (*NEGATIVE_SETS, impression.MIXED) == ("uniform", "same_category", "contemporaneous", "mixed")
+    assert [f.name for f in impression.features_of("history")] == [n for n in FEATURES if n.startswith("history_")]
+
+
 def test_stored_negatives_stand_in_the_order_of_their_kinds() -> None:
     counts = {kind: number for number, kind in enumerate(NEGATIVE_SETS, start=2)}
     stored = StoredNegatives(**counts)

@@ -214,7 +214,7 @@ def test_a_scorer_near_1_is_called_too_good_to_be_true() -> None:
     uniform = sets["uniform"]
     sets["uniform"] = uniform.model_copy(update={"auc": uniform.auc | {"logistic_regression": 0.9951}})
     metrics = report.verdict.metrics
-    metrics["negative_set=same_category"] = metrics["negative_set=same_category"] | {"gauc": 0.9931}
+    metrics["negative_set=same_category"] = metrics["negative_set=same_category"] | {"auc": 0.9942, "gauc": 0.9931}
     changes = {
         "baselines": report.baselines.model_copy(update={"sets": sets}),
         "verdict": report.verdict.model_copy(update={"metrics": metrics}),
@@ -222,7 +222,8 @@ def test_a_scorer_near_1_is_called_too_good_to_be_true() -> None:
     text = " ".join(render(make_report(**changes)).split())
     assert (
         "Too good to be true: logistic regression, match features is 0.9951 on uniform, "
-        "din: GAUC is 0.9931 on same_category. Something that gives the label away" in text
+        "din: AUC is 0.9942 on same_category, din: GAUC is 0.9931 on same_category. Something that gives the label away"
+        in text
     )
     any_auc = load_preset("sample", ["evaluation.bounds.auc.max=null"]).model_dump(mode="json")
     assert "Too good" not in render(make_report(**changes, config=any_auc))

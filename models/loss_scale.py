@@ -1,7 +1,7 @@
 """Dynamic loss scaling for float16.
 
-Keras' ``LossScaleOptimizer`` is not used: it makes a table's sparse gradient dense to look at it, and with several
-replicas it asks the first one alone, whose own gradients it has not yet added to those of the others.
+Keras' ``LossScaleOptimizer`` (of 3.12 and of 3.15) is not used: it makes a table's sparse gradient dense to look at it,
+and with several replicas it asks the first one alone, whose own gradients it has not yet added to those of the others.
 """
 
 from __future__ import annotations

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,8 @@ def test_tfx_makes_a_pipeline_of_the_file_and_runs_it(
     monkeypatch.setenv("LOCAL_HOME", str(tmp_path / "tfx"))
     # The script runs in a process of its own: on this checkout's code.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # As activating the environment does.
+    monkeypatch.setenv("PATH", f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}")
     before = run_ids(trained)
 
     for command in COMMANDS:

@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr.components.trainer.fit import TrainingLoop
+from ctr.components.trainer.strategy import training_strategy
 from ctr.components.trainer.window import read_window
 from ctr.models.impression import (
     CANDIDATE_CATEGORY_ID,
@@ -52,12 +53,12 @@ SAMPLERS: dict[str, dict[str, Any]] = {
 }
 
 
-def impressions(count: int, negatives: int, seed: int = 0) -> dict[str, np.ndarray]:
+def impressions(count: int, negatives: int, items: int = ITEMS) -> dict[str, np.ndarray]:
     """Raw and index features of ``count`` impressions with uniform negatives."""
-    rng = np.random.default_rng(seed)
-    popular = np.minimum((ITEMS ** rng.random((count, LENGTH + 1))).astype(np.int64), ITEMS)
+    rng = np.random.default_rng(0)
+    popular = np.minimum((items ** rng.random((count, LENGTH + 1))).astype(np.int64), items)
     real = np.arange(LENGTH) < rng.integers(1, LENGTH + 1, count)[:, None]
-    candidates = np.concatenate([popular[:, -1:], rng.integers(1, ITEMS + 1, (count, negatives))], axis=1)
+    candidates = np.concatenate([popular[:, -1:], rng.integers(1, items + 1, (count, negatives))], axis=1)
     values = {
         HISTORY_ITEM_ID: popular[:, :-1] * real,
         HISTORY_BEHAVIOR: rng.integers(1, 5, real.shape) * real,
@@ -104,21 +105,21 @@ def pass_over(values: dict[str, np.ndarray], rounds: int) -> tuple[TrainingWindo
 
 
 def trainer_of(
-    model_name: str, settings: dict[str, Any], loss: str, known: TrainingWindow, options: argparse.Namespace
+    config: ModelConfig,
+    sampler: SamplerConfig,
+    loss: LossConfig,
+    known: TrainingWindow,
+    negatives: int,
+    batch_size: int,
 ) -> TrainingLoop:
-    """A trainer of a new model."""
+    """A trainer of a new model of the catalogue's items, on the devices that the Trainer step would use."""
     keras.utils.set_random_seed(1)
-    model = build_model(ModelConfig(name=model_name), ITEMS + 2, CATEGORIES + 2, LENGTH)
-    sampler = build_sampler(
-        SamplerContext(
-            SamplerConfig.model_validate({"negatives": options.negatives, **settings}),
-            window=known,
-            stored=StoredNegatives(uniform=options.negatives, contemporaneous=0),
-            batch_size=options.batch_size,
-            seed=1,
-        )
-    )
-    return TrainingLoop(model, tf.distribute.get_strategy(), sampler, LossConfig(name=loss), 1e-3)
+    strategy = training_strategy()
+    with strategy.scope():
+        model = build_model(config, FIRST_KNOWN_INDEX + known.catalogue_size, FIRST_KNOWN_INDEX + CATEGORIES, LENGTH)
+        stored = StoredNegatives(uniform=negatives, contemporaneous=0)
+        drawn = build_sampler(SamplerContext(sampler, window=known, stored=stored, batch_size=batch_size, seed=1))
+    return TrainingLoop(model, strategy, drawn, loss, 1e-3, config.embedding_l2)
 
 
 def main() -> None:
@@ -149,7 +150,11 @@ def main() -> None:
     print(f"\n| model | sampler | impressions/s | relative to {options.samplers[0]} |\n| --- | --- | --- | --- |")
     chosen = {name: SAMPLERS[name] for name in options.samplers}
     for model_name in options.models.split(","):
-        trainers = {n: trainer_of(model_name, s, options.loss, known, options) for n, s in chosen.items()}
+        config, loss = ModelConfig(name=model_name, embedding_l2=0.0), LossConfig(name=options.loss)
+        trainers = {}
+        for name, settings in chosen.items():
+            sampler = SamplerConfig.model_validate({"negatives": options.negatives, **settings})
+            trainers[name] = trainer_of(config, sampler, loss, known, options.negatives, options.batch_size)
         rates: dict[str, list[float]] = {name: [] for name in trainers}
         for number in range(1 + options.rounds):
             for name, trainer in trainers.items():

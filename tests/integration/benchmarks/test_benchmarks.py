@@ -99,20 +99,29 @@ TINY = {
         ("dnn/random", "dnn/mixed 0.5"),
         "relative to random",
     ),
+    "training": Tiny(
+        # Two processes of the same device, since a GPU is not there.
+        ("--devices", "cpu", "cpu", "--models", "dnn", "--batch", "64", "--steps", "2", "--items", "1000"),
+        "| model | device | ms a step | pairs/s | relative to cpu | loss before | after | logits apart, TF32 off | "
+        "TF32 on | largest logit |",
+        ("dnn/cpu", "dnn/cpu"),
+        "relative to cpu",
+    ),
 }
 OF_OTHERS = {"ingest_by_row": "ingest", "ingest_peers": "ingest"}
 """What is no benchmark but a work of one."""
 
 
-def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(name: str, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-IN_A_PROCESS = {"compression", "deepctr_training", "keras_choice"}
+IN_A_PROCESS = {"compression", "deepctr_training", "keras_choice", "training"}
 """Run as the pages say; the others, whose imports take longer than they do, in this one."""
+NOT_IN_THE_BUNDLE = ("tfx", "apache_beam", "tensorflow_transform", "tensorflow_serving", "grpc", "pyarrow", "yaml")
+"""What ``benchmarks/gpu_bundle.sh`` leaves out, and ``training`` does without."""
 
 
 @pytest.fixture
@@ -145,9 +154,12 @@ def test_a_benchmark_prints_its_ratios(name: str, tmp_path: Path, run_here: Run)
     tiny = TINY[name]
     if name == "compression":
         write_impressions(tmp_path / "examples")
+    if name == "training":
+        for package in NOT_IN_THE_BUNDLE:
+            (tmp_path / f"{package}.py").write_text("raise ImportError(f'{__name__} is not in the bundle')")
 
     arguments = [argument.format(tmp_path) for argument in tiny.arguments]
-    done = (run if name in IN_A_PROCESS else run_here)(name, *arguments)
+    done = run(name, *arguments, path=str(tmp_path)) if name in IN_A_PROCESS else run_here(name, *arguments)
 
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
@@ -163,6 +175,10 @@ def test_a_benchmark_prints_its_ratios(name: str, tmp_path: Path, run_here: Run)
     else:
         assert all(RATIO.fullmatch(ratio) and float(ratio) > 0 for ratio in ratios), ratios
         assert float(ratios[0]) == 1
+    if name == "training":
+        # The second process has the weights that the first one trained, not its own.
+        assert [float(row[columns.index("logits apart, TF32 off")] or 0) < 1e-5 for row in rows] == [True, True]
+        assert rows[1][columns.index("logits apart, TF32 off")]
 
 
 @pytest.mark.parametrize("work", ["statistics", "transform"])
@@ -211,6 +227,7 @@ def test_compression_without_impressions_says_so(tmp_path: Path, run_here: Run) 
         ),
         ("ingest", ["--only", "transform"], ["name ingest before them"]),
         ("ingest", ["--only", "Spark"], ["Spark is not known"]),
+        ("training", ["--devices", "gpu"], ["TensorFlow finds no GPU", "--devices cpu needs none"]),
     ],
 )
 def test_a_peer_that_is_missing_is_said_before_anything_runs(

@@ -252,6 +252,18 @@ def test_a_side_that_fails_stops_the_benchmark_with_what_it_said(tmp_path: Path)
     assert not RATIO.search(done.stdout)
 
 
+def test_the_bundle_takes_what_the_lock_names_and_an_empty_folder(tmp_path: Path) -> None:
+    script = ROOT / "benchmarks/gpu_bundle.sh"
+    lock = (ROOT / "requirements/tfx-1.21.lock").read_text()
+    packages = re.findall("^packages='(.*?)'$", script.read_text(), re.MULTILINE | re.DOTALL)[0].split()
+    (tmp_path / "kept").touch()
+
+    done = subprocess.run([str(script), str(tmp_path)], capture_output=True, text=True, check=False)
+
+    assert [name for name in packages if not re.search(f"^{re.escape(name)}==", lock, re.MULTILINE)] == []
+    assert (done.returncode, done.stderr) == (2, f"error: {tmp_path} is not empty; give an empty folder\n")
+
+
 def test_a_work_of_another_says_whose() -> None:
     # The other one says it after its imports, which take seconds.
     done = run("ingest_peers")

@@ -7,6 +7,7 @@ configuration need is imported by these; TensorFlow and TFX come with the comman
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import os
 import sys
@@ -58,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("configuration", error, USAGE)
     except CtrError as error:
         return _complain("error", error, FAILED)
+    except ModuleNotFoundError as error:
+        if importlib.util.find_spec("tfx") is not None:
+            raise
+        brings = "is not installed; the package's extra 'pipeline' brings it"
+        return _complain("error", f"this command needs {error.name}, which {brings}", FAILED)
     except Interrupted as error:
         return _complain("interrupted", error, error.code)
     except KeyboardInterrupt:

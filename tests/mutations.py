@@ -88,7 +88,7 @@ def facts() -> dict[str, Fact]:
 
     kinds = (MODELS, ACTIVATIONS, SAMPLERS)
     registered = {key for kind in kinds for name in kind for key in (name, *kind[name].settings)}
-    served = re.findall(r': Final = "(\w+)"', (ROOT / "serving/requests.py").read_text(encoding="utf-8"))
+    served = re.findall(r': Final = "(\w+)"', (ROOT / "serving/signatures.py").read_text(encoding="utf-8"))
     return {
         "behaviours": Fact(
             ["models/test_impression.py", "generator/test_compare.py"],

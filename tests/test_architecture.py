@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = {link.name for link in ROOT.glob("ctr/*") if link.is_dir()}
+ROOMS = {link.name for link in ROOT.glob("ctr/*") if link.is_symlink()}
 STEPS = {file.parent.name for file in ROOT.glob("components/*/component.py")}
 SHELLS = ("component", "driver", "executor")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -161,7 +162,7 @@ class TestCloze:
         def full(state: np.ndarray, item: int) -> float:
             """Cross-entropy of the softmax over all 48 items."""
             x = dense(model.cloze_output, state)
-            gelu = 0.5 * x * (1 + np.array([np.math.erf(value / np.sqrt(2)) for value in x]))  # type: ignore[attr-defined]
+            gelu = 0.5 * x * (1 + np.array([math.erf(value / np.sqrt(2)) for value in x]))
             logits = (table @ gelu + bias)[2:]
             return float(np.log(np.exp(logits).sum()) - logits[item - 2])
 

@@ -74,11 +74,12 @@ _ITEMS: Final = "items"
 _REQUESTS: Final = "requests"
 _PROPOSALS: Final = "proposals"
 
-_PARCEL: Final = beam.typehints.Tuple[str, int, int]
-_KEYED: Final = beam.typehints.Tuple[int, _PARCEL]
-_KEYED_PART: Final = beam.typehints.Tuple[int, beam.typehints.Tuple[int, _PARCEL]]
+# What crosses a runner is a pair, or Any, and what is flattened has one type: Prism 2.61 refuses a longer tuple of
+# types that it knows, and codes all of an input's type as the output's where a Flatten joins several types.
+_KEYED: Final = beam.typehints.Tuple[int, Any]
+_KEYED_PART: Final = beam.typehints.Tuple[int, beam.typehints.Tuple[int, Any]]
 _COUNT: Final = beam.typehints.Tuple[str, int]
-_EXAMPLE: Final = beam.typehints.Tuple[str, beam.typehints.Tuple[int, int, str, str]]
+_EXAMPLE: Final = beam.typehints.Tuple[str, Any]
 _NUMBERED: Final = beam.typehints.Tuple[beam.typehints.Tuple[int, int], str]
 
 _T = TypeVar("_T")
@@ -161,9 +162,11 @@ def run_ingest(
 
     examples = (
         (
-            read[_EXAMPLES] | "NumberExamples" >> beam.FlatMap(_number_bad_rows, first_lines),
+            read[_EXAMPLES]
+            | "NumberExamples" >> beam.FlatMap(_number_bad_rows, first_lines).with_output_types(_NUMBERED),
             sorted_partitions[_EXAMPLES]
-            | "NumberDuplicateExamples" >> beam.FlatMap(_number_duplicates, sources, first_lines),
+            | "NumberDuplicateExamples"
+            >> beam.FlatMap(_number_duplicates, sources, first_lines).with_output_types(_NUMBERED),
         )
         | "AllExamples" >> beam.Flatten()
         | "ByReason" >> beam.Map(_by_reason).with_output_types(_EXAMPLE)
@@ -211,7 +214,8 @@ def run_ingest(
     impression_counts = (
         {_EVENTS: events, _PROPOSALS: proposals}
         | "GroupProposals" >> beam.CoGroupByKey()
-        | "WriteImpressions" >> beam.ParDo(WriteImpressions(ingest, examples_uri, spool), timeline, catalogue)
+        | "WriteImpressions"
+        >> beam.ParDo(WriteImpressions(ingest, examples_uri, spool), timeline, catalogue).with_output_types(_COUNT)
     )
     all_counts = (reading_totals, impression_counts, item_totals) | "AllCounts" >> beam.Flatten()
     totals = _totals(all_counts, "All")
@@ -228,8 +232,8 @@ def _typed(elements: beam.PCollection, kind: object, name: str) -> beam.PCollect
 
 
 def _totals(counts: beam.PCollection, name: str) -> beam.PCollection:
-    typed = counts | f"Counts{name}" >> beam.Map(_same).with_output_types(_COUNT)
-    return typed | f"Sum{name}" >> beam.CombinePerKey(sum)
+    summed = _typed(counts, _COUNT, f"Counts{name}") | f"Sum{name}" >> beam.CombinePerKey(sum)
+    return _typed(summed, _COUNT, f"Totals{name}")
 
 
 def _same(element: _T) -> _T:

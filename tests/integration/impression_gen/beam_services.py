@@ -1,4 +1,4 @@
-"""Beam's own job server and a pool of its worker processes, each a process apart, on loopback."""
+"""Beam's job servers and a pool of its worker processes, each a process apart, on loopback."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ class Service:
 def job_server(folder: Path) -> Iterator[Service]:
     """Beam's job server, which knows nothing of this project: it could not run a DoFn of it."""
     port_file = folder / "port"
+    module = "apache_beam.runners.portability.local_job_service_main"
     arguments = ["--port_file", str(port_file), "--staging_dir", str(folder / "staging")]
     environment = _environment()
-    process, log = _start("apache_beam.runners.portability.local_job_service_main", arguments, environment, folder)
+    process, log = _start([sys.executable, "-m", module, *arguments], environment, folder)
     with _stopped(process):
         deadline = time.monotonic() + _PATIENCE
         while not port_file.exists():
@@ -48,6 +49,17 @@ def job_server(folder: Path) -> Iterator[Service]:
             time.sleep(0.05)
         service = Service(process, int(port_file.read_text()), log, folder, environment)
         yield _ready(service)
+
+
+@contextmanager
+def prism(binary: Path, folder: Path) -> Iterator[Service]:
+    """Prism, which runs jobs itself: a program in Go, to which a DoFn in Python is bytes."""
+    from ports import free_port
+
+    port, environment = free_port(), _environment()
+    process, log = _start([str(binary), f"--job_port={port}", "--serve_http=false"], environment, folder)
+    with _stopped(process):
+        yield _ready(Service(process, port, log, folder, environment))
 
 
 @contextmanager
@@ -60,7 +72,7 @@ def worker_pool(folder: Path) -> Iterator[Service]:
     # The second is for what tests run in a worker.
     environment = {**_environment(), "PYTHONPATH": os.pathsep.join([str(PROJECT), str(Path(__file__).parent)])}
     module = "apache_beam.runners.worker.worker_pool_main"
-    process, log = _start(module, [f"--service_port={port}"], environment, folder)
+    process, log = _start([sys.executable, "-m", module, f"--service_port={port}"], environment, folder)
     with _stopped(process):
         yield _ready(Service(process, port, log, folder, environment))
 
@@ -83,13 +95,11 @@ def _environment() -> dict[str, str]:
     return {**kept, "PATH": path, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
 
 
-def _start(
-    module: str, arguments: list[str], environment: Mapping[str, str], folder: Path
-) -> tuple[subprocess.Popen[bytes], Path]:
+def _start(command: list[str], environment: Mapping[str, str], folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            command,
             cwd=folder,
             env=environment,
             stdout=output,

@@ -1,7 +1,8 @@
 """The ingest through Beam's portable API: a job server, and worker processes apart, as on Flink.
 
-The job server cannot import this project, so it knows the pipeline by its protos alone, as a runner in Java does. The
-workers get what the protos carry, the project as it is installed, and the folders that all share.
+Two job servers: Beam's in Python, with the runner of the default, and Prism, another engine. Neither can import this
+project, so it knows the pipeline by its protos alone, as a runner in Java does. The workers get what the protos carry,
+the project as it is installed, and the folders that all share.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
-from beam_services import Service, job_server, note_process, refuse, worker_pool
+from beam_services import Service, job_server, note_process, prism, refuse, worker_pool
 from ingest_runs import Ingested, ingest_files
+from prism_binary import Missing, prism_binary
 
 from ctr.components.impression_gen.build import run_ingest
 from ctr.components.settings import IngestConfig
@@ -28,12 +30,20 @@ DIRT = DirtConfig(negative_timestamp=3, outside_window=20, duplicate=30, wrong_f
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Service]]:
-    with (
-        worker_pool(tmp_path_factory.mktemp("pool")) as pool,
-        job_server(tmp_path_factory.mktemp("job_server")) as server,
-    ):
-        yield server, pool
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with worker_pool(tmp_path_factory.mktemp("pool")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module", params=["Python", "Prism"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("job_server")
+    try:
+        started = prism(prism_binary(), folder) if request.param == "Prism" else job_server(folder)
+    except Missing as reason:
+        pytest.skip(str(reason))
+    with started as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +52,11 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GeneratorSummar
     summary = generate(GeneratorConfig(users=330, dirt=DIRT), path)
     assert path.stat().st_size > INGEST.block_megabytes << 20, "too small to be cut into blocks"
     return path, summary
+
+
+@pytest.fixture(scope="module")
+def in_memory(log: tuple[Path, GeneratorSummary], tmp_path_factory: pytest.TempPathFactory) -> Ingested:
+    return ingest_files([log[0]], tmp_path_factory.mktemp("in_memory"), INGEST)
 
 
 def portable(server: Service, pool: Service) -> PipelineOptions:
@@ -59,11 +74,9 @@ def portable(server: Service, pool: Service) -> PipelineOptions:
 
 @pytest.mark.slow
 def test_workers_apart_write_the_same_bytes(
-    services: tuple[Service, Service], log: tuple[Path, GeneratorSummary], tmp_path: Path
+    server: Service, pool: Service, log: tuple[Path, GeneratorSummary], in_memory: Ingested, tmp_path: Path
 ) -> None:
-    server, pool = services
     path, generated = log
-    in_memory = ingest_files([path], tmp_path / "in_memory", INGEST)
     apart = Ingested(tmp_path / "apart")
     noted = tmp_path / "process"
 
@@ -88,11 +101,10 @@ def test_workers_apart_write_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_error_of_a_worker_keeps_its_words(services: tuple[Service, Service]) -> None:
-    with (
-        pytest.raises(RuntimeError) as failed,
-        beam.Pipeline(options=portable(*services)) as pipeline,
-    ):
+def test_error_of_a_worker_keeps_its_words(server: Service, pool: Service) -> None:
+    if "prism-2.61" in str(server.process.args):
+        pytest.xfail("this version's Prism calls a job done whose worker failed")
+    with pytest.raises(RuntimeError) as failed, beam.Pipeline(options=portable(server, pool)) as pipeline:
         _ = pipeline | beam.Create(["log.csv"]) | "Refuse" >> beam.Map(refuse)
 
     assert reason(failed.value) == "ValueError: log.csv: not a behaviour log"

@@ -107,3 +107,9 @@ def test_flinks_arguments_fit_the_manifests() -> None:
     assert arguments["sdk_container_image"] == workers["image"]
     assert int(arguments["parallelism"]) == pods["replicas"] * slots
     assert int(arguments["sdk_worker_parallelism"]) == slots
+
+
+def test_prism_is_of_the_version_of_beam() -> None:
+    (documented,) = re.findall(r"cmd/prism@v(\S+)", (ROOT / "docs/beam.md").read_text())
+
+    assert f"apache-beam=={documented} " in (ROOT / "requirements/tfx-1.16.lock").read_text()

@@ -50,6 +50,7 @@ NEEDS = {
     "curl": "a running server",
     "docker": "Docker",
     "kind": "Docker",
+    "go": "Go, and its modules",
     "export": "nothing but the shell that goes on with it",
     "python3.10": "a package index",
 }

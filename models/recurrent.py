@@ -18,7 +18,7 @@ from ctr.models.registry import RecurrentConfig
 class RecurrentRanker(Ranker, abc.ABC):
     """The state after the last real event, encoded once for all candidates.
 
-    The layer's arguments and the right padding are those that Keras' fused GPU kernels ask for; only a CPU was run.
+    The layer's arguments and the right padding are those that Keras' fused GPU kernels ask for.
     No step is masked: what follows the last event cannot reach the state that is read.
     """
 

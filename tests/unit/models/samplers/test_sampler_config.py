@@ -72,6 +72,7 @@ def test_samplers_of_the_batch_go_with_any_stored_negatives(name: str, loss: str
         (["sampler.name=in_batch", "sampler.frequencies=streaming"], "sampler.frequencies: belongs to hard, mixed"),
         (["sampler.name=hard", "sampler.frequencies=streaming"], "sampler.frequencies: has no effect .* pointwise"),
         (["sampler.name=streaming_frequency", "sampler.frequency.hashes=1"], "sampler.frequency: has no effect"),
+        (["sampler.name=hard", "sampler.frequency.hashes=1"], "sampler.frequency: has no effect .* pointwise"),
         (
             ["sampler.name=hard", "sampler.frequency.hashes=1", "training.loss.name=sampled_softmax"],
             "sampler.frequency: has no effect with sampler hard as it is set",

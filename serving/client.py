@@ -142,5 +142,5 @@ def _ranked(target: str, impression: Impression, probability: Array, logit: Arra
             raise ServingError(
                 f"{target} gave candidate {candidate.position} (item {candidate.item_id}) a score that is no number"
             )
-    # Logits tell apart what float32 probabilities round to 1.
-    return tuple(sorted(ranked, key=lambda c: (-c.probability, -c.logit, c.position)))
+    # Not by probabilities: some round to 1, and the sigmoid of one logit may differ in its last bit with its place.
+    return tuple(sorted(ranked, key=lambda c: (-c.logit, c.position)))

@@ -15,31 +15,31 @@ Properties: TypeAlias = dict[str, Any]
 class ImpressionCatalogue(Artifact):
     """Items and categories of the train split, and the summary of the ingest: ``catalogue.py``, ``summary.py``."""
 
-    TYPE_NAME = "ctr.components.ImpressionCatalogue"
+    TYPE_NAME = "ctr.ImpressionCatalogue"
 
 
 class ImpressionQuarantine(Artifact):
     """Rows of the log that could not be used; see ``quarantine.py``."""
 
-    TYPE_NAME = "ctr.components.ImpressionQuarantine"
+    TYPE_NAME = "ctr.ImpressionQuarantine"
 
 
 class DataApproval(Artifact):
     """Says that no split was empty or had an anomaly."""
 
-    TYPE_NAME = "ctr.components.DataApproval"
+    TYPE_NAME = "ctr.DataApproval"
 
 
 class BaselineReport(Artifact):
     """``baselines.json``: :class:`ctr.components.scoring.baselines.BaselineResults`."""
 
-    TYPE_NAME = "ctr.components.BaselineReport"
+    TYPE_NAME = "ctr.BaselineReport"
 
 
 class RunReport(Artifact):
     """``report.json`` (:class:`ctr.components.run_report.report.Report`) and ``report.md``."""
 
-    TYPE_NAME = "ctr.components.RunReport"
+    TYPE_NAME = "ctr.RunReport"
 
 
 def pushed_version(pushed_model: Artifact) -> int | None:

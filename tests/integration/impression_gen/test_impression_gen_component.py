@@ -66,10 +66,8 @@ def test_span_artifacts_and_cache(tmp_path: Path) -> None:
     store = metadata_store.MetadataStore(sqlite_metadata_connection_config(str(tmp_path / "metadata.db")))
     examples = store.get_artifacts_by_type("Examples")
     assert [artifact.custom_properties["span"].int_value for artifact in examples] == [2, 2, 3]
-    assert [a.uri.split("/")[-2] for a in store.get_artifacts_by_type("ctr.components.ImpressionQuarantine")] == [
-        "quarantine"
-    ] * 3
-    summaries = [IngestSummary.read(a.uri) for a in store.get_artifacts_by_type("ctr.components.ImpressionCatalogue")]
+    assert [a.uri.split("/")[-2] for a in store.get_artifacts_by_type("ctr.ImpressionQuarantine")] == ["quarantine"] * 3
+    summaries = [IngestSummary.read(a.uri) for a in store.get_artifacts_by_type("ctr.ImpressionCatalogue")]
     assert all(summary.rows_read == 504 for summary in summaries)
     assert "num_files:1" in examples[0].custom_properties["input_fingerprint"].string_value
 

@@ -306,10 +306,10 @@ def test_vertex_gets_tfxs_own_output() -> None:
 
 
 def test_artifact_types_can_be_imported_by_the_name_that_vertex_knows() -> None:
-    import components
+    import ctr
     from ctr.components import artifacts
 
     own = {name for name, value in vars(artifacts).items() if getattr(value, "TYPE_NAME", None)}
     assert len(own) == 5
     for name in own:
-        assert f"ctr.components.{name}" == getattr(components, name).TYPE_NAME
+        assert f"ctr.{name}" == getattr(ctr, name).TYPE_NAME

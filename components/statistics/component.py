@@ -1,4 +1,4 @@
-"""The StatisticsGen step: TFX's own, on a sample of the users."""
+"""The StatisticsGen step: with the input and output of TFX's own, on a sample of the users."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ctr.components.settings import SETTINGS_KEY, StatisticsConfig
 
 
 class StatisticsGenSpec(types.ComponentSpec):
-    """What is used of TFX's StatisticsGen, plus the section of the configuration."""
+    """Interface of :class:`StatisticsGen`."""
 
     PARAMETERS = {SETTINGS_KEY: ExecutionParameter(type=str)}
     INPUTS = {keys.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples)}

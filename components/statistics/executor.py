@@ -2,58 +2,63 @@
 
 from __future__ import annotations
 
-import copy
 import os
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from tfx import types
-from tfx.components.statistics_gen import executor as tfx_executor
-from tfx.dsl.io import fileio
+import apache_beam as beam
+import tensorflow_data_validation as tfdv
+from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
+from tfx_bsl.public.tfxio import TFExampleBeamRecord
 
 from ctr.components import keys
 from ctr.components.artifacts import Artifacts, Properties
 from ctr.components.direct_beam import keep_beam_here
+from ctr.components.examples.impressions import records
+from ctr.components.examples.shards import list_shards
 from ctr.components.settings import SETTINGS_KEY, StatisticsConfig
 
+STATISTICS_FILE: Final = "FeatureStats.pb"
+"""Of a split, as TFX's own executor names it."""
 
-class Executor(tfx_executor.Executor):
-    """TFX's executor on some shards of each split.
 
-    TFX would read and decode all impressions and then drop most of them. A shard holds the users whose hash is in one
-    range, so some shards are a sample of the users, and the same one each time.
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """TensorFlow Data Validation's statistics of some shards of each split.
+
+    A shard holds the users whose hash is in one range, so some shards are a sample of the users, and the same one each
+    time; the others are not read. (TFX's executor has no such sample, and loads TensorFlow Model Analysis.)
     """
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Runs the step."""
         keep_beam_here()
         rate = StatisticsConfig.model_validate_json(exec_properties[SETTINGS_KEY]).sample_rate
-        if rate == 1.0:
-            super().Do(input_dict, output_dict, exec_properties)
-            return
         examples = artifact_utils.get_single_instance(input_dict[keys.EXAMPLES])
-        folder = os.path.join(artifact_utils.get_single_uri(output_dict[keys.STATISTICS]), ".sample")
-        sample = sample_shards(examples, rate, folder)
-        super().Do({**input_dict, keys.EXAMPLES: [sample]}, output_dict, exec_properties)
-        fileio.rmtree(folder)
+        statistics = artifact_utils.get_single_instance(output_dict[keys.STATISTICS])
+        statistics.split_names = examples.split_names
+        statistics.span = examples.span
+        impressions = TFExampleBeamRecord(
+            physical_format="tfrecord_gzip", telemetry_descriptors=["StatisticsGen"], raw_record_column_name=None
+        )
+        with self._make_beam_pipeline() as pipeline:
+            for split in artifact_utils.decode_split_names(examples.split_names):
+                shards = sample(list_shards(artifact_utils.get_split_uri([examples], split)), rate)
+                path = os.path.join(artifact_utils.get_split_uri([statistics], split), STATISTICS_FILE)
+                _ = (
+                    pipeline
+                    | f"Shards[{split}]" >> beam.Create(shards)
+                    | f"Read[{split}]" >> beam.FlatMap(_serialized).with_output_types(bytes)
+                    | f"Decode[{split}]" >> impressions.BeamSource()
+                    | f"GenerateStatistics[{split}]" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
+                    | f"Write[{split}]" >> tfdv.WriteStatisticsToBinaryFile(path)
+                )
 
 
-def sample_shards(examples: types.Artifact, rate: float, folder: str) -> types.Artifact:
-    """Copies the first shards of each split, at least one.
+def sample(shards: Sequence[str], rate: float) -> Sequence[str]:
+    """The first so many of a split's shards, at least one."""
+    return shards[: max(1, round(rate * len(shards)))]
 
-    Args:
-      examples: impressions.
-      rate: share of the shards.
-      folder: to copy to.
 
-    Returns:
-      an artifact like ``examples`` of what was copied.
-    """
-    sample = copy.deepcopy(examples)
-    sample.uri = folder
-    for split in artifact_utils.decode_split_names(examples.split_names):
-        source, target = (artifact_utils.get_split_uri([each], split) for each in (examples, sample))
-        fileio.makedirs(target)
-        shards = sorted(fileio.listdir(source))
-        for name in shards[: max(1, round(rate * len(shards)))]:
-            fileio.copy(os.path.join(source, name), os.path.join(target, name))
-    return sample
+def _serialized(shard: str) -> Iterator[bytes]:
+    yield from records([shard]).as_numpy_iterator()

@@ -1,4 +1,4 @@
-"""The Transform step: TFX's own, with the catalogue as a further input."""
+"""The Transform step: with the inputs and outputs of TFX's own, and the catalogue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Final
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component
-from tfx.proto import transform_pb2
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
@@ -14,21 +13,14 @@ from ctr.components import keys
 from ctr.components.artifacts import ImpressionCatalogue
 from ctr.components.executors import BeamExecutor
 from ctr.components.settings import SETTINGS_KEY, TransformConfig
-from ctr.models.impression import SPLITS, TRAIN_SPLIT
 
 CATALOGUE_KEY: Final = "catalogue"
 
 
 class ImpressionTransformSpec(types.ComponentSpec):
-    """What is used of TFX's Transform, plus ``catalogue`` and the section of the configuration."""
+    """Interface of :class:`ImpressionTransform`."""
 
-    PARAMETERS = {
-        keys.PREPROCESSING_FN: ExecutionParameter(type=str),
-        keys.SPLITS_CONFIG: ExecutionParameter(type=transform_pb2.SplitsConfig),
-        keys.FORCE_TF_COMPAT_V1: ExecutionParameter(type=int),
-        keys.DISABLE_STATISTICS: ExecutionParameter(type=int),
-        SETTINGS_KEY: ExecutionParameter(type=str),
-    }
+    PARAMETERS = {SETTINGS_KEY: ExecutionParameter(type=str)}
     INPUTS = {
         keys.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples),
         keys.SCHEMA: ChannelParameter(type=standard_artifacts.Schema),
@@ -70,10 +62,6 @@ class ImpressionTransform(base_beam_component.BaseBeamComponent):
                 schema=schema,
                 catalogue=catalogue,
                 settings=transform.model_dump_json(),
-                preprocessing_fn="ctr.components.transform.preprocessing.preprocessing_fn",
-                splits_config=transform_pb2.SplitsConfig(analyze=[TRAIN_SPLIT], transform=list(SPLITS)),
-                force_tf_compat_v1=0,
-                disable_statistics=1,
                 transform_graph=types.Channel(type=standard_artifacts.TransformGraph),
                 transformed_examples=transformed_examples,
             )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import apache_beam as beam
+import tensorflow_transform.beam as tft_beam
+from tensorflow_transform.tf_metadata.dataset_metadata import DatasetMetadata
 from tfx import types
-from tfx.components.transform import executor as tfx_executor
-from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
-from tfx.proto import example_gen_pb2
-from tfx.types import artifact_utils, standard_artifacts
-from tfx.utils import json_utils
+from tfx.types import artifact_utils
+from tfx.utils import io_utils
+from tfx_bsl.public.tfxio import TFExampleBeamRecord
 
 from ctr.components import keys
 from ctr.components.artifacts import Artifacts, Properties
@@ -19,16 +21,20 @@ from ctr.components.direct_beam import keep_beam_here
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.shards import unfinished_folder
 from ctr.components.examples.vocabulary import vocabularies
-from ctr.components.examples.writing import EXAMPLES_FILE_FORMAT, new_shard
 from ctr.components.settings import SETTINGS_KEY, TransformConfig
 from ctr.components.transform.component import CATALOGUE_KEY
 from ctr.components.transform.materialize import TransformShard
-from ctr.components.transform.preprocessing import VOCABULARY_FILES
-from ctr.models.impression import SPLITS
+from ctr.components.transform.preprocessing import preprocessing_fn
+
+_PAYLOAD_PROPERTIES = ("payload_format", "file_format")
 
 
-class Executor(tfx_executor.Executor):
-    """Writes the vocabularies that the preprocessing function needs, lets TFX make the graph, and applies it."""
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Makes TensorFlow Transform's graph of the vocabularies, and applies it.
+
+    TFX's executor would read the train split, from which nothing is learnt here, and decode and encode every feature of
+    every impression, see ``materialize.py``.
+    """
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Runs the step; see :class:`ctr.components.transform.component.ImpressionTransform`.
@@ -39,8 +45,9 @@ class Executor(tfx_executor.Executor):
         keep_beam_here()
         catalogue = Catalogue.read(artifact_utils.get_single_uri(input_dict[CATALOGUE_KEY]))
         config = TransformConfig.model_validate_json(exec_properties[SETTINGS_KEY])
+        schema_uri = artifact_utils.get_single_uri(input_dict[keys.SCHEMA])
         graph_uri = artifact_utils.get_single_uri(output_dict[keys.TRANSFORM_GRAPH])
-        # Beside the graph, where every worker can read it; the graph takes a copy as its asset.
+        # Beside the graph; the graph takes a copy as its asset.
         folder = os.path.join(graph_uri, ".vocabularies")
         fileio.makedirs(folder)
         paths = {}
@@ -48,13 +55,7 @@ class Executor(tfx_executor.Executor):
             paths[name] = os.path.join(folder, f"{name}.txt")
             with fileio.open(paths[name], "w") as file:
                 file.write("\n".join(map(str, ids.tolist())) + "\n")
-        exec_properties = {
-            **exec_properties,
-            keys.CUSTOM_CONFIG: json_utils.dumps({VOCABULARY_FILES: paths}),
-        }
-        # Of TFX's step the graph alone: it would decode and encode every feature, see materialize.py.
-        rest = {key: artifacts for key, artifacts in output_dict.items() if key != keys.TRANSFORMED_EXAMPLES}
-        super().Do({**input_dict, keys.EXAMPLES: [_no_examples(folder)]}, rest, exec_properties)
+        self._write_graph(schema_uri, paths, graph_uri)
         fileio.rmtree(folder)
         self._materialize(
             artifact_utils.get_single_instance(input_dict[keys.EXAMPLES]),
@@ -62,14 +63,26 @@ class Executor(tfx_executor.Executor):
             graph_uri,
         )
 
+    def _write_graph(self, schema_uri: str, vocabulary_files: dict[str, str], graph_uri: str) -> None:
+        schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema_uri))
+        impressions = TFExampleBeamRecord(
+            physical_format="none", telemetry_descriptors=["Transform"], schema=schema, raw_record_column_name=None
+        )
+        function = functools.partial(preprocessing_fn, vocabulary_files=vocabulary_files)
+        with self._make_beam_pipeline() as pipeline, tft_beam.Context(temp_dir=os.path.join(graph_uri, ".temp")):
+            nothing = pipeline | beam.Create([], reshuffle=False).with_output_types(bytes) | impressions.BeamSource()
+            graph = (nothing, impressions.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(function)
+            _ = graph | tft_beam.WriteTransformFn(graph_uri)
+            _ = DatasetMetadata(schema) | tft_beam.WriteMetadata(os.path.join(graph_uri, "metadata"), pipeline)
+        fileio.rmtree(os.path.join(graph_uri, ".temp"))
+
     def _materialize(self, raw: types.Artifact, transformed: types.Artifact, graph_uri: str) -> None:
-        splits = artifact_utils.decode_split_names(raw.split_names)
         transformed.split_names = raw.split_names
-        examples_utils.set_payload_format(transformed, examples_utils.get_payload_format(raw))
-        examples_utils.set_file_format(transformed, examples_utils.get_file_format(raw))
+        for name in _PAYLOAD_PROPERTIES:
+            transformed.set_string_custom_property(name, raw.get_string_custom_property(name))
         temporary = unfinished_folder(transformed.uri)
         shards = []
-        for split in splits:
+        for split in artifact_utils.decode_split_names(raw.split_names):
             source, target = (artifact_utils.get_split_uri([each], split) for each in (raw, transformed))
             shards += [(os.path.join(source, name), os.path.join(target, name)) for name in fileio.listdir(source)]
         with self._make_beam_pipeline() as pipeline:
@@ -79,16 +92,3 @@ class Executor(tfx_executor.Executor):
                 | "TransformShard" >> beam.ParDo(TransformShard(graph_uri, temporary))
             )
         fileio.rmtree(temporary)
-
-
-def _no_examples(folder: str) -> types.Artifact:
-    """Nothing is learnt from examples, and TFX would read all of the train split: it gets one without any."""
-    empty = standard_artifacts.Examples()
-    empty.uri = os.path.join(folder, "no_examples")
-    empty.split_names = artifact_utils.encode_split_names(list(SPLITS))
-    examples_utils.set_payload_format(empty, example_gen_pb2.FORMAT_TF_EXAMPLE)
-    examples_utils.set_file_format(empty, EXAMPLES_FILE_FORMAT)
-    for split in SPLITS:
-        with new_shard(os.path.join(artifact_utils.get_split_uri([empty], split), "data.gz"), folder):
-            pass
-    return empty

@@ -11,13 +11,10 @@ import tensorflow_transform as tft
 from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 from ctr.models.impression import FEATURES, FIRST_KNOWN_INDEX, UNKNOWN_INDEX
 
-VOCABULARY_FILES: Final = "vocabulary_files"
-"""Key of ``custom_config``: vocabulary name -> path of its file."""
-
 _VOCABULARY_OF: Final = {"item": ITEM_VOCABULARY, "category": CATEGORY_VOCABULARY}
 
 
-def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, Any]:
+def preprocessing_fn(inputs: Mapping[str, Any], vocabulary_files: Mapping[str, str]) -> dict[str, Any]:
     """Passes every raw feature on and adds the index of each item and category id.
 
     The vocabularies are counted over events by ingest (once for an event, not once for each history that
@@ -25,16 +22,15 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
 
     Args:
       inputs: raw impressions: [B, ?] int64 ``tf.SparseTensor`` for histories and candidates.
-      custom_config: ``vocabulary_files``, see :data:`VOCABULARY_FILES`.
+      vocabulary_files: vocabulary name -> path of its file.
     """
     outputs = dict(inputs)
     for feature in FEATURES.values():
         if feature.ids is None:
             continue
         vocabulary = _VOCABULARY_OF[feature.ids]
-        path = custom_config[VOCABULARY_FILES][vocabulary]
         tft.annotate_asset(vocabulary, f"{vocabulary}.txt")
-        rank = tft.apply_vocabulary(inputs[feature.name], path, default_value=-1)
+        rank = tft.apply_vocabulary(inputs[feature.name], vocabulary_files[vocabulary], default_value=-1)
         outputs[feature.index] = tf.sparse.map_values(_index_of_rank, rank)
     return outputs
 

@@ -17,6 +17,7 @@ from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.output.leftovers import clear, living
 from ctr.pipeline.process.endings import RUN_PROCESS, last_words
 from ctr.pipeline.process.errors import reason
+from ctr.pipeline.process.imports import left_out
 from ctr.pipeline.process.progress import ComponentProgress
 from ctr.pipeline.process.terminal import Terminal, output_to_log
 from ctr.pipeline.runners.runner import Runner
@@ -132,7 +133,7 @@ def _adopt_moved_artifacts(layout: Layout, terminal: Terminal) -> None:
 def _run_dag(
     config: PipelineConfig, before_training: bool, run_id: str, log: str, terminal: Terminal, stream: TextIO
 ) -> dict[str, NodeRun]:
-    with terminal.loading():
+    with terminal.loading(), left_out(config.to_json()):
         import absl.logging
         import tensorflow  # noqa: F401 (before Beam, as in dag.py)
         from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner

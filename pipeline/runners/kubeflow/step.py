@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +17,7 @@ from ctr.models.errors import ConfigError, CtrError
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.process.endings import RUN_PROCESS, last_words
 from ctr.pipeline.process.errors import reason
+from ctr.pipeline.process.imports import left_out
 from ctr.pipeline.runners.runner import Runner
 from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
@@ -83,7 +82,7 @@ class StepRunner(Runner[StepResult]):
         """
         self.check(config)
         node, run_id = self.node, self.run_id
-        with left_out("apache_beam" if self.alone and node in WITHOUT_BEAM else None):
+        with left_out(config.to_json(), beam=node in WITHOUT_BEAM) if self.alone else contextlib.nullcontext():
             # Before Beam: at exit modules end in reverse, and Beam keeps functions of TensorFlow, which then complain.
             import tensorflow  # noqa: F401
             from tfx.orchestration import metadata as tfx_metadata
@@ -126,19 +125,6 @@ class StepRunner(Runner[StepResult]):
             logging.exception("%s failed", node)
             raise StepFailed(f"{node} failed: {reason(error)}") from error
         return _result(config, node, run_id, store)
-
-
-@contextlib.contextmanager
-def left_out(package: str | None) -> Iterator[None]:
-    """Imports as where a package is not installed, unless something has imported it before."""
-    if package is None or package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[package]
 
 
 def _result(config: PipelineConfig, node: str, run_id: str, store: Metadata) -> StepResult:

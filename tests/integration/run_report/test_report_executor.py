@@ -31,7 +31,7 @@ from ctr.components.run_report.report import Report, read_report
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults, SetResult
 from ctr.components.scoring.blessing import read_verdict
 from ctr.components.scoring.verdict import VERDICT_FILE
-from ctr.components.transform.preprocessing import VOCABULARY_FILES, preprocessing_fn
+from ctr.components.transform.preprocessing import preprocessing_fn
 from ctr.models.impression import NEGATIVE_SETS, SPLITS
 from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
@@ -73,9 +73,7 @@ def transform_graph(tmp_path_factory: pytest.TempPathFactory) -> types.Artifact:
     files[CATEGORY_VOCABULARY].write_text("50\n40\n")
     ids = [f"{kind}_{id_}_id" for kind in ("history", "candidate") for id_ in ("item", "category")]
     metadata = tft.DatasetMetadata.from_feature_spec({name: tf.io.VarLenFeature(tf.int64) for name in ids})
-    function = functools.partial(
-        preprocessing_fn, custom_config={VOCABULARY_FILES: {name: str(path) for name, path in files.items()}}
-    )
+    function = functools.partial(preprocessing_fn, vocabulary_files={name: str(path) for name, path in files.items()})
     result = artifact(standard_artifacts.TransformGraph, folder / "graph")
     keep_beam_here()
     with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(folder / "temp")):

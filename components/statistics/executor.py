@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import apache_beam as beam
+import pyarrow as pa
 import tensorflow_data_validation as tfdv
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
-from tfx_bsl.public.tfxio import TFExampleBeamRecord
+from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from ctr.components import keys
 from ctr.components.artifacts import Artifacts, Properties
@@ -21,6 +22,7 @@ from ctr.components.settings import SETTINGS_KEY, StatisticsConfig
 
 STATISTICS_FILE: Final = "FeatureStats.pb"
 """Of a split, as TFX's own executor names it."""
+_IMPRESSIONS_OF_A_BATCH: Final = 4096
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -38,9 +40,6 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         statistics = artifact_utils.get_single_instance(output_dict[keys.STATISTICS])
         statistics.split_names = examples.split_names
         statistics.span = examples.span
-        impressions = TFExampleBeamRecord(
-            physical_format="tfrecord_gzip", telemetry_descriptors=["StatisticsGen"], raw_record_column_name=None
-        )
         with self._make_beam_pipeline() as pipeline:
             for split in artifact_utils.decode_split_names(examples.split_names):
                 shards = sample(list_shards(artifact_utils.get_split_uri([examples], split)), rate)
@@ -48,8 +47,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 _ = (
                     pipeline
                     | f"Shards[{split}]" >> beam.Create(shards)
-                    | f"Read[{split}]" >> beam.FlatMap(_serialized).with_output_types(bytes)
-                    | f"Decode[{split}]" >> impressions.BeamSource()
+                    | f"Read[{split}]" >> beam.FlatMap(_batches).with_output_types(pa.RecordBatch)
                     | f"GenerateStatistics[{split}]" >> tfdv.GenerateStatistics(tfdv.StatsOptions())
                     | f"Write[{split}]" >> tfdv.WriteStatisticsToBinaryFile(path)
                 )
@@ -60,5 +58,7 @@ def sample(shards: Sequence[str], rate: float) -> Sequence[str]:
     return shards[: max(1, round(rate * len(shards)))]
 
 
-def _serialized(shard: str) -> Iterator[bytes]:
-    yield from records([shard]).as_numpy_iterator()
+def _batches(shard: str) -> Iterator[pa.RecordBatch]:
+    decoder = ExamplesToRecordBatchDecoder()
+    for serialized in records([shard]).batch(_IMPRESSIONS_OF_A_BATCH).prefetch(1).as_numpy_iterator():
+        yield decoder.DecodeBatch(serialized.tolist())

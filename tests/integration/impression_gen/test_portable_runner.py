@@ -1,4 +1,4 @@
-"""The ingest through Beam's portable API: a job server, and worker processes apart, as on Flink.
+"""Steps through Beam's portable API: a job server, and worker processes apart, as on Flink.
 
 Two job servers: Beam's in Python, with the runner of the default, and Prism, another engine. Neither can import this
 project, so it knows the pipeline by its protos alone, as a runner in Java does. The workers get what the protos carry,
@@ -15,14 +15,21 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from beam_services import Service, job_server, note_process, prism, refuse, worker_pool
+from google.protobuf import text_format
 from ingest_runs import Ingested, ingest_files
 from prism_binary import Missing, prism_binary
+from tensorflow_metadata.proto.v0 import statistics_pb2
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.types import Artifact, artifact_utils, standard_artifacts
 
+from ctr.components.anomaly_gate.component import STATISTICS_FILE
+from ctr.components.artifacts import ImpressionCatalogue
 from ctr.components.impression_gen.build import run_ingest
-from ctr.components.settings import IngestConfig
+from ctr.components.schema.impression_schema import Ranges, impression_schema
+from ctr.components.settings import IngestConfig, StatisticsConfig, TransformConfig
 from ctr.generator.behavior_log import GeneratorSummary, generate
 from ctr.generator.generator_config import DirtConfig, GeneratorConfig
-from ctr.models.impression import SPLITS
+from ctr.models.impression import FEATURES, SPLITS
 from ctr.pipeline.process.errors import reason
 
 INGEST = IngestConfig(user_partitions=3, block_megabytes=1, targets_per_user=3)
@@ -59,17 +66,19 @@ def in_memory(log: tuple[Path, GeneratorSummary], tmp_path_factory: pytest.TempP
     return ingest_files([log[0]], tmp_path_factory.mktemp("in_memory"), INGEST)
 
 
+def arguments(server: Service, pool: Service) -> list[str]:
+    return [
+        "--runner=PortableRunner",
+        f"--job_endpoint={server.address}",
+        "--environment_type=EXTERNAL",
+        f"--environment_config={pool.address}",
+        # With this server it bounds the whole job.
+        "--job_server_timeout=600",
+    ]
+
+
 def portable(server: Service, pool: Service) -> PipelineOptions:
-    return PipelineOptions(
-        [
-            "--runner=PortableRunner",
-            f"--job_endpoint={server.address}",
-            "--environment_type=EXTERNAL",
-            f"--environment_config={pool.address}",
-            # With this server it bounds the whole job.
-            "--job_server_timeout=600",
-        ]
-    )
+    return PipelineOptions(arguments(server, pool))
 
 
 @pytest.mark.slow
@@ -98,6 +107,92 @@ def test_workers_apart_write_the_same_bytes(
     assert len(apart.quarantine()) == sum(apart.summary.quarantined.values()) >= 30
     counters = pipeline.result.metrics().query(beam.metrics.MetricsFilter().with_name("rows_read"))["counters"]
     assert [counter.committed for counter in counters] == [generated.rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["ImpressionTransform", "StatisticsGen"])
+def test_steps_after_it_find_the_same_there(
+    step: str, server: Service, pool: Service, in_memory: Ingested, tmp_path: Path
+) -> None:
+    if step == "StatisticsGen" and "prism-2.61" in str(server.process.args):
+        pytest.skip("this version's Prism ends at a combination of TFDV's whose input has no coder of pairs")
+    run, found = (run_transform, shards) if step == "ImpressionTransform" else (run_statistics, statistics)
+
+    here, apart = (
+        found(run(in_memory, tmp_path / where, beam_arguments))
+        for where, beam_arguments in (("here", []), ("apart", arguments(server, pool)))
+    )
+
+    assert apart == here
+    assert len(here) == len(SPLITS) * (INGEST.user_partitions if step == "ImpressionTransform" else len(FEATURES))
+
+
+def run_statistics(ingested: Ingested, folder: Path, beam_arguments: list[str]) -> Path:
+    from ctr.components.statistics.executor import Executor
+
+    outputs = {"statistics": artifact(standard_artifacts.ExampleStatistics, folder)}
+    settings = {"settings": StatisticsConfig().model_dump_json()}
+    Executor(context(folder, beam_arguments)).Do({"examples": examples(ingested)}, outputs, settings)
+    return folder
+
+
+def run_transform(ingested: Ingested, folder: Path, beam_arguments: list[str]) -> Path:
+    from ctr.components.transform.executor import Executor
+
+    schema = folder / "schema"
+    schema.mkdir(parents=True)
+    made = impression_schema(Ranges.of(INGEST), INGEST.window)
+    (schema / "schema.pbtxt").write_text(text_format.MessageToString(made))
+    inputs = {
+        "examples": examples(ingested),
+        "schema": artifact(standard_artifacts.Schema, schema),
+        "catalogue": artifact(ImpressionCatalogue, ingested.folder / "catalogue"),
+    }
+    outputs = {
+        "transform_graph": artifact(standard_artifacts.TransformGraph, folder / "graph"),
+        "transformed_examples": artifact(standard_artifacts.Examples, folder / "examples"),
+    }
+    settings = {"settings": TransformConfig().model_dump_json()}
+    Executor(context(folder, beam_arguments)).Do(inputs, outputs, settings)
+    return folder / "examples"
+
+
+def examples(ingested: Ingested) -> list[Artifact]:
+    made = artifact(standard_artifacts.Examples, ingested.folder / "examples")
+    made[0].split_names = artifact_utils.encode_split_names(list(SPLITS))
+    return made
+
+
+def artifact(kind: type[Artifact], path: Path) -> list[Artifact]:
+    made = kind()
+    made.uri = str(path)
+    return [made]
+
+
+def context(folder: Path, beam_arguments: list[str]) -> BaseBeamExecutor.Context:
+    return BaseBeamExecutor.Context(beam_pipeline_args=beam_arguments, tmp_dir=str(folder / "tmp"))
+
+
+def shards(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.gz")}
+
+
+def statistics(folder: Path) -> dict[tuple[str, str], tuple[float, ...]]:
+    """By split and feature what does not depend on the order of additions."""
+    found = {}
+    for split in SPLITS:
+        content = (folder / f"Split-{split}" / STATISTICS_FILE).read_bytes()
+        [dataset] = statistics_pb2.DatasetFeatureStatisticsList.FromString(content).datasets
+        for feature in dataset.features:
+            numbers = feature.num_stats
+            found[split, feature.path.step[0]] = (
+                dataset.num_examples,
+                numbers.common_stats.tot_num_values,
+                numbers.min,
+                numbers.max,
+                feature.string_stats.unique,
+            )
+    return found
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that pip would make of the wheel, which is built from a copy of the tree."""
     folder = tmp_path_factory.mktemp("package")
     tree, unpacked = folder / "tree", folder / "unpacked"
-    for name in ("ctr", *(link.name for link in ROOT.glob("ctr/*") if link.is_dir())):
+    for name in ("ctr", *(link.name for link in ROOT.glob("ctr/*") if link.is_symlink())):
         shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)

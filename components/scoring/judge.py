@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 from ctr.components.scoring.bootstrap import SEED
 from ctr.components.scoring.evaluation import BLESSED, WHOLE, Evaluation, Verdict
 from ctr.components.scoring.gate import check, look_first
-from ctr.components.scoring.measure import Scores, SetMeasures, rows_of
+from ctr.components.scoring.measure import Scores, SetMeasures
 from ctr.components.scoring.scored import Scored
-from ctr.components.settings import EvaluationConfig, SliceBounds
+from ctr.components.settings import EvaluationConfig
 
 Comparison: TypeAlias = Literal["compared", "first", "switched_off", "incompatible"]
 
@@ -79,29 +78,3 @@ def judge(
             look_first=words if incompatible else look_first(bounds, (*wholes, *parts)),
         ),
     )
-
-
-def empty_bounds(scored: Scored, evaluation: EvaluationConfig, judged_set: str) -> list[str]:
-    """The bounds that cannot be checked because no impression is in their slice, in words: to be asked before training.
-
-    Args:
-      scored: users, negative sets and attributes; scores are not looked at.
-      evaluation: whose bounds.
-      judged_set: what bounds are for that name no negative set.
-    """
-    return list(dict.fromkeys(_empty(scored, evaluation, judged_set)))
-
-
-def _empty(scored: Scored, evaluation: EvaluationConfig, judged_set: str) -> Iterator[str]:
-    for key, bounds in evaluation.bounds:
-        each = SliceBounds.parse(key, bounds, judged_set)
-        if not any(True for _ in bounds.given()):
-            continue
-        in_set = rows_of(scored, each.negative_set)
-        if not in_set.any():
-            yield f"evaluation.bounds.{key}: the eval split has no impressions of negative set {each.negative_set}"
-        elif not rows_of(scored, each.negative_set, each.slice).any():
-            yield (
-                f"evaluation.bounds.{key}: none of the {int(in_set.sum()):,} impressions of negative set "
-                f"{each.negative_set} is in slice {each.slice}"
-            )

@@ -13,6 +13,7 @@ from ctr.components.scoring.bootstrap import Resampler, interval
 from ctr.components.scoring.evaluation import BLESSED, MODEL, WHOLE, Curves, ReliabilityBin, Roc, SliceResult, Value
 from ctr.components.scoring.metrics import METRICS, OVERALL
 from ctr.components.scoring.pairs import Pairs, finite
+from ctr.components.scoring.rows import rows_of
 from ctr.components.scoring.scored import Scored
 from ctr.components.scoring.sums import SUMMED, Sums, View
 from ctr.models.arrays import Array, BoolArray, FloatArray, Int64Array
@@ -94,17 +95,6 @@ class Scores:
             users = np.repeat(user[drawn] + (user.max(initial=0) + 1) * copy, candidates)
             found[i] = compute(Pairs(pairs.labels[at], pairs.predictions[at], users, pairs.new[at], candidates))
         return found
-
-
-def rows_of(scored: Scored, negative_set: str, slice_: str = WHOLE) -> BoolArray:
-    """[n] which impressions are of a negative set, or of all together, and in a slice."""
-    rows: BoolArray = np.ones(scored.users.size, np.bool_)
-    if negative_set != OVERALL:
-        rows = scored.negative_set == NEGATIVE_SETS.index(negative_set)
-    if slice_ != WHOLE:
-        attribute, value = Slice.parse(slice_)
-        rows = rows & (scored.attributes[attribute] == value)
-    return rows
 
 
 def _check(name: str, scores: Array, scored: Scored) -> None:

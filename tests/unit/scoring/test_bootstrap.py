@@ -12,7 +12,8 @@ from simulated import simulated
 from ctr.components.scoring import bootstrap
 from ctr.components.scoring.bootstrap import FEWEST_UNITS, Resampler, interval
 from ctr.components.scoring.evaluation import Value
-from ctr.components.scoring.measure import Scores, SetMeasures, rows_of
+from ctr.components.scoring.measure import Scores, SetMeasures
+from ctr.components.scoring.rows import rows_of
 from ctr.components.scoring.scored import Scored
 from ctr.components.scoring.sums import SUMMED
 

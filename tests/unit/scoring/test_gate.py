@@ -20,6 +20,10 @@ from ctr.components.settings import EvaluationConfig
 from ctr.models.registration import load_plugins
 
 SCORED = simulated(11, 120, sets=(2,))
+# The model is the worse one: no drop can be below 0.
+TURNED = dataclasses.replace(
+    SCORED, scores={**SCORED.scores, "model": SCORED.scores["blessed"], "blessed": SCORED.scores["model"]}
+)
 NO_BOUNDS = {"min": 0.01, "max": None, "max_drop": None, "min_margin": None}
 
 
@@ -65,46 +69,38 @@ def test_a_value_at_its_bound_is_met_and_one_beyond_it_is_not() -> None:
 
 
 def test_without_confidence_the_difference_itself_decides() -> None:
-    first = judged(config())
-    drop = value(first) - value(first, scorer="blessed")
-    margin = value(first) - value(first, scorer="logistic_regression")
-    assert drop > 0
-    assert margin > 0
-    for kind, least in (("max_drop", -drop), ("min_margin", margin)):
-        flipped = SCORED
-        if kind == "max_drop":
-            # The model is the worse one here, since no drop can be below 0.
-            scores = SCORED.scores
-            flipped = dataclasses.replace(
-                SCORED, scores={**scores, "model": scores["blessed"], "blessed": scores["model"]}
-            )
-            least = drop
-        worse, better = (below, above) if kind == "max_drop" else (above, below)
-        assert last(judged(config({kind: better(least), "confidence": None}), flipped)).state == "met"
-        bound = last(judged(config({kind: worse(worse(least)), "confidence": None}), flipped))
-        assert (bound.state, bound.confidence) == ("missed", None)
-        assert bound.measured is not None
-        assert bound.measured.low is None
+    drop = value(judged(config(), TURNED), scorer="blessed") - value(judged(config(), TURNED))
+    margin = value(judged(config())) - value(judged(config()), scorer="logistic_regression")
+    for kind, scored, bound, met, missed in (
+        ("max_drop", TURNED, drop, above(drop), below(below(drop))),
+        ("min_margin", SCORED, margin, below(margin), above(above(margin))),
+    ):
+        assert bound > 0
+        assert last(judged(config({kind: met, "confidence": None}), scored)).state == "met"
+        found = last(judged(config({kind: missed, "confidence": None}), scored))
+        assert (found.state, found.confidence) == ("missed", None)
+        assert found.measured is not None
+        assert found.measured.low is None
 
 
 @pytest.mark.parametrize("metric", ["auc", "log_loss"])
 def test_with_confidence_the_worse_end_decides(metric: str) -> None:
     settings = {"min": 0.1, "max_drop": 9.0, "confidence": 0.9, "min_margin": None}
-    bound = last(judged(config(bounds={metric: settings})))
+    bound = last(judged(config(bounds={metric: settings}), TURNED))
     assert bound.measured is not None
     assert (bound.state, bound.against, bound.confidence) == ("met", "blessed", 0.9)
     assert bound.measured.low < bound.measured.value < bound.measured.high  # type: ignore[operator]
     drop = bound.measured.high if metric == "log_loss" else -bound.measured.low  # type: ignore[operator]
     assert drop is not None
     assert drop > 0
-    assert last(judged(config(bounds={metric: {**settings, "max_drop": above(drop)}}))).state == "met"
-    missed = last(judged(config(bounds={metric: {**settings, "max_drop": drop - 0.001}})))
+    assert last(judged(config(bounds={metric: {**settings, "max_drop": above(drop)}}), TURNED)).state == "met"
+    missed = last(judged(config(bounds={metric: {**settings, "max_drop": drop - 0.001}}), TURNED))
     assert missed.state == "missed"
     assert missed.short_by == pytest.approx(0.001)
     assert missed.words.endswith("worse: missed by 0.0010")
     # More confidence is a wider interval.
     assert (
-        last(judged(config(bounds={metric: {**settings, "max_drop": above(drop), "confidence": 0.99}}))).state
+        last(judged(config(bounds={metric: {**settings, "max_drop": above(drop), "confidence": 0.99}}), TURNED)).state
         == "missed"
     )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ctr.components.scoring.baselines import BASELINES
 from ctr.components.scoring.bootstrap import FEWEST_UNITS
 from ctr.components.scoring.evaluation import BLESSED, MODEL, WHOLE, BoundKind, BoundResult, SliceResult, Value
 from ctr.components.scoring.measure import MODELS, SetMeasures
@@ -49,8 +48,7 @@ def where(bounded: SliceBounds) -> str:
 
 def scorer_words(scorer: str) -> str:
     """For a scorer in a sentence."""
-    names: Mapping[str, str] = {MODEL: "the model", BLESSED: "the blessed model", **BASELINES}
-    return names[scorer]
+    return {MODEL: "the model", BLESSED: "the blessed model"}.get(scorer, scorer.replace("_", " "))
 
 
 def _baseline(bounded: SliceBounds, result: SliceResult) -> str:
@@ -86,26 +84,26 @@ def _of_difference(
 ) -> BoundResult:
     confidence = bounded.bounds.confidence
     measured, units = measures.difference(bounded.slice, bounded.metric, against, confidence)
-    wanted = f"at most {bound:.4f} worse" if kind == "max_drop" else f"at least {bound:.4f} better"
+    wanted = f"it must be at most {bound:.4f} worse" if kind == "max_drop" else f"it must be {bound:.4f} better"
     if measured.value is None:
-        text = f"{where(bounded)} {UNDEFINED}; it must be {wanted} than {scorer_words(against)}"
+        text = f"{where(bounded)} {UNDEFINED}; {wanted} than that of {scorer_words(against)}"
         return _result(bounded, kind, bound, measured, against, "missed", text)
     lower_is_better = METRICS[bounded.metric].better == "lower"
     gain = -measured.value if lower_is_better else measured.value
     least = -bound if kind == "max_drop" else bound
-    text = f"{where(bounded)} is {_change(gain)} than of {scorer_words(against)}"
+    text = f"{where(bounded)} is {_change(gain)} than that of {scorer_words(against)}"
     if confidence is not None:
         worse_end = measured.high if lower_is_better else measured.low
         if worse_end is None:
             text += (
-                f", but {units} users are too few for an interval (below {FEWEST_UNITS}); it must be {wanted} with "
-                f"{confidence:.0%} confidence. Judge on more users, or set confidence to null"
+                f", but {units} users give no interval (it takes {FEWEST_UNITS}), and {wanted} with "
+                f"{100 * confidence:g}% confidence. Judge on more users, or set confidence to null"
             )
             return _result(bounded, kind, bound, measured, against, "missed", text)
         gain = -worse_end if lower_is_better else worse_end
-        text += f", and with {confidence:.0%} confidence not less than {_change(gain)}"
+        text += f", at worst {_change(gain)} ({100 * confidence:g}% confidence)"
     short = least - gain
-    text += f"; it must be {wanted}: "
+    text += f"; {wanted}: "
     if short <= 0:
         return _result(bounded, kind, bound, measured, against, "met", f"{text}met")
     return _result(bounded, kind, bound, measured, against, "missed", f"{text}missed by {short:.4f}", short)
@@ -147,7 +145,10 @@ def _result(
 
 
 def look_first(bounds: Sequence[BoundResult], slices: Sequence[SliceResult]) -> str:
-    """The first thing to look at: of the bound that is missed by most, else of one that is just met; else nothing.
+    """The first thing to look at.
+
+    Of several missed bounds, the one that explains most: a value that is too good, one that could not be measured, a
+    margin over a baseline, a drop, and last a value that is too low. If none is missed, the first that was just met.
 
     Args:
       bounds: all of them.
@@ -156,7 +157,6 @@ def look_first(bounds: Sequence[BoundResult], slices: Sequence[SliceResult]) -> 
     missed = [bound for bound in bounds if bound.state == "missed"]
     if not missed:
         return next(filter(None, map(_just_met, bounds)), "")
-    # What is too good explains all the rest; then what cannot be measured at all.
     order = {"max": 0, "min_margin": 2, "max_drop": 3, "min": 4}
     first = min(missed, key=lambda bound: 1 if bound.short_by is None else order[bound.kind])
     of_set = [each for each in slices if each.negative_set == first.negative_set]
@@ -211,7 +211,7 @@ def _lost_on(bound: BoundResult, of_set: Sequence[SliceResult]) -> str:
     _, worst, gain = min(losses, key=lambda loss: loss[0])
     return (
         f"{bound.words}. The slice {worst.slice} ({worst.impressions:,} impressions) lost most: "
-        f"{_change(gain)} than of the blessed model."
+        f"{_change(gain)} than that of the blessed model."
     )
 
 
@@ -226,8 +226,8 @@ def _below(bound: BoundResult, of_slice: SliceResult, of_set: Sequence[SliceResu
     if better:
         best = max(better, key=lambda scorer: better[scorer])
         return (
-            f"{bound.words}. {scorer_words(best)[0].upper()}{scorer_words(best)[1:]} reaches {better[best]:.4f} by "
-            "itself: the model has learnt less than a trivial rule. Look at the training curve before the bound."
+            f"{bound.words}. {scorer_words(best).capitalize()} reaches {better[best]:.4f} by itself: the model has "
+            "learnt less than a trivial rule. Look at the training curve before the bound."
         )
     lower_is_better = METRICS[bound.metric].better == "lower"
     known = [

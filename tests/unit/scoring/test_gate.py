@@ -153,7 +153,7 @@ def test_a_bound_with_confidence_on_few_users_is_missed_and_says_so() -> None:
     bound = last(judged(config({"max_drop": 1.0}), scored))
     assert bound.state == "missed"
     assert bound.short_by is None
-    assert "20 users are too few for an interval (below 30)" in bound.words
+    assert "20 users give no interval (it takes 30)" in bound.words
     assert "set confidence to null" in bound.words
     assert last(judged(config({"max_drop": 1.0, "confidence": None}), scored)).state == "met"
 
@@ -199,9 +199,7 @@ def test_without_scores_of_a_blessed_model_drops_decide_nothing(comparison: Comp
 def test_too_good_names_the_baseline_that_is_as_good() -> None:
     scores = {**SCORED.scores, "coldness": SCORED.labels.astype(np.float32), "model": SCORED.labels.astype(np.float32)}
     evaluation = judged(config({"max": 0.99}), dataclasses.replace(SCORED, scores=scores))
-    assert evaluation.verdict.look_first.startswith(
-        "Coldness (item seen in train) alone is above it, too: start there."
-    )
+    assert evaluation.verdict.look_first.startswith("Coldness alone is above it, too: start there.")
     assert "swapped columns" in evaluation.verdict.look_first
 
 

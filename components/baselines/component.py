@@ -64,9 +64,10 @@ def Baselines(
       settings: JSON of :class:`BaselinesSettings`.
 
     Raises:
-      DataError: if a bound of the gate is about impressions that are not there.
+      DataError: if a bound of the gate is about impressions that are not there, or a feature has too many values to
+        slice by.
     """
-    from ctr.components.baselines.bounds import BoundedSlices
+    from ctr.components.baselines.bounds import SlicesCheck
     from ctr.components.baselines.columns import Columns
     from ctr.components.baselines.compute import compute
     from ctr.components.scoring.scored_shards import ScoredShard, scored_path
@@ -75,13 +76,13 @@ def Baselines(
     files = {split: list_shards(artifact_utils.get_split_uri([transformed_examples], split)) for split in SPLITS}
     of_train = Catalogue.read(catalogue.uri)
     columns = Columns(of_train, IngestSummary.read(catalogue.uri).validation_start, given.slices)
-    bounded = BoundedSlices(given.bounds, given.judged_set)
+    check = SlicesCheck(given.bounds, given.judged_set, given.slices)
 
     def write(file: str, shard: ScoredShard) -> None:
         shard.write(scored_path(report.uri, file), report.uri)
-        bounded.add(shard.scored)
+        check.add(shard.scored)
 
     results = compute(files, of_train, given.training_impressions, given.seed, columns, write)
-    bounded.check()
+    check.check()
     fileio.rmtree(unfinished_folder(report.uri))
     io_utils.write_string_file(os.path.join(report.uri, FILE_NAME), results.model_dump_json(indent=2))

@@ -82,7 +82,7 @@ def _comparison(compare: bool, blessed: bool, refused: str) -> tuple[Comparison,
         return "switched_off", ""
     if not blessed:
         return "first", ""
-    return ("incompatible", f"{COMPARISON_WORDS['incompatible']} It says: {refused}") if refused else ("compared", "")
+    return ("incompatible", f"{COMPARISON_WORDS['incompatible']} Because {refused}.") if refused else ("compared", "")
 
 
 def _bless(evaluation: Evaluation, blessing: Artifact, candidate: Artifact, blessed: list[Artifact]) -> None:

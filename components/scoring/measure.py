@@ -8,12 +8,12 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ctr.components.lookup import starts_run
-from ctr.components.scoring.attributes import ATTRIBUTES, Slice
+from ctr.components.scoring.attributes import Slice
 from ctr.components.scoring.bootstrap import Resampler, interval
 from ctr.components.scoring.evaluation import BLESSED, MODEL, WHOLE, Curves, ReliabilityBin, Roc, SliceResult, Value
 from ctr.components.scoring.metrics import METRICS, OVERALL
 from ctr.components.scoring.pairs import Pairs, finite
-from ctr.components.scoring.rows import rows_of
+from ctr.components.scoring.rows import rows_of, values_of
 from ctr.components.scoring.scored import Scored
 from ctr.components.scoring.sums import SUMMED, Sums, View
 from ctr.models.arrays import Array, BoolArray, FloatArray, Int64Array
@@ -24,8 +24,6 @@ MODELS: Final = (MODEL, BLESSED)
 """Scorers that give probabilities; all others are baselines."""
 ITEM, NEW = "item", "new"
 """Attribute and value of impressions whose target is new to the user."""
-MOST_VALUES: Final = 200
-"""Of a feature to slice by."""
 ROC_POINTS: Final = 200
 RELIABILITY_BINS: Final = 20
 
@@ -111,24 +109,13 @@ def _slices(attributes: Mapping[str, Array]) -> tuple[dict[str, Array], list[str
     codes: dict[str, Array] = {}
     slices = [WHOLE]
     for attribute, values in attributes.items():
-        names = ATTRIBUTES.get(attribute)
-        if names is None:
-            found, code = np.unique(values, return_inverse=True)
-            if found.size > MOST_VALUES:
-                raise DataError(
-                    f"evaluation.slices: {attribute} has {found.size} values in the eval split; at most {MOST_VALUES} "
-                    "can be told apart. Leave it out, or slice by a feature with fewer"
-                )
-            order = np.lexsort((found, np.char.str_len(found)))
-            place = np.argsort(order)
-            codes[attribute], names = place[code].astype(np.int16), tuple(found[order])
-        else:
-            code = np.full(values.size, -1, np.int16)
-            for i, name in enumerate(names):
-                code[values == name] = i
-            if (wrong := np.flatnonzero(code < 0)).size:
-                raise DataError(f"{attribute} is {values[wrong[0]]!r} in row {wrong[0]}; expected {', '.join(names)}")
-            codes[attribute] = code
+        names = values_of(attribute, values)
+        code = np.full(values.size, -1, np.int16)
+        for i, name in enumerate(names):
+            code[values == name] = i
+        if (wrong := np.flatnonzero(code < 0)).size:
+            raise DataError(f"{attribute} is {values[wrong[0]]!r} in row {wrong[0]}; expected {', '.join(names)}")
+        codes[attribute] = code
         slices += [str(Slice(attribute, name)) for name in names]
     return codes, slices
 

@@ -13,6 +13,7 @@ from ctr.components.baselines.component import Baselines, BaselinesSettings
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.shards import list_shards, shard_path
 from ctr.components.examples.summary import IngestSummary, summarise
+from ctr.components.scoring import rows
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults
 from ctr.components.scoring.scored_shards import ScoredShard, list_scored, scored_path
 from ctr.components.settings import EvaluationConfig, IngestConfig
@@ -124,6 +125,12 @@ def test_a_bound_on_impressions_that_are_not_there_is_refused(tmp_path: Path) ->
         "No model is trained, since it could not be blessed. Leave such a bound out, or judge on a log, or a larger "
         "eval_share, that has such impressions",
     ]
+
+
+def test_a_feature_of_too_many_values_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MOST_VALUES", 4)
+    with pytest.raises(DataError, match="evaluation.slices: timestamp has 5 values in the eval split; at most 4 can"):
+        run(tmp_path, settings("auc", slices=("candidate_item_id", "timestamp")))
 
 
 def test_what_baselines_are_told_of_the_bounds() -> None:

@@ -49,12 +49,7 @@ class Step(Evaluator):
     """One run of the Evaluator's own executor, as its node would; ``blessing`` and ``evaluation`` are its outputs."""
 
     def __init__(
-        self,
-        folder: Path,
-        model_dir: str,
-        evaluation: EvaluationConfig,
-        blessed_dir: str | None = None,
-        beam: tuple[str, ...] = (),
+        self, folder: Path, model_dir: str, evaluation: EvaluationConfig, blessed_dir: str | None = None
     ) -> None:
         channels = {
             "examples": standard_artifacts.Examples,
@@ -78,9 +73,7 @@ class Step(Evaluator):
         self.evaluation_artifact = artifact(standard_artifacts.ModelEvaluation, folder / "evaluation")
         self.blessing_artifact = artifact(standard_artifacts.ModelBlessing, folder / "blessing")
         made = {"evaluation": [self.evaluation_artifact], "blessing": [self.blessing_artifact]}
-        context = base_beam_executor.BaseBeamExecutor.Context(
-            beam_pipeline_args=[*beam], tmp_dir=str(folder), unique_id="1"
-        )
+        context = base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=[], tmp_dir=str(folder), unique_id="1")
         self.executor_spec.executor_class(context).Do(inputs, made, self.exec_properties)
         self.found = Evaluation.model_validate_json((folder / "evaluation" / EVALUATION_FILE).read_text())
 

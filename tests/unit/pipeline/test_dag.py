@@ -134,6 +134,8 @@ def test_nothing_uses_the_data_before_the_gate(log: Path) -> None:
 
     for name in ("ImpressionTransform", "Trainer", "Baselines", "Evaluator", "Pusher", "RunReport"):
         assert "AnomalyGate" in above(name)
+    # Nor is anything trained before it is known that the bounds can be checked.
+    assert "Baselines" in above("Trainer")
 
 
 def test_outputs_lie_under_the_output_folder(log: Path) -> None:

@@ -31,7 +31,8 @@ class DataApproval(Artifact):
 
 
 class BaselineReport(Artifact):
-    """``baselines.json``: :class:`ctr.components.scoring.baselines.BaselineResults`."""
+    """``baselines.json``: :class:`ctr.components.scoring.baselines.BaselineResults`; and a scored shard for each of the
+    eval split: :mod:`ctr.components.scoring.scored_shards`."""
 
     TYPE_NAME = "ctr.BaselineReport"
 

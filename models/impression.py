@@ -199,6 +199,9 @@ TIMESTAMP: Final = _row("timestamp", "context", "timestamp")
 """[1] int64: the impression's time, Unix seconds."""
 NEGATIVE_SET: Final = _row("negative_set", "context", dtype="bytes")
 """[1] bytes: how the negatives were drawn, :data:`MIXED` or one of :data:`NEGATIVE_SETS`."""
+TARGET_BEHAVIOR: Final = _row("target_behavior", "context", "behavior", largest=len(BEHAVIORS), codes=BEHAVIORS)
+"""[1] int64: the kind of the event that is the positive, see :data:`BEHAVIORS`; what metrics are sliced by, and nothing
+that a model may look at."""
 HISTORY_ITEM_ID: Final = _row("history_item_id", "history", "item", ids="item")
 """[<=L] int64: items of the user's last L events strictly before ``timestamp``, oldest first."""
 HISTORY_CATEGORY_ID: Final = _row("history_category_id", "history", "category", ids="category")

@@ -33,7 +33,7 @@ from tfx.types.standard_artifacts import Model, ModelBlessing
 from ctr.components.anomaly_gate.component import AnomalyGate
 from ctr.components.baselines.component import Baselines, BaselinesSettings
 from ctr.components.evaluator.component import CANDIDATE_KEY, BaselineStrategy, Evaluator
-from ctr.components.evaluator.judge import evaluator_config
+from ctr.components.evaluator.settings import EvaluatorSettings
 from ctr.components.example_validator.component import ExampleValidator
 from ctr.components.impression_gen.component import ImpressionGen
 from ctr.components.pusher.component import Pusher
@@ -197,9 +197,12 @@ def create_pipeline(
         settings=TrainerSettings.of(config.model, config.sampler, config.training, config.ingest, config.plugins),
     )
     model = training.outputs["model"]
+    # It refuses bounds that cannot be checked, before hours are spent on a model.
+    training.add_upstream_node(data.baselines)
     nodes: list[BaseNode] = [*data.nodes, training]
+    baselines = data.baselines.outputs["report"]
 
-    judge = evaluator_config(config.evaluation, config.ingest.judged_set)
+    judge = EvaluatorSettings.of(config.evaluation, config.ingest.judged_set)
     blessed = None
     if config.evaluation.compare_with_blessed:
         own = {} if resolvers_of_tfx_alone else {CANDIDATE_KEY: model}
@@ -215,9 +218,10 @@ def create_pipeline(
         blessed = resolver.outputs["model"]
     evaluator = Evaluator(
         examples=data.examples,
+        baselines=baselines,
         model=model,
         baseline_model=blessed,
-        eval_config=judge,
+        settings=judge,
     )
     pusher = Pusher(
         model=model,
@@ -227,7 +231,7 @@ def create_pipeline(
     report = RunReport(
         catalogue=data.catalogue,
         transform_graph=data.transform_graph,
-        baselines=data.baselines,
+        baselines=baselines,
         evaluation=evaluator.outputs["evaluation"],
         blessing=evaluator.outputs["blessing"],
         pushed_model=pusher.outputs["pushed_model"],
@@ -243,7 +247,7 @@ def _latest_blessed_model() -> type[ResolverStrategy]:
     return chosen
 
 
-def _identity(judge: str) -> str:
+def _identity(judge: EvaluatorSettings) -> str:
     """Of what the Evaluator's key holds apart from its inputs, as JSON: what it is given, and its code."""
     parameters = Evaluator.parameters(judge)
     code = project_sources().digest(loaded_names(Evaluator.EXECUTOR_SPEC, parameters))
@@ -256,7 +260,7 @@ class _Data(NamedTuple):
     catalogue: BaseChannel
     transform_graph: BaseChannel
     transformed: BaseChannel
-    baselines: BaseChannel
+    baselines: BaseNode
 
 
 def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
@@ -278,11 +282,7 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
     baselines = Baselines(
         transformed_examples=transformed,
         catalogue=catalogue,
-        settings=BaselinesSettings(
-            training_impressions=config.evaluation.baseline_training_impressions,
-            # Not the training's seed: the same baselines stand beside every seed of the model.
-            seed=config.ingest.seed,
-        ).model_dump_json(),
+        settings=BaselinesSettings.of(config.evaluation, config.ingest).model_dump_json(),
     )
     return _Data(
         nodes=[impressions, statistics, schema_gen, validator, gate, transform, baselines],
@@ -290,7 +290,7 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
         catalogue=catalogue,
         transform_graph=transform.outputs["transform_graph"],
         transformed=transformed,
-        baselines=baselines.outputs["report"],
+        baselines=baselines,
     )
 
 

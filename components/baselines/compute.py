@@ -7,7 +7,9 @@ the model is judged on.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Final
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from ctr.components.baselines.columns import Columns, one_shard
 from ctr.components.baselines.reservoir import Reservoir
 from ctr.components.baselines.unknown import UnknownCounter
 from ctr.components.examples.catalogue import Catalogue
@@ -24,6 +27,7 @@ from ctr.components.scoring import baselines as results
 from ctr.components.scoring.baselines import BaselineResults, SetResult
 from ctr.components.scoring.by_set import pairs_by_set
 from ctr.components.scoring.pairs import Pairs, auc, auc_new, finite
+from ctr.components.scoring.scored_shards import ScoredShard
 from ctr.models import impression as names
 from ctr.models.arrays import Array
 from ctr.models.errors import DataError
@@ -31,20 +35,27 @@ from ctr.models.layers.match import MATCH_FEATURE_NAMES, match_features
 
 
 def compute(
-    files: Mapping[str, Sequence[str]], catalogue: Catalogue, training_impressions: int, seed: int
+    files: Mapping[str, Sequence[str]],
+    catalogue: Catalogue,
+    training_impressions: int,
+    seed: int,
+    columns: Columns,
+    write: Callable[[str, ScoredShard], None],
 ) -> BaselineResults:
     """Scores every pair of the eval split with each baseline.
 
     Seen before is whether the item stands in the history; popularity, the item's count in the train split; coldness,
     whether that is above 0; category recency, how recently the candidate's category stands in the history; logistic
-    regression takes all match features. In memory at once: a batch, the sample that the regression is fitted on, and
-    30 bytes for each eval pair.
+    regression takes all match features. In memory at once: a batch, the sample that the regression is fitted on, a
+    shard of the eval split as columns, and 30 bytes for each eval pair.
 
     Args:
       files: split -> gzipped TFRecord files of transformed impressions, for each of the three splits.
       catalogue: of the train split.
       training_impressions: size of the sample of train impressions that the regression is fitted on.
       seed: of that sample.
+      columns: makes them of the eval split.
+      write: takes each of its files with its columns and scores.
 
     Raises:
       DataError: if the train split has no impressions, or the sample has pairs of one class only.
@@ -62,11 +73,18 @@ def compute(
     item_counts = catalogue.item_ids[order], catalogue.item_counts[order]
 
     sets: defaultdict[str, list[Pairs]] = defaultdict(list)
-    for serialized in _batches(files[names.EVAL_SPLIT]):
-        batch = _parse(serialized)
-        unknown.add(names.EVAL_SPLIT, batch)
-        for name, pairs in pairs_by_set(batch, _scores(batch, item_counts, regression)):
-            sets[name].append(pairs)
+    for file in files[names.EVAL_SPLIT]:
+        parts = []
+        for serialized in chain(_batches([file]), [_NOTHING]):
+            batch = _parse(serialized, columns.needed)
+            unknown.add(names.EVAL_SPLIT, batch)
+            match = _match(batch)
+            counts = values_of(*item_counts, batch.of_pairs(names.CANDIDATE_ITEM_ID))
+            scores = _scores(match, counts, regression)
+            parts.append(columns.of(batch, match, counts, dict(zip(results.BASELINES, scores.T, strict=True))))
+            for name, pairs in pairs_by_set(batch, scores):
+                sets[name].append(pairs)
+        write(file, one_shard(parts))
     return BaselineResults(
         sets={name: _set_result(Pairs.joined(parts)) for name, parts in sorted(sets.items())},
         unknown=unknown.shares(),
@@ -75,14 +93,18 @@ def compute(
     )
 
 
+_NOTHING: Final = np.empty(0, object)
+"""The last batch of each file of the eval split, which may have no other."""
+
+
 def _batches(files: Sequence[str]) -> Iterator[Array]:
     yield from records(files).batch(BATCH_SIZE).as_numpy_iterator()
 
 
-def _parse(serialized: Array) -> Impressions:
+def _parse(serialized: Array, needed: Sequence[str] = names.REQUEST_FEATURES) -> Impressions:
     indices = (names.CANDIDATE_ITEM_INDEX, names.CANDIDATE_CATEGORY_INDEX)
-    features = (*names.REQUEST_FEATURES, *indices, names.LABEL, names.USER_ID, names.NEGATIVE_SET)
-    return Impressions(parse(tf.constant(serialized), features), indices)
+    features = {*needed, *indices, names.LABEL, names.NEGATIVE_SET}
+    return Impressions(parse(tf.constant(serialized, tf.string), features), indices)
 
 
 def _match(batch: Impressions) -> Array:
@@ -102,16 +124,14 @@ def _fit(impressions: Array, seed: int) -> Pipeline:
     return regression.fit(features, labels)
 
 
-def _scores(batch: Impressions, item_counts: tuple[Array, Array], regression: Pipeline) -> Array:
+def _scores(match: Array, counts: Array, regression: Pipeline) -> Array:
     """[pairs, baselines] float32, in the order of :data:`results.BASELINES`."""
-    features = _match(batch)
-    counts = values_of(*item_counts, batch.of_pairs(names.CANDIDATE_ITEM_ID))
     scores = {
-        results.SEEN_BEFORE: features[:, MATCH_FEATURE_NAMES.index("item_seen")],
+        results.SEEN_BEFORE: match[:, MATCH_FEATURE_NAMES.index("item_seen")],
         results.POPULARITY: counts,
         results.COLDNESS: counts > 0,
-        results.CATEGORY_RECENCY: features[:, MATCH_FEATURE_NAMES.index("category_recency")],
-        results.LOGISTIC_REGRESSION: regression.decision_function(features),
+        results.CATEGORY_RECENCY: match[:, MATCH_FEATURE_NAMES.index("category_recency")],
+        results.LOGISTIC_REGRESSION: regression.decision_function(match) if len(match) else counts,
     }
     return np.stack([scores[name] for name in results.BASELINES], axis=1, dtype=np.float32, casting="unsafe")
 

@@ -1,4 +1,4 @@
-"""The Evaluator step: TFX's own, and which model a candidate is compared with."""
+"""The Evaluator step, and which model a candidate is compared with."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from ctr.components import keys
+from ctr.components.artifacts import BaselineReport
+from ctr.components.evaluator.settings import EvaluatorSettings
 from ctr.components.executors import BeamExecutor
-from ctr.models.impression import EVAL_SPLIT
+from ctr.components.settings import SETTINGS_KEY
 
 CANDIDATE_KEY: Final = "candidate"
 BLESSINGS_KEY: Final = "model_blessing"
+BASELINES_KEY: Final = "baselines"
+COMPARISON_KEY: Final = "comparison"
+"""Property of the outputs: the ``comparison`` of the verdict."""
 
 
 class EvaluatorSpec(types.ComponentSpec):
-    """What is used of TFX's Evaluator."""
+    """Interface of :class:`Evaluator`."""
 
-    PARAMETERS = {
-        keys.EVAL_CONFIG: ExecutionParameter(type=str),
-        keys.EXAMPLE_SPLITS: ExecutionParameter(type=str),
-        keys.MODULE_PATH: ExecutionParameter(type=str),
-    }
+    PARAMETERS = {SETTINGS_KEY: ExecutionParameter(type=str)}
     INPUTS = {
         keys.EXAMPLES: ChannelParameter(type=standard_artifacts.Examples),
+        BASELINES_KEY: ChannelParameter(type=BaselineReport),
         keys.MODEL: ChannelParameter(type=standard_artifacts.Model),
         keys.BASELINE_MODEL: ChannelParameter(type=standard_artifacts.Model, optional=True),
     }
@@ -43,39 +45,43 @@ class EvaluatorSpec(types.ComponentSpec):
 
 
 class Evaluator(base_beam_component.BaseBeamComponent):
-    """Computes the metrics on the eval split and blesses the model or not.
+    """Scores the eval split, computes the metrics and blesses the model or not.
 
     Args:
       examples: raw impressions.
+      baselines: of Baselines, with the columns of the eval split.
       model: of the Trainer.
       baseline_model: that it is compared with; None for none.
-      eval_config: of :func:`ctr.components.evaluator.judge.evaluator_config`.
+      settings: what a model must reach.
 
-    Outputs: ``evaluation``, in which ``verdict.json`` lies, and ``blessing``, as of TFX's Evaluator.
+    Outputs: ``evaluation`` with ``evaluation.json`` (:class:`ctr.components.scoring.evaluation.Evaluation`), the scored
+    impressions and the files of TensorFlow Model Analysis, and ``blessing``, as of TFX's Evaluator. The property
+    ``comparison`` of both says whether there was a comparison with a blessed model, and if not, why.
     """
 
     SPEC_CLASS = EvaluatorSpec
     EXECUTOR_SPEC = BeamExecutor("ctr.components.evaluator.executor.Executor")
 
     @staticmethod
-    def parameters(eval_config: str) -> dict[str, str]:
+    def parameters(settings: EvaluatorSettings) -> dict[str, str]:
         """What an execution is told of how it judges, by name."""
-        return {keys.EVAL_CONFIG: eval_config, keys.MODULE_PATH: "ctr.components.evaluator.scoring"}
+        return {SETTINGS_KEY: settings.to_json()}
 
     def __init__(
         self,
         examples: types.BaseChannel,
+        baselines: types.BaseChannel,
         model: types.BaseChannel,
         baseline_model: types.BaseChannel | None,
-        eval_config: str,
+        settings: EvaluatorSettings,
     ) -> None:
         super().__init__(
             spec=EvaluatorSpec(
                 examples=examples,
+                baselines=baselines,
                 model=model,
                 baseline_model=baseline_model,
-                **self.parameters(eval_config),
-                example_splits=json.dumps([EVAL_SPLIT]),
+                **self.parameters(settings),
                 evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
                 blessing=types.Channel(type=standard_artifacts.ModelBlessing),
             )

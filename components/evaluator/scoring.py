@@ -1,127 +1,193 @@
-"""Scores impressions for TFMA, many at a time.
-
-TFMA makes an Extract of each impression, and with two candidates each its unpacking, slicing and combining cost several
-times what the models do. Here an Extract is what of a batch has one negative set: the same metrics, slices and gate
-of TFMA come from some hundred Extracts instead of some ten thousand. TFX's Evaluator takes :func:`custom_extractors`
-from this module, which it is given as its ``module_path``.
-"""
+"""Scores the impressions of the eval split with exported models: a shard at a time, in batches of one size."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
 
 import apache_beam as beam
 import numpy as np
 import tensorflow as tf
-import tensorflow_model_analysis as tfma
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.windowed_value import WindowedValue
-from tensorflow_model_analysis.proto import config_pb2
 
-from ctr.components.examples.impressions import BATCH_SIZE, Impressions, parse
+from ctr.components.examples.impressions import BATCH_SIZE, Impressions, parse, records
 from ctr.components.progress import Counter, say
-from ctr.components.scoring.by_set import pairs_by_set
-from ctr.components.scoring.pair_metrics import IMPRESSIONS, POSITIVE_IS_NEW
-from ctr.models.arrays import Array
-from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
+from ctr.components.scoring.evaluation import BLESSED
+from ctr.components.scoring.scored_shards import ScoredShard
+from ctr.models.arrays import Array, Int64Array
+from ctr.models.errors import DataError
+from ctr.models.impression import CANDIDATE_ITEM_ID, LABEL, TIMESTAMP, USER_ID
+from ctr.serving.signatures import DEFAULT_SIGNATURE, PROBABILITY
 
 COMPONENT: Final = "Evaluator"
 
-_FEATURES: Final = (USER_ID, NEGATIVE_SET, LABEL, HISTORY_ITEM_ID, CANDIDATE_ITEM_ID)
+_FEATURES: Final = (USER_ID, TIMESTAMP, CANDIDATE_ITEM_ID, LABEL)
 
 
-def custom_extractors(
-    eval_shared_model: Any, eval_config: config_pb2.EvalConfig, tensor_adapter_config: Any
-) -> list[tfma.extractors.Extractor]:
-    """TFX's hook: what stands in the place of TFMA's default extractors.
-
-    Args:
-      eval_shared_model: the candidate, or a list of it and the latest blessed model.
-      eval_config: its model specs name the signature and the output that is judged.
-      tensor_adapter_config: not used; impressions are parsed by their own definition.
-    """
-    del tensor_adapter_config
-    models = eval_shared_model if isinstance(eval_shared_model, list) else [eval_shared_model]
-    specs = {spec.name if len(models) > 1 else "": spec for spec in eval_config.model_specs}
-    return [
-        tfma.extractors.Extractor("ScoreImpressions", beam.ParDo(ScoreImpressions(models, specs))),
-        tfma.extractors.SliceKeyExtractor(eval_config=eval_config, materialize=False),
-    ]
+_OF_TENSORFLOW: Final = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.UnimplementedError,
+    tf.errors.DataLossError,
+)
 
 
-class ScoreImpressions(beam.DoFn):
-    """Extracts with Arrow batches of serialized impressions -> Extracts of scored pairs, see :meth:`_extracts`.
+class ModelError(DataError):
+    """A model cannot score these impressions; the message says which one and why."""
 
-    Batches are filled up across those that come in, so that how scores are rounded does not depend on how fast the
-    files were read.
+
+class ExportedModel:
+    """What a server would answer, with the default signature.
 
     Args:
-      models: TFMA's shared models.
-      specs: by model name, "" for a single one.
+      folder: of the SavedModel.
+
+    Raises:
+      ModelError: if it is not there, cannot be loaded, or has not that signature or output.
     """
 
-    def __init__(self, models: Sequence[Any], specs: Mapping[str, Any]) -> None:
-        names = [model.model_name if len(models) > 1 else "" for model in models]
-        self._loaders = {name: model.model_loader for name, model in zip(names, models, strict=True)}
-        self._outputs = {name: (specs[name].signature_name, specs[name].prediction_key) for name in names}
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        with self._refusals():
+            if not tf.io.gfile.exists(os.path.join(folder, "saved_model.pb")):
+                raise ModelError(f"the model {folder} is not there")
+            self._loaded = tf.saved_model.load(folder)
+            signatures = self._loaded.signatures
+            if DEFAULT_SIGNATURE not in signatures:
+                raise ModelError(f"the model {folder} has no signature {DEFAULT_SIGNATURE}; it has {[*signatures]}")
+            self._function = signatures[DEFAULT_SIGNATURE]
+            if PROBABILITY not in self._function.structured_outputs:
+                found = sorted(self._function.structured_outputs)
+                raise ModelError(
+                    f"the model {folder}: signature {DEFAULT_SIGNATURE} has no output {PROBABILITY}; it has {found}"
+                )
+            # By keyword: a call by position fails inside TensorFlow, which writes all examples into the message.
+            [self._argument] = self._function.structured_input_signature[1]
 
-    def setup(self) -> None:
-        """Loads the models."""
-        say(COMPONENT, f"loading {len(self._loaders)} model(s)")
-        self._models = {name: loader.load() for name, loader in self._loaders.items()}
-        self._progress = Counter(COMPONENT, "impressions", "scored")
-
-    def start_bundle(self) -> None:
-        """Begins with no impressions waiting."""
-        self._waiting: list[bytes] = []
-
-    def process(self, element: tfma.Extracts) -> Iterator[tfma.Extracts]:
-        """Scores all full batches."""
-        records = element[tfma.ARROW_RECORD_BATCH_KEY].column(tfma.ARROW_INPUT_COLUMN)
-        self._waiting += records.flatten().to_pylist()
-        while len(self._waiting) >= BATCH_SIZE:
-            batch, self._waiting = self._waiting[:BATCH_SIZE], self._waiting[BATCH_SIZE:]
-            yield from self._extracts(batch)
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        """Scores what is left."""
-        window = GlobalWindow()
-        if self._waiting:
-            for extracts in self._extracts(self._waiting):
-                yield WindowedValue(extracts, window.max_timestamp(), [window])
-
-    def _extracts(self, serialized: list[bytes]) -> Iterator[tfma.Extracts]:
-        """Of [B] impressions: labels, scores, users and whether the positive is new, a value a pair, by negative set.
+    def probabilities(self, serialized: tf.Tensor, real: Array) -> Array:
+        """[pairs] float32 of [B] serialized impressions, whose candidates are ``real`` [B, N].
 
         Raises:
-          ValueError: if labels or scores are not one a candidate.
+          ModelError: if it fails on them, or gives something else than a probability for each candidate.
         """
-        examples = tf.constant(serialized)
-        impressions = Impressions(parse(examples, _FEATURES))
-        scores = np.stack([self._scores(name, examples, impressions.real) for name in self._models], axis=1)
-        for negative_set, pairs in pairs_by_set(impressions, scores):
-            predictions = {
-                name: {self._outputs[name][1]: pairs.predictions[:, i]} for i, name in enumerate(self._models)
-            }
-            yield {
-                tfma.FEATURES_KEY: {
-                    NEGATIVE_SET: np.array([negative_set.encode()]),
-                    USER_ID: pairs.users,
-                    POSITIVE_IS_NEW: pairs.new,
-                    IMPRESSIONS: np.array([pairs.impressions]),
-                },
-                tfma.LABELS_KEY: pairs.labels,
-                tfma.PREDICTIONS_KEY: predictions.get("", predictions),
-            }
-        self._progress.add(len(serialized))
+        with self._refusals():
+            found: Array = self._function(**{self._argument: serialized})[PROBABILITY].numpy()
+            if found.shape != real.shape:
+                raise ModelError(
+                    f"the model {self._folder}: {PROBABILITY} is {found.shape} for candidates {real.shape}"
+                )
+            values = found[real].astype(np.float32)
+            if wrong := int((~((values >= 0) & (values <= 1))).sum()):
+                raise ModelError(
+                    f"the model {self._folder}: {wrong} of {values.size} scores are no probabilities "
+                    f"(NaN, or outside of 0 to 1), as of a training that diverged"
+                )
+        return values
 
-    def _scores(self, name: str, examples: tf.Tensor, real: Array) -> Array:
-        signature, output = self._outputs[name]
-        function = self._models[name].signatures[signature]
-        # By keyword: a call by position first fails inside TensorFlow, which writes all examples into the message.
-        (argument,) = function.structured_input_signature[1]
-        scores: Array = function(**{argument: examples})[output].numpy()
-        if scores.shape != real.shape:
-            raise ValueError(f"model {name or 'candidate'}: {output} is {scores.shape} for candidates {real.shape}")
-        return scores[real]
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """What a model fails with by itself; that a file system is away for a moment is none of it."""
+        try:
+            yield
+        except ModelError:
+            raise
+        except (*_OF_TENSORFLOW, OSError, LookupError, TypeError, AttributeError, ValueError) as error:
+            raise ModelError(f"the model {self._folder} fails: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """In one line; of a graph, TensorFlow gives it behind where it happened, and before the names of the nodes."""
+    head, of_graph, _ = str(error).strip().partition("\n\t [[")
+    lines = head.splitlines() or [type(error).__name__]
+    return lines[-1 if of_graph else 0]
+
+
+class ScoreShard(beam.DoFn):
+    """(raw shard, its columns, where they go with the models' scores) -> how many impressions.
+
+    A shard that the blessed model cannot score says so; where the candidate cannot, the step fails.
+
+    Args:
+      models: scorer -> folder of an exported model.
+      artifact: that the scored shards go to.
+    """
+
+    def __init__(self, models: Mapping[str, str], artifact: str) -> None:
+        self._folders = dict(models)
+        self._artifact = artifact
+
+    def setup(self) -> None:
+        """Loads the models.
+
+        Raises:
+          ModelError: if the candidate cannot be loaded.
+        """
+        say(COMPONENT, f"loading {len(self._folders)} model(s)")
+        self._models: dict[str, ExportedModel] = {}
+        self._refused: dict[str, str] = {}
+        for name, folder in self._folders.items():
+            with _kept(name, self._refused):
+                self._models[name] = ExportedModel(folder)
+        self._progress = Counter(COMPONENT, "impressions", "scored")
+
+    def process(self, paths: tuple[str, str, str]) -> Iterator[int]:
+        """Scores one shard.
+
+        Raises:
+          DataError: if the columns are not those of the shard.
+          ModelError: if the candidate cannot score it.
+        """
+        raw, source, target = paths
+        shard = ScoredShard.read(source)
+        scores, refused, done = defaultdict[str, list[Array]](list), dict(self._refused), 0
+        for serialized in records([raw]).batch(BATCH_SIZE).prefetch(1):
+            batch = Impressions(parse(serialized, _FEATURES))
+            _check(batch, shard, done, raw)
+            for name in [name for name in self._models if name not in refused]:
+                with _kept(name, refused):
+                    scores[name].append(self._models[name].probabilities(serialized, batch.real))
+            done += batch.candidates.size
+            self._progress.add(batch.candidates.size)
+        if done != shard.timestamps.size:
+            raise _mismatch(raw, f"it has {done} impressions, the columns {shard.timestamps.size}")
+        nothing = np.empty(0, np.float32)
+        of_models = {name: np.concatenate([nothing, *scores[name]]) for name in self._models if name not in refused}
+        shard.with_scores(of_models, refused).write(target, self._artifact)
+        yield done
+
+
+@contextmanager
+def _kept(name: str, refused: dict[str, str]) -> Iterator[None]:
+    """Keeps why the blessed model refuses."""
+    try:
+        yield
+    except ModelError as error:
+        if name != BLESSED:
+            raise
+        refused[name] = str(error)
+
+
+def _check(batch: Impressions, shard: ScoredShard, start: int, raw: str) -> None:
+    """That the rows of the shard from ``start`` on are these impressions."""
+    rows = slice(start, start + batch.candidates.size)
+    ends: Int64Array = np.cumsum(shard.scored.candidates)
+    first, last = ends[start - 1] if start else 0, ends[rows][-1] if ends[rows].size else 0
+    compared = {
+        "users": (batch.of_impressions(USER_ID), shard.scored.users[rows]),
+        "timestamps": (batch.of_impressions(TIMESTAMP), shard.timestamps[rows]),
+        "numbers of candidates": (batch.candidates, shard.scored.candidates[rows]),
+        "labels": (batch.of_pairs(LABEL), shard.scored.labels[first:last]),
+    }
+    for what, (here, there) in compared.items():
+        if not np.array_equal(here, there):
+            raise _mismatch(raw, f"the {what} of its impressions {start} to {rows.stop} are others")
+
+
+def _mismatch(raw: str, why: str) -> DataError:
+    return DataError(
+        f"{raw}: the columns that Baselines wrote are not of this shard: {why}. Both come from one ingest; delete the "
+        "output of Baselines and run again"
+    )

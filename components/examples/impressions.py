@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import tensorflow as tf
 
-from ctr.models.arrays import Array
+from ctr.models.arrays import Array, Int64Array
 from ctr.models.errors import DataError
 from ctr.models.impression import CANDIDATE_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
 
@@ -86,6 +86,21 @@ class Impressions:
     def of_pairs(self, name: str) -> Array:
         """[pairs] int64: a candidate feature, impression by impression."""
         values: Array = self.features[name].values.numpy()
+        return values
+
+    def of_impressions(self, name: str) -> Int64Array:
+        """[B] int64: a feature of the impression itself.
+
+        Raises:
+          DataError: if an impression has not one value of it.
+        """
+        feature = self.features[name]
+        values: Int64Array = (feature.values if isinstance(feature, tf.RaggedTensor) else feature).numpy().reshape(-1)
+        if values.size != self.candidates.size:
+            raise DataError(
+                f"{name}: {values.size} values in {self.candidates.size} impressions; was the split written by this "
+                "version of the pipeline?"
+            )
         return values
 
     def for_pairs(self, values: Array) -> Array:

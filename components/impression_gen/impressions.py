@@ -144,7 +144,11 @@ class Impressions:
             }
             events = {name: np.insert(values, offsets[1:], last[name]) for name, values in events.items()}
             offsets = offsets + one_each
-        context = {"user": self.events.user[positive], "timestamp": timestamp}
+        context = {
+            "user": self.events.user[positive],
+            "timestamp": timestamp,
+            "behavior": self.events.behavior[positive],
+        }
         return _record_batch(
             {name: (one_each, values) for name, values in _from(context, "context").items()}
             | {name: (offsets, values) for name, values in _from(events, "history").items()}

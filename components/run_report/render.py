@@ -238,7 +238,7 @@ def _bound(each: SliceBounds, compared: bool) -> str:
     if compared and bounds.max_drop is not None:
         worse = "above" if metric.better == "lower" else "below"
         text += f"{', and ' if parts else ''}at most {bounds.max_drop:.4f} {worse} the latest blessed model"
-    where = OVERALL if each.slice == OVERALL else f"on {each.slice} negatives"
+    where = OVERALL if each.negative_set == OVERALL else f"on {each.negative_set} negatives"
     return f"{metric.words} {where} {text}" if text else ""
 
 

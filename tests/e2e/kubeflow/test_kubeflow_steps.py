@@ -29,6 +29,8 @@ SETTINGS = (
     "training.batch_size=64",
     "transform.min_item_count=2",
     "evaluation.baseline_training_impressions=1000",
+    "evaluation.bounds.auc.min_margin=null",
+    "evaluation.bounds.auc.confidence=null",
     "metadata.kind=grpc",
     "metadata.grpc.host=127.0.0.1",
 )

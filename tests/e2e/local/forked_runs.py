@@ -17,7 +17,6 @@ import tfx.orchestration.portable.launcher
 
 import ctr.components.baselines.compute
 import ctr.components.evaluator.executor
-import ctr.components.evaluator.scoring
 import ctr.components.impression_gen.executor
 import ctr.components.pusher.publish
 import ctr.components.statistics.executor
@@ -55,7 +54,6 @@ if __name__ == "__main__":
     # What a DAG names and does not import.
     assert ctr.components.baselines.compute
     assert ctr.components.evaluator.executor
-    assert ctr.components.evaluator.scoring
     assert ctr.components.impression_gen.executor
     assert ctr.components.pusher.publish
     assert ctr.components.statistics.executor

@@ -27,6 +27,8 @@ _SETTINGS = (
     "model.name=dnn",
     "evaluation.bounds.auc.min=0.2",
     "evaluation.bounds.auc.max_drop=0.9",
+    "evaluation.bounds.auc.min_margin=null",
+    "evaluation.bounds.auc.confidence=null",
 )
 _PUSHED = "evaluation.bounds.auc.min=0.22"
 IN_TIME = 20

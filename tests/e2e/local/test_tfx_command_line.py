@@ -44,7 +44,7 @@ def test_tfx_makes_a_pipeline_of_the_file_and_runs_it(
         "runner": "local",
         "training": {"epochs": 2},
         "sampler": {"name": "streaming_frequency"},
-        "evaluation": {"bounds": {"auc": {"min": 0.55}}},
+        "evaluation": {"bounds": {"auc": {"min": 0.55, "min_margin": None}}},
     }
     (tmp_path / "my-run.yaml").write_text(yaml.safe_dump(preset))
     monkeypatch.chdir(ROOT)

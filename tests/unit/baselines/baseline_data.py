@@ -13,6 +13,9 @@ from ctr.models.impression import INDEX_OF
 
 Row = Mapping[str, Any]
 
+TIME = 1_512_086_400
+"""2017-12-01 08:00 in Asia/Shanghai."""
+
 
 def write(path: Path, rows: Iterable[Row]) -> str:
     with tf.io.TFRecordWriter(str(path), options="GZIP") as writer:
@@ -33,7 +36,8 @@ def impression(negative_set: str, history: Sequence[tuple[int, int, int, int]], 
 
     Items above 500 and categories above 60 are unknown to the vocabulary.
     """
-    row: dict[str, Any] = {"negative_set": negative_set.encode(), "user_id": [1]}
+    row: dict[str, Any] = {"negative_set": negative_set.encode(), "user_id": [1], "timestamp": [TIME]}
+    row["target_behavior"] = [1 + len(history) % 4]
     names = ("history_item_id", "history_category_id", "history_behavior", "history_age")
     for name, values in zip(names, zip(*history, strict=True) if history else [()] * 4, strict=True):
         row[name] = list(values)
@@ -62,5 +66,6 @@ def random_impressions(count: int, seed: int, negative_sets: Sequence[str]) -> l
         elif length and rng.random() < 0.6:
             positive = int(items[-1]) // 10 * 10 + int(rng.integers(0, 10))
         negatives = rng.integers(10, 700, rng.integers(1, 4)).tolist()
-        rows.append(impression(negative_sets[i % len(negative_sets)], history, [positive, *negatives]))
+        row = impression(negative_sets[i % len(negative_sets)], history, [positive, *negatives])
+        rows.append(row | {"user_id": [1 + i % 50], "timestamp": [TIME + i * 7_919 % 86_400]})
     return rows

@@ -5,18 +5,36 @@ from typing import Any
 
 import numpy as np
 import pytest
-from baseline_data import impression, write
+from baseline_data import TIME, impression, write
 from sklearn.metrics import roc_auc_score
 
-from ctr.components.baselines.compute import compute
+from ctr.components.baselines import compute as engine
+from ctr.components.baselines.columns import Columns
 from ctr.components.examples.catalogue import Catalogue
-from ctr.components.scoring.baselines import BaselineResults
+from ctr.components.scoring.auc import auc
+from ctr.components.scoring.baselines import BASELINES, BaselineResults
+from ctr.components.scoring.scored_shards import ScoredShard, joined
+from ctr.models.errors import DataError
 from ctr.models.impression import NEGATIVE_SETS
 
 RNG = np.random.default_rng(9)
 ITEMS = RNG.permutation(np.arange(10, 600))
 COUNTS = RNG.integers(0, 50, ITEMS.size)
 CATALOGUE = Catalogue(ITEMS, ITEMS // 10, COUNTS, *[np.empty(0, np.int64)] * 2)
+VALIDATION_START = TIME - 50_000
+
+
+def compute(
+    files: dict[str, list[str]],
+    catalogue: Catalogue,
+    training_impressions: int,
+    seed: int,
+    shards: dict[str, ScoredShard] | None = None,
+) -> BaselineResults:
+    """With ``shards`` given, they get the eval split's by the path of their files."""
+    columns = Columns(catalogue, VALIDATION_START, ["candidate_category_id"])
+    write = ({} if shards is None else shards).__setitem__
+    return engine.compute(files, catalogue, training_impressions, seed, columns, write)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +78,66 @@ def test_scores_equal_a_loop_over_the_pairs(
     for name, scores in (("seen_before", seen), ("popularity", popularity), ("category_recency", finite)):
         expected = roc_auc_score(positive[of_new], np.array(scores)[of_new])
         assert result.auc_new[name] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_shard_has_its_impressions_in_their_order_with_what_they_are_sliced_by(
+    split_files: dict[str, list[str]], split_rows: dict[str, list[dict[str, Any]]], results: BaselineResults
+) -> None:
+    shards: dict[str, ScoredShard] = {}
+    compute(split_files, CATALOGUE, 10_000, seed=5, shards=shards)
+
+    assert [*shards] == split_files["eval"]
+    count_of = dict(zip(ITEMS.tolist(), COUNTS.tolist(), strict=True))
+    for part, shard in enumerate(shards.values()):
+        rows, scored = split_rows["eval"][part::2], shard.scored
+        assert shard.timestamps.tolist() == [row["timestamp"][0] for row in rows]
+        assert scored.users.tolist() == [row["user_id"][0] for row in rows]
+        assert [NEGATIVE_SETS[i].encode() for i in scored.negative_set] == [row["negative_set"] for row in rows]
+        assert scored.candidates.tolist() == [len(row["label"]) for row in rows]
+        assert scored.labels.tolist() == [label for row in rows for label in row["label"]]
+        for i, row in enumerate(rows):
+            ages, count = row["history_age"], count_of.get(row["candidate_item_id"][0], 0)
+            found = {name: str(values[i]) for name, values in scored.attributes.items()}
+            assert found | {"popularity": ""} == {
+                "history_length": "0" if not ages else "1-4" if len(ages) < 5 else "5-9",
+                "behavior": ("pv", "cart", "fav", "buy")[len(ages) % 4],
+                "item": "seen" if row["candidate_item_id"][0] in row["history_item_id"] else "new",
+                "category": "seen" if row["candidate_category_id"][0] in row["history_category_id"] else "new",
+                "catalogue": "known" if count else "cold",
+                "user": "known" if any(row["timestamp"][0] - age < VALIDATION_START for age in ages) else "cold",
+                "hour": f"{(row['timestamp'][0] // 3600 + 8) % 24:02}",
+                "candidate_category_id": str(row["candidate_category_id"][0]),
+                "popularity": "",
+            }
+            assert (found["popularity"] == "0") == (count == 0)
+        assert all(len(set(values)) > 1 for values in scored.attributes.values())
+    # The same scores as those whose AUC is in the results.
+    whole = joined([shard.scored for shard in shards.values()])
+    assert [*whole.scores] == [*BASELINES]
+    of_set = np.repeat(whole.negative_set == NEGATIVE_SETS.index("uniform"), whole.candidates)
+    for name, scores in whole.scores.items():
+        assert auc(whole.labels[of_set], scores[of_set]) == results.sets["uniform"].auc[name]
+
+
+def test_the_target_of_an_impression_without_a_positive_is_its_candidate(
+    tmp_path: Path, split_files: dict[str, list[str]]
+) -> None:
+    history = [(20, 2, 1, 5)]
+    rows = [impression("uniform", history, [30, 20]), impression("uniform", history, [20]) | {"label": [0]}]
+    rows[0]["label"] = [0, 1]
+    shards: dict[str, ScoredShard] = {}
+    empty, file = write(tmp_path / "empty.gz", []), write(tmp_path / "eval.gz", rows)
+    compute(split_files | {"eval": [empty, file]}, CATALOGUE, 100, seed=5, shards=shards)
+    assert shards[file].scored.attributes["item"].tolist() == ["seen", "seen"]
+    assert shards[empty].scored.users.size == 0
+
+
+def test_impressions_without_what_is_needed_are_named(tmp_path: Path, split_files: dict[str, list[str]]) -> None:
+    row = impression("uniform", [], [20, 30])
+    del row["target_behavior"]
+    file = write(tmp_path / "eval.gz", [row])
+    with pytest.raises(DataError, match="target_behavior: 0 values in 1 impressions; was the split written by"):
+        compute(split_files | {"eval": [file]}, CATALOGUE, 100, seed=5)
 
 
 def test_regression_learns_what_the_recency_of_a_category_tells(results: BaselineResults) -> None:

@@ -49,7 +49,7 @@ class History:
         if name not in self.models:
             self.models[name] = self._artifact(Model())
         candidate = self.models[name]
-        resolved = BaselineStrategy(json.dumps({"eval_config": settings})).resolve_artifacts(
+        resolved = BaselineStrategy(json.dumps({"settings": settings})).resolve_artifacts(
             self.store,
             {"candidate": [candidate], "model": list(self.models.values()), "model_blessing": self.blessings},
         )
@@ -62,7 +62,7 @@ class History:
         self.judged[key] = verdict
         inputs = {"model": candidate} | ({"baseline_model": baseline} if baseline else {})
         state = mlmd.Execution.CACHED if cached else mlmd.Execution.COMPLETE
-        self._execution(self.evaluator_type, state, inputs, verdict, {"eval_config": settings, "other": "x"})
+        self._execution(self.evaluator_type, state, inputs, verdict, {"settings": settings, "other": "x"})
         # Steps of other kinds use the model, too.
         self._execution(self.other_type, state, {"model": candidate}, verdict, {})
         name_of = {model.id: name for name, model in self.models.items()}
@@ -172,4 +172,4 @@ def test_the_judge_is_known_by_what_the_evaluator_has_on_record(tmp_path: Path) 
     nodes = {node.id: node for node in create_pipeline(config, data_must_exist=False).components}
     judge = json.loads(nodes["LatestBlessedModel"].exec_properties[RESOLVER_CONFIG]["judge"])
     recorded = nodes["Evaluator"].exec_properties
-    assert judge == {name: recorded[name] for name in ("eval_config", "module_path", "code_sha256")}
+    assert judge == {name: recorded[name] for name in ("settings", "code_sha256")}

@@ -90,6 +90,9 @@ def test_only_light_steps_leave_beam_out(log: Path) -> None:
         # The schema has the window from the examples.
         ({"ingest__window_end": "2017-12-02T23:59:59"}, {INGEST}),
         ({"evaluation__bounds__auc__min": 0.9}, {"Evaluator"}),
+        # Baselines looks whether there is anything to check a bound on.
+        ({"evaluation__bounds__gauc__min": 0.6}, {"Baselines", "Evaluator"}),
+        ({"evaluation__slices": ["candidate_category_id"]}, {"Baselines", "Evaluator"}),
         ({"evaluation__baseline_training_impressions": 500}, {"Baselines"}),
         ({"served_model_name": "other"}, {"Pusher"}),
         ({"beam_pipeline_args": ["--direct_num_workers=2"]}, BEAM_STEPS),
@@ -131,6 +134,8 @@ def test_nothing_uses_the_data_before_the_gate(log: Path) -> None:
 
     for name in ("ImpressionTransform", "Trainer", "Baselines", "Evaluator", "Pusher", "RunReport"):
         assert "AnomalyGate" in above(name)
+    # Nor is anything trained before it is known that the bounds can be checked.
+    assert "Baselines" in above("Trainer")
 
 
 def test_outputs_lie_under_the_output_folder(log: Path) -> None:

@@ -19,8 +19,19 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from ctr.components.quarantine import REASONS
+from ctr.components.scoring.attributes import ATTRIBUTES, Slice, sliceable_features
+from ctr.components.scoring.baselines import LOGISTIC_REGRESSION, BaselineName
+from ctr.components.scoring.evaluation import WHOLE, BoundKind
 from ctr.components.scoring.metrics import METRICS, OVERALL
-from ctr.models.impression import CONTEMPORANEOUS, MAX_HISTORY, MAX_NEGATIVES, NEGATIVE_SETS, BehaviorName, NegativeSet
+from ctr.models.impression import (
+    CONTEMPORANEOUS,
+    FEATURES,
+    MAX_HISTORY,
+    MAX_NEGATIVES,
+    NEGATIVE_SETS,
+    BehaviorName,
+    NegativeSet,
+)
 from ctr.models.negatives import StoredNegatives
 from ctr.models.samplers.sampler_config import LossConfig
 from ctr.models.section import Section
@@ -271,7 +282,20 @@ class Bounds(Section):
     min: Bound | None = None
     max: Bound | None = None
     max_drop: Drop | None = None
-    """How much worse than the latest blessed model's a candidate's value may be on the same data."""
+    """How much worse than the latest blessed model's a candidate's value may be on the same impressions."""
+    min_margin: Bound | None = None
+    """How much better than a trivial baseline's it must be on the same impressions."""
+    margin_over: Literal["best", BaselineName] = LOGISTIC_REGRESSION
+    """That baseline; ``best`` is the best one of that negative set and slice."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = 0.95
+    """Of ``max_drop`` and ``min_margin``: the worse end of the one-sided interval of the difference must keep to them.
+    Null: the difference itself."""
+
+    def given(self) -> Iterator[tuple[BoundKind, float]]:
+        """Those that are not null."""
+        for kind in get_args(BoundKind):
+            if (value := getattr(self, kind)) is not None:
+                yield kind, value
 
 
 class AucBounds(Bounds):
@@ -282,19 +306,31 @@ class AucBounds(Bounds):
     max: Bound | None = 0.99
     """Above it, a leak or swapped columns are likelier than such a model."""
     max_drop: Drop | None = 0.005
+    min_margin: Bound | None = 0.0
+    """By default a model has to be better than logistic regression."""
 
 
 class SliceBounds(NamedTuple):
-    """The bounds of a metric on a slice."""
+    """The bounds of a metric on a slice of a negative set."""
 
     metric: str
+    negative_set: str
+    """Or ``overall``."""
     slice: str
-    """``overall``, or a negative set."""
+    """``ATTRIBUTE:VALUE``, or :data:`WHOLE`."""
     bounds: Bounds
+
+    @classmethod
+    def parse(cls, key: str, bounds: Bounds, judged_set: str) -> SliceBounds:
+        """Of ``METRIC[@SET][/ATTRIBUTE:VALUE]``; without a set, of the judged one."""
+        where, _, slice_ = key.partition("/")
+        metric, _, negative_set = where.partition("@")
+        return cls(metric, negative_set or judged_set, slice_ or WHOLE, bounds)
 
 
 class BoundsByMetric(Section):
-    """By metric on the negative set that a model is judged on, by ``METRIC@SLICE`` on another one or overall."""
+    """By ``METRIC[@SET][/ATTRIBUTE:VALUE]``: on the negative set that a model is judged on, another one or overall; on
+    all of its impressions, or on a slice of them."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Bounds]
@@ -304,19 +340,20 @@ class BoundsByMetric(Section):
     @model_validator(mode="after")
     def _possible(self) -> BoundsByMetric:
         for key, bounds in self:
-            name, at, of = key.partition("@")
+            name, of, slice_, _ = SliceBounds.parse(key, bounds, OVERALL)
             if name not in tuple(METRICS):
                 raise ValueError(f"{key}: there is no metric {name}; {instead_of(name, METRICS)}")
-            if at and of not in SLICES:
-                raise ValueError(f"{key}: there is no slice {of}; {instead_of(of, SLICES)}")
+            if of not in SETS:
+                raise ValueError(f"{key}: there is no negative set {of}; {instead_of(of, SETS)}")
+            if "/" in key:
+                _check_slice(key, Slice.parse(slice_))
             metric = METRICS[name]
-            for bound, value in bounds:
-                if value is None:
-                    continue
-                if bound == "max_drop":
-                    if metric.better is None:
-                        raise ValueError(f"{key}.max_drop: neither more nor less of it is better; set min or max")
-                elif not metric.lowest <= value <= metric.highest:
+            for bound, value in bounds.given():
+                if bound == "max_drop" and metric.better is None:
+                    raise ValueError(f"{key}.max_drop: neither more nor less of it is better; set min or max")
+                if bound == "min_margin" and metric.of != "order":
+                    raise ValueError(f"{key}.min_margin: a baseline's scores are no probabilities and have no {name}")
+                if bound in ("min", "max") and not metric.lowest <= value <= metric.highest:
                     raise ValueError(
                         f"{key}.{bound}: {value:g} is out of reach, {name} lies between {metric.lowest:g} and "
                         f"{metric.highest:g}"
@@ -333,14 +370,27 @@ class BoundsByMetric(Section):
         return own
 
     def each(self, judged_set: str) -> Iterator[SliceBounds]:
-        """All of them, the AUC's first; those without a slice are of the judged set."""
-        for key, bounds in self:
-            name, _, of = key.partition("@")
-            yield SliceBounds(name, of or judged_set, bounds)
+        """All of them, the AUC's first; those without a set are of the judged one."""
+        return (SliceBounds.parse(key, bounds, judged_set) for key, bounds in self)
 
 
-SLICES = (OVERALL, *NEGATIVE_SETS)
+SETS: Final = (OVERALL, *NEGATIVE_SETS)
 """What bounds may be for."""
+
+
+def _check_slice(key: str, slice_: Slice) -> None:
+    name, value = slice_
+    if name in ATTRIBUTES:
+        if value not in ATTRIBUTES[name]:
+            raise ValueError(f"{key}: {name} is never {value!r}; {instead_of(value, ATTRIBUTES[name])}")
+    elif name in sliceable_features():
+        feature = FEATURES[name]
+        if not value.isdecimal() or not feature.smallest <= int(value) <= feature.largest:
+            raise ValueError(f"{key}: {name} is never {value!r}; its values are whole numbers, {feature.range}")
+    else:
+        known = (*ATTRIBUTES, *sliceable_features())
+        raise ValueError(f"{key}: there is no attribute {name!r} to slice by; {instead_of(name, known)}")
+
 
 _MOVED = {"min_auc": "bounds.auc.min", "max_auc": "bounds.auc.max", "max_auc_drop": "bounds.auc.max_drop"}
 
@@ -349,8 +399,16 @@ class EvaluationConfig(Section):
     """The gate (``components/evaluator``): judged on one set of negatives of the eval split, ``ingest.judged_set``."""
 
     bounds: BoundsByMetric
-    """METRIC -> ``{min, max, max_drop}``, e.g. ``{auc: {min: 0.8}, log_loss: {max_drop: 0.01}}``; ``auc@uniform`` and
-    ``auc@overall`` are the AUC on other slices. ``auc.min`` is required."""
+    """METRIC[@SET][/ATTRIBUTE:VALUE] -> ``{min, max, max_drop, min_margin}``, e.g. ``{auc: {min: 0.8}, log_loss:
+    {max_drop: 0.01}}``; ``auc@uniform``, ``auc@overall`` and ``auc/item:new`` are the AUC elsewhere. ``auc.min`` is
+    required."""
+    slices: tuple[str, ...] = ()
+    """Features to slice by, beside what impressions are always sliced by: one that has a value an impression, or one a
+    candidate, which is then the target's."""
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Of the intervals in the report, two-sided. Those that bounds decide by have a ``confidence`` of their own."""
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    """Of the users, for the intervals."""
     compare_with_blessed: bool = True
     """False judges without any ``max_drop``: the way through when the blessed model can no longer read the data."""
     baseline_training_impressions: Annotated[int, Field(ge=100)] = 100_000
@@ -363,3 +421,22 @@ class EvaluationConfig(Section):
             for old in _MOVED.keys() & values:
                 raise ValueError(f"{old} is named evaluation.{_MOVED[old]} now")
         return values
+
+    @field_validator("slices")
+    @classmethod
+    def _sliceable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = sliceable_features()
+        if unknown := next((name for name in value if name not in known), None):
+            why = "has several values an impression" if unknown in FEATURES else "is no feature"
+            raise ValueError(f"{unknown} {why}; {instead_of(unknown, known)}")
+        if len(set(value)) != len(value):
+            raise ValueError("name each feature once")
+        return value
+
+    @model_validator(mode="after")
+    def _slices_are_made(self) -> EvaluationConfig:
+        for key, _ in self.bounds:
+            name = Slice.parse(key.partition("/")[2]).attribute
+            if name and name not in (*ATTRIBUTES, *self.slices):
+                raise ValueError(f"bounds.{key}: {name} is a feature; name it in evaluation.slices, too")
+        return self

@@ -155,7 +155,7 @@ def facts() -> dict[str, Fact]:
             edits=[
                 (SETTINGS, "max: Bound | None = 0.99", "max: Bound | None = 0.95"),
                 (SETTINGS, "max_drop: Drop | None = 0.005", "max_drop: Drop | None = 0.05"),
-                (SETTINGS, "SLICES = (OVERALL, *NEGATIVE_SETS)", "SLICES = (OVERALL,)"),
+                (SETTINGS, "SETS: Final = (OVERALL, *NEGATIVE_SETS)", "SETS: Final = (OVERALL,)"),
                 (METRIC_TABLE, '"overall"', '"whole"'),
             ],
         ),

@@ -28,7 +28,7 @@ def evaluator_config(evaluation: EvaluationConfig, judged_set: str = CONTEMPORAN
     functions = {name: METRICS[name].path for name in METRICS}
     thresholds: dict[str, dict[str, list[Any]]] = {}
     for bound in evaluation.bounds.each(judged_set):
-        features = {} if bound.slice == OVERALL else {NEGATIVE_SET: bound.slice}
+        features = {} if bound.negative_set == OVERALL else {NEGATIVE_SET: bound.negative_set}
         threshold = _threshold(bound.bounds, METRICS[bound.metric], evaluation.compare_with_blessed)
         thresholds.setdefault(bound.metric, {"thresholds": []})["thresholds"].append(
             {"slicing_specs": [{"feature_values": features}], "threshold": threshold}

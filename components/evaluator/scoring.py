@@ -22,7 +22,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from ctr.components.examples.impressions import BATCH_SIZE, Impressions, parse
 from ctr.components.progress import Counter, say
 from ctr.components.scoring.by_set import pairs_by_set
-from ctr.components.scoring.pair_metrics import IMPRESSIONS, POSITIVE_IS_NEW
+from ctr.components.scoring.pair_metrics import CANDIDATES, POSITIVE_IS_NEW
 from ctr.models.arrays import Array
 from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
 
@@ -109,7 +109,7 @@ class ScoreImpressions(beam.DoFn):
                     NEGATIVE_SET: np.array([negative_set.encode()]),
                     USER_ID: pairs.users,
                     POSITIVE_IS_NEW: pairs.new,
-                    IMPRESSIONS: np.array([pairs.impressions]),
+                    CANDIDATES: pairs.candidates,
                 },
                 tfma.LABELS_KEY: pairs.labels,
                 tfma.PREDICTIONS_KEY: predictions.get("", predictions),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctr.components.lookup import starts_run
+from ctr.components.scoring.ranking import twice_wins
 from ctr.models.arrays import Array
 from ctr.models.errors import DataError
 
@@ -60,21 +61,13 @@ def grouped_auc(groups: Array, labels: Array, scores: Array) -> GroupedAuc:
         raise DataError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN: the model diverged")
     order = np.lexsort((scores, groups))
     groups, positive, scores = groups[order], labels[order] > 0, scores[order]
-    group = np.cumsum(starts_run(groups)) - 1
+    starts = starts_run(groups)
+    group = np.cumsum(starts) - 1
     size = np.bincount(group)
     positives = np.bincount(group, weights=positive)
-    negatives = size - positives
-    # Tied scores share the mean of their ranks.
-    tie = np.cumsum(starts_run(groups, scores)) - 1
-    tie_size = np.bincount(tie)
-    mean_rank = np.cumsum(tie_size) - (tie_size - 1) / 2
-    first = np.cumsum(size) - size
-    rank = mean_rank[tie] - first[group]
-    rank_sum = np.bincount(group, weights=np.where(positive, rank, 0.0))
+    compared = positives * (size - positives)
+    wins = np.bincount(group, weights=np.where(positive, twice_wins(starts, positive, scores), 0)) / 2
 
-    both = (positives > 0) & (negatives > 0)
-    value = math.nan
-    if both.any():
-        ranked_right = rank_sum[both] - positives[both] * (positives[both] + 1) / 2
-        value = float(np.average(ranked_right / (positives[both] * negatives[both]), weights=size[both]))
+    both = compared > 0
+    value = float(np.average(wins[both] / compared[both], weights=size[both])) if both.any() else math.nan
     return GroupedAuc(value, int(both.sum()), int((~both).sum()))

@@ -10,12 +10,13 @@ from ctr.models.section import Record
 FILE_NAME: Final = "baselines.json"
 """The file in a ``BaselineReport`` artifact, JSON of :class:`BaselineResults`."""
 
+BaselineName = Literal["seen_before", "popularity", "coldness", "category_recency", "logistic_regression"]
 SEEN_BEFORE: Final = "seen_before"
 POPULARITY: Final = "popularity"
 COLDNESS: Final = "coldness"
 CATEGORY_RECENCY: Final = "category_recency"
 LOGISTIC_REGRESSION: Final = "logistic_regression"
-BASELINES: Final = {
+BASELINES: Final[dict[str, str]] = {
     SEEN_BEFORE: "seen before (in the own history)",
     POPULARITY: "item popularity in train",
     COLDNESS: "coldness (item seen in train)",

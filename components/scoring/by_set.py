@@ -29,5 +29,5 @@ def pairs_by_set(impressions: Impressions, predictions: Array) -> Iterator[tuple
         of_set = impressions.for_pairs(rows)
         yield (
             name.decode(),
-            Pairs(labels[of_set], predictions[of_set], users[of_set], new[of_set], impressions=int(rows.sum())),
+            Pairs(labels[of_set], predictions[of_set], users[of_set], new[of_set], impressions.candidates[rows]),
         )

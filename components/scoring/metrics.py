@@ -29,6 +29,9 @@ class Metric(Declaration):
     """No value is below it."""
     highest: float = math.inf
     """No value is above it."""
+    of: Literal["order", "probabilities", "labels"] = "probabilities"
+    """What it is made of: the order of scores, so that a baseline has it, too; probabilities, so that models alone have
+    it; or nothing that is scored."""
     row: Literal["score", "count"] | None = "score"
     """Where it stands in the report's table of all pairs: among the scores, among the counts, or not at all."""
 
@@ -51,13 +54,17 @@ def _builtin(name: str, words: str, better: Literal["higher", "lower"] | None = 
     register_metric(name, f"ctr.components.scoring.pairs:{name}", words=words, better=better, lowest=0, **attributes)
 
 
-_builtin("auc", "AUC", "higher", highest=1)
-_builtin("auc_new", "AUC on items new to the user", "higher", highest=1, row=None)
-_builtin("gauc", "GAUC", "higher", highest=1)
+_builtin("auc", "AUC", "higher", highest=1, of="order")
+_builtin("auc_new", "AUC on items new to the user", "higher", highest=1, of="order", row=None)
+_builtin("gauc", "GAUC", "higher", highest=1, of="order")
 _builtin("log_loss", "log loss", "lower")
+_builtin("normalised_entropy", "normalised entropy", "lower")
 _builtin("calibration", "calibration")
-_builtin("gauc_users", "users in GAUC", row="count")
-_builtin("gauc_users_skipped", "users of one class, not in GAUC", row="count")
-_builtin("pairs", "pairs", row=None)
-_builtin("pairs_new", "pairs of impressions whose positive is new to the user", row=None)
-_builtin("example_count", "impressions", row=None)
+_builtin("ndcg", "NDCG@10", "higher", highest=1, of="order")
+_builtin("mrr", "MRR", "higher", highest=1, of="order")
+_builtin("hit_rate", "hit rate at rank 1", "higher", highest=1, of="order")
+_builtin("gauc_users", "users in GAUC", of="labels", row="count")
+_builtin("gauc_users_skipped", "users of one class, not in GAUC", of="labels", row="count")
+_builtin("pairs", "pairs", of="labels", row=None)
+_builtin("pairs_new", "pairs of impressions whose positive is new to the user", of="labels", row=None)
+_builtin("example_count", "impressions", of="labels", row=None)

@@ -23,8 +23,8 @@ from ctr.models.registration import Declaration
 
 POSITIVE_IS_NEW: Final = "positive_is_new"
 """Feature of an Extract, beside those of an impression: see :mod:`ctr.components.scoring.seen`."""
-IMPRESSIONS: Final = "impressions"
-"""Feature of an Extract: how many impressions it is of, [1]."""
+CANDIDATES: Final = "candidates"
+"""Feature of an Extract: how many pairs each of its impressions has."""
 
 
 class PairMetrics(tfma.metrics.Metric):
@@ -57,14 +57,14 @@ def _computations(
             metric_types.MetricKey(n, model_name=model_name, example_weighted=None): path
             for n, path in functions.items()
         }
-        preprocessor = metric_types.FeaturePreprocessor(feature_keys=[USER_ID, POSITIVE_IS_NEW, IMPRESSIONS])
+        preprocessor = metric_types.FeaturePreprocessor(feature_keys=[USER_ID, POSITIVE_IS_NEW, CANDIDATES])
         combiner = _Combine(targets, eval_config, model_name)
         computations.append(metric_types.MetricComputation(list(targets), [preprocessor], combiner))
     return computations
 
 
 _NO_PAIRS: Final = Pairs(
-    np.empty(0, np.int8), np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.bool_), impressions=0
+    np.empty(0, np.int8), np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.bool_), np.empty(0, np.int64)
 )
 
 
@@ -92,7 +92,7 @@ class _Combine(beam.CombineFn):
                 scores.astype(np.float32),
                 features[USER_ID],
                 features[POSITIVE_IS_NEW],
-                int(features[IMPRESSIONS].item()),
+                features[CANDIDATES],
             )
         )
         return parts

@@ -116,8 +116,8 @@ class PipelineConfig(Section):
     @model_validator(mode="after")
     def _bounded_slices_exist(self) -> PipelineConfig:
         for bound in self.evaluation.bounds.each(self.ingest.judged_set):
-            if bound.slice not in (OVERALL, *self.ingest.evaluation_sets):
-                raise ValueError(f"evaluation.bounds: {bound.slice} is not among ingest.evaluation_sets")
+            if bound.negative_set not in (OVERALL, *self.ingest.evaluation_sets):
+                raise ValueError(f"evaluation.bounds: {bound.negative_set} is not among ingest.evaluation_sets")
         return self
 
     def _without_effect(self, swept: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ The pipeline's parameters, what each step is given and the checks of ``submit`` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -67,32 +68,33 @@ PARAMETERS: Final = (
 )
 """Of every pipeline; behind them stand those of its bounds."""
 
-USUAL_NAMES: Final = (*(parameter.name for parameter in PARAMETERS), "min_auc", "max_auc", "max_auc_drop")
+USUAL_NAMES: Final = (
+    *(parameter.name for parameter in PARAMETERS),
+    "min_auc",
+    "max_auc",
+    "max_auc_drop",
+    "min_auc_margin",
+)
 """Of a pipeline with the usual bounds, for help."""
 
 
 def parameters(config: PipelineConfig) -> tuple[RunParameter, ...]:
     """Those of a pipeline: :data:`PARAMETERS`, and one for each bound of its gate, as ``min_auc``."""
-    bounds = (
-        _of_bound(key, bound)
-        for key, bounds in config.evaluation.bounds
-        for bound, value in bounds
-        if value is not None
-    )
+    bounds = (_of_bound(key, bound) for key, bounds in config.evaluation.bounds for bound, _ in bounds.given())
     return (*PARAMETERS, *bounds)
 
 
 def _of_bound(key: str, bound: str) -> RunParameter:
-    metric, _, of = key.partition("@")
-    side, _, drop = bound.partition("_")
-    name = "_".join(filter(None, (side, metric, drop, of)))
-    says = {"min": "at least, or nothing is pushed", "max": "at most, or nothing is pushed"}
-    return RunParameter(
-        name,
-        f"evaluation.bounds.{key}.{bound}",
-        "NUMBER_DOUBLE",
-        says.get(bound, "worse than the latest blessed model, at most"),
-    )
+    metric, *where = re.split(r"\W+", key)
+    side, _, difference = bound.partition("_")
+    name = "_".join(filter(None, (side, metric, difference, *where)))
+    says = {
+        "min": "at least, or nothing is pushed",
+        "max": "at most, or nothing is pushed",
+        "max_drop": "worse than the latest blessed model, at most",
+        "min_margin": "better than the baseline, at least",
+    }
+    return RunParameter(name, f"evaluation.bounds.{key}.{bound}", "NUMBER_DOUBLE", says[bound])
 
 
 def defaults(config: PipelineConfig) -> dict[str, str | int | float]:

@@ -145,7 +145,7 @@ def test_an_assignment_keeps_the_rest_of_its_section() -> None:
             "gauc.min: 1.5 is out of reach, gauc lies between 0 and 1",
         ),
         ("evaluation.bounds.logloss.max=1", "evaluation.bounds", "there is no metric logloss; did you mean log_loss?"),
-        ("evaluation.bounds.auc@unifrm.max=1", "evaluation.bounds", "no slice unifrm; did you mean uniform?"),
+        ("evaluation.bounds.auc@unifrm.max=1", "evaluation.bounds", "no negative set unifrm; did you mean uniform?"),
         ("evaluation.bounds.pairs.max_drop=1", "evaluation.bounds", "pairs.max_drop: neither more nor less"),
         ("evaluation.bounds.auc.maxdrop=1", "evaluation.bounds.auc.maxdrop", "unknown key; did you mean max_drop?"),
         ("evaluation.max_auc_drop=0.1", "evaluation", "max_auc_drop is named evaluation.bounds.auc.max_drop now"),

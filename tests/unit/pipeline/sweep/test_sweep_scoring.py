@@ -121,7 +121,7 @@ def test_shuffled_histories_are_those_of_other_users(files: list[str]) -> None:
 def test_log_loss_is_that_of_the_probability() -> None:
     logit = np.array([0.3, -2.0, 40.0, -40.0], np.float32)
     label = np.array([1, 0, 1, 0])
-    pairs = Pairs(label.astype(np.int8), logit, np.array([1, 1, 2, 2]), np.array([True] * 4), impressions=2)
+    pairs = Pairs(label.astype(np.int8), logit, np.array([1, 1, 2, 2]), np.array([True] * 4), np.array([2, 2]))
     probability = 1 / (1 + np.exp(-logit.astype(np.float64)))
     expected = -np.log(np.where(label > 0, probability, 1 - probability)).mean()
     assert metrics(pairs).log_loss == pytest.approx(expected, abs=1e-9)

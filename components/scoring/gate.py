@@ -1,0 +1,242 @@
+"""Each bound against what was measured, in words, and what to look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from ctr.components.scoring.baselines import BASELINES
+from ctr.components.scoring.bootstrap import FEWEST_UNITS
+from ctr.components.scoring.evaluation import BLESSED, MODEL, WHOLE, BoundKind, BoundResult, SliceResult, Value
+from ctr.components.scoring.measure import MODELS, SetMeasures
+from ctr.components.scoring.metrics import METRICS
+from ctr.components.scoring.verdict import TOO_GOOD
+from ctr.components.settings import SliceBounds
+
+UNDEFINED: Final = "is undefined: one class only, or no such pairs"
+
+
+def check(
+    bounded: SliceBounds, measures: SetMeasures | None, result: SliceResult | None, compared: bool
+) -> Iterator[BoundResult]:
+    """What came of the bounds of a metric on a slice.
+
+    Args:
+      bounded: the bounds.
+      measures: of its negative set; None if that has no impressions.
+      result: of its slice; None likewise.
+      compared: whether there are scores of the latest blessed model.
+    """
+    for kind, bound in bounded.bounds.given():
+        if measures is None or result is None:
+            words = f"{where(bounded)}: there are no such evaluation impressions, so the bound cannot be checked"
+            yield _result(bounded, kind, bound, None, None, "missed", words)
+        elif kind in ("min", "max"):
+            yield _of_value(bounded, kind, bound, result)
+        elif kind == "max_drop" and not compared:
+            words = f"{where(bounded)}: not compared, there are no scores of a blessed model"
+            yield _result(bounded, kind, bound, None, None, "not_compared", words)
+        else:
+            against = BLESSED if kind == "max_drop" else _baseline(bounded, result)
+            yield _of_difference(bounded, kind, bound, measures, against)
+
+
+def where(bounded: SliceBounds) -> str:
+    """A metric, its negative set and its slice in words."""
+    slice_ = "" if bounded.slice == WHOLE else f", {bounded.slice}"
+    return f"{METRICS[bounded.metric].words} on {bounded.negative_set}{slice_}"
+
+
+def scorer_words(scorer: str) -> str:
+    """For a scorer in a sentence."""
+    names: Mapping[str, str] = {MODEL: "the model", BLESSED: "the blessed model", **BASELINES}
+    return names[scorer]
+
+
+def _baseline(bounded: SliceBounds, result: SliceResult) -> str:
+    over = bounded.bounds.margin_over
+    if over != "best":
+        return over
+    values = {scorer: found[bounded.metric].value for scorer, found in result.metrics.items() if scorer not in MODELS}
+    known = {scorer: value for scorer, value in values.items() if value is not None}
+    # All are undefined where one is: they are of the same labels.
+    return max(known or values, key=lambda scorer: known.get(scorer, 0.0))
+
+
+def _of_value(bounded: SliceBounds, kind: BoundKind, bound: float, result: SliceResult) -> BoundResult:
+    measured = result.metrics[MODEL][bounded.metric]
+    name = "lower" if kind == "min" else "upper"
+    text = where(bounded)
+    if measured.value is None:
+        words = f"{text} {UNDEFINED}; the {name} bound is {bound:.4f}"
+        return _result(bounded, kind, bound, measured, None, "missed", words)
+    short = bound - measured.value if kind == "min" else measured.value - bound
+    text += f" is {measured.value:.4f}; the {name} bound is {bound:.4f}"
+    if short <= 0:
+        return _result(bounded, kind, bound, measured, None, "met", f"{text}, met")
+    text += f", {'missed' if kind == 'min' else 'exceeded'} by {short:.4f}"
+    better = METRICS[bounded.metric].better
+    if better == ("higher" if kind == "max" else "lower"):
+        text += f". {TOO_GOOD}"
+    return _result(bounded, kind, bound, measured, None, "missed", text, short)
+
+
+def _of_difference(
+    bounded: SliceBounds, kind: BoundKind, bound: float, measures: SetMeasures, against: str
+) -> BoundResult:
+    confidence = bounded.bounds.confidence
+    measured, units = measures.difference(bounded.slice, bounded.metric, against, confidence)
+    wanted = f"at most {bound:.4f} worse" if kind == "max_drop" else f"at least {bound:.4f} better"
+    if measured.value is None:
+        text = f"{where(bounded)} {UNDEFINED}; it must be {wanted} than {scorer_words(against)}"
+        return _result(bounded, kind, bound, measured, against, "missed", text)
+    lower_is_better = METRICS[bounded.metric].better == "lower"
+    gain = -measured.value if lower_is_better else measured.value
+    least = -bound if kind == "max_drop" else bound
+    text = f"{where(bounded)} is {_change(gain)} than of {scorer_words(against)}"
+    if confidence is not None:
+        worse_end = measured.high if lower_is_better else measured.low
+        if worse_end is None:
+            text += (
+                f", but {units} users are too few for an interval (below {FEWEST_UNITS}); it must be {wanted} with "
+                f"{confidence:.0%} confidence. Judge on more users, or set confidence to null"
+            )
+            return _result(bounded, kind, bound, measured, against, "missed", text)
+        gain = -worse_end if lower_is_better else worse_end
+        text += f", and with {confidence:.0%} confidence not less than {_change(gain)}"
+    short = least - gain
+    text += f"; it must be {wanted}: "
+    if short <= 0:
+        return _result(bounded, kind, bound, measured, against, "met", f"{text}met")
+    return _result(bounded, kind, bound, measured, against, "missed", f"{text}missed by {short:.4f}", short)
+
+
+def _change(gain: float) -> str:
+    return f"{abs(gain):.4f} {'better' if gain >= 0 else 'worse'}"
+
+
+def _result(
+    bounded: SliceBounds,
+    kind: BoundKind,
+    bound: float,
+    measured: Value | None,
+    against: str | None,
+    state: str,
+    words: str,
+    short_by: float | None = None,
+) -> BoundResult:
+    decided_by = bounded.bounds.confidence if kind in ("max_drop", "min_margin") else None
+    return BoundResult.model_validate(
+        {
+            "metric": bounded.metric,
+            "negative_set": bounded.negative_set,
+            "slice": bounded.slice,
+            "kind": kind,
+            "bound": bound,
+            "confidence": decided_by,
+            "measured": measured,
+            "against": against,
+            "state": state,
+            "words": words,
+            "short_by": short_by,
+        }
+    )
+
+
+# --- What to look at first --------------------------------------------------------------------------------------------
+
+
+def look_first(bounds: Sequence[BoundResult], slices: Sequence[SliceResult]) -> str:
+    """The first thing to look at: of the bound that is missed by most, else of one that is just met; else nothing.
+
+    Args:
+      bounds: all of them.
+      slices: of all negative sets.
+    """
+    missed = [bound for bound in bounds if bound.state == "missed"]
+    if not missed:
+        return next(filter(None, map(_just_met, bounds)), "")
+    # What is too good explains all the rest; then what cannot be measured at all.
+    order = {"max": 0, "min_margin": 2, "max_drop": 3, "min": 4}
+    first = min(missed, key=lambda bound: 1 if bound.short_by is None else order[bound.kind])
+    of_set = [each for each in slices if each.negative_set == first.negative_set]
+    of_slice = next((each for each in of_set if each.slice == first.slice), None)
+    if of_slice is None:
+        return f"{first.words}. Look at the counts by negative set and slice, or take the bound out."
+    if first.short_by is None:
+        return f"{first.words}."
+    if first.kind == "max":
+        return _too_good(first, of_slice)
+    if first.kind == "max_drop":
+        return _lost_on(first, of_set)
+    return _below(first, of_slice, of_set)
+
+
+def _just_met(bound: BoundResult) -> str:
+    found = bound.measured
+    if bound.state != "met" or found is None or found.value is None or found.low is None or found.high is None:
+        return ""
+    room = abs(found.value - bound.bound) if bound.kind in ("min", "max") else None
+    if room is not None and room < (found.high - found.low) / 2:
+        return f"Met by less than the interval is wide, so other users might have turned it: {bound.words}."
+    return ""
+
+
+def _too_good(bound: BoundResult, result: SliceResult) -> str:
+    also = [
+        scorer_words(scorer)
+        for scorer, found in result.metrics.items()
+        if scorer not in MODELS and (of := found.get(bound.metric)) and of.value is not None and of.value > bound.bound
+    ]
+    names = (
+        f"{' and '.join(also)} alone {'is' if len(also) == 1 else 'are'} above it, too: start there. " if also else ""
+    )
+    return f"{names}{bound.words}"
+
+
+def _lost_on(bound: BoundResult, of_set: Sequence[SliceResult]) -> str:
+    sign = -1 if METRICS[bound.metric].better == "lower" else 1
+    # By how far the whole interval lies on the worse side, for the impressions that it is about.
+    losses = []
+    for each in of_set:
+        found = each.differences[BLESSED][bound.metric]
+        end = found.high if sign > 0 else found.low
+        if each.slice != WHOLE and found.value is not None and end is not None and sign * end < 0:
+            losses.append((sign * end * each.pairs, each, sign * found.value))
+    if not losses:
+        return (
+            f"{bound.words}. No slice is surely worse by itself: the loss is spread, or the users are too few to show "
+            "where; a wide interval needs more users or a larger max_drop."
+        )
+    _, worst, gain = min(losses, key=lambda loss: loss[0])
+    return (
+        f"{bound.words}. The slice {worst.slice} ({worst.impressions:,} impressions) lost most: "
+        f"{_change(gain)} than of the blessed model."
+    )
+
+
+def _below(bound: BoundResult, of_slice: SliceResult, of_set: Sequence[SliceResult]) -> str:
+    model = of_slice.metrics[MODEL][bound.metric].value
+    better = {
+        scorer: of.value
+        for scorer, found in of_slice.metrics.items()
+        if scorer not in MODELS and (of := found.get(bound.metric)) and of.value is not None
+        if model is not None and of.value >= model
+    }
+    if better:
+        best = max(better, key=lambda scorer: better[scorer])
+        return (
+            f"{bound.words}. {scorer_words(best)[0].upper()}{scorer_words(best)[1:]} reaches {better[best]:.4f} by "
+            "itself: the model has learnt less than a trivial rule. Look at the training curve before the bound."
+        )
+    lower_is_better = METRICS[bound.metric].better == "lower"
+    known = [
+        (of.value, each)
+        for each in of_set
+        if each.slice != WHOLE and (of := each.metrics[MODEL].get(bound.metric)) and of.value is not None
+        if of.low is not None
+    ]
+    if not known:
+        return f"{bound.words}."
+    value, worst = (max if lower_is_better else min)(known, key=lambda pair: pair[0])
+    return f"{bound.words}. It is worst on {worst.slice} ({worst.impressions:,} impressions): {value:.4f}."

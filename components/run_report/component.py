@@ -94,7 +94,7 @@ def RunReport(
         pushed_version=version,
         pushed_to=None if version is None else pushed_model.get_string_custom_property("pushed_destination"),
     )
-    io_utils.write_string_file(os.path.join(report.uri, REPORT_JSON), found.model_dump_json(indent=2))
+    io_utils.write_string_file(os.path.join(report.uri, REPORT_JSON), found.model_dump_json())
     io_utils.write_string_file(os.path.join(report.uri, REPORT_MARKDOWN), render_markdown(found))
     io_utils.write_string_file(os.path.join(report.uri, REPORT_PAGE), render_page(found))
     write_scalars(found, report.uri)

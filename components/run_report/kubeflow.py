@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ctr.components.run_report.render import is_count, metrics_of
+from ctr.components.run_report.render import metrics_of
 from ctr.components.run_report.report import NEW_ITEM, Report, set_words, words_of
 from ctr.components.scoring.evaluation import MODEL, Value
 
@@ -29,8 +29,7 @@ def metrics(report: Report) -> dict[str, float]:
     found: dict[str, float] = {}
     if judged is not None:
         for metric in metrics_of(report):
-            if not is_count(metric):
-                found |= _ends(f"{words_of(metric)}, {where}", judged.metrics[MODEL].get(metric))
+            found |= _ends(f"{words_of(metric)}, {where}", judged.metrics[MODEL].get(metric))
         for scorer, differences in judged.differences.items():
             found |= _ends(f"{words_of('auc')} less {report.name_of(scorer)}'s, {where}", differences.get("auc"))
     if new is not None:

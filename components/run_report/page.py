@@ -18,7 +18,6 @@ from ctr.components.run_report import charts
 from ctr.components.run_report.charts import Line, Scale
 from ctr.components.run_report.render import (
     headline,
-    is_count,
     limit_of,
     metrics_of,
     protocol,
@@ -29,6 +28,7 @@ from ctr.components.run_report.render import (
     what_of,
 )
 from ctr.components.run_report.report import NEW_ITEM, Afterwards, Report, set_words, words_of
+from ctr.components.scoring.attributes import Slice
 from ctr.components.scoring.evaluation import BLESSED, MODEL, WHOLE, SliceResult, Value
 from ctr.components.scoring.metrics import METRICS
 from ctr.models.registration import load_plugins
@@ -231,13 +231,13 @@ def _by_set(report: Report) -> list[Row]:
     rows = []
     for metric in metrics_of(report):
         values = [each.metrics.get(MODEL, {}).get(metric) for each in sets]
-        if is_count(metric):
-            rows.append(Row(words_of(metric), [Interval(_count(v), "") for v in values], "count"))
-        else:
-            rows.append(Row(words_of(metric), [_shown(value) for value in values]))
+        rows.append(Row(words_of(metric), [_shown(value) for value in values]))
     new = [report.evaluation.of(each.negative_set, NEW_ITEM) for each in sets]
     cells = [_shown(each.metrics.get(MODEL, {}).get("auc") if each else None) for each in new]
     rows.insert(1, Row("AUC, positive new to the user", cells))
+    for metric in metrics_of(report, "count"):
+        counts = [_count(each.metrics.get(MODEL, {}).get(metric)) for each in sets]
+        rows.append(Row(words_of(metric), [Interval(count, "") for count in counts], "count"))
     for name in ("users", "impressions", "pairs"):
         rows.append(Row(name, [Interval(f"{getattr(each, name):,}", "") for each in sets], "count"))
     return rows
@@ -287,14 +287,15 @@ def _slices(report: Report, negative_set: str) -> dict[str, Any] | None:
     against = BLESSED if BLESSED in whole.differences else report.best_baseline(whole)
     groups: dict[str, list[Row]] = {}
     for each in results:
-        attribute, _, value = each.slice.partition(":")
+        attribute, value = Slice.parse(each.slice)
         cells = [
             _on(scale, each.metrics.get(MODEL, {}).get("auc"), "model", at),
             _shown(each.differences.get(against or "", {}).get("auc"), signed=True),
             f"{each.users:,}",
             f"{each.impressions:,}",
         ]
-        groups.setdefault(attribute, []).append(Row(value, cells))
+        name = "0, cold" if (attribute, value) == ("popularity", "0") else value
+        groups.setdefault(attribute, []).append(Row(name, cells))
     return {
         "set": set_words(negative_set),
         "judged": negative_set == report.evaluation.judged_set,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from rich.console import Group
 
@@ -17,6 +17,8 @@ from ctr.models.impression import EVAL_SPLIT, NEGATIVE_SETS
 from ctr.models.registration import load_plugins
 
 WIDTH: Final = 100
+_ON_THE_PAGE: Final = ("normalised_entropy", "ndcg", "mrr", "hit_rate")
+"""Metrics that are left to the page, unless they are bounded."""
 STATES: Final = {"met": "met", "missed": "MISSED", "not_compared": "open"}
 """Of a bound, in words; open is one that compares with a model that there is not."""
 
@@ -136,15 +138,11 @@ def _lead(result: SliceResult | None, scorer: str) -> Value | None:
     return result.differences.get(scorer, {}).get("auc") if result is not None else None
 
 
-def metrics_of(report: Report) -> Sequence[str]:
-    """The metrics of the model on whole sets, the registered ones first and in their order."""
+def metrics_of(report: Report, row: Literal["score", "count"] = "score") -> Sequence[str]:
+    """The model's metrics that stand in tables as scores or as counts, the registered ones first and in their order."""
     found = {name: None for each in report.evaluation.slices for name in each.metrics.get(MODEL, {})}
-    return [*(name for name in METRICS if name in found), *(name for name in found if name not in tuple(METRICS))]
-
-
-def is_count(metric: str) -> bool:
-    """Whether a metric only counts."""
-    return metric in tuple(METRICS) and METRICS[metric].row != "score"
+    known = [name for name in METRICS if name in found and METRICS[name].row == row]
+    return [*known, *(name for name in found if row == "score" and name not in tuple(METRICS))]
 
 
 def sets_of(report: Report) -> list[SliceResult]:
@@ -157,8 +155,9 @@ def set_table(report: Report) -> Table:
     """The model's metrics by negative set, and the AUCs beside it."""
     sets, evaluation = sets_of(report), report.evaluation
     rows = []
+    bounded = {bound.metric for bound in evaluation.verdict.bounds}
     for metric in metrics_of(report):
-        if not is_count(metric):
+        if metric in bounded or metric not in _ON_THE_PAGE:
             values = (_value(each, MODEL, metric) for each in sets)
             rows.append((words_of(metric), *(as_number(v.value if v else None) for v in values)))
     new = [_value(evaluation.of(each.negative_set, NEW_ITEM), MODEL, "auc") for each in sets]
@@ -196,8 +195,9 @@ def gate_table(report: Report, after: Afterwards) -> Table:
         measured = as_number(bound.measured.value if bound.measured else None, signed)
         limit = f"{limit_of(bound)[0]} {limit_of(bound)[1]:{signed}}"
         rows.append((what_of(report, bound), measured, half(bound.measured), limit, STATES[bound.state]))
-    notes = [f"- {bound.words}" for bound in verdict.missed]
-    notes += [verdict.comparison_words] if verdict.comparison_words else []
+    said = reason(report)
+    notes = [f"- {bound.words}" for bound in verdict.missed if bound.words not in said]
+    notes += [verdict.comparison_words] if verdict.comparison_words not in said else []
     if report.pushed_version is None:
         notes.append("Nothing was pushed; what was served before is served on.")
     else:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import Field, ValidationError
 
 from ctr.components.files import open_file
+from ctr.components.scoring.attributes import Slice
 from ctr.components.scoring.baselines import BASELINES, BaselineResults
 from ctr.components.scoring.evaluation import BLESSED, MODEL, Evaluation, SliceResult
 from ctr.components.scoring.metrics import METRICS
@@ -20,7 +21,7 @@ REPORT_MARKDOWN: Final = "report.md"
 REPORT_PAGE: Final = "report.html"
 """Files in a ``RunReport`` artifact."""
 
-NEW_ITEM: Final = "item:new"
+NEW_ITEM: Final = str(Slice("item", "new"))
 """The slice of impressions whose positive does not stand in the user's stored history."""
 
 

@@ -155,7 +155,9 @@ def evaluation(
         for i, value in enumerate(values if attribute not in ("item", "category") else values[::-1])
     ]
     scorers = [scorer for scorer in AUCS if blessed or scorer != BLESSED]
-    compared = bound("max_drop", "met" if blessed else "not_compared", **({} if blessed else {"measured": None}))
+    compared = bound(
+        "max_drop", "met" if blessed else "not_compared", **({} if blessed else {"measured": None, "against": None})
+    )
     values: dict[str, Any] = {
         "judged_set": CONTEMPORANEOUS,
         "confidence": 0.95,

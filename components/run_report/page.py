@@ -18,6 +18,7 @@ from ctr.components.run_report import charts
 from ctr.components.run_report.charts import Line, Scale
 from ctr.components.run_report.render import (
     headline,
+    is_difference,
     limit_of,
     metrics_of,
     protocol,
@@ -108,6 +109,7 @@ def render_page(report: Report, after: Afterwards | None = None) -> str:
             quarantined=_quarantined(report),
             dropped=_dropped(report),
             steps=_steps(after),
+            memory=any(each.peak_memory_bytes for each in after.steps),
             total=f"{sum(each.seconds for each in after.steps):.1f}",
             lineage=after.lineage,
             config=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True, width=100),
@@ -212,7 +214,7 @@ def _headlines(report: Report) -> Iterator[dict[str, Any]]:
 def _bounds(report: Report) -> Iterator[dict[str, Any]]:
     for bound in report.evaluation.verdict.bounds:
         sign, limit = limit_of(bound)
-        signed = bound.against is not None
+        signed = is_difference(bound)
         scale = Scale.around(_numbers([bound.measured]), limit)
         symbol = {"<=": "≤", ">=": "≥"}[sign]
         yield {
@@ -221,7 +223,7 @@ def _bounds(report: Report) -> Iterator[dict[str, Any]]:
             "what": what_of(report, bound),
             "words": bound.words,
             "limit": _minus(f"{symbol} {limit:{'+.4f' if signed else '.4f'}}"),
-            "measured": _on(scale, bound.measured, bound.state, [limit], signed),
+            "measured": _on(scale, bound.measured, bound.state, [limit], signed) if bound.measured else _shown(None),
             "confidence": "the value" if bound.confidence is None else f"{bound.confidence:.0%}, one-sided",
         }
 

@@ -191,7 +191,7 @@ def gate_table(report: Report, after: Afterwards) -> Table:
     verdict = report.evaluation.verdict
     rows = []
     for bound in verdict.bounds:
-        signed = "+.4f" if bound.against else ".4f"
+        signed = "+.4f" if is_difference(bound) else ".4f"
         measured = as_number(bound.measured.value if bound.measured else None, signed)
         limit = f"{limit_of(bound)[0]} {limit_of(bound)[1]:{signed}}"
         rows.append((what_of(report, bound), measured, half(bound.measured), limit, STATES[bound.state]))
@@ -209,14 +209,20 @@ def what_of(report: Report, bound: BoundResult) -> str:
     """What a bound is for: metric, where, and against what."""
     at_judged = bound.negative_set == report.evaluation.judged_set
     where = ", ".join(filter(None, ("" if at_judged else set_words(bound.negative_set), bound.slice)))
-    against = f" against {report.name_of(bound.against)}" if bound.against else ""
+    other = report.name_of(bound.against or BLESSED) if bound.against or bound.kind == "max_drop" else "a baseline"
+    against = f" against {other}" if is_difference(bound) else ""
     return f"{words_of(bound.metric)}{f' ({where})' if where else ''}{against}"
+
+
+def is_difference(bound: BoundResult) -> bool:
+    """Whether it bounds a difference to another scorer, and not the value itself."""
+    return bound.kind in ("max_drop", "min_margin")
 
 
 def limit_of(bound: BoundResult) -> tuple[str, float]:
     """How a bound compares what was measured, ``<=`` or ``>=``, and with which number."""
     lower_is_better = bound.metric in tuple(METRICS) and METRICS[bound.metric].better == "lower"
-    if bound.kind in ("min", "max"):
+    if not is_difference(bound):
         return ("<=" if bound.kind == "max" else ">="), bound.bound
     # A difference is the model's less the other's.
     allowed = -bound.bound if bound.kind == "max_drop" else bound.bound

@@ -50,7 +50,7 @@ STEPS = {
     "Evaluator": Box(COLUMNS[1], 290, "AUCs and bounds"),
     "Pusher": Box(COLUMNS[0], 290, "only if blessed"),
     "Baselines": Box(COLUMNS[3], 364, "what it has to beat"),
-    "RunReport": Box(COLUMNS[1], 364, "one table"),
+    "RunReport": Box(COLUMNS[1], 364, "one page a run"),
 }
 THINGS = {
     "Behaviour log": Box(COLUMNS[0], 26, "user, item, …, time"),

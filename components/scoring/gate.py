@@ -191,7 +191,7 @@ def _too_good(bound: BoundResult, result: SliceResult) -> str:
     names = (
         f"{' and '.join(also)} alone {'is' if len(also) == 1 else 'are'} above it, too: start there. " if also else ""
     )
-    return f"{names}{bound.words}"
+    return f"{names[:1].upper()}{names[1:]}{bound.words}"
 
 
 def _lost_on(bound: BoundResult, of_set: Sequence[SliceResult]) -> str:

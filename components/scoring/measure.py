@@ -195,6 +195,7 @@ class SetMeasures:
                 summed = SUMMED[metric]
                 with np.errstate(divide="ignore", invalid="ignore"):
                     value, again = summed.value(whole, whole), summed.value(resampled, whole)
+                value[~np.isfinite(value)] = again[~np.isfinite(again)] = np.nan
                 units = np.min([np.count_nonzero(both[column][0], axis=1) for column in summed.over], axis=0)
                 found[metric] = _Measured(value, again, units)
             else:

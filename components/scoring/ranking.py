@@ -7,14 +7,14 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ctr.components.lookup import starts_run
-from ctr.models.arrays import Array, BoolArray, FloatArray, Int64Array
+from ctr.models.arrays import Array, BoolArray, FloatArray
 
 NDCG_AT: Final = 10
 """Ranks that NDCG looks at; fewer where an impression has fewer candidates."""
 CLIP: Final = 1e-7
 
 
-def twice_wins(starts: BoolArray, positive: BoolArray, scores: Array) -> Int64Array:
+def twice_wins(starts: BoolArray, positive: BoolArray, scores: Array) -> Array:
     """Twice the pairs of the other class, in the same group, that each pair is ranked right against.
 
     A positive is right above a negative; a tie counts one half. Summed over a group's positives, or over its negatives,
@@ -26,26 +26,28 @@ def twice_wins(starts: BoolArray, positive: BoolArray, scores: Array) -> Int64Ar
       scores: [n] or what has the same order and ties.
 
     Returns:
-      [n] int64.
+      [n] int32 or int64.
     """
     n = positive.size
     if not n:
         return np.zeros(0, np.int64)
-    positives = np.concatenate([[0], np.cumsum(positive, dtype=np.int64)])
-    tie_starts = starts_run(scores) | starts
-    tie, group = np.flatnonzero(tie_starts), np.flatnonzero(starts)
-    tie_end, group_end = np.append(tie[1:], n), np.append(group[1:], n)
-    # Each tie lies in one group.
-    group_of_tie = np.cumsum(starts[tie]) - 1
-    tied = positives[tie_end] - positives[tie]
-    tied_negatives = tie_end - tie - tied
-    below = (tie - positives[tie]) - (group - positives[group])[group_of_tie]
-    above = positives[group_end][group_of_tie] - positives[tie_end]
-    size = tie_end - tie
-    of_positive, of_negative = 2 * below + tied_negatives, 2 * above + tied
-    if tie.size == n:
-        return np.where(positive, of_positive, of_negative)
-    return np.where(positive, np.repeat(of_positive, size), np.repeat(of_negative, size))
+    kind = np.int32 if n < 2**30 else np.int64
+    positives = np.zeros(n + 1, kind)
+    np.cumsum(positive, out=positives[1:])
+    tie_starts = starts_run(scores)
+    tie_starts |= starts
+    tie, group = (np.append(np.flatnonzero(each), n).astype(kind) for each in (tie_starts, starts))
+    before, size = positives[tie], np.diff(tie)
+    # Each tie lies in one group: how many of these there are, and what stood before and stands up to the group's end.
+    ties = np.diff(np.append(np.flatnonzero(starts[tie[:-1]]), size.size))
+    up_to = positives[group]
+    negatives_before, up_to_end = np.repeat((group - up_to)[:-1], ties), np.repeat(up_to[1:], ties)
+    tied = np.diff(before)
+    of_positive = 2 * (tie[:-1] - before[:-1] - negatives_before) + size - tied
+    of_negative = 2 * (up_to_end - before[1:]) + tied
+    if size.size < n:
+        of_positive, of_negative = np.repeat(of_positive, size), np.repeat(of_negative, size)
+    return np.where(positive, of_positive, of_negative)
 
 
 def losses(positive: BoolArray, probabilities: Array) -> FloatArray:

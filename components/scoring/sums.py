@@ -86,10 +86,11 @@ class View:
 
     def order_sums(self, scores: Array) -> Sums:
         """What depends on the order of scores [m]."""
+        # Stable sorts are fast where few values occur, or much is in order.
         by_score = np.argsort(scores, kind="stable")
         dense = np.cumsum(starts_run(scores[by_score])) - 1
         sorted_by_score = self._pairs(by_score, dense)
-        rank = np.empty(scores.size, np.int64)
+        rank = np.empty_like(dense)
         rank[by_score] = dense
         by_user = np.argsort(self.user[self.impression] * (rank.max(initial=0) + 1) + rank, kind="stable")
         sorted_by_user = self._pairs(by_user, rank[by_user])
@@ -116,20 +117,21 @@ class View:
 
     def _pairs(self, order: Array, rank: Array) -> _Sorted:
         impression = self.impression[order]
-        return _Sorted(impression, self.unit[impression], self.positive[order], rank)
+        user, unit = self.user[impression].astype(np.int32), self.unit[impression].astype(np.int32)
+        return _Sorted(impression, user, unit, self.positive[order], rank)
 
     def _wins(self, pairs: _Sorted, codes: Array, slices: int) -> Sums:
         code = codes[pairs.impression]
         rows = _by_code(code)
         code, positive, unit = code[rows], pairs.positive[rows], pairs.unit[rows]
         wins = twice_wins(starts_run(code), positive, pairs.rank[rows])
-        both = self._table(code.astype(np.int64) * 2 + positive, 2 * slices, unit, wins)
+        both = self._table(2 * code + positive, 2 * slices, unit, wins)
         return {"wins_of_negatives": both[0::2], "wins_of_positives": both[1::2]}
 
     def _gauc(self, pairs: _Sorted, codes: Array, slices: int) -> FloatArray:
         code = codes[pairs.impression]
         rows = _by_code(code)
-        code, user, positive = code[rows], self.user[pairs.impression[rows]], pairs.positive[rows]
+        code, user, positive = code[rows], pairs.user[rows], pairs.positive[rows]
         starts = starts_run(code, user)
         wins = twice_wins(starts, positive, pairs.rank[rows])
         first = np.flatnonzero(starts)
@@ -151,7 +153,8 @@ class _Sorted(NamedTuple):
     """Pairs in an order."""
 
     impression: Int64Array
-    unit: Int64Array
+    user: Array
+    unit: Array
     positive: BoolArray
     rank: Int64Array
 

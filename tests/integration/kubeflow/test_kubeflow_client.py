@@ -37,6 +37,7 @@ PARAMETERS = {
     "min_auc": 0.867,
     "max_auc": 0.99,
     "max_auc_drop": 0.005,
+    "min_auc_margin": 0.0,
 }
 
 

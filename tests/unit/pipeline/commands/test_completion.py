@@ -65,7 +65,7 @@ def test_commands_are_offered_wherever_the_program_lies(program: str, bash_scrip
         ("run --set training.ep", ["compopt -o nospace", "training.epochs="]),
         ("run --set model.caser.h", ["compopt -o nospace", "model.caser.horizontal_filters="]),
         ("generate --dirt dup", ["compopt -o nospace", "duplicate="]),
-        ("submit --param min", ["compopt -o nospace", "min_auc="]),
+        ("submit --param epo", ["compopt -o nospace", "epochs="]),
         ("compile --target ", ["kfp", "vertex"]),
         ("completion ", ["--help", "--verbose", "--quiet", *SHELLS]),
         # Values of settings, files, and what is no command: left to the shell.
@@ -94,7 +94,8 @@ def test_every_offered_setting_is_one() -> None:
     for name in names:
         if name.startswith("evaluation.bounds."):
             # Of each metric, though a preset bounds few of them.
-            load_preset("demo", [f"{name}={0.5 if name.endswith('.auc.min') else 'null'}"])
+            needed = {"min": "0.5" if ".auc." in name else "null", "margin_over": "best"}
+            load_preset("demo", [f"{name}={needed.get(name.rpartition('.')[2], 'null')}"])
             continue
         value = values
         for part in name.split("."):

@@ -147,6 +147,41 @@ def test_an_assignment_keeps_the_rest_of_its_section() -> None:
         ("evaluation.bounds.logloss.max=1", "evaluation.bounds", "there is no metric logloss; did you mean log_loss?"),
         ("evaluation.bounds.auc@unifrm.max=1", "evaluation.bounds", "no negative set unifrm; did you mean uniform?"),
         ("evaluation.bounds.pairs.max_drop=1", "evaluation.bounds", "pairs.max_drop: neither more nor less"),
+        (
+            "evaluation.bounds.auc/itm:new.min=0.5",
+            "evaluation.bounds",
+            "no attribute 'itm' to slice by; did you mean item?",
+        ),
+        (
+            "evaluation.bounds.auc/item:old.min=0.5",
+            "evaluation.bounds",
+            "auc/item:old: item is never 'old'; there are new",
+        ),
+        ("evaluation.bounds.auc/.min=0.5", "evaluation.bounds", "auc/: there is no attribute '' to slice by"),
+        (
+            "evaluation.bounds.auc/candidate_item_id:x.min=0.5",
+            "evaluation.bounds",
+            "candidate_item_id is never 'x'; its values are whole numbers, 1 or more",
+        ),
+        (
+            "evaluation.bounds.auc/candidate_item_id:7.min=0.5",
+            "evaluation",
+            "bounds.auc/candidate_item_id:7: candidate_item_id is a feature; name it in evaluation.slices, too",
+        ),
+        ("evaluation.bounds.log_loss.min_margin=0", "evaluation.bounds", "no probabilities and have no log_loss"),
+        (
+            "evaluation.bounds.auc.margin_over=dnn",
+            "evaluation.bounds.auc.margin_over",
+            "must be one of best, seen_before",
+        ),
+        (
+            "evaluation.bounds.auc.confidence=1",
+            "evaluation.bounds.auc.confidence",
+            "at least 0.5 and below 1 (got 1)",
+        ),
+        ("evaluation.slices=[history_age]", "evaluation.slices", "history_age has several values an impression"),
+        ("evaluation.slices=[candidate_items]", "evaluation.slices", "is no feature; did you mean candidate_item_id?"),
+        ("evaluation.slices=[timestamp, timestamp]", "evaluation.slices", "name each feature once"),
         ("evaluation.bounds.auc.maxdrop=1", "evaluation.bounds.auc.maxdrop", "unknown key; did you mean max_drop?"),
         ("evaluation.max_auc_drop=0.1", "evaluation", "max_auc_drop is named evaluation.bounds.auc.max_drop now"),
         ("ingest.validation_share=0.9", "ingest", "below 1"),
@@ -191,6 +226,15 @@ def test_an_unknown_preset_names_the_known_ones() -> None:
 def test_a_gate_without_a_bound_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.bounds\.auc\.min: is missing"):
         PipelineConfig.from_json(json.dumps({"evaluation": {"bounds": {"auc": {}}}}))
+
+
+def test_a_bound_on_a_slice_by_a_feature() -> None:
+    config = load_preset(
+        "demo", ["evaluation.slices=[candidate_category_id]", "evaluation.bounds.auc/candidate_category_id:7.min=0.5"]
+    )
+    *_, bound = config.evaluation.bounds.each("uniform")
+    assert (bound.metric, bound.negative_set, bound.slice) == ("auc", "uniform", "candidate_category_id:7")
+    assert dict(bound.bounds.given()) == {"min": 0.5}
 
 
 def test_a_bound_on_negatives_that_are_not_evaluated_is_refused() -> None:
@@ -265,6 +309,7 @@ _OVERRIDES = st.fixed_dictionaries(
         "training.learning_rate": st.floats(0, 1, exclude_min=True),
         "evaluation.bounds.auc.min": st.floats(0, 0.98, exclude_min=True),
         "evaluation.bounds.auc.max": st.none() | st.floats(0.981, 1),
+        "evaluation.bounds.auc@uniform/item:new.min_margin": st.floats(-1, 1),
         "evaluation.bounds.log_loss@overall": st.fixed_dictionaries({}, optional={"max_drop": st.floats(0, 9)}),
     },
 )

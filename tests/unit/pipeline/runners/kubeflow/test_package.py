@@ -139,10 +139,16 @@ def test_every_step_gets_the_runs_id_and_its_parameters(spec: pipeline_spec_pb2.
 
 
 def test_each_bound_of_the_gate_is_a_parameter() -> None:
-    bounds = ["evaluation.bounds.auc.max=null", "evaluation.bounds.log_loss@uniform={max: 0.5, max_drop: 0.01}"]
+    bounds = [
+        "evaluation.bounds.auc.max=null",
+        "evaluation.bounds.auc@uniform/history_length:50+.min_margin=0.01",
+        "evaluation.bounds.log_loss@uniform={max: 0.5, max_drop: 0.01}",
+    ]
     config = load_preset("kubeflow", bounds)
     named = {parameter.name: parameter.setting for parameter in parameters(config)}
     assert "max_auc" not in named
+    sliced = named["min_auc_margin_uniform_history_length_50"]
+    assert sliced == "evaluation.bounds.auc@uniform/history_length:50+.min_margin"
     assert named["max_log_loss_drop_uniform"] == "evaluation.bounds.log_loss@uniform.max_drop"
     values = defaults(with_parameters(config, {"max_log_loss_uniform": "0.4", "min_auc": "0.7"}))
     assert (values["max_log_loss_uniform"], values["min_auc"], values["max_auc_drop"]) == (0.4, 0.7, 0.005)

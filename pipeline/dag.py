@@ -227,11 +227,11 @@ def create_pipeline(
     report = RunReport(
         catalogue=data.catalogue,
         quarantined=data.quarantine,
+        approval=data.approval,
         transform_graph=data.transform_graph,
         model_run=training.outputs["model_run"],
         baselines=data.baselines,
         evaluation=evaluator.outputs["evaluation"],
-        blessing=evaluator.outputs["blessing"],
         pushed_model=pusher.outputs["pushed_model"],
         settings=config.to_json(),
     ).with_id(REPORTS)
@@ -257,6 +257,7 @@ class _Data(NamedTuple):
     examples: BaseChannel
     catalogue: BaseChannel
     quarantine: BaseChannel
+    approval: BaseChannel
     transform_graph: BaseChannel
     transformed: BaseChannel
     baselines: BaseChannel
@@ -292,6 +293,7 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
         examples=examples,
         catalogue=catalogue,
         quarantine=impressions.outputs["quarantine"],
+        approval=gate.outputs["approval"],
         transform_graph=transform.outputs["transform_graph"],
         transformed=transformed,
         baselines=baselines.outputs["report"],

@@ -7,7 +7,7 @@ from typing import Any
 
 from ctr.components.run_report.report import (
     Afterwards,
-    DriftFinding,
+    Comparison,
     EpochOfRun,
     Lineage,
     QuarantinedRow,
@@ -205,6 +205,32 @@ MISSED = (
 REFUSED: dict[str, Any] = {"evaluation": evaluation(refused=MISSED), "pushed_version": None, "pushed_to": None}
 
 
+DRIFT = (
+    Comparison(
+        kind="skew",
+        feature="history_length",
+        split="eval",
+        measure="largest distance of the cumulative distributions",
+        value=0.0213,
+        bound=0.2,
+        setting="statistics.skew.history_length",
+        state="within",
+        words="history_length of eval is 0.0213 from train; it is reported from 0.2 on",
+    ),
+    Comparison(
+        kind="drift",
+        feature="hour",
+        split="train",
+        measure="share of events in other hours",
+        value=None,
+        bound=None,
+        setting="statistics.drift.hour",
+        state="not_compared",
+        words="hour of train: no data were approved before",
+    ),
+)
+
+
 def make_report(**changes: Any) -> Report:
     values: dict[str, Any] = {
         "config": load_preset("sample").model_dump(mode="json"),
@@ -234,16 +260,7 @@ def make_report(**changes: Any) -> Report:
             )
             for number in range(1, 7)
         ),
-        "drift": (
-            DriftFinding(
-                feature="candidate_category_id",
-                comparison="eval against train",
-                measure="L-infinity",
-                value=0.021,
-                bound=0.1,
-                state="met",
-            ),
-        ),
+        "drift": DRIFT,
         "baselines": BaselineResults(
             sets={
                 name: SetResult(

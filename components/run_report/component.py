@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types.standard_artifacts import ModelBlessing, ModelEvaluation, ModelRun, PushedModel, TransformGraph
+from tfx.dsl.io import fileio
+from tfx.types.standard_artifacts import ModelEvaluation, ModelRun, PushedModel, TransformGraph
 from tfx.utils import io_utils
 
 from ctr.components import artifacts, quarantine
@@ -16,9 +18,11 @@ from ctr.components.keys import EPOCHS_FILE
 from ctr.components.run_report.page import render_page
 from ctr.components.run_report.render import render_markdown
 from ctr.components.run_report.report import (
+    DRIFT_FILE,
     REPORT_JSON,
     REPORT_MARKDOWN,
     REPORT_PAGE,
+    Comparison,
     EpochOfRun,
     QuarantinedRow,
     Report,
@@ -35,11 +39,11 @@ _QUARANTINED_ROWS: Final = 5
 def RunReport(
     catalogue: InputArtifact[artifacts.ImpressionCatalogue],
     quarantined: InputArtifact[artifacts.ImpressionQuarantine],
+    approval: InputArtifact[artifacts.DataApproval],
     transform_graph: InputArtifact[TransformGraph],
     model_run: InputArtifact[ModelRun],
     baselines: InputArtifact[artifacts.BaselineReport],
     evaluation: InputArtifact[ModelEvaluation],
-    blessing: InputArtifact[ModelBlessing],
     pushed_model: InputArtifact[PushedModel],
     report: OutputArtifact[artifacts.RunReport],
     settings: Parameter[str],
@@ -51,11 +55,11 @@ def RunReport(
     Args:
       catalogue: of ImpressionGen, with the summary of the ingest.
       quarantined: of ImpressionGen, for some of its rows.
+      approval: of AnomalyGate, for what it compared.
       transform_graph: of Transform, for the sizes of the vocabularies.
       model_run: of the Trainer, for its epochs.
       baselines: of Baselines.
-      evaluation: of the Evaluator.
-      blessing: of the Evaluator.
+      evaluation: of the Evaluator, with the verdict.
       pushed_model: of the Pusher.
       report: gets ``report.json``, ``report.md``, ``report.html`` and an event file of TensorBoard; the configuration,
         the verdict and the version are properties.
@@ -81,6 +85,7 @@ def RunReport(
             "items": vocabulary_size(transform_graph.uri, ITEM_VOCABULARY),
             "categories": vocabulary_size(transform_graph.uri, CATEGORY_VOCABULARY),
         },
+        drift=tuple(_drift(approval.uri)),
         epochs=tuple(
             EpochOfRun.model_validate(epoch)
             for epoch in json.loads(io_utils.read_string_file(os.path.join(model_run.uri, EPOCHS_FILE)))
@@ -102,3 +107,10 @@ def RunReport(
     report.set_int_custom_property("blessed", int(found.blessed))
     if version is not None:
         report.set_string_custom_property("pushed_version", str(version))
+
+
+def _drift(approval: str) -> Iterator[Comparison]:
+    path = os.path.join(approval, DRIFT_FILE)
+    if fileio.exists(path):
+        for each in json.loads(io_utils.read_string_file(path))["comparisons"]:
+            yield Comparison.model_validate(each)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
@@ -20,6 +20,8 @@ REPORT_JSON: Final = "report.json"
 REPORT_MARKDOWN: Final = "report.md"
 REPORT_PAGE: Final = "report.html"
 """Files in a ``RunReport`` artifact."""
+DRIFT_FILE: Final = "drift.json"
+"""In a ``DataApproval`` artifact, where distributions were compared: JSON with the ``comparisons``."""
 
 NEW_ITEM: Final = str(Slice("item", "new"))
 """The slice of impressions whose positive does not stand in the user's stored history."""
@@ -52,19 +54,23 @@ class EpochOfRun(Record):
     impressions_per_second: float
 
 
-class DriftFinding(Record):
-    """How far a feature's distribution lies from another one's."""
+class Comparison(Record):
+    """A distribution of one split beside another one of the same, as AnomalyGate has it."""
 
+    kind: Literal["drift", "skew"]
+    """Against the same split of the data that were approved last, or against the train split of the same data."""
     feature: str
-    comparison: str
-    """What is compared, as "eval against train"."""
+    split: str
     measure: str
-    """Of the distance, as "L-infinity"."""
-    value: float
+    """In words."""
+    value: float | None
+    """From 0, alike, to 1; None where it is not compared."""
     bound: float | None
-    """None where it is told and not judged."""
-    state: str
-    """``met``, ``missed``, or why there is none."""
+    setting: str
+    """Which sets the bound."""
+    state: Literal["within", "reported", "stopped", "not_compared"]
+    words: str
+    """All of this in a sentence."""
 
 
 class Report(Record):
@@ -90,7 +96,8 @@ class Report(Record):
     """``items`` and ``categories`` that have an index of their own."""
     epochs: tuple[EpochOfRun, ...] = ()
     """Of the training, in order."""
-    drift: tuple[DriftFinding, ...] = ()
+    drift: tuple[Comparison, ...] = ()
+    """How far the data are from those before them, and eval from train."""
     baselines: BaselineResults
     evaluation: Evaluation
     pushed_version: int | None

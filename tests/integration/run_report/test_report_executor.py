@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
-from report_sample import MISSED, evaluation, make_report
+from report_sample import DRIFT, MISSED, evaluation, make_report
 from tensorboard.backend.event_processing import event_accumulator
 from tfx import types
 from tfx.types import standard_artifacts
@@ -28,7 +28,7 @@ from ctr.components.quarantine import DUPLICATE, HEADER, record, shard_name
 from ctr.components.run_report.component import RunReport
 from ctr.components.run_report.page import render_page
 from ctr.components.run_report.render import render_markdown
-from ctr.components.run_report.report import Report, read_report
+from ctr.components.run_report.report import DRIFT_FILE, Report, read_report
 from ctr.components.run_report.tensorboard import scalars, write_scalars
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults, SetResult
 from ctr.components.scoring.evaluation import EVALUATION_FILE, Evaluation
@@ -114,12 +114,14 @@ def report_of(
             seed=1,
         ).model_dump_json()
     )
-    blessing = artifact(standard_artifacts.ModelBlessing, folder / "blessing")
     evaluation = artifact(standard_artifacts.ModelEvaluation, folder / "evaluation")
     (folder / "evaluation" / EVALUATION_FILE).write_text(found.model_dump_json())
     quarantined = artifact(artifacts.ImpressionQuarantine, folder / "quarantine")
     rows = [record(line, DUPLICATE, "first at 1", "1,2,3,pv,4") for line in range(2, 9)]
     (folder / "quarantine" / shard_name(0, 0)).write_text(HEADER + "".join(f"log.csv\t{row}" for row in rows))
+    approval = artifact(artifacts.DataApproval, folder / "approval")
+    comparisons = [each.model_dump() for each in DRIFT]
+    (folder / "approval" / DRIFT_FILE).write_text(json.dumps({"compared_with": None, "comparisons": comparisons}))
     model_run = artifact(standard_artifacts.ModelRun, folder / "model_run")
     epochs = [dataclasses.asdict(Epoch(number, 0.6, 0.5, 0.7 + number / 100, 2.5, 4000)) for number in (1, 2)]
     (folder / "model_run" / EPOCHS_FILE).write_text(json.dumps(epochs))
@@ -131,11 +133,11 @@ def report_of(
     inputs = {
         "catalogue": catalogue,
         "quarantined": quarantined,
+        "approval": approval,
         "transform_graph": transform_graph,
         "model_run": model_run,
         "baselines": baselines,
         "evaluation": evaluation,
-        "blessing": blessing,
         "pushed_model": pushed,
     }
     node = RunReport(settings=config.to_json(), **{name: types.Channel(type=type(a)) for name, a in inputs.items()})
@@ -161,6 +163,7 @@ def test_a_blessed_run_is_reported_whole(
     assert report.impressions == {"train": 60, "validation": 9, "eval": 60}
     assert report.vocabulary == {"items": 3, "categories": 2}
     assert [epoch.validation_auc for epoch in report.epochs] == [0.71, 0.72]
+    assert report.drift == DRIFT
     assert report.evaluation == found
     assert report.blessed
     assert output.get_int_custom_property("blessed") == 1

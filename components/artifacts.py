@@ -38,7 +38,7 @@ class BaselineReport(Artifact):
 
 
 class RunReport(Artifact):
-    """``report.json`` (:class:`ctr.components.run_report.report.Report`) and ``report.md``."""
+    """``report.json`` (:class:`ctr.components.run_report.report.Report`), ``report.md`` and ``report.html``."""
 
     TYPE_NAME = "ctr.RunReport"
 

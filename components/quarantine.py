@@ -7,7 +7,13 @@ holds the bad rows of at most :data:`LINES_PER_SHARD` consecutive lines of one l
 
 from __future__ import annotations
 
+import io
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Final, NamedTuple
+
+from ctr.components.files import list_folder, open_file
 
 WRONG_FIELD_COUNT: Final = "wrong_field_count"
 NOT_AN_INTEGER: Final = "not_an_integer"
@@ -68,3 +74,32 @@ def record(line: int, reason: str, detail: str, text: str) -> str:
 def shard_name(source: int, shard: int) -> str:
     """File name of the bad rows of lines ``shard * LINES_PER_SHARD + 1`` and on of the ``source``-th log file."""
     return f"rows-{source:05d}-{shard:05d}.tsv"
+
+
+def sample(
+    uri: str, counts: Mapping[str, int], of_each: int, lines: int = LINES_PER_SHARD
+) -> Iterator[tuple[str, Example]]:
+    """The first rows of each reason in a quarantine, as its files are in order.
+
+    Args:
+      uri: of the artifact.
+      counts: reason -> rows that there are; those of no reason named here are passed over.
+      of_each: rows of a reason, at most.
+      lines: after so many, rows that are missing yet are not looked for.
+
+    Yields:
+      Reason and row.
+    """
+    wanted = {reason: min(count, of_each) for reason, count in counts.items() if count}
+    for name in sorted(name for name in list_folder(uri) if name.endswith(".tsv")):
+        with closing(open_file(os.path.join(uri, name))) as file:
+            rows = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+            next(rows, None)
+            for row in rows:
+                if lines == 0 or not any(wanted.values()):
+                    return
+                lines -= 1
+                source, line, reason, detail, text = row.rstrip("\n").split("\t")
+                if wanted.get(reason):
+                    wanted[reason] -= 1
+                    yield reason, Example(source, int(line), detail, text)

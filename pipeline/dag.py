@@ -46,7 +46,7 @@ from ctr.components.trainer.component import Trainer
 from ctr.components.trainer.settings import TrainerSettings
 from ctr.components.transform.component import ImpressionTransform
 from ctr.models.errors import ConfigError
-from ctr.pipeline.output.layout import IMPRESSIONS, Layout
+from ctr.pipeline.output.layout import IMPRESSIONS, PUSHER, REPORT, Layout
 from ctr.pipeline.output.runs import NodeRun
 from ctr.pipeline.settings.kubeflow import StepKind
 from ctr.pipeline.settings.pipeline_config import PipelineConfig
@@ -55,8 +55,8 @@ from ctr.pipeline.step_code import CODE_KEY, add_code, loaded_names, project_sou
 __all__ = ["REPORTS", "CompiledDag", "DataOutputs", "Node", "Outcome", "Report", "compile_dag", "create_pipeline"]
 
 READS_DATA: Final = IMPRESSIONS[0]
-PUSHES: Final = Pusher.__name__
-REPORTS: Final = RunReport.__name__
+PUSHES: Final = PUSHER
+REPORTS: Final = REPORT[0]
 """Ids of the nodes that a runner must know apart from the others."""
 
 
@@ -152,7 +152,7 @@ def _kind(node: BaseNode) -> StepKind:
 
 def outcome(nodes: Mapping[str, NodeRun]) -> Outcome:
     """What a run found, of its nodes by id, the last one among them."""
-    report = read_report(nodes[REPORTS].outputs["report"])
+    report = read_report(nodes[REPORTS].outputs[REPORT[1]])
     return Outcome(report, report.pushed_version is not None and nodes[PUSHES].cached)
 
 
@@ -227,16 +227,18 @@ def create_pipeline(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
         base_directory=Layout(config.output).model_base(config.served_model_name),
-    )
+    ).with_id(PUSHES)
     report = RunReport(
         catalogue=data.catalogue,
+        quarantined=data.quarantine,
+        approval=data.approval,
         transform_graph=data.transform_graph,
+        model_run=training.outputs["model_run"],
         baselines=baselines,
         evaluation=evaluator.outputs["evaluation"],
-        blessing=evaluator.outputs["blessing"],
         pushed_model=pusher.outputs["pushed_model"],
         settings=config.to_json(),
-    )
+    ).with_id(REPORTS)
     return _pipeline(config, [*nodes, evaluator, pusher, report])
 
 
@@ -258,6 +260,8 @@ class _Data(NamedTuple):
     nodes: Sequence[BaseNode]
     examples: BaseChannel
     catalogue: BaseChannel
+    quarantine: BaseChannel
+    approval: BaseChannel
     transform_graph: BaseChannel
     transformed: BaseChannel
     baselines: BaseNode
@@ -288,6 +292,8 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
         nodes=[impressions, statistics, schema_gen, validator, gate, transform, baselines],
         examples=examples,
         catalogue=catalogue,
+        quarantine=impressions.outputs["quarantine"],
+        approval=gate.outputs["approval"],
         transform_graph=transform.outputs["transform_graph"],
         transformed=transformed,
         baselines=baselines,

@@ -1,54 +1,65 @@
-"""A report as text for a terminal, and as Markdown."""
+"""A report as text for a terminal, and as Markdown: what decides, and where the rest is. ``page.py`` has it all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
 
 from rich.console import Group
 
-from ctr.components.run_report.report import Report
-from ctr.components.scoring.baselines import BASELINES, SetResult, UnknownShare
-from ctr.components.scoring.metrics import METRICS, OVERALL
-from ctr.components.scoring.verdict import TOO_GOOD
-from ctr.components.settings import EvaluationConfig, IngestConfig, SliceBounds
+from ctr.components.run_report.report import NEW_ITEM, Afterwards, Report, set_words, words_of
+from ctr.components.scoring.baselines import UnknownShare
+from ctr.components.scoring.evaluation import BLESSED, MODEL, BoundResult, SliceResult, Value
+from ctr.components.scoring.metrics import METRICS
+from ctr.components.settings import IngestConfig
 from ctr.components.tables import Table, as_number, as_text, laid_out, paragraph
-from ctr.models.impression import EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
+from ctr.models.impression import EVAL_SPLIT, NEGATIVE_SETS
 from ctr.models.registration import load_plugins
 
 WIDTH: Final = 100
+_ON_THE_PAGE: Final = ("normalised_entropy", "ndcg", "mrr", "hit_rate")
+"""Metrics that are left to the page, unless they are bounded."""
+STATES: Final = {"met": "met", "missed": "MISSED", "not_compared": "open"}
+"""Of a bound, in words; open is one that compares with a model that there is not."""
 
 
-def render(
-    report: Report, times: Mapping[str, float] | None = None, pushed_earlier: bool = False, width: int = WIDTH
-) -> str:
+def render(report: Report, after: Afterwards | None = None, width: int = WIDTH) -> str:
     """The report as plain text, without colours.
 
     Args:
       report: of one run.
-      times: component -> seconds, for a last table; they are known only after the run.
-      pushed_earlier: whether the version is one that an earlier run had pushed; likewise.
+      after: what its steps took, and whether an earlier run had pushed the version.
       width: characters in a line; only a path may be longer.
     """
-    return as_text(layout(report, width, times, pushed_earlier), width)
+    return as_text(layout(report, width, after), width)
 
 
-def layout(report: Report, width: int, times: Mapping[str, float] | None = None, pushed_earlier: bool = False) -> Group:
+def layout(report: Report, width: int, after: Afterwards | None = None) -> Group:
     """The report for a console of this width. Arguments as for :func:`render`."""
-    headline = paragraph(_headline(report, pushed_earlier), width, style="bold green" if report.blessed else "bold red")
-    return Group(headline, laid_out(_tables(report, times, pushed_earlier), width))
+    after = after or Afterwards()
+    # Of a report that another process wrote, nobody has read the configuration yet.
+    load_plugins(report.config["plugins"])
+    head = paragraph(headline(report, after), width, style="bold green" if report.blessed else "bold red")
+    first = [paragraph(reason(report), width, indent=2)]
+    tables = [headline_table(report), set_table(report), gate_table(report, after), _run(report, after)]
+    return Group(head, *first, laid_out(tables, width))
 
 
-def render_markdown(report: Report, pushed_earlier: bool = False) -> str:
-    """The report as a Markdown page; ``pushed_earlier`` as for :func:`render`."""
-    parts = [f"# {_headline(report, pushed_earlier)}"]
-    for table in _tables(report, None, pushed_earlier):
+def render_markdown(report: Report, after: Afterwards | None = None) -> str:
+    """The report as a Markdown page; ``after`` as for :func:`render`."""
+    after = after or Afterwards()
+    load_plugins(report.config["plugins"])
+    parts = [f"# {headline(report, after)}", reason(report)]
+    for table in (headline_table(report), set_table(report), gate_table(report, after), _run(report, after)):
         parts.append(f"## {table.title}")
         if table.rows:
             rule = ("---", *("---:" for _ in table.header[1:]))
-            parts.append("\n".join(f"| {' | '.join(row)} |" for row in (table.header, rule, *table.rows)))
+            rows = (table.header, rule, *table.rows)
+            parts.append(
+                "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+            )
         parts += table.notes
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, protocol(report), report.baselines.seen_before()]) + "\n"
 
 
 def pushed(report: Report, pushed_earlier: bool) -> str:
@@ -58,193 +69,191 @@ def pushed(report: Report, pushed_earlier: bool) -> str:
     return f"version {report.pushed_version} {'was pushed by an earlier run' if pushed_earlier else 'pushed'}"
 
 
-def _headline(report: Report, pushed_earlier: bool) -> str:
+def headline(report: Report, after: Afterwards) -> str:
+    """Model, verdict, and what was pushed."""
     verdict = "BLESSED" if report.blessed else "NOT BLESSED"
-    run = f"{report.config['model']['name']}, preset {report.config['preset']}"
-    return f"{run}: {verdict}, {pushed(report, pushed_earlier)}"
+    return f"{report.model}, preset {report.config['preset']}: {verdict}, {pushed(report, after.pushed_earlier)}"
 
 
-def _tables(report: Report, times: Mapping[str, float] | None, pushed_earlier: bool) -> list[Table]:
-    # Of a report that another process wrote, nobody has read the configuration yet.
-    load_plugins(report.config["plugins"])
-    tables = [
-        _rows(report),
-        _data(report),
-        _auc(report),
-        _auc_new(report),
-        _unknown(report.baselines.unknown),
-        _gate(report, pushed_earlier),
-    ]
-    if times:
-        rows = [(name, f"{seconds:.1f}") for name, seconds in times.items()]
-        tables.append(Table("Time", ("component", "seconds"), [*rows, ("total", f"{sum(times.values()):.1f}")], []))
-    return tables
+def reason(report: Report) -> str:
+    """Why it was blessed or not, and what to look at first."""
+    verdict = report.evaluation.verdict
+    decided = [bound for bound in verdict.bounds if bound.state != "not_compared"]
+    missed = len(verdict.missed)
+    counted = f"{missed} of {len(decided)} bounds missed." if missed else f"All {len(decided)} bounds met."
+    if verdict.comparison == "incompatible" and not verdict.blessed and not missed:
+        counted = f"No bound missed, but not compared: {verdict.comparison_words}"
+    return f"{counted} Look first: {verdict.look_first}" if verdict.look_first else counted
 
 
-def _rows(report: Report) -> Table:
-    rows = [("read", f"{report.rows_read:,}"), ("kept", f"{report.rows_kept:,}")]
-    rows += [(f"quarantined: {reason}", f"{count:,}") for reason, count in report.quarantined.items()]
-    return Table("Rows of the log", ("", "rows"), rows, [])
-
-
-def _data(report: Report) -> Table:
-    rows = [("users", f"{report.users:,}")]
-    rows += [(f"impressions, {split}", f"{count:,}") for split, count in report.impressions.items()]
-    reasons = {reason: None for by_reason in report.dropped.values() for reason in by_reason}
-    for reason in reasons:
-        events = sum(by_reason.get(reason, 0) for by_reason in report.dropped.values())
-        rows.append((f"events without impression: {reason}", f"{events:,}"))
-    rows.append(("items with several categories", f"{report.items_with_several_categories:,}"))
-    rows += [(f"vocabulary, {name}", f"{size:,}") for name, size in report.vocabulary.items()]
-    return Table("Data", ("", "count"), rows, [])
-
-
-def _auc(report: Report) -> Table:
-    sets, results, metrics, _ = _by_set(report)
-    model = report.config["model"]["name"]
-
-    def rows_of(kind: str, whose: str, form: str = ".4f") -> list[tuple[str, ...]]:
-        chosen = [name for name in METRICS if METRICS[name].row == kind]
-        return [(f"{whose}{METRICS[name].words}", *(as_number(m.get(name), form) for m in metrics)) for name in chosen]
-
-    rows = rows_of("score", f"{model}: ")
-    rows += _compared(report, "auc")
-    rows.append(("pairs", *(f"{r.pairs:,}" for r in results)))
-    rows.append(("of them positive", *(f"{r.positives:,}" for r in results)))
-    rows.append(("positives seen before", *(as_number(_of(r.seen_positives, r.positives), ".1%") for r in results)))
-    rows.append(
-        ("negatives seen before", *(as_number(_of(r.seen_negatives, r.pairs - r.positives), ".1%") for r in results)),
-    )
-    rows += rows_of("count", "", ",.0f")
-
+def protocol(report: Report) -> str:
+    """How the scores were measured."""
     ingest = IngestConfig.model_validate(report.config["ingest"])
+    evaluation = report.evaluation
     limit = f" (at most {ingest.targets_per_user} a user)" if ingest.targets_per_user else ""
-    protocol = (
-        f"Protocol: each target event of the last {ingest.eval_share:.0%} of the log by time is a positive{limit}, "
-        f"with {ingest.evaluation_negatives} negative(s) in each set, drawn with seed {ingest.seed}. Contemporaneous: "
-        f"of another user, among the {ingest.contemporaneous_events} events after it. The regression is fitted on "
-        f"{report.baselines.fitted_impressions:,} train impressions, seed {report.baselines.seed}."
-    )
-    reading = "A scorer below 0.5 tells the label as well, upside down: 0.1 says as much as 0.9."
-    return Table(
-        "AUC by negative set, on the same pairs of the eval split",
-        ("scorer", *sets),
-        rows,
-        [protocol, report.baselines.seen_before(), reading, *_too_good(report)],
+    return (
+        f"Each target event of the last {ingest.eval_share:.0%} of the log by time is a positive{limit}, with "
+        f"{ingest.evaluation_negatives} negative(s) in each set, drawn with seed {ingest.seed}. Contemporaneous: of "
+        f"another user, among the {ingest.contemporaneous_events} events after it. The regression is fitted on "
+        f"{report.baselines.fitted_impressions:,} train impressions, seed {report.baselines.seed}. Intervals hold with "
+        f"{evaluation.confidence:.0%}: {evaluation.resamples:,} bootstrap resamples of users, seed {evaluation.seed}; "
+        "differences are paired, on the same users."
     )
 
 
-def _auc_new(report: Report) -> Table:
-    sets, results, metrics, _ = _by_set(report)
-    model = report.config["model"]["name"]
-    rows = [(f"{model}: AUC", *(as_number(m.get("auc_new")) for m in metrics))]
-    rows += _compared(report, "auc_new")
-    rows.append(("pairs", *(f"{r.pairs_new:,}" for r in results)))
-    return Table("AUC on items that are new to the user, likewise", ("scorer", *sets), rows, [])
+def half(value: Value | None, form: str = ".4f") -> str:
+    """Half of an interval."""
+    if value is None or value.low is None or value.high is None:
+        return "-"
+    return format((value.high - value.low) / 2, form)
 
 
-def _compared(report: Report, metric: Literal["auc", "auc_new"]) -> list[tuple[str, ...]]:
-    """What stands beside the model's own values: the blessed model's, the baselines', and how far it is above these."""
-    _, results, metrics, blessed = _by_set(report)
-    baselines: list[dict[str, float | None]] = [getattr(result, metric) for result in results]
-    rows = [("latest blessed model: AUC", *(as_number(m.get(metric)) for m in blessed))] if any(blessed) else []
-    rows += [(label, *(as_number(of.get(key)) for of in baselines)) for key, label in BASELINES.items()]
-    margins = [
-        _margin(m.get(metric), [v for v in of.values() if v is not None])
-        for m, of in zip(metrics, baselines, strict=True)
-    ]
-    return [*rows, (f"{report.config['model']['name']} above the best of these", *margins)]
-
-
-class _BySet(NamedTuple):
-    """By negative set, in the order of the columns."""
-
-    names: Sequence[str]
-    baselines: list[SetResult]
-    model: list[dict[str, float | None]]
-    blessed: list[dict[str, float | None]]
-
-
-def _by_set(report: Report) -> _BySet:
-    names = [name for name in NEGATIVE_SETS if name in report.baselines.sets]
-    slices = [f"{NEGATIVE_SET}={name}" for name in names]
-    return _BySet(
-        names,
-        [report.baselines.sets[name] for name in names],
-        [report.verdict.metrics.get(name, {}) for name in slices],
-        [report.verdict.blessed_metrics.get(name, {}) for name in slices],
+def headline_table(report: Report) -> Table:
+    """AUC on the judged set and on positives new to the user: the model, and how far it is above what is beside it."""
+    evaluation = report.evaluation
+    of = [evaluation.of(evaluation.judged_set), evaluation.of(evaluation.judged_set, NEW_ITEM)]
+    scorers = [MODEL, *([BLESSED] if of[0] is not None and BLESSED in of[0].metrics else [])]
+    best = report.best_baseline(of[0]) if of[0] is not None else None
+    rows = []
+    for scorer in [*scorers, *([best] if best else [])]:
+        rows.append((report.name_of(scorer), *_pairs(_value(each, scorer, "auc") for each in of)))
+        if scorer != MODEL:
+            rows.append((f"  {report.model} above it", *_pairs((_lead(each, scorer) for each in of), "+.4f")))
+    title = (
+        f"AUC on {set_words(evaluation.judged_set)} negatives, of all positives and of those new to the user; "
+        f"+-: half of the {evaluation.confidence:.0%} interval"
     )
+    return Table(title, ("", "all", "+-", "new", "+-"), rows, _too_good(report))
+
+
+def _pairs(values: Iterable[Value | None], form: str = ".4f") -> list[str]:
+    return [cell for value in values for cell in (as_number(value.value if value else None, form), half(value))]
+
+
+def _value(result: SliceResult | None, scorer: str, metric: str) -> Value | None:
+    return result.metrics.get(scorer, {}).get(metric) if result is not None else None
+
+
+def _lead(result: SliceResult | None, scorer: str) -> Value | None:
+    return result.differences.get(scorer, {}).get("auc") if result is not None else None
+
+
+def metrics_of(report: Report, row: Literal["score", "count"] = "score") -> Sequence[str]:
+    """The model's metrics that stand in tables as scores or as counts, the registered ones first and in their order."""
+    found = {name: None for each in report.evaluation.slices for name in each.metrics.get(MODEL, {})}
+    known = [name for name in METRICS if name in found and METRICS[name].row == row]
+    return [*known, *(name for name in found if row == "score" and name not in tuple(METRICS))]
+
+
+def sets_of(report: Report) -> list[SliceResult]:
+    """The negative sets that are there, each as a whole."""
+    results = [report.evaluation.of(name) for name in NEGATIVE_SETS]
+    return [result for result in results if result is not None]
+
+
+def set_table(report: Report) -> Table:
+    """The model's metrics by negative set, and the AUCs beside it."""
+    sets, evaluation = sets_of(report), report.evaluation
+    rows = []
+    bounded = {bound.metric for bound in evaluation.verdict.bounds}
+    for metric in metrics_of(report):
+        if metric in bounded or metric not in _ON_THE_PAGE:
+            values = (_value(each, MODEL, metric) for each in sets)
+            rows.append((words_of(metric), *(as_number(v.value if v else None) for v in values)))
+    new = [_value(evaluation.of(each.negative_set, NEW_ITEM), MODEL, "auc") for each in sets]
+    rows.insert(1, ("AUC, positive new to the user", *(as_number(v.value if v else None) for v in new)))
+    if any(BLESSED in each.metrics for each in sets):
+        aucs = [_value(each, BLESSED, "auc") for each in sets]
+        rows.append((f"{report.name_of(BLESSED)}: AUC", *(as_number(v.value if v else None) for v in aucs)))
+    best = [_value(each, report.best_baseline(each) or "", "auc") for each in sets]
+    rows.append(("best baseline: AUC", *(as_number(v.value if v else None) for v in best)))
+    rows.append(("pairs", *(f"{each.pairs:,}" for each in sets)))
+    return Table(f"{report.model} by negative set", ("", *(set_words(each.negative_set) for each in sets)), rows)
 
 
 def _too_good(report: Report) -> list[str]:
     """Names what alone tells the label: any scorer above the upper bound, judged or not."""
-    bound = EvaluationConfig.model_validate(report.config["evaluation"]).bounds.auc.max
-    if bound is None:
+    verdict = report.evaluation.verdict
+    limits = [b.bound for b in verdict.bounds if (b.metric, b.kind, b.slice) == ("auc", "max", "")]
+    if not limits:
         return []
-    sets, results, metrics, _ = _by_set(report)
-    model = report.config["model"]["name"]
-    found = []
-    for name, result, measured in zip(sets, results, metrics, strict=True):
-        scores: dict[str, float | None] = {f"{model}: {m.upper()}": measured.get(m) for m in ("auc", "gauc")}
-        scores |= {BASELINES.get(key, key): value for key, value in result.auc.items()}
-        found += [f"{scorer} is {v:.4f} on {name}" for scorer, v in scores.items() if v is not None and v > bound]
-    return [f"Too good to be true: {', '.join(found)}. {TOO_GOOD}"] if found else []
+    found = [
+        f"{report.name_of(scorer)} is {value.value:.4f} on {each.negative_set}"
+        for each in sets_of(report)
+        for scorer, metrics in each.metrics.items()
+        if (value := metrics.get("auc")) is not None and value.value is not None and value.value > min(limits)
+    ]
+    return [f"Too good to be true: {', '.join(found)}. Something gives the label away."] if found else []
 
 
-def _unknown(shares: Iterable[UnknownShare]) -> Table:
-    by_set: dict[str, dict[str, UnknownShare]] = {}
-    for share in shares:
-        name = f"{share.split}, {share.negative_set}" if share.split == EVAL_SPLIT else share.split
-        by_set.setdefault(name, {})[share.label] = share
+def gate_table(report: Report, after: Afterwards) -> Table:
+    """Every bound, what was measured, and what is to be said of those that were missed."""
+    verdict = report.evaluation.verdict
     rows = []
-    for name, labels in by_set.items():
-        positive, negative = labels.get("positive"), labels.get("negative")
-        rows.append(
-            (
-                name,
-                *(as_number(s.item_share if s else None, ".1%") for s in (positive, negative)),
-                *(as_number(s.category_share if s else None, ".1%") for s in (positive, negative)),
-            )
-        )
-    header = ("split", "items: pos.", "items: neg.", "categ.: pos.", "categ.: neg.")
-    return Table("Candidates unknown to the vocabulary", header, rows, [])
-
-
-def _gate(report: Report, pushed_earlier: bool) -> Table:
-    evaluation = EvaluationConfig.model_validate(report.config["evaluation"])
-    judged = IngestConfig.model_validate(report.config["ingest"]).judged_set
-    compared = bool(report.verdict.blessed_metrics)
-    bound = "; ".join(filter(None, (_bound(each, compared) for each in evaluation.bounds.each(judged))))
-    if not compared and evaluation.compare_with_blessed:
-        bound += "; there was no blessed model to compare with"
-    notes = [f"Bound: {bound}.", "BLESSED." if report.blessed else "NOT BLESSED:"]
-    notes += [f"- {failure}" for failure in report.verdict.failures]
+    for bound in verdict.bounds:
+        signed = "+.4f" if is_difference(bound) else ".4f"
+        measured = as_number(bound.measured.value if bound.measured else None, signed)
+        limit = f"{limit_of(bound)[0]} {limit_of(bound)[1]:{signed}}"
+        rows.append((what_of(report, bound), measured, half(bound.measured), limit, STATES[bound.state]))
+    said = reason(report)
+    notes = [f"- {bound.words}" for bound in verdict.missed if bound.words not in said]
+    notes += [verdict.comparison_words] if verdict.comparison_words not in said else []
     if report.pushed_version is None:
         notes.append("Nothing was pushed; what was served before is served on.")
     else:
-        notes.append(f"{'An earlier run pushed it' if pushed_earlier else 'Pushed'} to {report.pushed_to}")
-    return Table("Gate", (), [], notes)
+        notes.append(f"{'An earlier run pushed it' if after.pushed_earlier else 'Pushed'} to {report.pushed_to}")
+    return Table("Gate", ("", "measured", "+-", "bound", ""), rows, notes)
 
 
-def _bound(each: SliceBounds, compared: bool) -> str:
-    """In words; nothing of one that only compares, where there is nothing to compare with."""
-    metric, bounds = METRICS[each.metric], each.bounds
-    parts = [
-        f"{words} {value:.4f}"
-        for words, value in (("at least", bounds.min), ("at most", bounds.max))
-        if value is not None
-    ]
-    text = " and ".join(parts)
-    if compared and bounds.max_drop is not None:
-        worse = "above" if metric.better == "lower" else "below"
-        text += f"{', and ' if parts else ''}at most {bounds.max_drop:.4f} {worse} the latest blessed model"
-    where = OVERALL if each.negative_set == OVERALL else f"on {each.negative_set} negatives"
-    return f"{metric.words} {where} {text}" if text else ""
+def what_of(report: Report, bound: BoundResult) -> str:
+    """What a bound is for: metric, where, and against what."""
+    at_judged = bound.negative_set == report.evaluation.judged_set
+    where = ", ".join(filter(None, ("" if at_judged else set_words(bound.negative_set), bound.slice)))
+    other = report.name_of(bound.against or BLESSED) if bound.against or bound.kind == "max_drop" else "a baseline"
+    against = f" against {other}" if is_difference(bound) else ""
+    return f"{words_of(bound.metric)}{f' ({where})' if where else ''}{against}"
 
 
-def _margin(value: float | None, baselines: list[float]) -> str:
-    return "-" if value is None or not baselines else f"{value - max(baselines):+.4f}"
+def is_difference(bound: BoundResult) -> bool:
+    """Whether it bounds a difference to another scorer, and not the value itself."""
+    return bound.kind in ("max_drop", "min_margin")
 
 
-def _of(count: int, of: int) -> float | None:
-    return count / of if of else None
+def limit_of(bound: BoundResult) -> tuple[str, float]:
+    """How a bound compares what was measured, ``<=`` or ``>=``, and with which number."""
+    lower_is_better = bound.metric in tuple(METRICS) and METRICS[bound.metric].better == "lower"
+    if not is_difference(bound):
+        return ("<=" if bound.kind == "max" else ">="), bound.bound
+    # A difference is the model's less the other's.
+    allowed = -bound.bound if bound.kind == "max_drop" else bound.bound
+    return ("<=", -allowed) if lower_is_better else (">=", allowed)
+
+
+def _run(report: Report, after: Afterwards) -> Table:
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.quarantined.items() if count)
+    rows = (
+        f"{report.rows_read:,} rows read, {report.rows_kept:,} kept, {sum(report.quarantined.values()):,} quarantined"
+    )
+    impressions = ", ".join(f"{count:,} {split}" for split, count in report.impressions.items())
+    notes = [f"{rows}{f' ({reasons})' if reasons else ''}.", f"{report.users:,} users; impressions: {impressions}."]
+    if after.steps:
+        longest = sorted(after.steps, key=lambda each: -each.seconds)[:3]
+        of = ", ".join(f"{each.step} {each.seconds:.1f}" for each in longest)
+        notes.append(f"{sum(each.seconds for each in after.steps):.1f} s, of them {of}.")
+    return Table("Run", (), [], notes)
+
+
+def unknown_table(shares: Iterable[UnknownShare]) -> Table:
+    """Shares of candidates that the vocabulary does not know, by split and label."""
+    by_set: dict[str, dict[str, UnknownShare]] = {}
+    for share in shares:
+        name = f"{share.split}, {set_words(share.negative_set)}" if share.split == EVAL_SPLIT else share.split
+        by_set.setdefault(name, {})[share.label] = share
+    rows = []
+    for name, labels in by_set.items():
+        both = labels.get("positive"), labels.get("negative")
+        items = (as_number(share.item_share if share else None, ".1%") for share in both)
+        categories = (as_number(share.category_share if share else None, ".1%") for share in both)
+        rows.append((name, *items, *categories))
+    header = ("split", "items: positive", "items: negative", "categories: positive", "categories: negative")
+    return Table("Candidates unknown to the vocabulary", header, rows)

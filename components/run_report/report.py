@@ -4,16 +4,73 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+from pydantic import Field, ValidationError
 
 from ctr.components.files import open_file
-from ctr.components.scoring.baselines import BaselineResults
-from ctr.components.scoring.verdict import Verdict
+from ctr.components.scoring.attributes import Slice
+from ctr.components.scoring.baselines import BASELINES, BaselineResults
+from ctr.components.scoring.evaluation import BLESSED, MODEL, Evaluation, SliceResult
+from ctr.components.scoring.metrics import METRICS
+from ctr.models.errors import CtrError
 from ctr.models.section import Record
 
 REPORT_JSON: Final = "report.json"
 REPORT_MARKDOWN: Final = "report.md"
+REPORT_PAGE: Final = "report.html"
 """Files in a ``RunReport`` artifact."""
+DRIFT_FILE: Final = "drift.json"
+"""In a ``DataApproval`` artifact, where distributions were compared: JSON with the ``comparisons``."""
+
+NEW_ITEM: Final = str(Slice("item", "new"))
+"""The slice of impressions whose positive does not stand in the user's stored history."""
+
+
+class ReportUnreadable(CtrError):
+    """A report that another version of this package wrote; the message names the file."""
+
+
+class QuarantinedRow(Record):
+    """A row of the log that was set aside, as the quarantine has it."""
+
+    reason: str
+    file: str
+    line: int
+    """1-based."""
+    detail: str
+    text: str
+    """Escaped and cut, but still what a stranger wrote."""
+
+
+class EpochOfRun(Record):
+    """One epoch, as the Trainer's ``epochs.json`` has it; losses are in nats."""
+
+    number: int
+    train_loss: float
+    validation_loss: float
+    validation_auc: float
+    seconds: float
+    impressions_per_second: float
+
+
+class Comparison(Record):
+    """A distribution of one split beside another one of the same, as AnomalyGate has it."""
+
+    kind: Literal["drift", "skew"]
+    """Against the same split of the data that were approved last, or against the train split of the same data."""
+    feature: str
+    split: str
+    measure: str
+    """In words."""
+    value: float | None
+    """From 0, alike, to 1; None where it is not compared."""
+    bound: float | None
+    setting: str
+    """Which sets the bound."""
+    state: Literal["within", "reported", "stopped", "not_compared"]
+    words: str
+    """All of this in a sentence."""
 
 
 class Report(Record):
@@ -21,10 +78,14 @@ class Report(Record):
 
     config: dict[str, Any]
     """The whole ``PipelineConfig`` of the run."""
+    files: tuple[str, ...] = ()
+    """Logs in the order read."""
     rows_read: int
     rows_kept: int
     quarantined: dict[str, int]
     """Reason -> rows of the log that were set aside."""
+    quarantined_rows: tuple[QuarantinedRow, ...] = ()
+    """Some of them of each reason."""
     users: int
     impressions: dict[str, int]
     """Split -> impressions."""
@@ -33,8 +94,12 @@ class Report(Record):
     items_with_several_categories: int
     vocabulary: dict[str, int]
     """``items`` and ``categories`` that have an index of their own."""
+    epochs: tuple[EpochOfRun, ...] = ()
+    """Of the training, in order."""
+    drift: tuple[Comparison, ...] = ()
+    """How far the data are from those before them, and eval from train."""
     baselines: BaselineResults
-    verdict: Verdict
+    evaluation: Evaluation
     pushed_version: int | None
     """None if nothing was pushed."""
     pushed_to: str | None
@@ -42,7 +107,74 @@ class Report(Record):
     @property
     def blessed(self) -> bool:
         """Whether the model passed the gate."""
-        return self.verdict.blessed
+        return self.evaluation.verdict.blessed
+
+    @property
+    def model(self) -> str:
+        """The model's name in the registry."""
+        return str(self.config["model"]["name"])
+
+    def name_of(self, scorer: str) -> str:
+        """A scorer in words."""
+        return {MODEL: self.model, BLESSED: "latest blessed model", **BASELINES}.get(scorer, scorer)
+
+    def best_baseline(self, result: SliceResult, metric: str = "auc") -> str | None:
+        """The baseline with the highest value in a slice; None where none has any."""
+        values = {
+            scorer: metrics[metric].value
+            for scorer, metrics in result.metrics.items()
+            if scorer not in (MODEL, BLESSED) and metric in metrics
+        }
+        known = {scorer: value for scorer, value in values.items() if value is not None}
+        return max(known, key=lambda scorer: known[scorer], default=None)
+
+
+class StepCost(Record):
+    """What one step of a run took."""
+
+    step: str
+    seconds: float
+    """Near 0 for what came from the cache."""
+    cached: bool = False
+    peak_memory_bytes: int | None = None
+    """None where it was not measured."""
+
+
+class Lineage(Record):
+    """Where a run's results come from; what is not known is None or empty, and is left out of the page."""
+
+    run_id: str | None = None
+    started: str | None = None
+    """ISO 8601, with its offset."""
+    data_sha256: str | None = None
+    """Of the log's content."""
+    span: str | None = None
+    code_version: str | None = None
+    """Of this package, with the commit where there is one."""
+    packages: dict[str, str] = Field(default_factory=dict)
+    """Name -> version, of what ran the steps."""
+    artifacts: dict[str, str] = Field(default_factory=dict)
+    """``node.output`` -> id in ML Metadata, or address."""
+
+
+class Afterwards(Record):
+    """What is known of a run only when its last step has ended."""
+
+    pushed_earlier: bool = False
+    """Whether the version is one that an earlier run had pushed."""
+    steps: tuple[StepCost, ...] = ()
+    """In the order in which they ran."""
+    lineage: Lineage = Lineage()
+
+
+def words_of(metric: str) -> str:
+    """A metric in words; its name if nobody has registered it here."""
+    return METRICS[metric].words if metric in tuple(METRICS) else metric
+
+
+def set_words(negative_set: str) -> str:
+    """A negative set in words."""
+    return negative_set.replace("_", " ")
 
 
 def read_report(uri: str) -> Report:
@@ -50,6 +182,17 @@ def read_report(uri: str) -> Report:
 
     Raises:
       FileNotFoundError: if there is no report.
+      ReportUnreadable: if its keys are those of another version.
     """
-    with closing(open_file(os.path.join(uri, REPORT_JSON))) as file:
-        return Report.model_validate_json(file.read())
+    path = os.path.join(uri, REPORT_JSON)
+    with closing(open_file(path)) as file:
+        content = file.read()
+    try:
+        return Report.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ReportUnreadable(
+            f"{path}: written by another version of this package ({where}: {first['msg'].lower()}); "
+            "run the pipeline again to have this run's report made anew"
+        ) from error

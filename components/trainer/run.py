@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from ctr.components.examples.catalogue import Catalogue
+from ctr.components.keys import EPOCHS_FILE
 from ctr.components.trainer.export import export
 from ctr.components.trainer.fit import Epoch
 from ctr.components.trainer.settings import TrainerSettings
@@ -19,7 +20,6 @@ from ctr.components.trainer.train import train
 from ctr.components.trainer.warmup import warmup_requests
 from ctr.serving.warmup import write_warmup
 
-HISTORY_FILE: Final = "epochs.json"
 CALIBRATION_FILE: Final = "calibration.json"
 
 
@@ -66,7 +66,7 @@ def run(
         checkpoint_folder=checkpoint_folder,
         on_epoch=log,
     )
-    with tf.io.gfile.GFile(os.path.join(model_run_uri, HISTORY_FILE), "w") as file:
+    with tf.io.gfile.GFile(os.path.join(model_run_uri, EPOCHS_FILE), "w") as file:
         file.write(json.dumps([dataclasses.asdict(epoch) for epoch in trained.epochs], indent=1))
     with tf.io.gfile.GFile(os.path.join(model_run_uri, CALIBRATION_FILE), "w") as file:
         file.write(json.dumps(trained.calibration._asdict()))

@@ -50,7 +50,7 @@ STEPS = {
     "Evaluator": Box(COLUMNS[1], 290, "AUCs and bounds"),
     "Pusher": Box(COLUMNS[0], 290, "only if blessed"),
     "Baselines": Box(COLUMNS[4], 290, "what it has to beat"),
-    "RunReport": Box(COLUMNS[1], 364, "one table"),
+    "RunReport": Box(COLUMNS[1], 364, "one page a run"),
 }
 THINGS = {
     "Behaviour log": Box(COLUMNS[0], 26, "user, item, …, time"),
@@ -130,19 +130,15 @@ def _text(x: int, y: int, words: str, fill: str, size: int, anchor: str = "start
 
 
 def excerpt(folder: Path) -> str:
-    """The verdict, the model beside its baselines, and the gate, of the report in a folder, as the terminal has it."""
+    """The report in a folder as the terminal has it, down to the gate; without what was pushed, and the run's data."""
     from ctr.components.run_report.render import render
     from ctr.components.run_report.report import read_report
 
-    report = read_report(str(folder))
-    headline, *tables = render(report, width=80).split("\n\n")
-    shown = [table for table in tables if table.startswith(("AUC by", "Gate"))]
-    lines = [line for table in (headline, *shown) for line in (*table.splitlines(), "")]
-    notes = next(at for at, line in enumerate(lines) if line.startswith("  Protocol:"))
-    end = next(at for at in range(notes, len(lines)) if not lines[at])
-    lines[notes:end] = []
-    at = next(at for at, line in enumerate(lines) if line.startswith("  Pushed to"))
-    return "\n".join(lines[:at]).rstrip() + "\n"
+    lines = render(read_report(str(folder)), width=80).splitlines()
+    end = next(
+        at for at, line in enumerate(lines) if line.startswith(("  Pushed to", "  An earlier run pushed", "Run"))
+    )
+    return "\n".join(lines[:end]).rstrip() + "\n"
 
 
 def text_picture(text: str, scheme: str) -> str:

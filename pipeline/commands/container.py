@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -12,11 +13,12 @@ import absl.logging
 
 from ctr.pipeline.commands.command_line import EXIT_CODES, NOT_BLESSED, OK, add_command, add_repeated, assigned
 from ctr.pipeline.process.terminal import LOG_FORMAT
-from ctr.pipeline.runners.kubeflow.package import CONFIG_OPTION, VERDICT
+from ctr.pipeline.runners.kubeflow.package import CONFIG_OPTION, EXECUTOR_INPUT, VERDICT
 from ctr.pipeline.runners.kubeflow.parameters import with_parameters
 from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
+    from ctr.components.run_report.report import Report
     from ctr.pipeline.dag import Outcome
 
 NAMES: Final = ("step", VERDICT)
@@ -44,8 +46,12 @@ example:
     add_repeated(parser, "--param", "NAME=VALUE", "a parameter of the run; may be repeated")
     report = parser.add_argument_group("of the RunReport node")
     report.add_argument("--report-file", metavar="FILE", help="gets the report, in Markdown")
+    report.add_argument("--page-file", metavar="FILE", help="gets the report, as a page of HTML")
     report.add_argument("--blessed-file", metavar="FILE", help="gets true or false")
     report.add_argument("--reason-file", metavar="FILE", help="gets what was pushed, or why nothing was")
+    report.add_argument(
+        EXECUTOR_INPUT, metavar="JSON", help="says which file gets the numbers for Kubeflow's user interface"
+    )
 
     parser = add_command(
         commands,
@@ -75,27 +81,40 @@ def _step(options: argparse.Namespace) -> int:
     result = StepRunner(options.node, options.run_id, alone=True).run(config)
     print(f"{options.node}: {'taken from the cache' if result.cached else 'done'}", file=sys.stderr)
     if result.outcome is not None and options.report_file:
-        _write_report(result.outcome, options.report_file, options.blessed_file, options.reason_file)
+        _write_report(result.outcome, options)
     return OK
 
 
-def _write_report(outcome: Outcome, report_file: str, blessed_file: str, reason_file: str) -> None:
+def _write_report(outcome: Outcome, options: argparse.Namespace) -> None:
     """Writes what Kubeflow shows and hands to the last step: the report, and whether and why not it was blessed."""
+    from ctr.components.run_report.kubeflow import executor_output
+    from ctr.components.run_report.page import render_page
     from ctr.components.run_report.render import pushed, render, render_markdown
+    from ctr.components.run_report.report import Afterwards
 
-    report, pushed_earlier = outcome
-    print(render(report, pushed_earlier=pushed_earlier), flush=True)
-    reasons = " ".join("; ".join(map(str, report.verdict.failures)).split())
-    what = pushed(report, pushed_earlier)
+    report, after = outcome.report, Afterwards(pushed_earlier=outcome.pushed_earlier)
+    print(render(report, after), flush=True)
+    what = pushed(report, outcome.pushed_earlier)
     texts = {
-        report_file: render_markdown(report, pushed_earlier),
-        blessed_file: "true" if report.blessed else "false",
-        reason_file: what if report.blessed else f"{what}: {reasons}",
+        options.report_file: render_markdown(report, after),
+        options.page_file: render_page(report, after),
+        options.blessed_file: "true" if report.blessed else "false",
+        options.reason_file: what if report.blessed else f"{what}: {_why(report)}",
     }
+    if options.executor_input:
+        file = json.loads(options.executor_input).get("outputs", {}).get("outputFile")
+        texts |= {file: json.dumps(executor_output(report))} if file else {}
     for file, text in texts.items():
         os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
         with open(file, "w", encoding="utf-8") as opened:
             opened.write(text)
+
+
+def _why(report: Report) -> str:
+    """Why a model was not blessed, in a line."""
+    verdict = report.evaluation.verdict
+    words = [bound.words for bound in verdict.missed] or [verdict.comparison_words]
+    return " ".join("; ".join(words).split())
 
 
 def _verdict(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from ctr.pipeline.commands.command_line import (
     print_json,
     terminal_of,
 )
+from ctr.pipeline.commands.report import page_path, write_page
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.process.terminal import Terminal, show
 from ctr.pipeline.settings.pipeline_config import PipelineConfig
@@ -91,6 +92,7 @@ def answer(results: Sequence[RunResult]) -> dict[str, Any]:
                 "seconds": result.times,
                 "cached": sorted(result.cached),
                 "log": result.log,
+                "page": page_path(Layout(result.report.config["output"]), result.run_id),
                 "report": result.report.model_dump(mode="json"),
             }
             for result in results
@@ -116,16 +118,23 @@ def check_paths(config: PipelineConfig) -> None:
 
 def _train_one(config: PipelineConfig, terminal: Terminal, as_json: bool) -> RunResult:
     from ctr.components.run_report.render import layout
+    from ctr.components.run_report.report import Afterwards, StepCost
     from ctr.pipeline.runners.local import LocalRunner
 
     terminal.note(f"{config.model.name.upper()}: {config.data} -> {config.output}")
     result = LocalRunner(terminal).run(config)
+    output = Layout(absolute(config.output))
+    steps = tuple(StepCost(step=s, seconds=t, cached=s in result.cached) for s, t in result.times.items())
+    after = Afterwards(pushed_earlier=result.pushed_earlier, steps=steps)
     if not as_json:
         terminal.note("")
-        show(lambda width: layout(result.report, width, result.times, result.pushed_earlier))
+        show(lambda width: layout(result.report, width, after))
         terminal.note("")
-    newest = newest_version(Layout(absolute(config.output)).model_base(config.served_model_name))
+    newest = newest_version(output.model_base(config.served_model_name))
     if newest is not None and result.report.pushed_version is not None and newest != result.report.pushed_version:
         terminal.note(f"The newest version, which a server takes, is another model's: {newest}.")
     terminal.note(f"The log of this run: {result.log}")
+    page = write_page(output, config.pipeline_name, result.run_id)
+    if not as_json:
+        print(f"The whole report: {page}", flush=True)
     return result

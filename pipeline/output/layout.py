@@ -8,6 +8,10 @@ from typing import Final
 
 IMPRESSIONS: Final = ("ImpressionGen", "examples")
 """The node and its output that hold a run's impressions."""
+REPORT: Final = ("RunReport", "report")
+"""Likewise, of what the run found."""
+PUSHER: Final = "Pusher"
+"""The node that pushes a version."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Layout:
     def serving(self) -> str:
         """One folder a served model name, with its integer versions below."""
         return os.path.join(self.output, "serving")
+
+    @property
+    def reports(self) -> str:
+        """One page a run."""
+        return os.path.join(self.output, "reports")
 
     @property
     def sweep(self) -> str:

@@ -15,7 +15,7 @@ from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from ctr.models.errors import CtrError
-from ctr.pipeline.output.executions import node_context, of_node, of_run, succeeded
+from ctr.pipeline.output.executions import RUN_CONTEXT, node_context, of_node, of_run, succeeded
 from ctr.pipeline.output.layout import Layout
 
 
@@ -103,6 +103,22 @@ def adopt_moved_artifacts(metadata_db: str) -> tuple[int, str]:
         if moved:
             store.put_artifacts(moved)
     return len(moved), before
+
+
+def finished_runs(metadata_db: str, node: str) -> list[tuple[str, str]]:
+    """Run id and pipeline of the runs in which this node succeeded, the newest first.
+
+    Raises:
+      NoSuchRun: if there is no such file.
+    """
+    found = []
+    with _store(metadata_db) as store:
+        for run in sorted(store.get_contexts_by_type(RUN_CONTEXT), key=lambda context: -context.id):
+            for execution in of_run(store, run.name, node):
+                if succeeded(execution):
+                    found.append((run.name, node_context(store, execution).removesuffix(f".{node}")))
+                    break
+    return found
 
 
 @contextlib.contextmanager

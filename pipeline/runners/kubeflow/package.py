@@ -30,7 +30,16 @@ CONFIG_OPTION: Final = "--config"
 
 _RUN_ID: Final = "run_id"
 _PIPELINE_JOB_ID: Final = "{{$.pipeline_job_uuid}}"
-_REPORT_FILE: Final = "report"
+_SHOWN: Final = {
+    "report": "system.Markdown",
+    "page": "system.HTML",
+    "metrics": "system.Metrics",
+    "roc": "system.ClassificationMetrics",
+}
+"""Artifacts of the report's step, of the types that Kubeflow's user interface shows: the first two as files, of the
+others the metadata, which a step hands over in a file that stands in its executor's input."""
+_FILES: Final = ("report", "page")
+EXECUTOR_INPUT: Final = "--executor-input"
 _BLESSED: Final = "blessed"
 _REASON: Final = "reason"
 
@@ -126,7 +135,10 @@ def _component(config: PipelineConfig, task: str, is_report: bool) -> dict[str, 
     }
     if is_report:
         component["outputDefinitions"] = {
-            "artifacts": {_REPORT_FILE: {"artifactType": {"schemaTitle": "system.Markdown", "schemaVersion": "0.0.1"}}},
+            "artifacts": {
+                name: {"artifactType": {"schemaTitle": title, "schemaVersion": "0.0.1"}}
+                for name, title in _SHOWN.items()
+            },
             "parameters": {_BLESSED: {"parameterType": "BOOLEAN"}, _REASON: {"parameterType": "STRING"}},
         }
     return component
@@ -137,8 +149,9 @@ def _step_arguments(config: PipelineConfig, node: str, is_report: bool) -> list[
     arguments = ["step", f"--node={node}", f"--run-id={_input(_RUN_ID)}"]
     arguments += [f"--param={parameter.name}={_input(parameter.name)}" for parameter in parameters(config)]
     if is_report:
-        arguments.append(f"--report-file={{{{$.outputs.artifacts['{_REPORT_FILE}'].path}}}}")
+        arguments += [f"--{name}-file={{{{$.outputs.artifacts['{name}'].path}}}}" for name in _FILES]
         arguments += [f"--{key}-file={{{{$.outputs.parameters['{key}'].output_file}}}}" for key in (_BLESSED, _REASON)]
+        arguments.append(f"{EXECUTOR_INPUT}={{{{$}}}}")
     return [*arguments, f"{CONFIG_OPTION}={config.changes_json()}"]
 
 

@@ -149,7 +149,12 @@ def _command(
 
     home = folder / run_id / name
     (home / "work").mkdir(parents=True)
-    argv = [_PLACEHOLDER.sub(fill, argument) for argument in (*container["command"], *container["args"])]
+    files["executor output"] = home / "executor-output.json"
+    whole = json.dumps({"outputs": {"outputFile": str(files["executor output"])}})
+    argv = [
+        _PLACEHOLDER.sub(fill, argument).replace("{{$}}", whole)
+        for argument in (*container["command"], *container["args"])
+    ]
     assert not any("{{" in argument for argument in argv)
     env = {**step_environment(home), **{pair["name"]: pair["value"] for pair in container.get("env", ())}}
     return Command(argv, home / "work", env, home / "log"), files

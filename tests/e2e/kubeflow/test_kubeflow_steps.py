@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,6 +127,10 @@ def test_the_last_step_gets_the_report(runs: Runs) -> None:
     assert outputs["report"].startswith("# dnn, preset kubeflow: BLESSED, version")
     assert outputs["blessed"] == "true"
     assert outputs["reason"] == f"version {runs.pushed[0][0]} pushed"
+    assert outputs["page"].startswith("<!DOCTYPE html>")
+    shown = json.loads(outputs["executor output"])["artifacts"]
+    assert 0 < shown["metrics"]["artifacts"][0]["metadata"]["AUC, contemporaneous negatives"] < 1
+    assert shown["roc"]["artifacts"][0]["metadata"]["confidenceMetrics"][-1]["recall"] == 1
 
 
 def test_an_identical_run_takes_all_from_the_cache_and_pushes_nothing(runs: Runs) -> None:
@@ -149,7 +154,7 @@ def test_another_model_is_compared_with_the_blessed_one_and_is_not_blessed(runs:
     assert runs.third.outputs["run-report"]["blessed"] == "false"
     assert "NOT BLESSED: nothing pushed: " in runs.third.logs["verdict"]
     assert "0.980" in runs.third.logs["verdict"]
-    assert "latest blessed model: AUC" in runs.third.outputs["run-report"]["report"]
+    assert "latest blessed model" in runs.third.outputs["run-report"]["report"]
 
 
 def test_only_the_blessed_model_was_pushed(runs: Runs) -> None:

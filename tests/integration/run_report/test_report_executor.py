@@ -1,7 +1,8 @@
-"""The report from real artifacts: ingest's summary, a transform graph, TFMA's output, a push."""
+"""The report from real artifacts: ingest's summary and quarantine, a transform graph, epochs, a push."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -10,27 +11,28 @@ import apache_beam as beam
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_model_analysis as tfma
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
-from google.protobuf import json_format
+from report_sample import DRIFT, MISSED, evaluation, make_report
+from tensorboard.backend.event_processing import event_accumulator
 from tfx import types
 from tfx.types import standard_artifacts
-from tfx_bsl.public import tfxio
 
 from ctr.components import artifacts
 from ctr.components.direct_beam import keep_beam_here
-from ctr.components.evaluator.judge import evaluator_config
-from ctr.components.evaluator.scoring import custom_extractors
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+from ctr.components.keys import EPOCHS_FILE
+from ctr.components.quarantine import DUPLICATE, HEADER, record, shard_name
 from ctr.components.run_report.component import RunReport
-from ctr.components.run_report.render import render
-from ctr.components.run_report.report import Report, read_report
+from ctr.components.run_report.page import render_page
+from ctr.components.run_report.render import render_markdown
+from ctr.components.run_report.report import DRIFT_FILE, Report, read_report
+from ctr.components.run_report.tensorboard import scalars, write_scalars
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults, SetResult
-from ctr.components.scoring.blessing import read_verdict
-from ctr.components.scoring.verdict import VERDICT_FILE
+from ctr.components.scoring.evaluation import EVALUATION_FILE, Evaluation
+from ctr.components.trainer.fit import Epoch
 from ctr.components.transform.preprocessing import preprocessing_fn
 from ctr.models.impression import NEGATIVE_SETS, SPLITS
 from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
@@ -83,63 +85,12 @@ def transform_graph(tmp_path_factory: pytest.TempPathFactory) -> types.Artifact:
     return result
 
 
-class ItemOfAThousand(tf.Module):
-    """Probability = candidate_item_id / 1000."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-    def serve(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        items = tf.io.parse_example(examples, {"candidate_item_id": tf.io.RaggedFeature(tf.int64)})
-        probability = tf.cast(items["candidate_item_id"].to_tensor(), tf.float32) / 1000
-        return {"probability": probability, "logit": tf.math.log(probability / (1 - probability))}
-
-
-def evaluate(folder: Path, config: PipelineConfig) -> tuple[types.Artifact, types.Artifact]:
-    """TFMA on data in which every positive scores 0.8, a third of the negatives 0.9."""
-    model = ItemOfAThousand()
-    tf.saved_model.save(model, str(folder / "model"), signatures={"serving_default": model.serve})
-    data = folder / "scored.gz"
-    with tf.io.TFRecordWriter(str(data), options="GZIP") as writer:
-        for i in range(60):
-            example = tf.train.Example()
-            feature = example.features.feature
-            feature["user_id"].int64_list.value.append(i % 9)
-            feature["negative_set"].bytes_list.value.append(NEGATIVE_SETS[i % 3].encode())
-            feature["label"].int64_list.value.extend([1, 0])
-            feature["candidate_item_id"].int64_list.value.extend([800, 900 if i // 3 % 3 == 0 else 100])
-            writer.write(example.SerializeToString())
-    eval_config = tfma.utils.update_eval_config_with_defaults(
-        json_format.Parse(evaluator_config(config.evaluation), tfma.EvalConfig()), has_baseline=False, rubber_stamp=True
-    )
-    shared_model = tfma.default_eval_shared_model(str(folder / "model"), eval_config=eval_config)
-    evaluation = artifact(standard_artifacts.ModelEvaluation, folder / "evaluation")
-    source = tfxio.TFExampleRecord(
-        str(data), raw_record_column_name=tfma.ARROW_INPUT_COLUMN, telemetry_descriptors=["test"]
-    )
-    keep_beam_here()
-    with beam.Pipeline() as pipeline:
-        _ = (
-            pipeline
-            | source.BeamSource()
-            | tfma.ExtractEvaluateAndWriteResults(
-                eval_shared_model=shared_model,
-                eval_config=eval_config,
-                extractors=custom_extractors(shared_model, eval_config, None),
-                output_path=evaluation.uri,
-            )
-        )
-    blessing = artifact(standard_artifacts.ModelBlessing, folder / "blessing")
-    ok = tfma.load_validation_result(evaluation.uri).validation_ok
-    (folder / "blessing" / ("BLESSED" if ok else "NOT_BLESSED")).touch()
-    verdict = read_verdict(evaluation.uri, blessing.uri)
-    Path(evaluation.uri, VERDICT_FILE).write_text(verdict.model_dump_json())
-    return evaluation, blessing
-
-
 def report_of(
     folder: Path,
     config: PipelineConfig,
     catalogue: types.Artifact,
     transform_graph: types.Artifact,
+    found: Evaluation,
     version: int | None,
 ) -> tuple[Report, types.Artifact]:
     baselines = artifact(artifacts.BaselineReport, folder / "baselines")
@@ -161,7 +112,17 @@ def report_of(
             seed=1,
         ).model_dump_json()
     )
-    evaluation, blessing = evaluate(folder, config)
+    evaluation = artifact(standard_artifacts.ModelEvaluation, folder / "evaluation")
+    (folder / "evaluation" / EVALUATION_FILE).write_text(found.model_dump_json())
+    quarantined = artifact(artifacts.ImpressionQuarantine, folder / "quarantine")
+    rows = [record(line, DUPLICATE, "first at 1", "1,2,3,pv,4") for line in range(2, 9)]
+    (folder / "quarantine" / shard_name(0, 0)).write_text(HEADER + "".join(f"log.csv\t{row}" for row in rows))
+    approval = artifact(artifacts.DataApproval, folder / "approval")
+    comparisons = [each.model_dump() for each in DRIFT]
+    (folder / "approval" / DRIFT_FILE).write_text(json.dumps({"compared_with": None, "comparisons": comparisons}))
+    model_run = artifact(standard_artifacts.ModelRun, folder / "model_run")
+    epochs = [dataclasses.asdict(Epoch(number, 0.6, 0.5, 0.7 + number / 100, 2.5, 4000)) for number in (1, 2)]
+    (folder / "model_run" / EPOCHS_FILE).write_text(json.dumps(epochs))
     pushed = artifact(standard_artifacts.PushedModel, folder / "pushed")
     pushed.set_int_custom_property("pushed", int(version is not None))
     if version is not None:
@@ -169,10 +130,12 @@ def report_of(
         pushed.set_string_custom_property("pushed_destination", f"serving/ctr/{version}")
     inputs = {
         "catalogue": catalogue,
+        "quarantined": quarantined,
+        "approval": approval,
         "transform_graph": transform_graph,
+        "model_run": model_run,
         "baselines": baselines,
         "evaluation": evaluation,
-        "blessing": blessing,
         "pushed_model": pushed,
     }
     node = RunReport(settings=config.to_json(), **{name: types.Channel(type=type(a)) for name, a in inputs.items()})
@@ -186,33 +149,47 @@ def report_of(
 def test_a_blessed_run_is_reported_whole(
     tmp_path: Path, catalogue: types.Artifact, transform_graph: types.Artifact
 ) -> None:
-    config = load_preset("demo", ["evaluation.bounds.auc.min=0.6"])
-    report, output = report_of(tmp_path, config, catalogue, transform_graph, version=1_700_000_000)
+    config = load_preset("demo")
+    found = evaluation()
+    report, output = report_of(tmp_path, config, catalogue, transform_graph, found, version=1_700_000_000)
 
     assert PipelineConfig.model_validate(report.config) == config
     assert json.loads(output.get_string_custom_property("config_json")) == report.config
     assert (report.rows_read, report.rows_kept, report.users) == (110, 100, 9)
     assert report.quarantined == {"duplicate": 7, "outside_window": 3}
+    assert [(row.line, row.text) for row in report.quarantined_rows] == [(n, "1,2,3,pv,4") for n in range(2, 7)]
     assert report.impressions == {"train": 60, "validation": 9, "eval": 60}
     assert report.vocabulary == {"items": 3, "categories": 2}
+    assert [epoch.validation_auc for epoch in report.epochs] == [0.71, 0.72]
+    assert report.drift == DRIFT
+    assert report.evaluation == found
     assert report.blessed
     assert output.get_int_custom_property("blessed") == 1
     assert (report.pushed_version, report.pushed_to) == (1_700_000_000, "serving/ctr/1700000000")
     assert output.get_string_custom_property("pushed_version") == "1700000000"
-    # 7 of the 20 impressions of a set have a negative above every positive.
-    assert report.verdict.metrics["negative_set=contemporaneous"]["auc"] == pytest.approx(13 / 20)
-    assert "din: AUC 0.6500 0.6500 0.6500" in " ".join(render(report).split())
-    assert "| din: AUC | 0.6500 | 0.6500 | 0.6500 |" in (tmp_path / "report" / "report.md").read_text()
+    folder = Path(output.uri)
+    assert (folder / "report.md").read_text(encoding="utf-8") == render_markdown(report)
+    assert (folder / "report.html").read_text(encoding="utf-8") == render_page(report)
 
 
-def test_a_refused_run_says_which_bound_failed(
-    tmp_path: Path, catalogue: types.Artifact, transform_graph: types.Artifact
-) -> None:
-    config = load_preset("demo", ["evaluation.bounds.auc.min=0.98"])
-    report, output = report_of(tmp_path, config, catalogue, transform_graph, version=None)
+def test_a_refused_run_is_marked_so(tmp_path: Path, catalogue: types.Artifact, transform_graph: types.Artifact) -> None:
+    found = evaluation(refused=MISSED, slices=False)
+    report, output = report_of(tmp_path, load_preset("demo"), catalogue, transform_graph, found, version=None)
 
     assert not report.blessed
     assert report.pushed_version is None
     assert output.get_int_custom_property("blessed") == 0
-    assert "is 0.6500; the lower bound is 0.9800, missed by 0.3300" in render(report)
-    assert "missed by 0.3300" in (tmp_path / "report" / "report.md").read_text()
+    assert f"- {MISSED[0].words}" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_tensorboard_shows_the_evaluation(tmp_path: Path) -> None:
+    write_scalars(make_report(), str(tmp_path))
+
+    events = event_accumulator.EventAccumulator(str(tmp_path), {event_accumulator.TENSORS: 0})
+    events.Reload()
+    shown = {tag: float(tf.make_ndarray(events.Tensors(tag)[0].tensor_proto)) for tag in events.Tags()["tensors"]}
+    assert shown == pytest.approx(dict(scalars(make_report())), rel=1e-6)
+    assert shown["auc/contemporaneous"] == pytest.approx(0.8912)
+    assert shown["auc/contemporaneous low"] == pytest.approx(0.8883)
+    assert shown["auc/contemporaneous/item-new"] == pytest.approx(0.8427)
+    assert shown["auc/contemporaneous less logistic_regression"] == pytest.approx(0.0242)

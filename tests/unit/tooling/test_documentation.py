@@ -153,6 +153,12 @@ def check_named_files(arguments: list[str]) -> None:
     assert set(given) <= set(targets)
 
 
+def check_tensorboard(arguments: list[str]) -> None:
+    assert Path(sysconfig.get_path("scripts"), "tensorboard").exists()
+    # tests/integration/run_report/test_report_executor.py reads what it would show.
+    assert arguments[0] == "--logdir"
+
+
 PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     "ctr": check_ctr,
     "python": check_python,
@@ -161,6 +167,7 @@ PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     # tests/integration/kubeflow/test_kfp_command_line.py and tests/e2e/local/test_tfx_command_line.py run them.
     **dict.fromkeys(("kfp", "tfx"), check_named_files),
     "pip": check_named_files,
+    "tensorboard": check_tensorboard,
     **dict.fromkeys(NEEDS, check_named_files),
 }
 

@@ -6,12 +6,11 @@ import re
 import runpy
 import xml.etree.ElementTree
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from pages import ROOT
-
-from ctr.components.scoring.baselines import BASELINES
-from ctr.components.scoring.metrics import METRICS
+from report_sample import evaluation, make_report
 
 SCRIPT = runpy.run_path(str(ROOT / "docs/pictures/draw.py"))
 
@@ -39,11 +38,20 @@ def test_each_arrow_begins_and_ends_at_its_box() -> None:
         assert all(x == u or y == v for (x, y), (u, v) in pairwise(points)), (start, end)
 
 
-def test_the_report_that_is_shown_has_the_rows_of_a_report() -> None:
+def test_the_report_that_is_shown_has_the_rows_of_a_report(tmp_path: Path) -> None:
     text = (ROOT / "docs/pictures/report.txt").read_text(encoding="utf-8")
     assert text.startswith("din, preset demo: BLESSED, version ")
-    shown = [METRICS[name].words for name in METRICS if METRICS[name].row in ("score", "count")]
-    assert [words for words in (*BASELINES.values(), *shown) if words not in text] == []
+    report = make_report(evaluation=evaluation(blessed=False), pushed_to="/folder")
+    (tmp_path / "report.json").write_text(report.model_dump_json())
+    drawn = SCRIPT["excerpt"](tmp_path)
+    assert "/folder" not in drawn
+
+    def labels(of: str) -> list[str]:
+        # What stands before the first number of a table's row.
+        return re.findall(r"^  (\S.*?) {2,}[-+\d]", of, re.MULTILINE)
+
+    assert labels(text) == labels(drawn)
+    assert len(labels(text)) > 10
 
 
 def test_the_result_in_the_readme_is_the_measured_one() -> None:

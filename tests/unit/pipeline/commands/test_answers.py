@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ctr.components.run_report.report import Report
-from ctr.components.scoring.verdict import Verdict
+from ctr.components.scoring.evaluation import Evaluation, Verdict
 from ctr.generator.behavior_log import GeneratorSummary
 from ctr.pipeline.commands import generate, run, serving, sweep
 from ctr.pipeline.output.layout import Layout
@@ -27,8 +27,12 @@ def documented(title: str) -> set[str]:
 
 
 def run_result() -> RunResult:
-    verdict = Verdict(blessed=False, failures=(), metrics={}, blessed_metrics={})
-    known: dict[str, Any] = {"config": {"model": {"name": "din"}}, "verdict": verdict}
+    nothing: dict[str, Any] = {"blessed": False}
+    verdict = Verdict.model_construct(**nothing)
+    known: dict[str, Any] = {
+        "config": {"model": {"name": "din"}, "output": "output"},
+        "evaluation": Evaluation.model_construct(**{**nothing, "verdict": verdict}),
+    }
     report = Report.model_construct(**known, pushed_version=None, pushed_to=None)
     return RunResult("1-din", report, {"Trainer": 2.0}, frozenset({"B", "A"}), False, "logs/1.log")
 

@@ -46,7 +46,7 @@ def offered(file: Path, line: str) -> list[str]:
 
 
 COMMANDS = [
-    *("run", "sweep", "serve", "predict", "generate", "show-config", "clean", "demo"),
+    *("run", "report", "sweep", "serve", "predict", "generate", "show-config", "clean", "demo"),
     *("compile", "submit", "schedule"),
 ]
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from google.protobuf import json_format
+from kfp import dsl
 from kfp.pipeline_spec import pipeline_spec_pb2
 from kubeflow_package import SETTINGS, compile_package
 from pages import ROOT
@@ -24,6 +25,8 @@ from ctr.pipeline.step_code import CODE_KEY
 
 pytestmark = pytest.mark.slow
 
+SHOWN = {"report": "Markdown", "page": "HTML", "metrics": "Metrics", "roc": "ClassificationMetrics"}
+"""Artifact -> the class of the SDK that stands for its type."""
 IMAGE = "kubeflow.image=registry.example/ctr-pipeline:0.1.0"
 
 
@@ -113,7 +116,7 @@ def test_each_step_runs_its_node_in_the_image(spec: pipeline_spec_pb2.PipelineSp
         options = {p: "--run-id" if p == "run_id" else f"--param={p}" for p in inputs}
         values = {f"{option}={{{{$.inputs.parameters['{p}']}}}}" for p, option in options.items()}
         config = f"--config={load_preset('kubeflow', SETTINGS).changes_json()}"
-        outputs = {a for a in container.args if "$.outputs" in a}
+        outputs = {a for a in container.args if "$.outputs" in a or "{{$}}" in a}
         assert set(container.args[2:]) == {*values, *outputs, config}
         assert bool(outputs) == (name == "run-report")
     assert seen == nodes
@@ -171,9 +174,15 @@ def test_parameters_have_the_configurations_values(spec: pipeline_spec_pb2.Pipel
 
 def test_the_report_is_shown_and_handed_on(spec: pipeline_spec_pb2.PipelineSpec, containers: dict) -> None:
     outputs = spec.components["comp-run-report"].output_definitions
-    assert outputs.artifacts["report"].artifact_type.schema_title == "system.Markdown"
+    types = {name: getattr(dsl, kind) for name, kind in SHOWN.items()}
+    shown = {name: artifact.artifact_type for name, artifact in outputs.artifacts.items()}
+    assert {name: (kind.schema_title, kind.schema_version) for name, kind in types.items()} == {
+        name: (kind.schema_title, kind.schema_version) for name, kind in shown.items()
+    }
     assert set(outputs.parameters) == {"blessed", "reason"}
-    assert "--report-file={{$.outputs.artifacts['report'].path}}" in containers["run-report"].args
+    for name in ("report", "page"):
+        assert f"--{name}-file={{{{$.outputs.artifacts['{name}'].path}}}}" in containers["run-report"].args
+    assert "--executor-input={{$}}" in containers["run-report"].args
     for key in outputs.parameters:
         assert f"--{key}-file={{{{$.outputs.parameters['{key}'].output_file}}}}" in containers["run-report"].args
         assert f"--{key}={{{{$.inputs.parameters['{key}']}}}}" in containers["verdict"].args

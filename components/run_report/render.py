@@ -13,6 +13,7 @@ from ctr.components.scoring.metrics import METRICS, OVERALL
 from ctr.components.scoring.verdict import TOO_GOOD
 from ctr.components.settings import EvaluationConfig, IngestConfig, SliceBounds
 from ctr.components.tables import Table, as_number, as_text, laid_out, paragraph
+from ctr.components.usage import Usage, usage_table
 from ctr.models.impression import EVAL_SPLIT, NEGATIVE_SET, NEGATIVE_SETS
 from ctr.models.registration import load_plugins
 
@@ -20,20 +21,20 @@ WIDTH: Final = 100
 
 
 def render(
-    report: Report, times: Mapping[str, float] | None = None, pushed_earlier: bool = False, width: int = WIDTH
+    report: Report, times: Mapping[str, Usage] | None = None, pushed_earlier: bool = False, width: int = WIDTH
 ) -> str:
     """The report as plain text, without colours.
 
     Args:
       report: of one run.
-      times: component -> seconds, for a last table; they are known only after the run.
+      times: what each component took, for a last table; it is known only after the run.
       pushed_earlier: whether the version is one that an earlier run had pushed; likewise.
       width: characters in a line; only a path may be longer.
     """
     return as_text(layout(report, width, times, pushed_earlier), width)
 
 
-def layout(report: Report, width: int, times: Mapping[str, float] | None = None, pushed_earlier: bool = False) -> Group:
+def layout(report: Report, width: int, times: Mapping[str, Usage] | None = None, pushed_earlier: bool = False) -> Group:
     """The report for a console of this width. Arguments as for :func:`render`."""
     headline = paragraph(_headline(report, pushed_earlier), width, style="bold green" if report.blessed else "bold red")
     return Group(headline, laid_out(_tables(report, times, pushed_earlier), width))
@@ -64,7 +65,7 @@ def _headline(report: Report, pushed_earlier: bool) -> str:
     return f"{run}: {verdict}, {pushed(report, pushed_earlier)}"
 
 
-def _tables(report: Report, times: Mapping[str, float] | None, pushed_earlier: bool) -> list[Table]:
+def _tables(report: Report, times: Mapping[str, Usage] | None, pushed_earlier: bool) -> list[Table]:
     # Of a report that another process wrote, nobody has read the configuration yet.
     load_plugins(report.config["plugins"])
     tables = [
@@ -76,8 +77,7 @@ def _tables(report: Report, times: Mapping[str, float] | None, pushed_earlier: b
         _gate(report, pushed_earlier),
     ]
     if times:
-        rows = [(name, f"{seconds:.1f}") for name, seconds in times.items()]
-        tables.append(Table("Time", ("component", "seconds"), [*rows, ("total", f"{sum(times.values()):.1f}")], []))
+        tables.append(usage_table(times))
     return tables
 
 

@@ -80,7 +80,8 @@ def answer(results: Sequence[RunResult]) -> dict[str, Any]:
                 "pushed_version": result.report.pushed_version,
                 "pushed_to": result.report.pushed_to,
                 "pushed_earlier": result.pushed_earlier,
-                "seconds": result.times,
+                "seconds": {name: usage.seconds for name, usage in result.usage.items()},
+                "usage": {name: usage.model_dump(mode="json") for name, usage in result.usage.items()},
                 "cached": sorted(result.cached),
                 "log": result.log,
                 "report": result.report.model_dump(mode="json"),
@@ -114,7 +115,7 @@ def _train_one(config: PipelineConfig, terminal: Terminal, as_json: bool) -> Run
     result = LocalRunner(terminal).run(config)
     if not as_json:
         terminal.note("")
-        show(lambda width: layout(result.report, width, result.times, result.pushed_earlier))
+        show(lambda width: layout(result.report, width, result.usage, result.pushed_earlier))
         terminal.note("")
     newest = newest_version(Layout(absolute(config.output)).model_base(config.served_model_name))
     if newest is not None and result.report.pushed_version is not None and newest != result.report.pushed_version:

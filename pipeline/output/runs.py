@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from ctr.components.usage import Usage
 from ctr.models.errors import CtrError
 from ctr.pipeline.output.executions import node_context, of_node, of_run, succeeded
 from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.output.measured import usage_of
 
 
 class NoSuchRun(CtrError):
@@ -31,8 +33,8 @@ class NodeRun:
     """The node's id in the pipeline."""
     state: str
     """``COMPLETE``, ``CACHED``, ``FAILED``, ``RUNNING``, ... as ML Metadata names it."""
-    seconds: float
-    """From its registration to its last update."""
+    usage: Usage
+    """What it took in this run."""
     outputs: dict[str, str]
     """Output key -> address of its (first) artifact."""
     succeeded: bool
@@ -136,7 +138,7 @@ def _node_run(store: MetadataStore, pipeline_name: str, execution: mlmd.Executio
     return NodeRun(
         node=node_context(store, execution).removeprefix(f"{pipeline_name}."),
         state=mlmd.Execution.State.Name(execution.last_known_state),
-        seconds=(execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000,
+        usage=usage_of(execution),
         outputs=outputs,
         succeeded=succeeded(execution),
     )

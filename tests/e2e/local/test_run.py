@@ -71,7 +71,7 @@ def test_the_report_is_complete(trained: Trained) -> None:
 
 
 def test_the_table_shows_every_number(trained: Trained) -> None:
-    table = render(trained.result.report, trained.result.times)
+    table = render(trained.result.report, trained.result.usage)
     assert max(len(line) for line in table.splitlines() if str(trained.output) not in line) <= 100
     assert table.startswith("din, preset demo: BLESSED, version")
     for node in NODES:
@@ -88,9 +88,15 @@ def test_the_model_has_learnt_what_the_log_teaches(trained: Trained) -> None:
 
 
 def test_every_component_ran_and_took_time(trained: Trained) -> None:
-    assert set(trained.result.times) == set(NODES)
+    assert set(trained.result.usage) == set(NODES)
     assert not trained.result.cached
-    assert trained.result.times["Trainer"] > 1
+    training = trained.result.usage["Trainer"]
+    assert training.seconds > 1
+    assert training.cpu_seconds is not None
+    assert training.cpu_seconds > 1
+    assert training.peak_memory is not None
+    # With TensorFlow in it, no process is smaller.
+    assert 200e6 < training.peak_memory < 20e9
 
 
 def test_what_the_sampler_keeps_is_not_in_the_export(trained: Trained) -> None:

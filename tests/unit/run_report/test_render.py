@@ -13,8 +13,11 @@ from ctr.components.run_report.render import render, render_markdown
 from ctr.components.run_report.report import Report
 from ctr.components.scoring.baselines import BaselineResults, SetResult, UnknownShare
 from ctr.components.scoring.verdict import Failure, Verdict
+from ctr.components.usage import Usage
 from ctr.models.impression import NEGATIVE_SETS
 from ctr.pipeline.settings.pipeline_config import load_preset
+
+TRAINER = Usage(seconds=29.5, cpu_seconds=51.2, peak_memory=1_234_500_000)
 
 
 def make_report(**changes: Any) -> Report:
@@ -124,7 +127,7 @@ def row(text: str, label: str) -> list[str]:
 
 
 def test_every_number_of_the_run_stands_in_its_row() -> None:
-    text = render(make_report(), {"ImpressionGen": 6.04, "Trainer": 29.5})
+    text = render(make_report(), {"ImpressionGen": Usage(seconds=6.04), "Trainer": TRAINER})
     assert text.startswith("din, preset sample: BLESSED, version 1732500000 pushed\n")
     assert row(text, "read") == ["73,899"]
     assert row(text, "kept") == ["73,800"]
@@ -151,8 +154,9 @@ def test_every_number_of_the_run_stands_in_its_row() -> None:
     assert row(auc_new, "din above the best of these") == ["+0.0242"] * 3
     assert row(auc_new, "pairs") == ["23,374", "23,376", "23,378"]
     assert row(text, "eval, uniform") == ["79.1%", "27.7%", "0.5%", "0.5%"]
-    assert row(text, "Trainer") == ["29.5"]
-    assert row(text, "total") == ["35.5"]
+    assert row(text, "ImpressionGen") == ["6.0", "-", "-"]
+    assert row(text, "Trainer") == ["29.5", "51.2", "1,234"]
+    assert row(text, "total") == ["35.5", "51.2", "1,234"]
     assert "seed 2017" in text
     assert "Pushed to output/serving/ctr/1732500000" in text
 
@@ -171,7 +175,7 @@ NUMBER = re.compile(r"[+-]?\d[\d.,]*\d%?|\d")
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 @pytest.mark.parametrize("report", REPORTS)
 def test_the_report_fits_and_loses_nothing(report: Report, width: int) -> None:
-    times = {"a" * 40: 1.0, "Trainer": 29.5}
+    times = {"a" * 40: Usage(seconds=1.0), "Trainer": TRAINER}
     text, whole = render(report, times, width=width), render(report, times, width=1000)
     assert max(map(len, text.splitlines())) <= width
     assert all(line == line.rstrip() for line in text.splitlines())
@@ -183,7 +187,7 @@ def test_the_report_fits_and_loses_nothing(report: Report, width: int) -> None:
 
 def test_a_path_stays_whole() -> None:
     path = "/" + "folder/" * 20
-    assert f"Pushed to\n  {path}\n" in render(make_report(pushed_to=path), {"Trainer": 1.0}, width=60)
+    assert f"Pushed to\n  {path}\n" in render(make_report(pushed_to=path), {"Trainer": TRAINER}, width=60)
 
 
 def test_a_refusal_names_each_bound_and_by_how_much() -> None:

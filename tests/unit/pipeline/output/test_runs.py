@@ -5,46 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hand_made_store import History, State
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.output.runs import NoSuchRun, adopt_moved_artifacts, latest_output, node_runs
-
-State = mlmd.Execution
-
-
-class History:
-    """Writes executions as TFX's launcher records them."""
-
-    def __init__(self, file: Path) -> None:
-        connection = mlmd.ConnectionConfig()
-        connection.sqlite.filename_uri = str(file)
-        connection.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-        self.store = MetadataStore(connection)
-        self.run_type = self.store.put_context_type(mlmd.ContextType(name="pipeline_run"))
-        self.node_type = self.store.put_context_type(mlmd.ContextType(name="node"))
-        self.execution_type = self.store.put_execution_type(mlmd.ExecutionType(name="any"))
-        self.artifact_type = self.store.put_artifact_type(mlmd.ArtifactType(name="Examples"))
-
-    def _context(self, type_id: int, name: str) -> mlmd.Context:
-        found = [c for c in self.store.get_contexts() if (c.type_id, c.name) == (type_id, name)]
-        if found:
-            return found[0]
-        [context_id] = self.store.put_contexts([mlmd.Context(type_id=type_id, name=name)])
-        [context] = self.store.get_contexts_by_id([context_id])
-        return context
-
-    def add(self, run: str, node: str, state: int, uri: str | None = None) -> None:
-        execution = mlmd.Execution(type_id=self.execution_type, last_known_state=state)
-        outputs = []
-        if uri is not None:
-            event = mlmd.Event(type=mlmd.Event.OUTPUT)
-            event.path.steps.add().key = "examples"
-            event.path.steps.add().index = 0
-            outputs = [(mlmd.Artifact(type_id=self.artifact_type, uri=uri), event)]
-        contexts = [self._context(self.run_type, run), self._context(self.node_type, f"ctr.{node}")]
-        self.store.put_execution(execution, outputs, contexts)
 
 
 @pytest.fixture
@@ -64,7 +30,7 @@ def test_the_nodes_of_one_run_in_order(history: History, tmp_path: Path) -> None
         ("Trainer", "FAILED", False),
     ]
     assert nodes[0].outputs == {"examples": "/artifacts/1"}
-    assert all(0 <= n.seconds < 60 for n in nodes)
+    assert all(0 <= n.usage.seconds < 60 for n in nodes)
 
 
 def test_a_cached_node_succeeded(history: History, tmp_path: Path) -> None:

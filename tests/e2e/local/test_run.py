@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -10,10 +11,14 @@ from pathlib import Path
 import pytest
 from trained_run import Trained
 
+from ctr.components.provenance import gather
+from ctr.components.pusher.model_card import MODEL_CARD
 from ctr.components.run_report.render import render
 from ctr.components.run_report.report import Report
 from ctr.components.schema.impression_schema import Ranges
 from ctr.components.scoring.baselines import CATEGORY_RECENCY, COLDNESS, LOGISTIC_REGRESSION, POPULARITY, SEEN_BEFORE
+from ctr.components.scoring.evaluation import MODEL
+from ctr.components.scoring.reading import interval, read_evaluation
 from ctr.components.settings import IngestConfig
 from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 from ctr.pipeline.commands import cli
@@ -97,6 +102,24 @@ def test_every_component_ran_and_took_time(trained: Trained) -> None:
     assert training.peak_memory is not None
     # With TensorFlow in it, no process is smaller.
     assert 200e6 < training.peak_memory < 20e9
+
+
+def test_the_pushed_version_has_a_card_with_the_numbers_of_its_run(trained: Trained) -> None:
+    card = (trained.version_dir / MODEL_CARD).read_text()
+    report, evaluation = trained.result.report, read_evaluation(str(trained.artifact("Evaluator", "evaluation")))
+    judged = evaluation.of(CONTEMPORANEOUS)
+    assert judged is not None
+    assert card.startswith("# ctr: DIN\n")
+    assert f"| AUC | {interval(judged.metrics[MODEL]['auc'])} |" in card
+    assert f"| log loss | {interval(judged.metrics[MODEL]['log_loss'])} |" in card
+    assert f"{judged.pairs:,} pairs of {judged.impressions:,} impressions" in card
+    assert "**Blessed.**" in card
+    assert f"{report.rows_read:,} read, {report.rows_kept:,} kept" in card
+    assert f"sha256:{hashlib.sha256(Path(trained.config.data).read_bytes()).hexdigest()}" in card
+    assert "| `training.epochs` | 2 |" in card
+    assert "| `sampler.frequency.buckets` | " in card
+    assert gather().code in card
+    assert "`model.caser" not in card
 
 
 def test_what_the_sampler_keeps_is_not_in_the_export(trained: Trained) -> None:

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
 INGEST = "ImpressionGen"
 DATA_STEPS = {"StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate", "LatestBlessedModel"}
 BEAM_STEPS = {INGEST, "StatisticsGen", "ImpressionTransform", "Evaluator"}
+TRAINED = {"Trainer", "Pusher"}
+"""The card of a pushed model lists the settings of its training."""
 ALL = DATA_STEPS | {INGEST, "ImpressionTransform", "Trainer", "Baselines", "Evaluator", "Pusher", "RunReport"}
 
 
@@ -79,14 +81,14 @@ def test_only_light_steps_leave_beam_out(log: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "nodes"),
     [
-        ({"training__epochs": 9}, {"Trainer"}),
-        ({"training__seed": 9}, {"Trainer"}),
-        ({"model__name": "dnn"}, {"Trainer"}),
-        ({"sampler__name": "in_batch"}, {"Trainer"}),
-        ({"training__calibration": "none"}, {"Trainer"}),
+        ({"training__epochs": 9}, TRAINED),
+        ({"training__seed": 9}, TRAINED),
+        ({"model__name": "dnn"}, TRAINED),
+        ({"sampler__name": "in_batch"}, TRAINED),
+        ({"training__calibration": "none"}, TRAINED),
         ({"transform__min_item_count": 9}, {"ImpressionTransform"}),
         ({"ingest__eval_share": 0.3}, {INGEST}),
-        ({"ingest__history_length": 30}, {INGEST, "SchemaGen", "Trainer"}),
+        ({"ingest__history_length": 30}, {INGEST, "SchemaGen"} | TRAINED),
         # The schema has the window from the examples.
         ({"ingest__window_end": "2017-12-02T23:59:59"}, {INGEST}),
         ({"evaluation__bounds__auc__min": 0.9}, {"Evaluator"}),

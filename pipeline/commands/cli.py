@@ -110,6 +110,17 @@ def _subjects(command: Sequence[str]) -> Sequence[ModuleType]:
 
     if set(command) & set(container.NAMES):
         return (container,)
-    from ctr.pipeline.commands import clean, completion, demo, generate, kubeflow, run, serving, show_config, sweep
+    from ctr.pipeline.commands import (
+        clean,
+        completion,
+        demo,
+        generate,
+        history,
+        kubeflow,
+        run,
+        serving,
+        show_config,
+        sweep,
+    )
 
-    return (run, sweep, serving, generate, show_config, clean, demo, kubeflow, container, completion)
+    return (run, sweep, history, serving, generate, show_config, clean, demo, kubeflow, container, completion)

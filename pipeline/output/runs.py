@@ -52,7 +52,7 @@ def node_runs(metadata_db: str, pipeline_name: str, run_id: str) -> list[NodeRun
     Raises:
       NoSuchRun: if there is no such run.
     """
-    with _store(metadata_db) as store:
+    with opened(metadata_db) as store:
         found = node_runs_in(store, pipeline_name, run_id, _layout(metadata_db))
     if not found:
         raise NoSuchRun(f"{metadata_db}: no run {run_id!r}")
@@ -74,7 +74,7 @@ def latest_output(metadata_db: str, pipeline_name: str, node: str, key: str) -> 
     Raises:
       NoSuchRun: if the node has not succeeded in any run.
     """
-    with _store(metadata_db) as store:
+    with opened(metadata_db) as store:
         for execution in sorted(of_node(store, pipeline_name, node), key=lambda e: e.id, reverse=True):
             run = _node_run(store, pipeline_name, execution, _layout(metadata_db))
             if run.succeeded and key in run.outputs:
@@ -94,10 +94,10 @@ def adopt_moved_artifacts(metadata_db: str) -> tuple[int, str]:
     if not os.path.exists(metadata_db):
         return 0, ""
     layout = _layout(metadata_db)
-    with _store(metadata_db, mlmd.SqliteMetadataSourceConfig.READWRITE) as store:
+    with opened(metadata_db, mlmd.SqliteMetadataSourceConfig.READWRITE) as store:
         moved, before = [], ""
         for artifact in store.get_artifacts():
-            address = _address(artifact.uri, layout)
+            address = present_address(artifact.uri, layout)
             if address != artifact.uri:
                 before = before or os.path.dirname(artifact.uri.rsplit("/", 3)[0])
                 artifact.uri = address
@@ -108,7 +108,12 @@ def adopt_moved_artifacts(metadata_db: str) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def _store(metadata_db: str, mode: int = mlmd.SqliteMetadataSourceConfig.READONLY) -> Iterator[MetadataStore]:
+def opened(metadata_db: str, mode: int = mlmd.SqliteMetadataSourceConfig.READONLY) -> Iterator[MetadataStore]:
+    """A SQLite file of ML Metadata.
+
+    Raises:
+      NoSuchRun: if there is none.
+    """
     if not os.path.exists(metadata_db):
         raise NoSuchRun(f"{metadata_db}: no such file; has a pipeline run with this --output?")
     connection = mlmd.ConnectionConfig()
@@ -121,7 +126,8 @@ def _layout(metadata_db: str) -> Layout:
     return Layout(os.path.dirname(os.path.dirname(metadata_db)))
 
 
-def _address(uri: str, layout: Layout) -> str:
+def present_address(uri: str, layout: Layout) -> str:
+    """Where an artifact lies now, whose folder may have been moved since its address was written down."""
     # TFX names them <pipeline root>/<node>/<output>/<execution>.
     below = uri.rsplit("/", 3)[1:]
     own = os.path.join(layout.artifacts, *below)
@@ -134,7 +140,7 @@ def _node_run(store: MetadataStore, pipeline_name: str, execution: mlmd.Executio
     outputs: dict[str, str] = {}
     for event in events:
         uri = uris[event.artifact_id]
-        outputs.setdefault(event.path.steps[0].key, uri if layout is None else _address(uri, layout))
+        outputs.setdefault(event.path.steps[0].key, uri if layout is None else present_address(uri, layout))
     return NodeRun(
         node=node_context(store, execution).removeprefix(f"{pipeline_name}."),
         state=mlmd.Execution.State.Name(execution.last_known_state),

@@ -117,7 +117,7 @@ def test_the_pushed_version_has_a_card_with_the_numbers_of_its_run(trained: Trai
     assert f"{report.rows_read:,} read, {report.rows_kept:,} kept" in card
     assert f"sha256:{hashlib.sha256(Path(trained.config.data).read_bytes()).hexdigest()}" in card
     assert "| `training.epochs` | 2 |" in card
-    assert "| `sampler.frequency.buckets` | " in card
+    assert "| `sampler.name` | streaming_frequency |" in card
     assert gather().code in card
     assert "`model.caser" not in card
 

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from hand_made_store import History, State
+from hand_made_store import State, Store
 
 from ctr.components.provenance import gather
 from ctr.components.usage import Usage
@@ -22,19 +22,19 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
-def history(layout: Layout) -> History:
-    return History(Path(layout.metadata_db))
+def history(layout: Layout) -> Store:
+    return Store(Path(layout.metadata_db))
 
 
-def execution(history: History, number: int) -> State:
+def execution(history: Store, number: int) -> State:
     (found,) = history.store.get_executions_by_id([number])
     return found
 
 
-def test_it_is_written_beside_what_was_known(history: History, layout: Layout) -> None:
+def test_it_is_written_beside_what_was_known(history: Store, layout: Layout) -> None:
     other = history.add("one", "Evaluator", State.COMPLETE)
     with measured(MetadataConfig(), layout, "one", "Trainer"):
-        number = history.add("one", "Trainer", State.COMPLETE, of_execution={"settings": "{}"})
+        number = history.add("one", "Trainer", State.COMPLETE, properties={"settings": "{}"})
     found = execution(history, number)
     usage = usage_of(found)
     assert 0 < usage.seconds < 5
@@ -48,7 +48,7 @@ def test_it_is_written_beside_what_was_known(history: History, layout: Layout) -
     assert not execution(history, other).custom_properties
 
 
-def test_what_failed_is_measured_and_what_was_cached_ran_nothing(history: History, layout: Layout) -> None:
+def test_what_failed_is_measured_and_what_was_cached_ran_nothing(history: Store, layout: Layout) -> None:
     def failing() -> int:
         with measured(MetadataConfig(), layout, "one", "Trainer"):
             number = history.add("one", "Trainer", State.FAILED)
@@ -63,7 +63,7 @@ def test_what_failed_is_measured_and_what_was_cached_ran_nothing(history: Histor
     assert provenance_of(execution(history, number)) is None
 
 
-def test_a_node_that_did_not_run_has_nothing_to_be_written_to(history: History, layout: Layout) -> None:
+def test_a_node_that_did_not_run_has_nothing_to_be_written_to(history: Store, layout: Layout) -> None:
     number = history.add("one", "Trainer", State.COMPLETE)
     with measured(MetadataConfig(), layout, "one", "Pusher"):
         pass
@@ -83,7 +83,7 @@ def test_a_run_does_not_fail_for_it(
     assert "the disk is full" in caplog.text
 
 
-def test_of_executions_before_this_there_is_the_time_alone(history: History) -> None:
+def test_of_executions_before_this_there_is_the_time_alone(history: Store) -> None:
     found = execution(history, history.add("one", "Trainer", State.COMPLETE))
     found.create_time_since_epoch, found.last_update_time_since_epoch = 1000, 3500
     assert usage_of(found) == Usage(seconds=2.5)

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hand_made_store import History, State
+from hand_made_store import State, Store
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
@@ -14,8 +14,8 @@ from ctr.pipeline.output.runs import NoSuchRun, adopt_moved_artifacts, latest_ou
 
 
 @pytest.fixture
-def history(tmp_path: Path) -> History:
-    history = History(tmp_path / "metadata.sqlite")
+def history(tmp_path: Path) -> Store:
+    history = Store(tmp_path / "metadata.sqlite")
     history.add("one", "ImpressionGen", State.COMPLETE, "/artifacts/1")
     history.add("one", "Trainer", State.FAILED)
     history.add("two", "ImpressionGen", State.CACHED, "/artifacts/1")
@@ -23,7 +23,7 @@ def history(tmp_path: Path) -> History:
     return history
 
 
-def test_the_nodes_of_one_run_in_order(history: History, tmp_path: Path) -> None:
+def test_the_nodes_of_one_run_in_order(history: Store, tmp_path: Path) -> None:
     nodes = node_runs(str(tmp_path / "metadata.sqlite"), "ctr", "one")
     assert [(n.node, n.state, n.succeeded) for n in nodes] == [
         ("ImpressionGen", "COMPLETE", True),
@@ -33,18 +33,18 @@ def test_the_nodes_of_one_run_in_order(history: History, tmp_path: Path) -> None
     assert all(0 <= n.usage.seconds < 60 for n in nodes)
 
 
-def test_a_cached_node_succeeded(history: History, tmp_path: Path) -> None:
+def test_a_cached_node_succeeded(history: Store, tmp_path: Path) -> None:
     [ingest, _] = node_runs(str(tmp_path / "metadata.sqlite"), "ctr", "two")
     assert (ingest.state, ingest.succeeded) == ("CACHED", True)
 
 
-def test_the_latest_output_is_that_of_the_last_success(history: History, tmp_path: Path) -> None:
+def test_the_latest_output_is_that_of_the_last_success(history: Store, tmp_path: Path) -> None:
     db = str(tmp_path / "metadata.sqlite")
     history.add("three", "Trainer", State.FAILED, "/artifacts/9")
     assert latest_output(db, "ctr", "Trainer", "examples") == "/artifacts/4"
 
 
-def test_what_is_not_there_is_said(history: History, tmp_path: Path) -> None:
+def test_what_is_not_there_is_said(history: Store, tmp_path: Path) -> None:
     db = str(tmp_path / "metadata.sqlite")
     with pytest.raises(NoSuchRun, match="no run 'nope'"):
         node_runs(db, "ctr", "nope")
@@ -54,7 +54,7 @@ def test_what_is_not_there_is_said(history: History, tmp_path: Path) -> None:
         latest_output(str(tmp_path / "missing.sqlite"), "ctr", "Pusher", "examples")
 
 
-def test_reading_leaves_the_file_as_it_was(history: History, tmp_path: Path) -> None:
+def test_reading_leaves_the_file_as_it_was(history: Store, tmp_path: Path) -> None:
     file = tmp_path / "metadata.sqlite"
     before = file.read_bytes()
     node_runs(str(file), "ctr", "one")
@@ -69,7 +69,7 @@ def moved(tmp_path: Path) -> Layout:
     """An output folder of two runs, moved after them; the first one's artifact was removed by hand."""
     old = Layout(str(tmp_path / "old"))
     Path(old.metadata_db).parent.mkdir(parents=True)
-    history = History(Path(old.metadata_db))
+    history = Store(Path(old.metadata_db))
     for execution, node in ((1, "ImpressionGen"), (2, "ImpressionGen"), (3, "Trainer")):
         history.add("one", node, State.COMPLETE, f"{old.artifacts}/{node}/examples/{execution}")
         if execution > 1:

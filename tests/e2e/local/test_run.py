@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from trained_run import Trained
 
-from ctr.components.provenance import gather
+from ctr.components.provenance import Provenance, gather
 from ctr.components.pusher.model_card import MODEL_CARD
 from ctr.components.run_report.render import render
 from ctr.components.run_report.report import Report
@@ -172,6 +172,43 @@ def test_an_identical_run_trains_evaluates_and_pushes_nothing(
     assert sorted(trained.serving.iterdir()) == versions
     newest = max(int(path.name) for path in versions)
     assert (f"another model's: {newest}" in shown.err) == (newest != version)
+
+
+def test_the_pushed_version_leads_back_to_its_run(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:
+    version = str(trained.result.report.pushed_version)
+    assert cli.main(["lineage", version, "--output", trained.config.output, "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["run"]["run_id"] == trained.result.run_id
+    assert found["pushed_to"] == str(trained.version_dir)
+    assert found["data"]["digest"] == f"sha256:{hashlib.sha256(Path(trained.config.data).read_bytes()).hexdigest()}"
+    assert found["config"] == trained.config.model_dump(mode="json")
+    assert set(found["steps"]) == set(NODES)
+    assert found["steps"]["Trainer"]["artifacts"]["model"]["uri"] == str(trained.artifact("Trainer", "model"))
+    assert Provenance.model_validate(found["provenance"]) == gather()
+    # A resolver runs no code of ours.
+    assert {name for name, step in found["steps"].items() if step["code_sha256"] is None} == {"LatestBlessedModel"}
+
+
+def test_runs_are_listed_and_compared(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:
+    """After the tests above: another model on the same data, and the same run again."""
+    assert cli.main(["runs", "--output", trained.config.output, "--json"]) == 0
+    runs = json.loads(capfd.readouterr().out)["runs"]
+    of_shared = next(run for run in runs if run["run_id"] == trained.result.run_id)
+    assert (of_shared["model"], of_shared["preset"], of_shared["verdict"]) == ("din", "demo", "blessed")
+    assert of_shared["version"] == trained.result.report.pushed_version
+    assert of_shared["usage"]["Trainer"] == trained.result.usage["Trainer"].model_dump(mode="json")
+    assert 0.3 < of_shared["auc"]["value"] < 1
+    other = next(run for run in runs if run["model"] == "dnn")
+    again = next(run for run in runs if run["pushed_earlier"])
+    assert other["cached"]
+    assert again["auc"] == of_shared["auc"]
+
+    assert cli.main(["compare", of_shared["run_id"], other["run_id"], "--output", trained.config.output, "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert {"model.name": ["din", "dnn"], "training.epochs": [2, 1]}.items() <= found["config"].items()
+    assert (found["data"], found["packages"], found["same_impressions"]) == ({}, {}, True)
+    assert set(found["code"]) == {"Trainer"}
+    assert found["metrics"]["AUC, contemporaneous"]["b"] == other["auc"]
 
 
 def test_a_run_answers_programs(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:

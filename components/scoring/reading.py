@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from contextlib import closing
-from typing import Final
+from typing import Final, NamedTuple
+
+from pydantic_core import from_json
 
 from ctr.components.files import list_folder, open_file
 from ctr.components.scoring.evaluation import (
@@ -29,6 +32,8 @@ HEADLINE: Final = (AUC, AUC_NEW, "gauc", "log_loss", "calibration")
 NEW_ITEMS: Final = "item:new"
 """The slice of impressions whose positive is new to the user; what is measured there comes before ``auc_new``."""
 
+_BEGINNING: Final = 1 << 18
+
 
 def read_evaluation(uri: str) -> Evaluation:
     """Reads what an Evaluator found. Runs before there were intervals left a verdict alone, which has fewer numbers.
@@ -43,6 +48,27 @@ def read_evaluation(uri: str) -> Evaluation:
     if name == EVALUATION_FILE:
         return Evaluation.model_validate_json(text)
     return _of_verdict(PlainVerdict.model_validate_json(text))
+
+
+class Judged(NamedTuple):
+    """What a model is judged by before all else."""
+
+    negative_set: str
+    result: SliceResult | None
+    """Of the whole set; None where nothing was evaluated on it."""
+
+
+def read_judged(uri: str) -> Judged:
+    """As :func:`read_evaluation`, the judged set alone: it stands near the beginning of what may be megabytes."""
+    with contextlib.suppress(FileNotFoundError), closing(open_file(os.path.join(uri, EVALUATION_FILE))) as file:
+        begun = from_json(file.read(_BEGINNING), allow_partial=True)
+        name = begun.get("judged_set")
+        # The last one may be cut.
+        for values in begun.get("slices", [])[:-1]:
+            if (values["negative_set"], values["slice"]) == (name, WHOLE):
+                return Judged(name, SliceResult.model_validate(values))
+    evaluation = read_evaluation(uri)
+    return Judged(evaluation.judged_set, evaluation.of(evaluation.judged_set))
 
 
 def headline(evaluation: Evaluation, scorer: str = MODEL) -> dict[str, Value]:

@@ -126,14 +126,14 @@ def answer(runs: Sequence[Run]) -> dict[str, Any]:
 def _listed(runs: Sequence[Run], earlier: int, width: int) -> Group:
     from ctr.components.scoring.reading import interval
     from ctr.components.tables import Table, laid_out
-    from ctr.pipeline.output.documents import judged_auc
+    from ctr.pipeline.output.documents import auc_of
 
     header = ("run", "verdict", "AUC", "version", "seconds", "cached", "model", "preset", "started")
     rows = [
         (
             run.run_id,
             run.verdict,
-            interval(judged_auc(run)),
+            interval(auc_of(run.judged)),
             f"{run.version or '-'}{' (earlier)' if run.pushed_earlier else ''}",
             f"{run.seconds:.1f}",
             f"{len(run.cached)} of {len(run.steps)}",

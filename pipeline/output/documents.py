@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ctr.components.scoring.evaluation import MODEL, WHOLE, Evaluation, Value
 from ctr.components.scoring.metrics import METRICS
-from ctr.components.scoring.reading import AUC, headline
+from ctr.components.scoring.reading import AUC, Judged, headline
 from ctr.models.section import dotted
 from ctr.pipeline.output.history import Run, Step
 from ctr.pipeline.output.layout import IMPRESSIONS, Layout
@@ -20,15 +20,15 @@ _OF_NO_RESULT: Final = frozenset({"output", "enable_cache", "metadata", "kubeflo
 
 def entry(run: Run) -> dict[str, Any]:
     """A run, as ``runs`` lists it."""
-    evaluation = run.evaluation
+    judged = run.judged
     return {
         "run_id": run.run_id,
         "started": run.started.isoformat(timespec="seconds"),
         "model": run.model,
         "preset": run.config.get("preset"),
         "verdict": run.verdict,
-        "judged_set": evaluation.judged_set if evaluation is not None else None,
-        "auc": _json(judged_auc(run)),
+        "judged_set": judged.negative_set if judged is not None else None,
+        "auc": _json(auc_of(judged)),
         "version": run.version,
         "pushed_earlier": run.pushed_earlier,
         "seconds": round(run.seconds, 3),
@@ -37,11 +37,10 @@ def entry(run: Run) -> dict[str, Any]:
     }
 
 
-def judged_auc(run: Run) -> Value | None:
+def auc_of(judged: Judged | None) -> Value | None:
     """Of the model, on the negatives that it is judged on."""
-    evaluation = run.evaluation
-    judged = evaluation.of(evaluation.judged_set) if evaluation is not None else None
-    return judged.metrics.get(MODEL, {}).get(AUC) if judged is not None else None
+    result = judged.result if judged is not None else None
+    return result.metrics.get(MODEL, {}).get(AUC) if result is not None else None
 
 
 def comparison(a: Run, b: Run) -> dict[str, Any]:

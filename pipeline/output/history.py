@@ -15,13 +15,14 @@ from typing import Any, Final, TypeVar
 
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
+from pydantic import ValidationError
 
 from ctr.components.examples.log_content import LogContent
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.locks import Owner, taken_over
 from ctr.components.provenance import Provenance
 from ctr.components.scoring.evaluation import Evaluation
-from ctr.components.scoring.reading import read_evaluation
+from ctr.components.scoring.reading import Judged, read_evaluation, read_judged
 from ctr.components.usage import Usage
 from ctr.pipeline.output.executions import NODE_CONTEXT, RUN_CONTEXT, is_active, succeeded
 from ctr.pipeline.output.layout import IMPRESSIONS, Layout
@@ -119,8 +120,13 @@ class Run:
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """None where there was none, or its folder was removed."""
+        """None where there was none, or its folder was removed, or another version of this project wrote it."""
         return _read(read_evaluation, self.output("Evaluator", "evaluation"))
+
+    @property
+    def judged(self) -> Judged | None:
+        """Of the evaluation what stands first; None as above."""
+        return _read(read_judged, self.output("Evaluator", "evaluation"))
 
     @property
     def summary(self) -> IngestSummary | None:
@@ -289,7 +295,7 @@ class History:
 
 
 def _read(read: Callable[[str], _T], artifact: Artifact | None) -> _T | None:
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, ValidationError):
         return read(artifact.uri) if artifact is not None else None
     return None
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
+from pydantic import ValidationError
 
 from ctr.components.provenance import Provenance, gather
 from ctr.components.usage import Meter, Usage
@@ -68,7 +69,9 @@ def usage_of(execution: mlmd.Execution) -> Usage:
 
 
 def provenance_of(execution: mlmd.Execution) -> Provenance | None:
-    """None of an execution that took its results from the cache, or was not measured."""
+    """None of an execution that took its results from the cache, was not measured, or of another version's."""
     if PROVENANCE not in execution.custom_properties:
         return None
-    return Provenance.model_validate_json(execution.custom_properties[PROVENANCE].string_value)
+    with contextlib.suppress(ValidationError):
+        return Provenance.model_validate_json(execution.custom_properties[PROVENANCE].string_value)
+    return None

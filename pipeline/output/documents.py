@@ -11,9 +11,8 @@ from ctr.components.scoring.metrics import METRICS
 from ctr.components.scoring.reading import AUC, Judged, headline
 from ctr.models.section import dotted
 from ctr.pipeline.output.history import Run, Step
-from ctr.pipeline.output.layout import IMPRESSIONS, Layout
+from ctr.pipeline.output.layout import IMPRESSIONS, PUSHER, TRAINER, Layout
 
-TRAINS: Final = "Trainer"
 _OF_NO_RESULT: Final = frozenset({"output", "enable_cache", "metadata", "kubeflow", "runner", "also_train"})
 """Settings of where and how a run runs, which change nothing that it finds."""
 
@@ -65,7 +64,7 @@ def comparison(a: Run, b: Run) -> dict[str, Any]:
 
 def lineage(run: Run, version: int, layout: Layout) -> dict[str, Any]:
     """Where a version comes from that a run in this folder has pushed."""
-    content, training = run.content, run.steps.get(TRAINS)
+    content, training = run.content, run.steps.get(TRAINER)
     provenance = training.provenance if training is not None else None
     return {
         "version": version,
@@ -79,7 +78,7 @@ def lineage(run: Run, version: int, layout: Layout) -> dict[str, Any]:
 
 
 def _pushed_to(run: Run, layout: Layout) -> str | None:
-    pushed = run.output("Pusher", "pushed_model")
+    pushed = run.output(PUSHER, "pushed_model")
     then: str = pushed.properties.get("pushed_destination", "") if pushed is not None else ""
     # The folder may have been moved since.
     now = os.path.join(layout.serving, *then.split("/")[-2:])
@@ -117,7 +116,7 @@ def _data(run: Run) -> dict[str, Any]:
 
 
 def _packages(run: Run) -> dict[str, Any]:
-    training = run.steps.get(TRAINS)
+    training = run.steps.get(TRAINER)
     if training is None or training.provenance is None:
         return {}
     made = training.provenance

@@ -25,7 +25,7 @@ from ctr.components.scoring.evaluation import Evaluation
 from ctr.components.scoring.reading import Judged, read_evaluation, read_judged
 from ctr.components.usage import Usage
 from ctr.pipeline.output.executions import NODE_CONTEXT, RUN_CONTEXT, is_active, succeeded
-from ctr.pipeline.output.layout import IMPRESSIONS, Layout
+from ctr.pipeline.output.layout import EVALUATOR, IMPRESSIONS, PUSHER, REPORT, TRAINER, Layout
 from ctr.pipeline.output.leftovers import lock_of
 from ctr.pipeline.output.measured import provenance_of, usage_of
 from ctr.pipeline.output.runs import NoSuchRun, opened, present_address
@@ -95,13 +95,13 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The whole configuration, of a run that came to its report; of others nothing."""
-        report = self.output("RunReport", "report")
+        report = self.output(*REPORT)
         return dict(json.loads(report.properties.get("config_json", "{}"))) if report is not None else {}
 
     @property
     def model(self) -> str | None:
         """Its name; None of a run that did not come to the training."""
-        training = self.steps.get("Trainer")
+        training = self.steps.get(TRAINER)
         told = json.loads(training.parameters.get("settings", "{}")) if training is not None else {}
         name: str | None = {**told, **self.config}.get("model", {}).get("name")
         return name
@@ -109,24 +109,24 @@ class Run:
     @property
     def version(self) -> int | None:
         """That it pushed, or an earlier run of the same model."""
-        pushed = self.output("Pusher", "pushed_model")
+        pushed = self.output(PUSHER, "pushed_model")
         version = pushed.properties.get("pushed_version") if pushed is not None else None
         return int(version) if version else None
 
     @property
     def pushed_earlier(self) -> bool:
         """Whether it was an earlier run."""
-        return self.version is not None and self.steps["Pusher"].cached
+        return self.version is not None and self.steps[PUSHER].cached
 
     @property
     def evaluation(self) -> Evaluation | None:
         """None where there was none, or its folder was removed, or another version of this project wrote it."""
-        return _read(read_evaluation, self.output("Evaluator", "evaluation"))
+        return _read(read_evaluation, self.output(EVALUATOR, "evaluation"))
 
     @property
     def judged(self) -> Judged | None:
         """Of the evaluation what stands first; None as above."""
-        return _read(read_judged, self.output("Evaluator", "evaluation"))
+        return _read(read_judged, self.output(EVALUATOR, "evaluation"))
 
     @property
     def summary(self) -> IngestSummary | None:
@@ -148,7 +148,7 @@ class Run:
         active = next((step.node for step in self.steps.values() if step.state in ("NEW", "RUNNING")), None)
         if active is not None:
             return f"{'running' if self.living else 'killed in'} {active}"
-        blessing = self.output("Evaluator", "blessing")
+        blessing = self.output(EVALUATOR, "blessing")
         if blessing is None:
             return "running" if self.living else "data alone" if _DATA in self.steps else "nothing ran"
         return "blessed" if blessing.properties.get("blessed") == 1 else "not blessed"

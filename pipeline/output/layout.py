@@ -8,6 +8,13 @@ from typing import Final
 
 IMPRESSIONS: Final = ("ImpressionGen", "examples")
 """The node and its output that hold a run's impressions."""
+REPORT: Final = ("RunReport", "report")
+"""Likewise, of what the run found."""
+PUSHER: Final = "Pusher"
+"""The node that pushes a version."""
+TRAINER: Final = "Trainer"
+EVALUATOR: Final = "Evaluator"
+"""Further nodes whose outputs are read after a run."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 from pages import ROOT
 
 from ctr.models.errors import ConfigError
+from ctr.pipeline.output.layout import EVALUATOR, IMPRESSIONS, PUSHER, REPORT, TRAINER
 from ctr.pipeline.settings.pipeline_config import load_preset
 
 pytestmark = pytest.mark.slow
@@ -67,6 +68,8 @@ def _changed(log: Path, **overrides: Any) -> set[str]:
 
 def test_the_nodes(log: Path) -> None:
     assert set(_keys(_ir(log))) == ALL
+    # By these names a run is read afterwards, without TFX.
+    assert {IMPRESSIONS[0], REPORT[0], PUSHER, TRAINER, EVALUATOR} <= ALL
     assert set(_keys(_ir(log, evaluation__compare_with_blessed=False))) == ALL - {"LatestBlessedModel"}
 
 

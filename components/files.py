@@ -70,6 +70,22 @@ def stat(path: str) -> Stat:
     raise FileNotFoundError(f"{path} does not exist")
 
 
+def checksum(address: str) -> str | None:
+    """What a store says of a file's content, such as a CRC; None where it says no more than the size.
+
+    Raises:
+      OSError: if there is none.
+    """
+    from apache_beam.io.filesystem import BeamIOError
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        found = str(FileSystems.checksum(address))
+    except BeamIOError as error:
+        raise OSError(f"{address}: its checksum cannot be asked for: {error}") from error
+    return None if found == str(stat(address).size) else found
+
+
 def list_folder(folder: str) -> dict[str, bool]:
     """What lies directly in a folder: name -> whether it is a folder itself; of an address also without a folder.
 

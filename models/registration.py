@@ -290,6 +290,18 @@ class Extensible(Section):
         default = self._settings()()
         return [key for key, value in (self.model_extra or {}).items() if value != getattr(default, key)]
 
+    def in_use(self) -> dict[str, Any]:
+        """Setting -> value as in JSON, without those that belong to what is not chosen."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        chosen = {field_name: getattr(self, field_name) for field_name in self.registries}
+        others = {
+            key
+            for key in values
+            for field_name, registry in self.registries.items()
+            if (readers := registry.readers(key)) and chosen[field_name] not in readers
+        }
+        return {key: value for key, value in values.items() if key not in others}
+
     def unread(self, chosen: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str]]:
         """The changed settings that belong to what is not chosen, each with why it has no effect.
 

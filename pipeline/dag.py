@@ -37,6 +37,7 @@ from ctr.components.evaluator.settings import EvaluatorSettings
 from ctr.components.example_validator.component import ExampleValidator
 from ctr.components.impression_gen.component import ImpressionGen
 from ctr.components.pusher.component import Pusher
+from ctr.components.pusher.settings import CardSettings
 from ctr.components.run_report.component import RunReport
 from ctr.components.run_report.report import Report, read_report
 from ctr.components.schema.component import SchemaGen
@@ -226,7 +227,10 @@ def create_pipeline(
     pusher = Pusher(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
+        evaluation=evaluator.outputs["evaluation"],
+        catalogue=data.catalogue,
         base_directory=Layout(config.output).model_base(config.served_model_name),
+        settings=CardSettings.of(config.model, config.sampler, config.training, config.ingest).model_dump_json(),
     ).with_id(PUSHES)
     report = RunReport(
         catalogue=data.catalogue,

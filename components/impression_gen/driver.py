@@ -22,6 +22,8 @@ SPAN_KEY: Final = "span"
 VERSION_KEY: Final = "version"
 FINGERPRINT_KEY: Final = "input_fingerprint"
 """What the driver of TFX's file-based ExampleGens notes, of the execution and of the examples."""
+CONTENT_KEY: Final = "content_digest"
+"""What the executor notes of the examples: ``LogContent.digest``."""
 
 
 class Driver(dsl_driver.BaseDriver, base_driver.BaseDriver):

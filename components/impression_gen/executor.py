@@ -15,13 +15,15 @@ from tfx.utils import proto_utils
 from ctr.components import keys
 from ctr.components.artifacts import Artifacts, Properties
 from ctr.components.direct_beam import keep_beam_here
+from ctr.components.examples.log_content import LogContent
 from ctr.components.examples.shards import unfinished_folder
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.examples.window import write_window
 from ctr.components.examples.writing import EXAMPLES_FILE_FORMAT
 from ctr.components.impression_gen.build import run_ingest
 from ctr.components.impression_gen.component import CATALOGUE_KEY, QUARANTINE_KEY, ImpressionGenSettings
-from ctr.components.impression_gen.driver import SPAN_KEY
+from ctr.components.impression_gen.content import hashed
+from ctr.components.impression_gen.driver import CONTENT_KEY, SPAN_KEY, VERSION_KEY
 from ctr.components.impression_gen.progress import reported
 from ctr.components.impression_gen.sources import find_logs, list_sources
 from ctr.components.impression_gen.spool import Spool
@@ -45,7 +47,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         input_config = example_gen_pb2.Input()
         proto_utils.json_to_proto(exec_properties[keys.INPUT_CONFIG], input_config)
-        found = find_logs(os.path.join(exec_properties[keys.INPUT_BASE], input_config.splits[0].pattern))
+        path = os.path.join(exec_properties[keys.INPUT_BASE], input_config.splits[0].pattern)
+        found = find_logs(path)
         if found.ignored:
             _logger.info("ImpressionGen: not read, as their names are no log's: %s", ", ".join(found.ignored))
         ingest = ImpressionGenSettings.model_validate_json(exec_properties[SETTINGS_KEY]).of_span(
@@ -60,8 +63,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         report = functools.partial(say, "ImpressionGen")
         started = time.monotonic()
         try:
-            with reported(spool, log_bytes, ingest.user_partitions, report), self._make_beam_pipeline() as pipeline:
-                run_ingest(pipeline, found.files, ingest, examples.uri, catalogue_uri, quarantine_uri)
+            with hashed(path, found.files) as files:
+                with reported(spool, log_bytes, ingest.user_partitions, report), self._make_beam_pipeline() as pipeline:
+                    run_ingest(pipeline, found.files, ingest, examples.uri, catalogue_uri, quarantine_uri)
+                content = LogContent(
+                    path=path,
+                    span=exec_properties[SPAN_KEY],
+                    version=exec_properties.get(VERSION_KEY),
+                    files=files(),
+                )
         except BaseException:
             # It may be larger than the log, and a failed run keeps its folders.
             spool.remove()
@@ -72,6 +82,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         write_window(examples, ingest.window)
         examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
         examples.set_string_custom_property("file_format", EXAMPLES_FILE_FORMAT)
+        content.write(catalogue_uri)
+        examples.set_string_custom_property(CONTENT_KEY, content.digest)
         summary = IngestSummary.read(catalogue_uri)
         _logger.info(
             "ImpressionGen: %d rows of %d files in %.1f s, %d kept, %d impressions",

@@ -1,28 +1,44 @@
 """The step that publishes; TFX's own lets a server see half a version."""
 
+import os
+
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types.standard_artifacts import Model, ModelBlessing, PushedModel
+from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation, PushedModel
 from tfx.utils import io_utils, path_utils
+
+from ctr.components.artifacts import ImpressionCatalogue
 
 
 @component
 def Pusher(
     model: InputArtifact[Model],
     model_blessing: InputArtifact[ModelBlessing],
+    evaluation: InputArtifact[ModelEvaluation],
+    catalogue: InputArtifact[ImpressionCatalogue],
     pushed_model: OutputArtifact[PushedModel],
     base_directory: Parameter[str],
+    settings: Parameter[str],
 ) -> None:
-    """Publishes a blessed model as ``base_directory/<version>/``, atomically; an unblessed one nowhere.
+    """Publishes a blessed model with its card as ``base_directory/<version>/``, atomically; an unblessed one nowhere.
 
     Args:
       model: the Trainer's model.
       model_blessing: the Evaluator's blessing.
+      evaluation: of the Evaluator, for the card.
+      catalogue: of ImpressionGen, likewise.
       pushed_model: a copy, with the same properties as of TFX's Pusher; see
         :func:`ctr.components.artifacts.pushed_version`.
       base_directory: the folder that the server watches.
+      settings: JSON of :class:`ctr.components.pusher.settings.CardSettings`.
     """
+    from ctr.components.examples.log_content import LogContent
+    from ctr.components.examples.summary import IngestSummary
+    from ctr.components.provenance import gather
+    from ctr.components.pusher.model_card import MODEL_CARD, CardFacts, render_card
     from ctr.components.pusher.publish import publish
+    from ctr.components.pusher.settings import CardSettings
+    from ctr.components.scoring.reading import read_evaluation
 
     blessed = model_blessing.get_int_custom_property("blessed") == 1
     pushed_model.set_int_custom_property("pushed", int(blessed))
@@ -31,6 +47,18 @@ def Pusher(
     model_dir = path_utils.serving_model_path(model.uri)
     # The archive first: once the version is visible, nothing may fail any more.
     io_utils.copy_dir(model_dir, pushed_model.uri)
-    version = publish(model_dir, base_directory)
+    sources = {"model": model, "blessing": model_blessing, "evaluation": evaluation, "catalogue": catalogue}
+    facts = CardFacts(
+        served_model_name=os.path.basename(base_directory.rstrip("/")),
+        training=CardSettings.model_validate_json(settings).training,
+        summary=IngestSummary.read(catalogue.uri),
+        content=LogContent.read(catalogue.uri),
+        evaluation=read_evaluation(evaluation.uri),
+        artifacts={name: artifact.id for name, artifact in sources.items()},
+        execution=os.path.basename(pushed_model.uri.rstrip("/")),
+        provenance=gather(),
+    )
+    io_utils.write_string_file(os.path.join(pushed_model.uri, MODEL_CARD), render_card(facts))
+    version = publish(pushed_model.uri, base_directory)
     pushed_model.set_string_custom_property("pushed_destination", f"{base_directory.rstrip('/')}/{version}")
     pushed_model.set_string_custom_property("pushed_version", str(version))

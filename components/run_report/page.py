@@ -109,7 +109,7 @@ def render_page(report: Report, after: Afterwards | None = None) -> str:
             quarantined=_quarantined(report),
             dropped=_dropped(report),
             steps=_steps(after),
-            memory=any(each.peak_memory_bytes for each in after.steps),
+            memory=any(each.peak_memory for each in after.steps),
             total=f"{sum(each.seconds for each in after.steps):.1f}",
             lineage=after.lineage,
             config=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True, width=100),
@@ -424,15 +424,15 @@ def _dropped(report: Report) -> list[Row]:
 
 def _steps(after: Afterwards) -> list[Row]:
     longest = max((each.seconds for each in after.steps), default=0)
-    largest = max((each.peak_memory_bytes or 0 for each in after.steps), default=0)
+    largest = max((each.peak_memory or 0 for each in after.steps), default=0)
     return [
         Row(
             each.step,
             [
                 "from the cache" if each.cached else f"{each.seconds:.1f}",
                 charts.bar(each.seconds, longest),
-                _DASH if each.peak_memory_bytes is None else f"{each.peak_memory_bytes / 2**20:,.0f}",
-                charts.bar(each.peak_memory_bytes or 0, largest, "other"),
+                _DASH if each.peak_memory is None else f"{each.peak_memory / 2**20:,.0f}",
+                charts.bar(each.peak_memory or 0, largest, "other"),
             ],
         )
         for each in after.steps

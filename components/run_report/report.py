@@ -13,6 +13,7 @@ from ctr.components.scoring.attributes import Slice
 from ctr.components.scoring.baselines import BASELINES, BaselineResults
 from ctr.components.scoring.evaluation import BLESSED, MODEL, Evaluation, SliceResult
 from ctr.components.scoring.metrics import METRICS
+from ctr.components.usage import Usage
 from ctr.models.errors import CtrError
 from ctr.models.section import Record
 
@@ -129,15 +130,11 @@ class Report(Record):
         return max(known, key=lambda scorer: known[scorer], default=None)
 
 
-class StepCost(Record):
-    """What one step of a run took."""
+class StepCost(Usage):
+    """What one step of a run took; near nothing where it came from the cache."""
 
     step: str
-    seconds: float
-    """Near 0 for what came from the cache."""
     cached: bool = False
-    peak_memory_bytes: int | None = None
-    """None where it was not measured."""
 
 
 class Lineage(Record):
@@ -146,8 +143,8 @@ class Lineage(Record):
     run_id: str | None = None
     started: str | None = None
     """ISO 8601, with its offset."""
-    data_sha256: str | None = None
-    """Of the log's content."""
+    data: str | None = None
+    """Digest of the log's content, see ``LogContent.digest``."""
     span: str | None = None
     code_version: str | None = None
     """Of this package, with the commit where there is one."""

@@ -9,8 +9,16 @@ from ctr.components.scoring.bootstrap import FEWEST_UNITS
 from ctr.components.scoring.evaluation import BLESSED, MODEL, WHOLE, BoundKind, BoundResult, SliceResult, Value
 from ctr.components.scoring.measure import MODELS, SetMeasures
 from ctr.components.scoring.metrics import METRICS
-from ctr.components.scoring.verdict import TOO_GOOD
 from ctr.components.settings import SliceBounds
+
+TOO_GOOD: Final = (
+    "Something that gives the label away is likelier than such a model. Look at the numbers of users and items "
+    "(swapped columns of the log exchange them), at the baselines on the same pairs (one that is near 1 by itself "
+    "names what tells the label), and at the settings that leak on purpose (ingest.candidate_in_history, "
+    "ingest.catalogue_from). If the model is right, raise that bound in evaluation.bounds, or set it to null."
+)
+"""What is said of a value that is better than it can be, as an AUC near 1."""
+
 
 UNDEFINED: Final = "is undefined: one class only, or no such pairs"
 

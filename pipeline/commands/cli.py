@@ -115,6 +115,7 @@ def _subjects(command: Sequence[str]) -> Sequence[ModuleType]:
         completion,
         demo,
         generate,
+        history,
         kubeflow,
         report,
         run,
@@ -123,4 +124,4 @@ def _subjects(command: Sequence[str]) -> Sequence[ModuleType]:
         sweep,
     )
 
-    return (run, report, sweep, serving, generate, show_config, clean, demo, kubeflow, container, completion)
+    return (run, report, sweep, history, serving, generate, show_config, clean, demo, kubeflow, container, completion)

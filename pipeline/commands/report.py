@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctr.components.files import absolute
 from ctr.components.run_report.report import Afterwards, Lineage, StepCost, read_report
 from ctr.pipeline.commands.command_line import OK, add_command
-from ctr.pipeline.output.layout import PUSHER, REPORT, Layout
+from ctr.pipeline.output.layout import REPORT, TRAINER, Layout
 
 if TYPE_CHECKING:
-    from ctr.pipeline.output.runs import NodeRun
+    from ctr.pipeline.output.history import Run
 
 
 def add(commands: Any) -> None:
@@ -39,16 +38,16 @@ examples:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from ctr.pipeline.output.runs import NoSuchRun, finished_runs
+    from ctr.pipeline.output.history import History
+    from ctr.pipeline.output.runs import NoSuchRun
 
     layout = Layout(absolute(options.output))
-    runs = finished_runs(layout.metadata_db, REPORT[0])
-    run_id = options.run or next((run_id for run_id, _ in runs), None)
-    if run_id not in dict(runs):
-        what = f"no run {run_id!r} has" if run_id else "no run has"
-        there = f"; there are {', '.join(run_id for run_id, _ in runs)}" if runs else ""
-        raise NoSuchRun(f"{layout.metadata_db}: {what} come to its report{there}")
-    path = write_page(layout, dict(runs)[run_id], run_id)
+    history = History(layout)
+    runs = map(history.run, [options.run] if options.run else reversed(history.run_ids))
+    run = next((each for each in runs if options.run or each.output(*REPORT) is not None), None)
+    if run is None:
+        raise NoSuchRun(f"{layout.metadata_db}: no run has come to its report")
+    path = write_page(layout, run)
     print(Path(path).as_uri() if options.open_path else path)
     return OK
 
@@ -58,37 +57,49 @@ def page_path(layout: Layout, run_id: str) -> str:
     return os.path.join(layout.reports, f"{run_id}.html")
 
 
-def write_page(layout: Layout, pipeline_name: str, run_id: str) -> str:
+def write_page(layout: Layout, run: Run) -> str:
     """Writes the page of a run that has come to its end, with what its steps took.
 
     Returns:
       The file.
 
     Raises:
-      NoSuchRun: if there is no such run.
+      NoSuchRun: if it has not come to its end.
       ReportUnreadable: if another version wrote its report.
     """
     from ctr.components.run_report.page import render_page
-    from ctr.pipeline.output.runs import node_runs
+    from ctr.pipeline.output.runs import NoSuchRun
 
-    nodes = node_runs(layout.metadata_db, pipeline_name, run_id)
-    node, key = REPORT
-    report = read_report(next(each for each in nodes if each.node == node).outputs[key])
+    made = run.output(*REPORT)
+    if made is None:
+        raise NoSuchRun(f"{layout.metadata_db}: run {run.run_id} has not come to its report")
     os.makedirs(layout.reports, exist_ok=True)
-    path = page_path(layout, run_id)
+    path = page_path(layout, run.run_id)
     with open(path, "w", encoding="utf-8") as file:
-        file.write(render_page(report, afterwards(run_id, nodes)))
+        file.write(render_page(read_report(made.uri), afterwards(run)))
     return path
 
 
-def afterwards(run_id: str, nodes: Iterable[NodeRun]) -> Afterwards:
+def afterwards(run: Run) -> Afterwards:
     """What ML Metadata knows of a run when its last step has ended."""
-    nodes = list(nodes)
+    content, training = run.content, run.steps.get(TRAINER)
+    by = training.provenance if training is not None else None
     return Afterwards(
-        pushed_earlier=any(each.node == PUSHER and each.cached for each in nodes),
-        steps=tuple(StepCost(step=each.node, seconds=each.seconds, cached=each.cached) for each in nodes),
+        pushed_earlier=run.pushed_earlier,
+        steps=tuple(
+            StepCost(step=name, cached=step.cached, **step.usage.model_dump()) for name, step in run.steps.items()
+        ),
         lineage=Lineage(
-            run_id=run_id,
-            artifacts={f"{each.node}.{key}": uri for each in nodes for key, uri in each.outputs.items()},
+            run_id=run.run_id,
+            started=run.started.isoformat(timespec="seconds"),
+            data=content.digest if content is not None else None,
+            span=str(content.span) if content is not None and content.span else None,
+            code_version=by.code if by is not None else None,
+            packages=by.packages if by is not None else {},
+            artifacts={
+                f"{name}.{key}": f"{made.id}: {made.uri}"
+                for name, step in run.steps.items()
+                for key, made in step.outputs.items()
+            },
         ),
     )

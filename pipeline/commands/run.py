@@ -89,7 +89,8 @@ def answer(results: Sequence[RunResult]) -> dict[str, Any]:
                 "pushed_version": result.report.pushed_version,
                 "pushed_to": result.report.pushed_to,
                 "pushed_earlier": result.pushed_earlier,
-                "seconds": result.times,
+                "seconds": {name: usage.seconds for name, usage in result.usage.items()},
+                "usage": {name: usage.model_dump(mode="json") for name, usage in result.usage.items()},
                 "cached": sorted(result.cached),
                 "log": result.log,
                 "page": page_path(Layout(result.report.config["output"]), result.run_id),
@@ -119,12 +120,13 @@ def check_paths(config: PipelineConfig) -> None:
 def _train_one(config: PipelineConfig, terminal: Terminal, as_json: bool) -> RunResult:
     from ctr.components.run_report.render import layout
     from ctr.components.run_report.report import Afterwards, StepCost
+    from ctr.pipeline.output.history import History
     from ctr.pipeline.runners.local import LocalRunner
 
     terminal.note(f"{config.model.name.upper()}: {config.data} -> {config.output}")
     result = LocalRunner(terminal).run(config)
     output = Layout(absolute(config.output))
-    steps = tuple(StepCost(step=s, seconds=t, cached=s in result.cached) for s, t in result.times.items())
+    steps = tuple(StepCost(step=s, cached=s in result.cached, **u.model_dump()) for s, u in result.usage.items())
     after = Afterwards(pushed_earlier=result.pushed_earlier, steps=steps)
     if not as_json:
         terminal.note("")
@@ -134,7 +136,7 @@ def _train_one(config: PipelineConfig, terminal: Terminal, as_json: bool) -> Run
     if newest is not None and result.report.pushed_version is not None and newest != result.report.pushed_version:
         terminal.note(f"The newest version, which a server takes, is another model's: {newest}.")
     terminal.note(f"The log of this run: {result.log}")
-    page = write_page(output, config.pipeline_name, result.run_id)
+    page = write_page(output, History(output).run(result.run_id))
     if not as_json:
         print(f"The whole report: {page}", flush=True)
     return result

@@ -12,6 +12,9 @@ REPORT: Final = ("RunReport", "report")
 """Likewise, of what the run found."""
 PUSHER: Final = "Pusher"
 """The node that pushes a version."""
+TRAINER: Final = "Trainer"
+EVALUATOR: Final = "Evaluator"
+"""Further nodes whose outputs are read after a run."""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ def readable(size: int) -> str:
     return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.1f} {units[0]}"
 
 
+def lock_of(layout: Layout, run_id: str) -> str:
+    """The file that a run on one machine holds while it is under way."""
+    return os.path.join(layout.runs, f"{run_id}{_LOCK}")
+
+
 @contextlib.contextmanager
 def living(layout: Layout, run_id: str) -> Iterator[None]:
     """Says that a run is under way, while the block runs; until the process ends, however it does.
@@ -79,7 +84,7 @@ def living(layout: Layout, run_id: str) -> Iterator[None]:
     Where the block ends with an exception, the next run looks for what this one left.
     """
     os.makedirs(layout.runs, exist_ok=True)
-    lock = os.path.join(layout.runs, f"{run_id}{_LOCK}")
+    lock = lock_of(layout, run_id)
     with held(lock):
         yield
         os.unlink(lock)

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from ctr.components.usage import Usage
 from ctr.models.errors import CtrError
-from ctr.pipeline.output.executions import RUN_CONTEXT, node_context, of_node, of_run, succeeded
+from ctr.pipeline.output.executions import node_context, of_node, of_run, succeeded
 from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.output.measured import usage_of
 
 
 class NoSuchRun(CtrError):
@@ -31,8 +33,8 @@ class NodeRun:
     """The node's id in the pipeline."""
     state: str
     """``COMPLETE``, ``CACHED``, ``FAILED``, ``RUNNING``, ... as ML Metadata names it."""
-    seconds: float
-    """From its registration to its last update."""
+    usage: Usage
+    """What it took in this run."""
     outputs: dict[str, str]
     """Output key -> address of its (first) artifact."""
     succeeded: bool
@@ -50,7 +52,7 @@ def node_runs(metadata_db: str, pipeline_name: str, run_id: str) -> list[NodeRun
     Raises:
       NoSuchRun: if there is no such run.
     """
-    with _store(metadata_db) as store:
+    with opened(metadata_db) as store:
         found = node_runs_in(store, pipeline_name, run_id, _layout(metadata_db))
     if not found:
         raise NoSuchRun(f"{metadata_db}: no run {run_id!r}")
@@ -72,7 +74,7 @@ def latest_output(metadata_db: str, pipeline_name: str, node: str, key: str) -> 
     Raises:
       NoSuchRun: if the node has not succeeded in any run.
     """
-    with _store(metadata_db) as store:
+    with opened(metadata_db) as store:
         for execution in sorted(of_node(store, pipeline_name, node), key=lambda e: e.id, reverse=True):
             run = _node_run(store, pipeline_name, execution, _layout(metadata_db))
             if run.succeeded and key in run.outputs:
@@ -92,10 +94,10 @@ def adopt_moved_artifacts(metadata_db: str) -> tuple[int, str]:
     if not os.path.exists(metadata_db):
         return 0, ""
     layout = _layout(metadata_db)
-    with _store(metadata_db, mlmd.SqliteMetadataSourceConfig.READWRITE) as store:
+    with opened(metadata_db, mlmd.SqliteMetadataSourceConfig.READWRITE) as store:
         moved, before = [], ""
         for artifact in store.get_artifacts():
-            address = _address(artifact.uri, layout)
+            address = present_address(artifact.uri, layout)
             if address != artifact.uri:
                 before = before or os.path.dirname(artifact.uri.rsplit("/", 3)[0])
                 artifact.uri = address
@@ -105,24 +107,13 @@ def adopt_moved_artifacts(metadata_db: str) -> tuple[int, str]:
     return len(moved), before
 
 
-def finished_runs(metadata_db: str, node: str) -> list[tuple[str, str]]:
-    """Run id and pipeline of the runs in which this node succeeded, the newest first.
+@contextlib.contextmanager
+def opened(metadata_db: str, mode: int = mlmd.SqliteMetadataSourceConfig.READONLY) -> Iterator[MetadataStore]:
+    """A SQLite file of ML Metadata.
 
     Raises:
-      NoSuchRun: if there is no such file.
+      NoSuchRun: if there is none.
     """
-    found = []
-    with _store(metadata_db) as store:
-        for run in sorted(store.get_contexts_by_type(RUN_CONTEXT), key=lambda context: -context.id):
-            for execution in of_run(store, run.name, node):
-                if succeeded(execution):
-                    found.append((run.name, node_context(store, execution).removesuffix(f".{node}")))
-                    break
-    return found
-
-
-@contextlib.contextmanager
-def _store(metadata_db: str, mode: int = mlmd.SqliteMetadataSourceConfig.READONLY) -> Iterator[MetadataStore]:
     if not os.path.exists(metadata_db):
         raise NoSuchRun(f"{metadata_db}: no such file; has a pipeline run with this --output?")
     connection = mlmd.ConnectionConfig()
@@ -135,7 +126,8 @@ def _layout(metadata_db: str) -> Layout:
     return Layout(os.path.dirname(os.path.dirname(metadata_db)))
 
 
-def _address(uri: str, layout: Layout) -> str:
+def present_address(uri: str, layout: Layout) -> str:
+    """Where an artifact lies now, whose folder may have been moved since its address was written down."""
     # TFX names them <pipeline root>/<node>/<output>/<execution>.
     below = uri.rsplit("/", 3)[1:]
     own = os.path.join(layout.artifacts, *below)
@@ -148,11 +140,11 @@ def _node_run(store: MetadataStore, pipeline_name: str, execution: mlmd.Executio
     outputs: dict[str, str] = {}
     for event in events:
         uri = uris[event.artifact_id]
-        outputs.setdefault(event.path.steps[0].key, uri if layout is None else _address(uri, layout))
+        outputs.setdefault(event.path.steps[0].key, uri if layout is None else present_address(uri, layout))
     return NodeRun(
         node=node_context(store, execution).removeprefix(f"{pipeline_name}."),
         state=mlmd.Execution.State.Name(execution.last_known_state),
-        seconds=(execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000,
+        usage=usage_of(execution),
         outputs=outputs,
         succeeded=succeeded(execution),
     )

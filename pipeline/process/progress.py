@@ -6,7 +6,8 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import TextIO
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any, TextIO
 
 from ctr.components.progress import said
 from ctr.pipeline.process.terminal import LiveLine
@@ -28,6 +29,7 @@ class ComponentProgress(logging.Handler):
       total: components of the pipeline.
       clock: seconds.
       in_place: False where others write to the terminal, too: lines are then written once there as well.
+      around: called with the name of each component, gives what is entered when it starts and left when it ends.
 
     Attributes:
       running: the component that has started and not ended, None between components.
@@ -35,12 +37,20 @@ class ComponentProgress(logging.Handler):
     """
 
     def __init__(
-        self, stream: TextIO, total: int, clock: Callable[[], float] = time.monotonic, *, in_place: bool = True
+        self,
+        stream: TextIO,
+        total: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        in_place: bool = True,
+        around: Callable[[str], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         super().__init__(logging.INFO)
         self._line = LiveLine(stream, in_place=in_place)
         self._total = total
         self._clock = clock
+        self._around = around
+        self._open = ExitStack()
         self._cached = False
         self._started = 0.0
         self.running: str | None = None
@@ -53,7 +63,9 @@ class ComponentProgress(logging.Handler):
         if step and step[2] == "running":
             self.running, self._started, self._cached = step[1], self._clock(), False
             self._line.over(f"{self._head()} ...")
+            self._open.enter_context(self._around(step[1]))
         elif step and step[1] == self.running:
+            self._open.close()
             took = "cached" if self._cached else f"{self._clock() - self._started:.1f} s"
             self._line.say(f"{self._head()} {took:>8}")
             self.finished.append(step[1])
@@ -65,6 +77,7 @@ class ComponentProgress(logging.Handler):
 
     def fail(self) -> None:
         """Completes the running component's line after an error."""
+        self._open.close()
         if self.running:
             self._line.say(f"{self._head()}   failed after {self._clock() - self._started:.1f} s")
 

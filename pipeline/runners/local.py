@@ -24,6 +24,7 @@ from ctr.pipeline.runners.runner import Runner
 from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
+    from ctr.components.usage import Usage
     from ctr.pipeline.dag import DataOutputs, Report
     from ctr.pipeline.output.runs import NodeRun
 
@@ -46,8 +47,8 @@ class RunResult:
     """Names the run in ML Metadata, and its log."""
     report: Report
     """The numbers of the run."""
-    times: dict[str, float]
-    """Seconds by component, in the order they ran; near 0 for what was cached."""
+    usage: dict[str, Usage]
+    """What each component took, in the order they ran; next to nothing for what was cached."""
     cached: frozenset[str]
     """Components whose results came from an earlier run."""
     pushed_earlier: bool
@@ -83,7 +84,7 @@ class LocalRunner(Runner[RunResult]):
         return RunResult(
             run_id=run_id,
             report=report,
-            times={name: node.seconds for name, node in nodes.items()},
+            usage={name: node.usage for name, node in nodes.items()},
             cached=frozenset(name for name, node in nodes.items() if node.cached),
             pushed_earlier=pushed_earlier,
             log=log,
@@ -142,6 +143,7 @@ def _run_dag(
         from ctr.components.direct_beam import keep_beam_here
         from ctr.pipeline.dag import compile_dag
         from ctr.pipeline.output.executions import Canceled
+        from ctr.pipeline.output.measured import measured
         from ctr.pipeline.output.runs import node_runs
 
         dag = compile_dag(config, run_id, before_training=before_training)
@@ -152,7 +154,12 @@ def _run_dag(
     dag.claim_devices()
     verbosity = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.INFO)
-    progress = ComponentProgress(stream, total=len(dag.nodes), in_place=not terminal.verbose)
+    progress = ComponentProgress(
+        stream,
+        total=len(dag.nodes),
+        in_place=not terminal.verbose,
+        around=lambda node: measured(config.metadata, Layout(config.output), run_id, node),
+    )
     root_logger = logging.getLogger()
     root_logger.addHandler(progress)
     os.environ[RUN_PROCESS] = str(os.getpid())

@@ -92,6 +92,7 @@ class StepRunner(Runner[StepResult]):
             from ctr.pipeline.dag import compile_dag
         from ctr.pipeline.output.connection import connection
         from ctr.pipeline.output.executions import Canceled
+        from ctr.pipeline.output.measured import measured
 
         dag = compile_dag(config, run_id, only=node).ir
         deployment = runner_utils.extract_local_deployment_config(dag)
@@ -119,7 +120,7 @@ class StepRunner(Runner[StepResult]):
         os.environ[RUN_PROCESS] = str(os.getpid())
         canceled = Canceled(metadata=config.metadata, output=config.output, run_id=run_id, node=node)
         try:
-            with last_words(line, canceled.command()):
+            with last_words(line, canceled.command()), measured(config.metadata, Layout(config.output), run_id, node):
                 launcher.launch()
         except Exception as error:
             logging.exception("%s failed", node)

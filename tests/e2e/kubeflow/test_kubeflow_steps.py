@@ -12,7 +12,9 @@ import pytest
 from compiled_run import ForkingRunner, RunOutcome, run_package, subprocess_runner
 from metadata_service import metadata_service
 
+from ctr.components.provenance import gather
 from ctr.components.run_report.report import read_report
+from ctr.pipeline.output.history import History
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.output.runs import node_runs
 from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
@@ -111,6 +113,16 @@ def test_every_step_of_a_first_run_ends_well(runs: Runs) -> None:
     assert set(runs.first.codes.values()) == {0}, _said(runs.first)
     assert runs.states("first") == dict.fromkeys(NODES, "COMPLETE")
     assert runs.first.logs["verdict"].startswith("BLESSED: version ")
+
+
+def test_what_each_step_took_and_ran_is_written_down(runs: Runs) -> None:
+    run = History(Layout(runs.config.output)).run("first")
+    assert set(run.steps) == NODES
+    for step in run.steps.values():
+        # Each in a process of its own, with TensorFlow in it.
+        assert 100e6 < (step.usage.peak_memory or 0) < 20e9, step
+        assert (step.usage.cpu_seconds or 0) > 0, step
+        assert step.provenance == gather(), step.node
 
 
 def test_parameters_reach_the_steps(runs: Runs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -10,11 +11,14 @@ from pathlib import Path
 import pytest
 from trained_run import Trained
 
+from ctr.components.provenance import Provenance, gather
+from ctr.components.pusher.model_card import MODEL_CARD
 from ctr.components.run_report.render import render
 from ctr.components.run_report.report import NEW_ITEM, Afterwards, Report, StepCost
 from ctr.components.schema.impression_schema import Ranges
 from ctr.components.scoring.baselines import CATEGORY_RECENCY, COLDNESS, LOGISTIC_REGRESSION, POPULARITY, SEEN_BEFORE
 from ctr.components.scoring.evaluation import MODEL
+from ctr.components.scoring.reading import interval, read_evaluation
 from ctr.components.settings import IngestConfig
 from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
 from ctr.pipeline.commands import cli
@@ -82,7 +86,7 @@ def test_the_report_is_complete(trained: Trained) -> None:
 
 
 def test_the_text_shows_what_decides(trained: Trained) -> None:
-    steps = tuple(StepCost(step=step, seconds=seconds) for step, seconds in trained.result.times.items())
+    steps = tuple(StepCost(step=step, **usage.model_dump()) for step, usage in trained.result.usage.items())
     text = render(trained.result.report, Afterwards(steps=steps))
     assert max(len(line) for line in text.splitlines() if str(trained.output) not in line) <= 100
     assert text.startswith("din, preset demo: BLESSED, version")
@@ -91,15 +95,49 @@ def test_the_text_shows_what_decides(trained: Trained) -> None:
         assert shown in text
 
 
+def test_the_table_shows_every_number(trained: Trained) -> None:
+    table = render(trained.result.report, trained.result.usage)
+    assert max(len(line) for line in table.splitlines() if str(trained.output) not in line) <= 100
+    assert table.startswith("din, preset demo: BLESSED, version")
+    for node in NODES:
+        assert node in table
+    for text in (*trained.result.report.quarantined, *NEGATIVE_SETS, "logistic regression", f"{trained.rows:,}"):
+        assert text in table
+
+
 def test_the_model_has_learnt_what_the_log_teaches(trained: Trained) -> None:
     report = trained.result.report
     assert auc_of(report, CONTEMPORANEOUS) > (report.baselines.sets[CONTEMPORANEOUS].auc[POPULARITY] or 1) + 0.1
 
 
 def test_every_component_ran_and_took_time(trained: Trained) -> None:
-    assert set(trained.result.times) == set(NODES)
+    assert set(trained.result.usage) == set(NODES)
     assert not trained.result.cached
-    assert trained.result.times["Trainer"] > 1
+    training = trained.result.usage["Trainer"]
+    assert training.seconds > 1
+    assert training.cpu_seconds is not None
+    assert training.cpu_seconds > 1
+    assert training.peak_memory is not None
+    # With TensorFlow in it, no process is smaller.
+    assert 200e6 < training.peak_memory < 20e9
+
+
+def test_the_pushed_version_has_a_card_with_the_numbers_of_its_run(trained: Trained) -> None:
+    card = (trained.version_dir / MODEL_CARD).read_text()
+    report, evaluation = trained.result.report, read_evaluation(str(trained.artifact("Evaluator", "evaluation")))
+    judged = evaluation.of(CONTEMPORANEOUS)
+    assert judged is not None
+    assert card.startswith("# ctr: DIN\n")
+    assert f"| AUC | {interval(judged.metrics[MODEL]['auc'])} |" in card
+    assert f"| log loss | {interval(judged.metrics[MODEL]['log_loss'])} |" in card
+    assert f"{judged.pairs:,} pairs of {judged.impressions:,} impressions" in card
+    assert "**Blessed.**" in card
+    assert f"{report.rows_read:,} read, {report.rows_kept:,} kept" in card
+    assert f"sha256:{hashlib.sha256(Path(trained.config.data).read_bytes()).hexdigest()}" in card
+    assert "| `training.epochs` | 2 |" in card
+    assert "| `sampler.name` | streaming_frequency |" in card
+    assert gather().code in card
+    assert "`model.caser" not in card
 
 
 def test_what_the_sampler_keeps_is_not_in_the_export(trained: Trained) -> None:
@@ -154,6 +192,43 @@ def test_an_identical_run_trains_evaluates_and_pushes_nothing(
     assert sorted(trained.serving.iterdir()) == versions
     newest = max(int(path.name) for path in versions)
     assert (f"another model's: {newest}" in shown.err) == (newest != version)
+
+
+def test_the_pushed_version_leads_back_to_its_run(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:
+    version = str(trained.result.report.pushed_version)
+    assert cli.main(["lineage", version, "--output", trained.config.output, "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["run"]["run_id"] == trained.result.run_id
+    assert found["pushed_to"] == str(trained.version_dir)
+    assert found["data"]["digest"] == f"sha256:{hashlib.sha256(Path(trained.config.data).read_bytes()).hexdigest()}"
+    assert found["config"] == trained.config.model_dump(mode="json")
+    assert set(found["steps"]) == set(NODES)
+    assert found["steps"]["Trainer"]["artifacts"]["model"]["uri"] == str(trained.artifact("Trainer", "model"))
+    assert Provenance.model_validate(found["provenance"]) == gather()
+    # A resolver runs no code of ours.
+    assert {name for name, step in found["steps"].items() if step["code_sha256"] is None} == {"LatestBlessedModel"}
+
+
+def test_runs_are_listed_and_compared(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:
+    """After the tests above: another model on the same data, and the same run again."""
+    assert cli.main(["runs", "--output", trained.config.output, "--json"]) == 0
+    runs = json.loads(capfd.readouterr().out)["runs"]
+    of_shared = next(run for run in runs if run["run_id"] == trained.result.run_id)
+    assert (of_shared["model"], of_shared["preset"], of_shared["verdict"]) == ("din", "demo", "blessed")
+    assert of_shared["version"] == trained.result.report.pushed_version
+    assert of_shared["usage"]["Trainer"] == trained.result.usage["Trainer"].model_dump(mode="json")
+    assert 0.3 < of_shared["auc"]["value"] < 1
+    other = next(run for run in runs if run["model"] == "dnn")
+    again = next(run for run in runs if run["pushed_earlier"])
+    assert other["cached"]
+    assert again["auc"] == of_shared["auc"]
+
+    assert cli.main(["compare", of_shared["run_id"], other["run_id"], "--output", trained.config.output, "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert {"model.name": ["din", "dnn"], "training.epochs": [2, 1]}.items() <= found["config"].items()
+    assert (found["data"], found["packages"], found["same_impressions"]) == ({}, {}, True)
+    assert set(found["code"]) == {"Trainer"}
+    assert found["metrics"]["AUC, contemporaneous"]["b"] == other["auc"]
 
 
 def test_a_run_answers_programs(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:

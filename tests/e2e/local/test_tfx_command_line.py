@@ -64,7 +64,7 @@ def test_tfx_makes_a_pipeline_of_the_file_and_runs_it(
     assert created["pipeline_name"] == "ctr"
     (started,) = run_ids(trained) - before
     nodes = node_runs(Layout(trained.config.output).metadata_db, "ctr", started)
-    assert {node.node for node in nodes} == set(trained.result.times)
+    assert {node.node for node in nodes} == set(trained.result.usage)
     assert all(node.succeeded for node in nodes)
     # TFX's own runs and those of ctr share their cache. (What is judged depends on what was blessed meanwhile.)
     judged = {"LatestBlessedModel", "Evaluator", "Pusher", "RunReport"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 from ingest_runs import Ingested, as_csv, random_rows
 
+from ctr.components.examples.log_content import LogContent
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.settings import IngestConfig
 from ctr.models.impression import SPLITS
@@ -70,6 +72,14 @@ def test_span_artifacts_and_cache(tmp_path: Path) -> None:
     summaries = [IngestSummary.read(a.uri) for a in store.get_artifacts_by_type("ctr.ImpressionCatalogue")]
     assert all(summary.rows_read == 504 for summary in summaries)
     assert "num_files:1" in examples[0].custom_properties["input_fingerprint"].string_value
+    # By content: the second run read the bytes of the first.
+    hashes = [hashlib.sha256((tmp_path / f"day-{day}/log.csv").read_bytes()).hexdigest() for day in (2, 2, 3)]
+    assert [a.custom_properties["content_digest"].string_value for a in examples] == [f"sha256:{h}" for h in hashes]
+    contents = [LogContent.read(a.uri) for a in store.get_artifacts_by_type("ctr.ImpressionCatalogue")]
+    assert [(c.path, c.span, c.version) for c in contents] == [
+        (str(tmp_path / f"day-{day}"), day, None) for day in (2, 2, 3)
+    ]
+    assert [c.size for c in contents] == [os.stat(tmp_path / f"day-{day}/log.csv").st_size for day in (2, 2, 3)]
 
     artifact = artifact_utils.deserialize_artifact(
         store.get_artifact_types_by_id([examples[0].type_id])[0], examples[0]

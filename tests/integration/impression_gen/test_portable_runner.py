@@ -179,7 +179,7 @@ def shards(folder: Path) -> dict[Path, bytes]:
 
 def statistics(folder: Path) -> dict[tuple[str, str], tuple[float, ...]]:
     """By split and feature what does not depend on the order of additions."""
-    found = {}
+    found: dict[tuple[str, str], tuple[float, ...]] = {}
     for split in SPLITS:
         content = (folder / f"Split-{split}" / STATISTICS_FILE).read_bytes()
         [dataset] = statistics_pb2.DatasetFeatureStatisticsList.FromString(content).datasets

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apache_beam.io.filesystem import FileMetadata
+from apache_beam.io.filesystem import BeamIOError, FileMetadata
 from apache_beam.io.localfilesystem import LocalFileSystem
 
-from ctr.components.files import create_file, list_folder, open_file, remove_folder, stat
+from ctr.components.examples.log_content import LogContent
+from ctr.components.files import checksum, create_file, list_folder, open_file, remove_folder, stat
+from ctr.components.impression_gen.content import hashed
 from ctr.components.impression_gen.sources import find_logs
 from ctr.components.impression_gen.spans import find_span
 
@@ -41,6 +43,13 @@ class _Store(LocalFileSystem):
         found = (_ROOT[0] / path.removeprefix("shelf://")).stat()
         return FileMetadata(path, found.st_size, found.st_mtime)
 
+    def checksum(self, path: str) -> str:
+        if not self.exists(path):
+            raise BeamIOError(f"{path} is not there")
+        # Of some files a store knows nothing, and gives their size, as Beam says of a file of this machine.
+        size = str(self.metadata(path).size_in_bytes)
+        return size if "log1" in path else f"crc-{size}"
+
     def open(self, path: str, *arguments: Any, **options: Any) -> Any:
         return (_ROOT[0] / path.removeprefix("shelf://")).open("rb")
 
@@ -69,6 +78,22 @@ def test_a_name_is_a_name_at_an_address(store: Path) -> None:
         assert file.read() == b"b/log[1].csv"
     with pytest.raises(FileNotFoundError, match="none"):
         stat("shelf://b/none.csv")
+
+
+def test_the_content_at_an_address_is_what_its_store_says(store: Path) -> None:
+    assert checksum("shelf://b/log[1].csv") == "crc-12"
+    assert checksum("shelf://b/log1.csv") is None
+    with pytest.raises(OSError, match=r"shelf://b/none\.csv: its checksum"):
+        checksum("shelf://b/none.csv")
+    with hashed("shelf://b", find_logs("shelf://b").files) as files:
+        found = files()
+    assert [(f.name, f.size, f.sha256, f.checksum) for f in found] == [
+        ("log1.csv", 10, None, None),
+        ("log[1].csv", 12, None, "crc-12"),
+        ("x.csv/part-0.csv", 18, None, "crc-18"),
+    ]
+    of_some = [LogContent(path="shelf://b", span=0, version=None, files=files) for files in (found, found[1:])]
+    assert [content.digest.partition(":")[0] for content in of_some] == ["unknown", "checksum"]
 
 
 def test_a_folder_at_an_address(store: Path) -> None:

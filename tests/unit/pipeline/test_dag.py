@@ -10,6 +10,7 @@ import pytest
 from pages import ROOT
 
 from ctr.models.errors import ConfigError
+from ctr.pipeline.output.layout import EVALUATOR, IMPRESSIONS, PUSHER, REPORT, TRAINER
 from ctr.pipeline.settings.pipeline_config import load_preset
 
 pytestmark = pytest.mark.slow
@@ -17,6 +18,8 @@ pytestmark = pytest.mark.slow
 INGEST = "ImpressionGen"
 DATA_STEPS = {"StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate", "LatestBlessedModel"}
 BEAM_STEPS = {INGEST, "StatisticsGen", "ImpressionTransform", "Evaluator"}
+TRAINED = {"Trainer", "Pusher"}
+"""The card of a pushed model lists the settings of its training."""
 ALL = DATA_STEPS | {INGEST, "ImpressionTransform", "Trainer", "Baselines", "Evaluator", "Pusher", "RunReport"}
 
 
@@ -65,6 +68,8 @@ def _changed(log: Path, **overrides: Any) -> set[str]:
 
 def test_the_nodes(log: Path) -> None:
     assert set(_keys(_ir(log))) == ALL
+    # By these names a run is read afterwards, without TFX.
+    assert {IMPRESSIONS[0], REPORT[0], PUSHER, TRAINER, EVALUATOR} <= ALL
     assert set(_keys(_ir(log, evaluation__compare_with_blessed=False))) == ALL - {"LatestBlessedModel"}
 
 
@@ -79,14 +84,14 @@ def test_only_light_steps_leave_beam_out(log: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "nodes"),
     [
-        ({"training__epochs": 9}, {"Trainer"}),
-        ({"training__seed": 9}, {"Trainer"}),
-        ({"model__name": "dnn"}, {"Trainer"}),
-        ({"sampler__name": "in_batch"}, {"Trainer"}),
-        ({"training__calibration": "none"}, {"Trainer"}),
+        ({"training__epochs": 9}, TRAINED),
+        ({"training__seed": 9}, TRAINED),
+        ({"model__name": "dnn"}, TRAINED),
+        ({"sampler__name": "in_batch"}, TRAINED),
+        ({"training__calibration": "none"}, TRAINED),
         ({"transform__min_item_count": 9}, {"ImpressionTransform"}),
         ({"ingest__eval_share": 0.3}, {INGEST}),
-        ({"ingest__history_length": 30}, {INGEST, "SchemaGen", "Trainer"}),
+        ({"ingest__history_length": 30}, {INGEST, "SchemaGen"} | TRAINED),
         # The schema has the window from the examples.
         ({"ingest__window_end": "2017-12-02T23:59:59"}, {INGEST}),
         ({"evaluation__bounds__auc__min": 0.9}, {"Evaluator"}),

@@ -11,6 +11,7 @@ import pytest
 
 from ctr.components.run_report.report import Report
 from ctr.components.scoring.evaluation import Evaluation, Verdict
+from ctr.components.usage import Usage
 from ctr.generator.behavior_log import GeneratorSummary
 from ctr.pipeline.commands import generate, run, serving, sweep
 from ctr.pipeline.output.layout import Layout
@@ -34,7 +35,7 @@ def run_result() -> RunResult:
         "evaluation": Evaluation.model_construct(**{**nothing, "verdict": verdict}),
     }
     report = Report.model_construct(**known, pushed_version=None, pushed_to=None)
-    return RunResult("1-din", report, {"Trainer": 2.0}, frozenset({"B", "A"}), False, "logs/1.log")
+    return RunResult("1-din", report, {"Trainer": Usage(seconds=2.0)}, frozenset({"B", "A"}), False, "logs/1.log")
 
 
 CANDIDATE = RankedCandidate(item_id=5, category_id=7, position=0, probability=0.5, logit=0.0)

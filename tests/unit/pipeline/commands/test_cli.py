@@ -15,7 +15,20 @@ from ctr.pipeline.commands import cli
 from ctr.pipeline.commands.container import NAMES
 
 LISTED = (
-    *("run", "report", "sweep", "serve", "predict", "generate", "show-config", "clean", "demo"),
+    *(
+        "run",
+        "report",
+        "sweep",
+        "runs",
+        "compare",
+        "lineage",
+        "serve",
+        "predict",
+        "generate",
+        "show-config",
+        "clean",
+        "demo",
+    ),
     *("compile", "submit", "schedule", "completion"),
 )
 COMMANDS = (*LISTED, *NAMES)

@@ -46,9 +46,23 @@ def offered(file: Path, line: str) -> list[str]:
 
 
 COMMANDS = [
-    *("run", "report", "sweep", "serve", "predict", "generate", "show-config", "clean", "demo"),
+    *(
+        "run",
+        "report",
+        "sweep",
+        "runs",
+        "compare",
+        "lineage",
+        "serve",
+        "predict",
+        "generate",
+        "show-config",
+        "clean",
+        "demo",
+    ),
     *("compile", "submit", "schedule"),
 ]
+ANSWERING = ("run", "sweep", "runs", "compare", "lineage", "predict", "generate", "show-config")
 
 
 @pytest.mark.parametrize("program", ["ctr", ".venv/bin/ctr", "/opt/venv/bin/ctr"])
@@ -84,7 +98,7 @@ def test_every_option_of_a_listed_command_is_offered(bash_script: Path) -> None:
     for command in COMMANDS:
         words = offered(bash_script, f"ctr {command} --")
         assert {"--help", "--verbose", "--quiet"} <= set(words)
-        assert ("--json" in words) == (command in ("run", "sweep", "predict", "generate", "show-config"))
+    assert ("--json" in words) == (command in ANSWERING)
 
 
 def test_every_offered_setting_is_one() -> None:

@@ -5,51 +5,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hand_made_store import State, Store
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.output.runs import NoSuchRun, adopt_moved_artifacts, latest_output, node_runs
 
-State = mlmd.Execution
-
-
-class History:
-    """Writes executions as TFX's launcher records them."""
-
-    def __init__(self, file: Path) -> None:
-        connection = mlmd.ConnectionConfig()
-        connection.sqlite.filename_uri = str(file)
-        connection.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-        self.store = MetadataStore(connection)
-        self.run_type = self.store.put_context_type(mlmd.ContextType(name="pipeline_run"))
-        self.node_type = self.store.put_context_type(mlmd.ContextType(name="node"))
-        self.execution_type = self.store.put_execution_type(mlmd.ExecutionType(name="any"))
-        self.artifact_type = self.store.put_artifact_type(mlmd.ArtifactType(name="Examples"))
-
-    def _context(self, type_id: int, name: str) -> mlmd.Context:
-        found = [c for c in self.store.get_contexts() if (c.type_id, c.name) == (type_id, name)]
-        if found:
-            return found[0]
-        [context_id] = self.store.put_contexts([mlmd.Context(type_id=type_id, name=name)])
-        [context] = self.store.get_contexts_by_id([context_id])
-        return context
-
-    def add(self, run: str, node: str, state: int, uri: str | None = None) -> None:
-        execution = mlmd.Execution(type_id=self.execution_type, last_known_state=state)
-        outputs = []
-        if uri is not None:
-            event = mlmd.Event(type=mlmd.Event.OUTPUT)
-            event.path.steps.add().key = "examples"
-            event.path.steps.add().index = 0
-            outputs = [(mlmd.Artifact(type_id=self.artifact_type, uri=uri), event)]
-        contexts = [self._context(self.run_type, run), self._context(self.node_type, f"ctr.{node}")]
-        self.store.put_execution(execution, outputs, contexts)
-
 
 @pytest.fixture
-def history(tmp_path: Path) -> History:
-    history = History(tmp_path / "metadata.sqlite")
+def history(tmp_path: Path) -> Store:
+    history = Store(tmp_path / "metadata.sqlite")
     history.add("one", "ImpressionGen", State.COMPLETE, "/artifacts/1")
     history.add("one", "Trainer", State.FAILED)
     history.add("two", "ImpressionGen", State.CACHED, "/artifacts/1")
@@ -57,28 +23,28 @@ def history(tmp_path: Path) -> History:
     return history
 
 
-def test_the_nodes_of_one_run_in_order(history: History, tmp_path: Path) -> None:
+def test_the_nodes_of_one_run_in_order(history: Store, tmp_path: Path) -> None:
     nodes = node_runs(str(tmp_path / "metadata.sqlite"), "ctr", "one")
     assert [(n.node, n.state, n.succeeded) for n in nodes] == [
         ("ImpressionGen", "COMPLETE", True),
         ("Trainer", "FAILED", False),
     ]
     assert nodes[0].outputs == {"examples": "/artifacts/1"}
-    assert all(0 <= n.seconds < 60 for n in nodes)
+    assert all(0 <= n.usage.seconds < 60 for n in nodes)
 
 
-def test_a_cached_node_succeeded(history: History, tmp_path: Path) -> None:
+def test_a_cached_node_succeeded(history: Store, tmp_path: Path) -> None:
     [ingest, _] = node_runs(str(tmp_path / "metadata.sqlite"), "ctr", "two")
     assert (ingest.state, ingest.succeeded) == ("CACHED", True)
 
 
-def test_the_latest_output_is_that_of_the_last_success(history: History, tmp_path: Path) -> None:
+def test_the_latest_output_is_that_of_the_last_success(history: Store, tmp_path: Path) -> None:
     db = str(tmp_path / "metadata.sqlite")
     history.add("three", "Trainer", State.FAILED, "/artifacts/9")
     assert latest_output(db, "ctr", "Trainer", "examples") == "/artifacts/4"
 
 
-def test_what_is_not_there_is_said(history: History, tmp_path: Path) -> None:
+def test_what_is_not_there_is_said(history: Store, tmp_path: Path) -> None:
     db = str(tmp_path / "metadata.sqlite")
     with pytest.raises(NoSuchRun, match="no run 'nope'"):
         node_runs(db, "ctr", "nope")
@@ -88,7 +54,7 @@ def test_what_is_not_there_is_said(history: History, tmp_path: Path) -> None:
         latest_output(str(tmp_path / "missing.sqlite"), "ctr", "Pusher", "examples")
 
 
-def test_reading_leaves_the_file_as_it_was(history: History, tmp_path: Path) -> None:
+def test_reading_leaves_the_file_as_it_was(history: Store, tmp_path: Path) -> None:
     file = tmp_path / "metadata.sqlite"
     before = file.read_bytes()
     node_runs(str(file), "ctr", "one")
@@ -103,7 +69,7 @@ def moved(tmp_path: Path) -> Layout:
     """An output folder of two runs, moved after them; the first one's artifact was removed by hand."""
     old = Layout(str(tmp_path / "old"))
     Path(old.metadata_db).parent.mkdir(parents=True)
-    history = History(Path(old.metadata_db))
+    history = Store(Path(old.metadata_db))
     for execution, node in ((1, "ImpressionGen"), (2, "ImpressionGen"), (3, "Trainer")):
         history.add("one", node, State.COMPLETE, f"{old.artifacts}/{node}/examples/{execution}")
         if execution > 1:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 from collections.abc import Iterator
@@ -72,6 +73,24 @@ def test_a_failure_completes_the_line_and_keeps_the_name(logger: logging.Logger)
     assert "AnomalyGate" in stream.getvalue()
     assert "failed after 3.0 s" in stream.getvalue()
     assert progress.running == "AnomalyGate"
+
+
+def test_a_component_is_within_what_is_put_around_it(logger: logging.Logger) -> None:
+    seen = []
+
+    @contextlib.contextmanager
+    def around(component: str) -> Iterator[None]:
+        seen.append(f"{component} starts")
+        yield
+        seen.append(f"{component} ends")
+
+    progress = ComponentProgress(io.StringIO(), total=3, around=around)
+    logger.addHandler(progress)
+    for message in ("node A is running.", "node A is finished.", "A cached execution 3 is used.", "node B is running."):
+        logger.info(message)
+    assert seen == ["A starts", "A ends", "B starts"]
+    progress.fail()
+    assert seen[3:] == ["B ends"]
 
 
 def test_other_messages_are_ignored(logger: logging.Logger) -> None:

@@ -31,6 +31,8 @@ from ctr.pipeline.output.measured import provenance_of, usage_of
 from ctr.pipeline.output.runs import NoSuchRun, opened, present_address
 
 _DATA: Final = IMPRESSIONS[0]
+CODE: Final = "code_sha256"
+"""The parameter of an execution with the digest of its code, as ``pipeline/step_code.py`` adds it."""
 _SHOWN: Final = 10
 _T = TypeVar("_T")
 
@@ -284,7 +286,7 @@ class History:
             outputs={key: self._artifacts[number] for key, number in outputs.items()},
             made_by=maker,
             made_in=self._run_of.get(maker, ""),
-            code=parameters.get("code_sha256"),
+            code=parameters.get(CODE),
             provenance=provenance_of(made),
             parameters=parameters,
         )

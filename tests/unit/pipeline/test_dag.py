@@ -10,8 +10,10 @@ import pytest
 from pages import ROOT
 
 from ctr.models.errors import ConfigError
+from ctr.pipeline.output.history import CODE
 from ctr.pipeline.output.layout import EVALUATOR, IMPRESSIONS, PUSHER, REPORT, TRAINER
 from ctr.pipeline.settings.pipeline_config import load_preset
+from ctr.pipeline.step_code import CODE_KEY
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +72,7 @@ def test_the_nodes(log: Path) -> None:
     assert set(_keys(_ir(log))) == ALL
     # By these names a run is read afterwards, without TFX.
     assert {IMPRESSIONS[0], REPORT[0], PUSHER, TRAINER, EVALUATOR} <= ALL
+    assert CODE == CODE_KEY
     assert set(_keys(_ir(log, evaluation__compare_with_blessed=False))) == ALL - {"LatestBlessedModel"}
 
 

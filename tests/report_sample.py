@@ -299,9 +299,9 @@ def make_report(**changes: Any) -> Report:
 
 AFTERWARDS = Afterwards(
     steps=(
-        StepCost(step="ImpressionGen", seconds=6.04, peak_memory_bytes=512 << 20),
+        StepCost(step="ImpressionGen", seconds=6.04, peak_memory=512 << 20),
         StepCost(step="Transform", seconds=0.1, cached=True),
-        StepCost(step="Trainer", seconds=29.5, peak_memory_bytes=1_700 << 20),
+        StepCost(step="Trainer", seconds=29.5, peak_memory=1_700 << 20),
         StepCost(step="Evaluator", seconds=4.2),
     ),
     lineage=Lineage(

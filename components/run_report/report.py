@@ -146,8 +146,8 @@ class Lineage(Record):
     run_id: str | None = None
     started: str | None = None
     """ISO 8601, with its offset."""
-    data_sha256: str | None = None
-    """Of the log's content."""
+    data_digest: str | None = None
+    """Of the log's content, with its kind before it: ``sha256:...``."""
     span: str | None = None
     code_version: str | None = None
     """Of this package, with the commit where there is one."""

@@ -143,8 +143,8 @@ class Lineage(Record):
     run_id: str | None = None
     started: str | None = None
     """ISO 8601, with its offset."""
-    data: str | None = None
-    """Digest of the log's content, see ``LogContent.digest``."""
+    data_digest: str | None = None
+    """Of the log's content, with its kind before it: ``sha256:...``."""
     span: str | None = None
     code_version: str | None = None
     """Of this package, with the commit where there is one."""

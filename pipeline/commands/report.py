@@ -43,13 +43,19 @@ def _report(options: argparse.Namespace) -> int:
 
     layout = Layout(absolute(options.output))
     history = History(layout)
-    runs = map(history.run, [options.run] if options.run else reversed(history.run_ids))
-    run = next((each for each in runs if options.run or each.output(*REPORT) is not None), None)
-    if run is None:
-        raise NoSuchRun(f"{layout.metadata_db}: no run has come to its report")
-    path = write_page(layout, run)
+    runs = [history.named(options.run)] if options.run else history.runs()
+    ended = [run for run in runs if _reported(run)]
+    if not ended:
+        which = f"run {options.run!r} has not" if options.run else "no run has"
+        raise NoSuchRun(f"{layout.metadata_db}: {which} come to its report")
+    path = write_page(layout, ended[-1])
     print(Path(path).as_uri() if options.open_path else path)
     return OK
+
+
+def _reported(run: Run) -> bool:
+    node, _ = REPORT
+    return node in run.steps and run.steps[node].state in ("COMPLETE", "CACHED")
 
 
 def page_path(layout: Layout, run_id: str) -> str:
@@ -58,25 +64,21 @@ def page_path(layout: Layout, run_id: str) -> str:
 
 
 def write_page(layout: Layout, run: Run) -> str:
-    """Writes the page of a run that has come to its end, with what its steps took.
+    """Writes the page of a run that has come to its report, with what its steps took.
 
     Returns:
       The file.
 
     Raises:
-      NoSuchRun: if it has not come to its end.
       ReportUnreadable: if another version wrote its report.
     """
     from ctr.components.run_report.page import render_page
-    from ctr.pipeline.output.runs import NoSuchRun
 
-    made = run.output(*REPORT)
-    if made is None:
-        raise NoSuchRun(f"{layout.metadata_db}: run {run.run_id} has not come to its report")
+    report = read_report(run.steps[REPORT[0]].outputs[REPORT[1]].uri)
     os.makedirs(layout.reports, exist_ok=True)
     path = page_path(layout, run.run_id)
     with open(path, "w", encoding="utf-8") as file:
-        file.write(render_page(read_report(made.uri), afterwards(run)))
+        file.write(render_page(report, afterwards(run)))
     return path
 
 
@@ -92,10 +94,10 @@ def afterwards(run: Run) -> Afterwards:
         lineage=Lineage(
             run_id=run.run_id,
             started=run.started.isoformat(timespec="seconds"),
-            data=content.digest if content is not None else None,
+            data_digest=content.digest if content is not None else None,
             span=str(content.span) if content is not None and content.span else None,
             code_version=by.code if by is not None else None,
-            packages=by.packages if by is not None else {},
+            packages={"python": by.python, **by.packages} if by is not None else {},
             artifacts={
                 f"{name}.{key}": f"{made.id}: {made.uri}"
                 for name, step in run.steps.items()

@@ -19,7 +19,7 @@ from ctr.pipeline.commands.command_line import (
     print_json,
     terminal_of,
 )
-from ctr.pipeline.commands.report import page_path, write_page
+from ctr.pipeline.commands.report import afterwards, page_path, write_page
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.process.terminal import Terminal, show
 from ctr.pipeline.settings.pipeline_config import PipelineConfig
@@ -119,24 +119,22 @@ def check_paths(config: PipelineConfig) -> None:
 
 def _train_one(config: PipelineConfig, terminal: Terminal, as_json: bool) -> RunResult:
     from ctr.components.run_report.render import layout
-    from ctr.components.run_report.report import Afterwards, StepCost
     from ctr.pipeline.output.history import History
     from ctr.pipeline.runners.local import LocalRunner
 
     terminal.note(f"{config.model.name.upper()}: {config.data} -> {config.output}")
     result = LocalRunner(terminal).run(config)
     output = Layout(absolute(config.output))
-    steps = tuple(StepCost(step=s, cached=s in result.cached, **u.model_dump()) for s, u in result.usage.items())
-    after = Afterwards(pushed_earlier=result.pushed_earlier, steps=steps)
+    run = History(output).run(result.run_id)
     if not as_json:
         terminal.note("")
-        show(lambda width: layout(result.report, width, after))
+        show(lambda width: layout(result.report, width, afterwards(run)))
         terminal.note("")
     newest = newest_version(output.model_base(config.served_model_name))
     if newest is not None and result.report.pushed_version is not None and newest != result.report.pushed_version:
         terminal.note(f"The newest version, which a server takes, is another model's: {newest}.")
     terminal.note(f"The log of this run: {result.log}")
-    page = write_page(output, History(output).run(result.run_id))
+    page = write_page(output, run)
     if not as_json:
         print(f"The whole report: {page}", flush=True)
     return result

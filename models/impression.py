@@ -34,13 +34,15 @@ TRAIN_SPLIT: Final[Split] = "train"
 VALIDATION_SPLIT: Final[Split] = "validation"
 EVAL_SPLIT: Final[Split] = "eval"
 
-NegativeSet = Literal["uniform", "same_category", "contemporaneous"]
+NegativeSet = Literal["uniform", "same_category", "contemporaneous", "revisit"]
 NEGATIVE_SETS: Final[tuple[NegativeSet, ...]] = get_args(NegativeSet)
 """Kinds of negatives: in this order they stand behind the positive of a stored training impression, and each has
-evaluation impressions of its own. The gate uses the contemporaneous ones."""
+evaluation impressions of its own. The gate uses the contemporaneous ones. An item of a revisit one stands in the
+impression's own history, an item of any other kind never in the user's own log."""
 UNIFORM: Final[NegativeSet] = "uniform"
 SAME_CATEGORY: Final[NegativeSet] = "same_category"
 CONTEMPORANEOUS: Final[NegativeSet] = "contemporaneous"
+REVISIT: Final[NegativeSet] = "revisit"
 
 MIXED: Final = "mixed"
 """``negative_set`` of train and validation impressions, whose negatives follow ``ingest.training_negatives``."""
@@ -199,6 +201,9 @@ TIMESTAMP: Final = _row("timestamp", "context", "timestamp")
 """[1] int64: the impression's time, Unix seconds."""
 NEGATIVE_SET: Final = _row("negative_set", "context", dtype="bytes")
 """[1] bytes: how the negatives were drawn, :data:`MIXED` or one of :data:`NEGATIVE_SETS`."""
+TARGET_BEHAVIOR: Final = _row("target_behavior", "context", "behavior", largest=len(BEHAVIORS), codes=BEHAVIORS)
+"""[1] int64: the kind of the event that is the positive, see :data:`BEHAVIORS`; what metrics are sliced by, and nothing
+that a model may look at."""
 HISTORY_ITEM_ID: Final = _row("history_item_id", "history", "item", ids="item")
 """[<=L] int64: items of the user's last L events strictly before ``timestamp``, oldest first."""
 HISTORY_CATEGORY_ID: Final = _row("history_category_id", "history", "category", ids="category")

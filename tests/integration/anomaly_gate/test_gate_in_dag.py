@@ -24,6 +24,7 @@ IMPRESSION: dict[str, list[Any]] = {
     "user_id": [7],
     "timestamp": [1511600000],
     "negative_set": [b"mixed"],
+    "target_behavior": [1],
     "history_item_id": [5],
     "history_category_id": [50],
     "history_behavior": [1],

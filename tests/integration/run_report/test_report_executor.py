@@ -101,13 +101,15 @@ def evaluate(folder: Path, config: PipelineConfig) -> tuple[types.Artifact, type
     tf.saved_model.save(model, str(folder / "model"), signatures={"serving_default": model.serve})
     data = folder / "scored.gz"
     with tf.io.TFRecordWriter(str(data), options="GZIP") as writer:
-        for i in range(60):
+        for i in range(20 * len(NEGATIVE_SETS)):
             example = tf.train.Example()
             feature = example.features.feature
             feature["user_id"].int64_list.value.append(i % 9)
-            feature["negative_set"].bytes_list.value.append(NEGATIVE_SETS[i % 3].encode())
+            feature["negative_set"].bytes_list.value.append(NEGATIVE_SETS[i % len(NEGATIVE_SETS)].encode())
             feature["label"].int64_list.value.extend([1, 0])
-            feature["candidate_item_id"].int64_list.value.extend([800, 900 if i // 3 % 3 == 0 else 100])
+            feature["candidate_item_id"].int64_list.value.extend(
+                [800, 900 if i // len(NEGATIVE_SETS) % 3 == 0 else 100]
+            )
             writer.write(example.SerializeToString())
     eval_config = tfma.utils.update_eval_config_with_defaults(
         json_format.Parse(evaluator_config(config.evaluation), tfma.EvalConfig()), has_baseline=False, rubber_stamp=True

@@ -135,21 +135,21 @@ def test_every_number_of_the_run_stands_in_its_row() -> None:
     assert row(text, "items with several categories") == ["21"]
     assert row(text, "vocabulary, items") == ["12,345"]
     auc, auc_new = section(text, "AUC by negative set"), section(text, NEW)
-    assert row(auc, "din: AUC") == ["0.8912"] * 3
-    assert row(auc, "din: GAUC") == ["0.8534"] * 3
-    assert row(auc, "din: log loss") == ["0.4321"] * 3
-    assert row(auc, "coldness (item seen in train)") == ["0.5000"] * 3
-    assert row(auc, "logistic regression, match features") == ["0.8670"] * 3
-    assert row(auc, "din above the best of these") == ["+0.0242"] * 3
-    assert row(auc, "pairs") == ["30,082"] * 3
-    assert row(auc, "users of one class, not in GAUC") == ["3"] * 3
-    assert row(auc, "seen before (in the own history)") == ["0.6100"] * 3
-    assert row(auc, "positives seen before") == ["22.3%"] * 3
-    assert row(auc, "negatives seen before") == ["0.0%"] * 3
-    assert row(auc_new, "din: AUC") == ["0.8512"] * 3
-    assert row(auc_new, "category recency") == ["0.8170"] * 3
-    assert row(auc_new, "din above the best of these") == ["+0.0242"] * 3
-    assert row(auc_new, "pairs") == ["23,374", "23,376", "23,378"]
+    assert row(auc, "din: AUC") == ["0.8912"] * len(NEGATIVE_SETS)
+    assert row(auc, "din: GAUC") == ["0.8534"] * len(NEGATIVE_SETS)
+    assert row(auc, "din: log loss") == ["0.4321"] * len(NEGATIVE_SETS)
+    assert row(auc, "coldness (item seen in train)") == ["0.5000"] * len(NEGATIVE_SETS)
+    assert row(auc, "logistic regression, match features") == ["0.8670"] * len(NEGATIVE_SETS)
+    assert row(auc, "din above the best of these") == ["+0.0242"] * len(NEGATIVE_SETS)
+    assert row(auc, "pairs") == ["30,082"] * len(NEGATIVE_SETS)
+    assert row(auc, "users of one class, not in GAUC") == ["3"] * len(NEGATIVE_SETS)
+    assert row(auc, "seen before (in the own history)") == ["0.6100"] * len(NEGATIVE_SETS)
+    assert row(auc, "positives seen before") == ["22.3%"] * len(NEGATIVE_SETS)
+    assert row(auc, "negatives seen before") == ["0.0%"] * len(NEGATIVE_SETS)
+    assert row(auc_new, "din: AUC") == ["0.8512"] * len(NEGATIVE_SETS)
+    assert row(auc_new, "category recency") == ["0.8170"] * len(NEGATIVE_SETS)
+    assert row(auc_new, "din above the best of these") == ["+0.0242"] * len(NEGATIVE_SETS)
+    assert row(auc_new, "pairs") == ["23,374", "23,376", "23,378", "23,380"]
     assert row(text, "eval, uniform") == ["79.1%", "27.7%", "0.5%", "0.5%"]
     assert row(text, "Trainer") == ["29.5"]
     assert row(text, "total") == ["35.5"]
@@ -202,9 +202,16 @@ def test_every_table_of_aucs_says_what_having_been_seen_tells() -> None:
     report = make_report(baselines=report.baselines.model_copy(update={"sets": sets | different}))
     for text in (" ".join(render(report).split()), render_markdown(report)):
         assert report.baselines.seen_before() in text
-        assert "Seen before: 10.0% / 22.3% / 22.3% of the positives stand in the user's own history" in text
-        assert "and 1.0% / 0.0% / 0.0% of the negatives (uniform, same category, contemporaneous)" in text
-    assert "Seen before: 22.3% of the positives" in make_report().baselines.seen_before()
+        assert "Seen before: 10.0% / 22.3% / 22.3% / 22.3% of the positives stand in the user's own history" in text
+        assert (
+            "and 1.0% / 0.0% / 0.0% / 0.0% of the negatives (uniform, same category, contemporaneous, revisit)" in text
+        )
+    words = make_report().baselines.seen_before()
+    assert "Seen before: 22.3% of the positives" in words
+    assert "Revisit negatives are items of that history" in words
+    assert "Other negatives are drawn outside the user's own log" in words
+    one = report.baselines.model_copy(update={"sets": {"uniform": sets["uniform"]}}).seen_before()
+    assert "(uniform). Negatives are drawn outside the user's own log, so having been seen" in one
 
 
 def test_a_scorer_near_1_is_called_too_good_to_be_true() -> None:
@@ -247,7 +254,7 @@ def test_each_bound_is_named_and_a_metric_from_outside_has_its_row(plugins: Path
     for blessed in ({}, metrics):
         verdict = Verdict(blessed=True, failures=(), metrics=metrics, blessed_metrics=blessed)
         text = render(make_report(config=config, verdict=verdict))
-        assert row(section(text, "AUC by negative set"), "din: Brier score") == ["-", "-", "0.1234"]
+        assert row(section(text, "AUC by negative set"), "din: Brier score") == ["-", "-", "0.1234", "-"]
         text = " ".join(text.split())
         assert "Brier score on contemporaneous negatives at most 0.2000" in text
         assert ("log loss overall at most 0.0100 above the latest blessed model" in text) == bool(blessed)
@@ -257,10 +264,10 @@ def test_each_bound_is_named_and_a_metric_from_outside_has_its_row(plugins: Path
 def test_a_missing_metric_is_a_dash_and_not_a_number() -> None:
     text = render(make_report(verdict=REFUSED, pushed_version=None, pushed_to=None))
     auc, auc_new = section(text, "AUC by negative set"), section(text, NEW)
-    assert row(auc, "din: GAUC") == ["-", "-", "-"]
-    assert row(auc, "din: AUC") == ["-", "-", "0.8912"]
-    assert row(auc, "latest blessed model: AUC") == ["-", "-", "0.9112"]
-    assert row(auc_new, "latest blessed model: AUC") == ["-", "-", "0.8711"]
+    assert row(auc, "din: GAUC") == ["-"] * len(NEGATIVE_SETS)
+    assert row(auc, "din: AUC") == ["-", "-", "0.8912", "-"]
+    assert row(auc, "latest blessed model: AUC") == ["-", "-", "0.9112", "-"]
+    assert row(auc_new, "latest blessed model: AUC") == ["-", "-", "0.8711", "-"]
 
 
 def test_markdown_tables_have_a_cell_for_every_column() -> None:
@@ -268,7 +275,7 @@ def test_markdown_tables_have_a_cell_for_every_column() -> None:
     for block in text.split("\n\n"):
         if block.startswith("|"):
             assert len({line.count("|") for line in block.splitlines()}) == 1
-    assert "| din: AUC | 0.8912 | 0.8912 | 0.8912 |" in text
+    assert "| din: AUC | 0.8912 | 0.8912 | 0.8912 | 0.8912 |" in text
 
 
 def test_a_report_survives_its_json() -> None:

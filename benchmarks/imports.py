@@ -22,6 +22,7 @@ TENSORFLOW = "import tensorflow"
 NODES = (
     "LatestBlessedModel",
     "SchemaGen",
+    "LastApproval",
     "AnomalyGate",
     "Baselines",
     "Pusher",

@@ -25,7 +25,7 @@ class ImpressionQuarantine(Artifact):
 
 
 class DataApproval(Artifact):
-    """Says that no split was empty or had an anomaly."""
+    """Says that no split was empty, had an anomaly or had drifted: ``drift.json``, see ``components/drift.py``."""
 
     TYPE_NAME = "ctr.DataApproval"
 

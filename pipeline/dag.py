@@ -30,7 +30,7 @@ from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import BaseChannel, Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
-from ctr.components.anomaly_gate.component import AnomalyGate
+from ctr.components.anomaly_gate.component import AnomalyGate, last_approval
 from ctr.components.baselines.component import Baselines, BaselinesSettings
 from ctr.components.evaluator.component import CANDIDATE_KEY, BaselineStrategy, Evaluator
 from ctr.components.evaluator.judge import evaluator_config
@@ -188,7 +188,7 @@ def create_pipeline(
     Raises:
       ConfigError: if ``config.data`` names nothing that can be ingested.
     """
-    data = _data_part(config, data_must_exist)
+    data = _data_part(config, data_must_exist, resolvers_of_tfx_alone)
     training = Trainer(
         examples=data.transformed,
         transform_graph=data.transform_graph,
@@ -259,7 +259,7 @@ class _Data(NamedTuple):
     baselines: BaseChannel
 
 
-def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
+def _data_part(config: PipelineConfig, data_must_exist: bool, resolvers_of_tfx_alone: bool = False) -> _Data:
     impressions = ImpressionGen(
         data=config.data, ingest=config.ingest, span=config.span, must_exist=data_must_exist
     ).with_id(READS_DATA)
@@ -270,7 +270,14 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
     schema_gen = SchemaGen(examples=examples, settings=Ranges.of(config.ingest).model_dump_json())
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema)
-    gate = AnomalyGate(anomalies=validator.outputs["anomalies"], statistics=statistics.outputs["statistics"])
+    approved = last_approval(None if resolvers_of_tfx_alone else statistics.outputs["statistics"])
+    gate = AnomalyGate(
+        anomalies=validator.outputs["anomalies"],
+        statistics=statistics.outputs["statistics"],
+        catalogue=catalogue,
+        last=approved.outputs["approval"],
+        settings=config.statistics.model_dump_json(exclude={"sample_rate"}),
+    )
 
     transform = ImpressionTransform(examples=examples, schema=schema, catalogue=catalogue, transform=config.transform)
     transform.add_upstream_node(gate)
@@ -285,7 +292,7 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
         ).model_dump_json(),
     )
     return _Data(
-        nodes=[impressions, statistics, schema_gen, validator, gate, transform, baselines],
+        nodes=[impressions, statistics, schema_gen, validator, approved, gate, transform, baselines],
         examples=examples,
         catalogue=catalogue,
         transform_graph=transform.outputs["transform_graph"],

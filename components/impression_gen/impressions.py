@@ -11,7 +11,7 @@ import pyarrow as pa
 from ctr.components.examples import summary
 from ctr.components.examples.summary import NO_NEGATIVE
 from ctr.components.impression_gen import negatives
-from ctr.components.impression_gen.events import EventColumns, Records
+from ctr.components.impression_gen.events import EventColumns, Records, count_behaviors
 from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from ctr.components.impression_gen.targets import Targets, find_targets
 from ctr.components.impression_gen.timeline import Timeline
@@ -235,8 +235,14 @@ def count_impressions(
             yield summary.key("impressions", split, negative_set), int(count)
     for (split, reason), count in dropped.items():
         yield summary.key("dropped", split, reason), count
-    for split, count in zip(SPLITS, np.bincount(timeline.splits(events["timestamp"]), minlength=3), strict=True):
-        yield summary.key("events", split), int(count)
+    of_split = timeline.splits(events["timestamp"])
+    for number, split in enumerate(SPLITS):
+        kept = events[of_split == number]
+        yield summary.key("events", split), len(kept)
+        for name, count in count_behaviors(kept).items():
+            yield summary.key("behaviors", split, name), count
+        for hour, count in zip(*np.unique(kept["timestamp"] // 3600, return_counts=True), strict=True):
+            yield summary.key("hours", split, str(hour)), int(count)
 
 
 class _Draws:

@@ -6,6 +6,7 @@ import gzip
 import os
 import zipfile
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,9 @@ def check_sums(done: Ingested) -> None:
     assert len(done.quarantine()) == sum(summary.quarantined.values())
     for split in ("train", "validation"):
         assert summary.events[split] == summary.impressions[split] + sum(summary.dropped[split].values())
+    for split in SPLITS:
+        for parts in (summary.behaviors[split], summary.hours[split]):
+            assert sum(parts.values()) == summary.events[split]
     for kind in NEGATIVE_SETS:
         others = sum(n for reason, n in summary.dropped["eval"].items() if not reason.startswith("no_negative"))
         missing = summary.dropped["eval"][f"no_negative:{kind}"]
@@ -238,6 +242,11 @@ def test_the_real_excerpt_adds_up(sample: Ingested) -> None:
     assert summary.users == 699
     assert summary.events["eval"] == pytest.approx(0.2 * summary.rows_kept, rel=0.001)
     assert summary.events["validation"] == pytest.approx(0.1 * summary.rows_kept, rel=0.001)
+    with gzip.open(SAMPLE, "rt") as lines:
+        fields = [line.strip().split(",") for line in lines]
+    evaluated = [(row[3], int(row[4])) for row in fields if len(row) == 5 and summary.eval_start <= int(row[4]) <= END]
+    assert summary.behaviors["eval"] == Counter(behavior for behavior, _ in evaluated)
+    assert summary.hours["eval"] == Counter(second // 3600 for _, second in evaluated)
 
 
 def test_negatives_of_the_real_excerpt(sample: Ingested) -> None:

@@ -15,7 +15,7 @@ from ctr.pipeline.settings.pipeline_config import load_preset
 pytestmark = pytest.mark.slow
 
 INGEST = "ImpressionGen"
-DATA_STEPS = {"StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate", "LatestBlessedModel"}
+DATA_STEPS = {"StatisticsGen", "SchemaGen", "ExampleValidator", "LastApproval", "AnomalyGate", "LatestBlessedModel"}
 BEAM_STEPS = {INGEST, "StatisticsGen", "ImpressionTransform", "Evaluator"}
 ALL = DATA_STEPS | {INGEST, "ImpressionTransform", "Trainer", "Baselines", "Evaluator", "Pusher", "RunReport"}
 
@@ -84,6 +84,9 @@ def test_only_light_steps_leave_beam_out(log: Path) -> None:
         ({"model__name": "dnn"}, {"Trainer"}),
         ({"sampler__name": "in_batch"}, {"Trainer"}),
         ({"training__calibration": "none"}, {"Trainer"}),
+        ({"statistics__sample_rate": 0.5}, {"StatisticsGen"}),
+        ({"statistics__drift__hour__stop": 0.5}, {"AnomalyGate"}),
+        ({"statistics__min_events": 5}, {"AnomalyGate"}),
         ({"transform__min_item_count": 9}, {"ImpressionTransform"}),
         ({"ingest__eval_share": 0.3}, {INGEST}),
         ({"ingest__history_length": 30}, {INGEST, "SchemaGen", "Trainer"}),

@@ -12,6 +12,7 @@ from ctr.pipeline.settings.pipeline_config import load_preset
 from ctr.pipeline.step_code import CODE_KEY, Sources, loaded_names
 
 ROOT = Path(__file__).parents[3]
+RESOLVERS = {"LastApproval", "LatestBlessedModel"}
 TRAINED = {"Trainer", "Evaluator", "Pusher", "RunReport"}
 INGESTED = {
     *("ImpressionGen", "SchemaGen", "StatisticsGen", "ExampleValidator", "AnomalyGate", "ImpressionTransform"),
@@ -147,7 +148,7 @@ def test_an_edit_of_a_plugin_reaches_the_steps_that_run_it(
 
 @pytest.mark.slow
 def test_every_step_that_runs_has_its_code_in_its_key(nodes: Any, before: dict[str, str]) -> None:
-    assert {node.id: node.exec_properties[CODE_KEY] for node in nodes if node.id != "LatestBlessedModel"} == before
+    assert {node.id: node.exec_properties[CODE_KEY] for node in nodes if node.id not in RESOLVERS} == before
 
 
 @pytest.mark.slow
@@ -169,6 +170,7 @@ def test_every_step_that_runs_has_its_code_in_its_key(nodes: Any, before: dict[s
         ("components/statistics/executor.py", {"StatisticsGen"}),
         ("components/schema/impression_schema.py", {"SchemaGen"}),
         ("components/anomaly_gate/findings.py", {"AnomalyGate"}),
+        ("components/anomaly_gate/drift.py", {"AnomalyGate"}),
         ("components/scoring/pair_metrics.py", {"Evaluator"}),
         ("components/pusher/publish.py", {"Pusher"}),
         ("components/run_report/render.py", {"RunReport"}),
@@ -209,7 +211,7 @@ def test_what_follows_an_edited_step_is_repeated(
     upstream = {node.id: {above.id for above in node.upstream_nodes} for node in nodes}
     for _ in nodes:
         changed |= {node for node, above in upstream.items() if above & changed}
-    assert changed - {"LatestBlessedModel"} == repeated
+    assert changed - RESOLVERS == repeated
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ NODES = (
     "LastApproval",
     "AnomalyGate",
     "Baselines",
+    "SkewCheck",
     "Pusher",
     "RunReport",
     "ExampleValidator",

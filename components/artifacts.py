@@ -36,6 +36,12 @@ class BaselineReport(Artifact):
     TYPE_NAME = "ctr.BaselineReport"
 
 
+class SkewReport(Artifact):
+    """``skew.json``: :class:`ctr.components.skew.SkewFindings`, of a model that answers alike in every way."""
+
+    TYPE_NAME = "ctr.SkewReport"
+
+
 class RunReport(Artifact):
     """``report.json`` (:class:`ctr.components.run_report.report.Report`) and ``report.md``."""
 

@@ -41,6 +41,8 @@ from ctr.components.run_report.component import RunReport
 from ctr.components.run_report.report import Report, read_report
 from ctr.components.schema.component import SchemaGen
 from ctr.components.schema.impression_schema import Ranges
+from ctr.components.skew_check.component import SkewCheck
+from ctr.components.skew_check.settings import SkewCheckSettings
 from ctr.components.statistics.component import StatisticsGen
 from ctr.components.trainer.component import Trainer
 from ctr.components.trainer.settings import TrainerSettings
@@ -224,6 +226,20 @@ def create_pipeline(
         model_blessing=evaluator.outputs["blessing"],
         base_directory=Layout(config.output).model_base(config.served_model_name),
     )
+    skew = SkewCheck(
+        examples=data.examples,
+        transformed_examples=data.transformed,
+        transform_graph=data.transform_graph,
+        model=model,
+        settings=SkewCheckSettings(
+            plugins=config.plugins,
+            model=config.model,
+            history_length=config.ingest.history_length,
+            precision=config.training.precision,
+            seed=config.ingest.seed,
+        ).model_dump_json(),
+    )
+    pusher.add_upstream_node(skew)
     report = RunReport(
         catalogue=data.catalogue,
         transform_graph=data.transform_graph,
@@ -233,7 +249,7 @@ def create_pipeline(
         pushed_model=pusher.outputs["pushed_model"],
         settings=config.to_json(),
     )
-    return _pipeline(config, [*nodes, evaluator, pusher, report])
+    return _pipeline(config, [*nodes, evaluator, skew, pusher, report])
 
 
 def _latest_blessed_model() -> type[ResolverStrategy]:

@@ -37,7 +37,7 @@ BEFORE_THE_GATE = (
     *("ImpressionGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate"),
     *("ImpressionTransform", "Trainer", "Baselines"),
 )
-NODES = {*BEFORE_THE_GATE, "LastApproval", "LatestBlessedModel", "Evaluator", "Pusher", "RunReport"}
+NODES = {*BEFORE_THE_GATE, "LastApproval", "LatestBlessedModel", "Evaluator", "SkewCheck", "Pusher", "RunReport"}
 
 
 @dataclass(frozen=True)

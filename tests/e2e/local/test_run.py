@@ -35,6 +35,7 @@ NODES = [
     "Baselines",
     "LatestBlessedModel",
     "Evaluator",
+    "SkewCheck",
     "Pusher",
     "RunReport",
 ]

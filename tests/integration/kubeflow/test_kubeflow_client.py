@@ -224,7 +224,7 @@ def test_the_transcript_of_a_run_that_is_waited_for(
     assert (said.err + said.out).replace(host, "http://localhost:8080") == expected
 
 
-AFTER_TRAINER = ("evaluator", "pusher", "run-report", "verdict")
+AFTER_TRAINER = ("evaluator", "pusher", "run-report", "skew-check", "verdict")
 
 
 class Screen(io.StringIO):

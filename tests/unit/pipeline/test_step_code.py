@@ -13,7 +13,7 @@ from ctr.pipeline.step_code import CODE_KEY, Sources, loaded_names
 
 ROOT = Path(__file__).parents[3]
 RESOLVERS = {"LastApproval", "LatestBlessedModel"}
-TRAINED = {"Trainer", "Evaluator", "Pusher", "RunReport"}
+TRAINED = {"Trainer", "Evaluator", "SkewCheck", "Pusher", "RunReport"}
 INGESTED = {
     *("ImpressionGen", "SchemaGen", "StatisticsGen", "ExampleValidator", "AnomalyGate", "ImpressionTransform"),
     *("Baselines", *TRAINED),
@@ -116,11 +116,11 @@ def before(copied: Path, nodes: Any) -> dict[str, str]:
     ("settings", "plugin", "edited", "steps"),
     [
         (["model.name=decay"], "my_shop.ctr", "decay.py", {"Trainer"}),
-        # What --plugin names itself is imported by the Trainer and the report, too.
-        ([], "my_shop.brier", "brier.py", {"Trainer", "Evaluator", "RunReport"}),
-        ([], "my_shop.fields", "fields.py", {"ImpressionGen", "SchemaGen", "Trainer", "RunReport"}),
+        # What --plugin names itself is imported by the Trainer, the check of skew and the report, too.
+        ([], "my_shop.brier", "brier.py", {"Trainer", "Evaluator", "SkewCheck", "RunReport"}),
+        ([], "my_shop.fields", "fields.py", {"ImpressionGen", "SchemaGen", "Trainer", "SkewCheck", "RunReport"}),
         # A plugin may be a single module.
-        ([], "my_module", "../my_module.py", {"Trainer", "RunReport"}),
+        ([], "my_module", "../my_module.py", {"Trainer", "SkewCheck", "RunReport"}),
     ],
 )
 def test_an_edit_of_a_plugin_reaches_the_steps_that_run_it(
@@ -177,7 +177,8 @@ def test_every_step_that_runs_has_its_code_in_its_key(nodes: Any, before: dict[s
         ("components/baselines/compute.py", {"Baselines"}),
         ("pipeline/commands/cli.py", set()),
         ("pipeline/dag.py", set()),
-        ("serving/server.py", set()),
+        ("serving/server.py", {"SkewCheck"}),
+        ("components/skew_check/check.py", {"SkewCheck"}),
         ("generator/world.py", set()),
     ],
 )

@@ -155,7 +155,7 @@ def _hours(now: SplitDistributions, before: SplitDistributions) -> _Found:
     moves = sorted(range(1 - _HOURS // 2, 1 + _HOURS // 2), key=abs)
     fits = [jensen_shannon(one, np.roll(other, move)) for move in moves]
     best = int(np.argmin(fits))
-    hint = f"It would be {fits[best]:.3f} if the clock were {moves[best]:+d} h off."
+    hint = f"With a clock that is {moves[best]:+d} h off it would be {fits[best]:.3f}."
     return _Found(value, hint if moves[best] and fits[best] < value / 2 else "")
 
 

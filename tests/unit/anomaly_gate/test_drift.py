@@ -109,7 +109,7 @@ def test_a_clock_that_was_moved_stops_the_run(nights: list[Rows], hours: int) ->
         assert f"  {each.words}\n" in str(raised.value)
         assert f"drift of hour, split {split} against the last approved {split}: " in each.words
         assert f"is {each.value:.3f}; statistics.drift.hour.stop is 0.06." in each.words
-        assert f"if the clock were {hours:+d} h off" in each.words
+        assert f"With a clock that is {hours:+d} h off it would be 0.0" in each.words
     # All of it was moved alike.
     assert found(report, "skew", "hour").state == "within"
 

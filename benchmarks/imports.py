@@ -23,8 +23,10 @@ TENSORFLOW = "import tensorflow"
 NODES = (
     "LatestBlessedModel",
     "SchemaGen",
+    "LastApproval",
     "AnomalyGate",
     "Baselines",
+    "SkewCheck",
     "Pusher",
     "RunReport",
     "ExampleValidator",

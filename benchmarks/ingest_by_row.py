@@ -73,13 +73,15 @@ class _Impressions(beam.DoFn):
                     while negative in own:
                         negative = draw.randint(1, 5_000_000)
                     shown = [events[place][1:3], (negative, 1 + negative % 9000)]
-                    yield beam.pvalue.TaggedOutput(split, _example(user, events[place][0], kind, history, shown))
+                    yield beam.pvalue.TaggedOutput(split, _example(user, events[place], kind, history, shown))
 
 
-def _example(user: int, second: int, kind: str, history: list[Event], shown: list[tuple[int, int]]) -> bytes:
+def _example(user: int, target: Event, kind: str, history: list[Event], shown: list[tuple[int, int]]) -> bytes:
+    second = target[0]
     lists = {
         names.USER_ID: [user],
         names.TIMESTAMP: [second],
+        names.TARGET_BEHAVIOR: [target[3]],
         names.HISTORY_ITEM_ID: [event[1] for event in history],
         names.HISTORY_CATEGORY_ID: [event[2] for event in history],
         names.HISTORY_BEHAVIOR: [event[3] for event in history],

@@ -25,7 +25,7 @@ class ImpressionQuarantine(Artifact):
 
 
 class DataApproval(Artifact):
-    """Says that no split was empty or had an anomaly."""
+    """Says that no split was empty, had an anomaly or had drifted: ``drift.json``, see ``components/drift.py``."""
 
     TYPE_NAME = "ctr.DataApproval"
 
@@ -35,6 +35,12 @@ class BaselineReport(Artifact):
     eval split: :mod:`ctr.components.scoring.scored_shards`."""
 
     TYPE_NAME = "ctr.BaselineReport"
+
+
+class SkewReport(Artifact):
+    """``skew.json``: :class:`ctr.components.skew.SkewFindings`, of a model that answers alike in every way."""
+
+    TYPE_NAME = "ctr.SkewReport"
 
 
 class RunReport(Artifact):

@@ -231,11 +231,64 @@ class StoredImpressions(Section):
     """An impression has one candidate, and it may be a negative."""
 
 
+class DriftBounds(Section):
+    """How far a distribution may be from another one, from 0, alike, to 1; null for no bound."""
+
+    report: Share | None = None
+    """From here on it is noted as drift."""
+    stop: Share | None = None
+    """From here on the run stops."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> DriftBounds:
+        if self.report is not None and self.stop is not None and self.stop < self.report:
+            raise ValueError(f"stop ({self.stop:g}) must not be below report ({self.report:g})")
+        return self
+
+
+class HourBounds(DriftBounds):
+    """Of the Jensen-Shannon divergence (base 2) of events by hour of the day, each the mean of its days. Between parts
+    of a real log it was up to 0.02, and 0.08 and more where one's clock was moved by three hours."""
+
+    report: Share | None = 0.03
+    stop: Share | None = 0.06
+
+
+class BehaviorBounds(DriftBounds):
+    """Of the largest fall of a behaviour's share of the events: 0.5 where one has half of it, 1 where one is gone.
+    Between parts of a real log it was up to 0.15."""
+
+    report: Share | None = 0.3
+    stop: Share | None = 0.7
+
+
+class DriftConfig(Section):
+    """Each split against the same split of the data that were approved last."""
+
+    hour: HourBounds = HourBounds()
+    behavior: BehaviorBounds = BehaviorBounds()
+    history_age: DriftBounds = DriftBounds(report=0.1)
+    """Of the largest distance of two cumulative distributions (Kolmogorov-Smirnov), as TFDV's deciles give them."""
+    history_length: DriftBounds = DriftBounds(report=0.1)
+    """Likewise."""
+
+
+class SkewConfig(DriftConfig):
+    """Eval against train. Histories grow with the time in the window, so that those of eval are longer."""
+
+    history_age: DriftBounds = DriftBounds(report=0.25)
+    history_length: DriftBounds = DriftBounds(report=0.5)
+
+
 class StatisticsConfig(Section):
-    """What the schema is held against (TFX's StatisticsGen and ExampleValidator)."""
+    """What the schema is held against (TFX's StatisticsGen and ExampleValidator), and data against other data."""
 
     sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the users (of the shards of ``ingest.user_partitions``) whose impressions statistics are of."""
+    drift: DriftConfig = DriftConfig()
+    skew: SkewConfig = SkewConfig()
+    min_events: Annotated[int, Field(ge=1)] = 10_000
+    """Hours and histories are compared of splits with so many events: those of some hundred users are not a shop's."""
 
 
 class TransformConfig(Section):

@@ -34,13 +34,15 @@ TRAIN_SPLIT: Final[Split] = "train"
 VALIDATION_SPLIT: Final[Split] = "validation"
 EVAL_SPLIT: Final[Split] = "eval"
 
-NegativeSet = Literal["uniform", "same_category", "contemporaneous"]
+NegativeSet = Literal["uniform", "same_category", "contemporaneous", "revisit"]
 NEGATIVE_SETS: Final[tuple[NegativeSet, ...]] = get_args(NegativeSet)
 """Kinds of negatives: in this order they stand behind the positive of a stored training impression, and each has
-evaluation impressions of its own. The gate uses the contemporaneous ones."""
+evaluation impressions of its own. The gate uses the contemporaneous ones. An item of a revisit one stands in the
+impression's own history, an item of any other kind never in the user's own log."""
 UNIFORM: Final[NegativeSet] = "uniform"
 SAME_CATEGORY: Final[NegativeSet] = "same_category"
 CONTEMPORANEOUS: Final[NegativeSet] = "contemporaneous"
+REVISIT: Final[NegativeSet] = "revisit"
 
 MIXED: Final = "mixed"
 """``negative_set`` of train and validation impressions, whose negatives follow ``ingest.training_negatives``."""

@@ -30,7 +30,7 @@ from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import BaseChannel, Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
-from ctr.components.anomaly_gate.component import AnomalyGate
+from ctr.components.anomaly_gate.component import AnomalyGate, last_approval
 from ctr.components.baselines.component import Baselines, BaselinesSettings
 from ctr.components.evaluator.component import CANDIDATE_KEY, BaselineStrategy, Evaluator
 from ctr.components.evaluator.settings import EvaluatorSettings
@@ -42,6 +42,8 @@ from ctr.components.run_report.component import RunReport
 from ctr.components.run_report.report import Report, read_report
 from ctr.components.schema.component import SchemaGen
 from ctr.components.schema.impression_schema import Ranges
+from ctr.components.skew_check.component import SkewCheck
+from ctr.components.skew_check.settings import SkewCheckSettings
 from ctr.components.statistics.component import StatisticsGen
 from ctr.components.trainer.component import Trainer
 from ctr.components.trainer.settings import TrainerSettings
@@ -189,7 +191,7 @@ def create_pipeline(
     Raises:
       ConfigError: if ``config.data`` names nothing that can be ingested.
     """
-    data = _data_part(config, data_must_exist)
+    data = _data_part(config, data_must_exist, resolvers_of_tfx_alone)
     training = Trainer(
         examples=data.transformed,
         transform_graph=data.transform_graph,
@@ -232,6 +234,20 @@ def create_pipeline(
         base_directory=Layout(config.output).model_base(config.served_model_name),
         settings=CardSettings.of(config.model, config.sampler, config.training, config.ingest).model_dump_json(),
     ).with_id(PUSHES)
+    skew = SkewCheck(
+        examples=data.examples,
+        transformed_examples=data.transformed,
+        transform_graph=data.transform_graph,
+        model=model,
+        settings=SkewCheckSettings(
+            plugins=config.plugins,
+            model=config.model,
+            history_length=config.ingest.history_length,
+            precision=config.training.precision,
+            seed=config.ingest.seed,
+        ).model_dump_json(),
+    )
+    pusher.add_upstream_node(skew)
     report = RunReport(
         catalogue=data.catalogue,
         quarantined=data.quarantine,
@@ -243,7 +259,7 @@ def create_pipeline(
         pushed_model=pusher.outputs["pushed_model"],
         settings=config.to_json(),
     ).with_id(REPORTS)
-    return _pipeline(config, [*nodes, evaluator, pusher, report])
+    return _pipeline(config, [*nodes, evaluator, skew, pusher, report])
 
 
 def _latest_blessed_model() -> type[ResolverStrategy]:
@@ -271,7 +287,7 @@ class _Data(NamedTuple):
     baselines: BaseNode
 
 
-def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
+def _data_part(config: PipelineConfig, data_must_exist: bool, resolvers_of_tfx_alone: bool = False) -> _Data:
     impressions = ImpressionGen(
         data=config.data, ingest=config.ingest, span=config.span, must_exist=data_must_exist
     ).with_id(READS_DATA)
@@ -282,7 +298,14 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
     schema_gen = SchemaGen(examples=examples, settings=Ranges.of(config.ingest).model_dump_json())
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema)
-    gate = AnomalyGate(anomalies=validator.outputs["anomalies"], statistics=statistics.outputs["statistics"])
+    approved = last_approval(None if resolvers_of_tfx_alone else statistics.outputs["statistics"])
+    gate = AnomalyGate(
+        anomalies=validator.outputs["anomalies"],
+        statistics=statistics.outputs["statistics"],
+        catalogue=catalogue,
+        last=approved.outputs["approval"],
+        settings=config.statistics.model_dump_json(exclude={"sample_rate"}),
+    )
 
     transform = ImpressionTransform(examples=examples, schema=schema, catalogue=catalogue, transform=config.transform)
     transform.add_upstream_node(gate)
@@ -293,7 +316,7 @@ def _data_part(config: PipelineConfig, data_must_exist: bool) -> _Data:
         settings=BaselinesSettings.of(config.evaluation, config.ingest).model_dump_json(),
     )
     return _Data(
-        nodes=[impressions, statistics, schema_gen, validator, gate, transform, baselines],
+        nodes=[impressions, statistics, schema_gen, validator, approved, gate, transform, baselines],
         examples=examples,
         catalogue=catalogue,
         quarantine=impressions.outputs["quarantine"],

@@ -104,7 +104,7 @@ def facts() -> dict[str, Fact]:
             ],
             NEGATIVE_SETS,
             edits=[
-                (IMPRESSION, '"contemporaneous"]', '"contemporaneous", "nearby"]'),
+                (IMPRESSION, '"revisit"]', '"revisit", "nearby"]'),
                 (IMPRESSION, '"uniform", "same_category"', '"same_category", "uniform"'),
                 (IMPRESSION, 'MIXED: Final = "mixed"', 'MIXED: Final = "blend"'),
             ],
@@ -132,6 +132,7 @@ def facts() -> dict[str, Fact]:
                 (IMPRESSION, "HISTORY_FEATURES + CANDIDATE_FEATURES", "CANDIDATE_FEATURES + HISTORY_FEATURES"),
                 (IMPRESSION, "smallest=0, largest=1)", "smallest=0, largest=2)"),
                 (IMPRESSION, "largest=len(BEHAVIORS)", "largest=9"),
+                (IMPRESSION, "largest=len(BEHAVIORS), embedding", "largest=9, embedding"),
             ],
         ),
         "match": Fact(

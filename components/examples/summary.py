@@ -9,7 +9,7 @@ from typing import Literal
 
 from ctr.components.files import create_file, open_file
 from ctr.components.quarantine import REASONS
-from ctr.models.impression import EVAL_SPLIT, MIXED, NEGATIVE_SETS, SPLITS
+from ctr.models.impression import BEHAVIORS, EVAL_SPLIT, MIXED, NEGATIVE_SETS, SPLITS
 from ctr.models.section import Record
 
 SUMMARY_FILE = "summary.json"
@@ -42,6 +42,10 @@ class IngestSummary(Record):
     eval_start: int
     events: dict[str, int]
     """Kept events of each split."""
+    behaviors: dict[str, dict[str, int]]
+    """Split -> kind of event -> kept events."""
+    hours: dict[str, dict[int, int]]
+    """Split -> hour since 1970, that is, Unix time // 3600 -> kept events; an hour without any is not there."""
     impressions: dict[str, int]
     """Impressions of each split; eval counts one for each negative set."""
     eval_impressions: dict[str, int]
@@ -70,9 +74,13 @@ REPEATED_ITEMS = ("repeated_items", "repeated_items_with_several_categories")
 """As ``plausibility.repeated_items`` counts them."""
 
 
-def key(kind: Literal["quarantined", "behavior", "events", "impressions", "dropped"], *of: str) -> str:
-    """Name of a worker's count: quarantined rows of a reason, kept events of a behaviour or of a split, impressions of
-    a split and negative set, events that became no impression of a split and reason."""
+Count = Literal["quarantined", "behavior", "events", "behaviors", "hours", "impressions", "dropped"]
+
+
+def key(kind: Count, *of: str) -> str:
+    """Name of a worker's count: quarantined rows of a reason, kept events of a behaviour, of a split, of a split and
+    behaviour or hour, impressions of a split and negative set, events that became no impression of a split and
+    reason."""
     return "/".join((kind, *of))
 
 
@@ -82,6 +90,11 @@ def summarise(files: list[str], totals: Mapping[str, int], boundaries: tuple[int
     events = {split: totals.get(key("events", split), 0) for split in SPLITS}
     eval_impressions = {kind: totals.get(key("impressions", EVAL_SPLIT, kind), 0) for kind in NEGATIVE_SETS}
     impressions = {split: totals.get(key("impressions", split, MIXED), 0) for split in SPLITS if split != EVAL_SPLIT}
+    hours: dict[str, dict[int, int]] = {split: {} for split in SPLITS}
+    for name, count in sorted(totals.items()):
+        kind, *of = name.split("/")
+        if kind == "hours":
+            hours[of[0]][int(of[1])] = count
     return IngestSummary(
         files=files,
         rows_read=totals.get(ROWS_READ, 0),
@@ -91,6 +104,10 @@ def summarise(files: list[str], totals: Mapping[str, int], boundaries: tuple[int
         validation_start=boundaries[0],
         eval_start=boundaries[1],
         events=events,
+        behaviors={
+            split: {name: totals.get(key("behaviors", split, name), 0) for name in BEHAVIORS} for split in SPLITS
+        },
+        hours=hours,
         impressions={**impressions, EVAL_SPLIT: sum(eval_impressions.values())},
         eval_impressions=eval_impressions,
         dropped={

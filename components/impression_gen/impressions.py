@@ -11,7 +11,7 @@ import pyarrow as pa
 from ctr.components.examples import summary
 from ctr.components.examples.summary import NO_NEGATIVE
 from ctr.components.impression_gen import negatives
-from ctr.components.impression_gen.events import EventColumns, Records
+from ctr.components.impression_gen.events import EventColumns, Records, count_behaviors
 from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from ctr.components.impression_gen.targets import Targets, find_targets
 from ctr.components.impression_gen.timeline import Timeline
@@ -26,6 +26,7 @@ from ctr.models.impression import (
     MIXED,
     NEGATIVE_SETS,
     PAGE_VIEW,
+    REVISIT,
     SAME_CATEGORY,
     SPLITS,
     UNIFORM,
@@ -205,16 +206,16 @@ def build_impressions(
     targets = find_targets(events, timeline, ingest)
     answers = np.zeros(len(targets.event), negatives.proposal(proposal_width(ingest)))
     answers[proposals["index"]] = proposals
-    draws = _Draws(events, ingest, index)
+    columns = EventColumns.of(events)
+    draws = _Draws(events, columns, targets, answers, ingest, index)
     impressions = {}
     dropped = dict(targets.dropped)
-    columns = EventColumns.of(events)
     for number, split in enumerate(SPLITS):
         rows = np.flatnonzero(targets.split == number)
         if split == EVAL_SPLIT:
-            sets, lost = draws.evaluation_sets(targets.event[rows], answers[rows])
+            sets, lost = draws.evaluation_sets(rows)
         else:
-            sets, lost = draws.mixed(targets.event[rows], answers[rows])
+            sets, lost = draws.mixed(rows)
         dropped.update({(split, NO_NEGATIVE[kind]): count for kind, count in lost.items()})
         impressions[split] = _assemble(events, columns, targets, rows, sets, ingest)
     return impressions, dropped
@@ -234,49 +235,73 @@ def count_impressions(
             yield summary.key("impressions", split, negative_set), int(count)
     for (split, reason), count in dropped.items():
         yield summary.key("dropped", split, reason), count
-    for split, count in zip(SPLITS, np.bincount(timeline.splits(events["timestamp"]), minlength=3), strict=True):
-        yield summary.key("events", split), int(count)
+    of_split = timeline.splits(events["timestamp"])
+    for number, split in enumerate(SPLITS):
+        kept = events[of_split == number]
+        yield summary.key("events", split), len(kept)
+        for name, count in count_behaviors(kept).items():
+            yield summary.key("behaviors", split, name), count
+        for hour, count in zip(*np.unique(kept["timestamp"] // 3600, return_counts=True), strict=True):
+            yield summary.key("hours", split, str(hour)), int(count)
 
 
 class _Draws:
-    def __init__(self, events: Records, ingest: IngestConfig, index: CatalogueIndex) -> None:
+    """Of the targets of a partition, some rows of them at a time."""
+
+    def __init__(
+        self,
+        events: Records,
+        columns: EventColumns,
+        targets: Targets,
+        answers: Records,
+        ingest: IngestConfig,
+        index: CatalogueIndex,
+    ) -> None:
         self._events = events
+        self._columns = columns
+        self._targets = targets
+        self._answers = answers
         self._ingest = ingest
         self._index = index
         self._own_log = OwnLog(events)
 
-    def mixed(self, rows: Int64Array, answers: Records) -> tuple[_Drawn, dict[str, int]]:
+    def mixed(self, rows: Int64Array) -> tuple[_Drawn, dict[str, int]]:
         wanted = self._ingest.training_negatives
-        positives = self._events[rows]
-        candidates = Candidates(positives["item"], positives["category"], 1 + wanted.total)
+        candidates = self._candidates(rows, wanted.total)
         complete = np.ones(len(rows), dtype=bool)
         lost: dict[str, int] = {}
         goal = 1
         for kind in NEGATIVE_SETS:
             goal += wanted[kind]
-            self._add(kind, wanted[kind], candidates, positives, negatives.TRAINING_STREAM, answers)
+            self._add(kind, wanted[kind], candidates, rows, negatives.TRAINING_STREAM)
             lost[kind] = int((complete & (candidates.filled < goal)).sum())
             complete &= candidates.filled == goal
         return {MIXED: (candidates, complete)}, lost
 
-    def evaluation_sets(self, rows: Int64Array, answers: Records) -> tuple[_Drawn, dict[str, int]]:
-        positives = self._events[rows]
+    def evaluation_sets(self, rows: Int64Array) -> tuple[_Drawn, dict[str, int]]:
         count = self._ingest.evaluation_negatives
         drawn: _Drawn = {}
         for kind in self._ingest.evaluation_sets:
-            candidates = Candidates(positives["item"], positives["category"], 1 + count)
-            self._add(kind, count, candidates, positives, negatives.EVALUATION_STREAM, answers)
+            candidates = self._candidates(rows, count)
+            self._add(kind, count, candidates, rows, negatives.EVALUATION_STREAM)
             drawn[kind] = (candidates, candidates.filled == 1 + count)
         return drawn, {name: int((~complete).sum()) for name, (_, complete) in drawn.items()}
 
-    def _add(
-        self, kind: NegativeSet, count: int, candidates: Candidates, positives: Records, stream: int, answers: Records
-    ) -> None:
+    def _candidates(self, rows: Int64Array, count: int) -> Candidates:
+        event = self._targets.event[rows]
+        return Candidates(self._columns.item[event], self._columns.category[event], 1 + count)
+
+    def _add(self, kind: NegativeSet, count: int, candidates: Candidates, rows: Int64Array, stream: int) -> None:
+        positives = self._events[self._targets.event[rows]]
         users = positives["user"]
         if kind == CONTEMPORANEOUS:
-            negatives.admit(candidates, count, answers, users, self._own_log)
+            negatives.admit(candidates, count, self._answers[rows], users, self._own_log)
             return
         hashes = negatives.draw_hashes(positives, self._ingest.seed, stream, kind)
+        if kind == REVISIT:
+            start, end = self._targets.history_start[rows], self._targets.history_end[rows]
+            negatives.draw_from_history(candidates, count, hashes, self._columns, start, end)
+            return
         pool = {UNIFORM: self._index.whole, SAME_CATEGORY: self._index.of_category}[kind](positives["category"])
         negatives.draw_from_catalogue(candidates, count, hashes, self._index.catalogue, pool, users, self._own_log)
 

@@ -1,10 +1,13 @@
-"""Draws negatives: reproducible, without repetition, never an item of the user's own log.
+"""Draws negatives: reproducible, without repetition, never an item of the user's own log unless it is a revisit.
 
 Every draw is a walk over a pool of m places: ``(start + k * step) mod m`` for k = 0, 1, ..., where start
 and step come from a hash of (seed, user, timestamp, item, behaviour, stream, kind) and step has no factor in
 common with m. So the walk visits every place once, its first place is uniform, and it is the same
 whoever computes it. The first places that are admissible are taken; a draw is impossible only if the pool is
 exhausted.
+
+A revisit negative is what its user chose before and did not choose now. Its pool is the impression's own history as it
+is stored, event by event: an item counts as often as it stands there.
 
 Contemporaneous negatives are proposed where the log's events around that time are (:func:`propose`) and
 admitted where the user's own log is (:func:`admit`). Of each impression at most
@@ -14,6 +17,7 @@ too few are left, the draw counts as impossible although the window may hold ano
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -121,6 +125,32 @@ class Walk:
         return place
 
 
+def _fill(
+    candidates: Candidates,
+    goal: Int64Array,
+    hashes: UInt64Array,
+    sizes: Int64Array,
+    drawn: Callable[[Int64Array, Int64Array], tuple[Int64Array, Int64Array, BoolArray]],
+) -> None:
+    """Walks over the pools of n impressions until each has its goal of candidates or its pool is exhausted.
+
+    Args:
+      candidates: of n impressions.
+      goal: [n] candidates that each is to have.
+      hashes: [n], see :func:`draw_hashes`.
+      sizes: [n] of the pools.
+      drawn: gives items, their categories and whether they are admissible, each [m], of some impressions [m] and a
+        place [m] in the pool of each.
+    """
+    walk = Walk(hashes, sizes)
+    active = np.flatnonzero((candidates.filled < goal) & (sizes > 0))
+    k = 0
+    while len(active):
+        candidates.add(active, *drawn(active, walk.place(active, k)))
+        k += 1
+        active = active[(candidates.filled[active] < goal[active]) & (sizes[active] > k)]
+
+
 def draw_from_catalogue(
     candidates: Candidates,
     count: int,
@@ -142,16 +172,34 @@ def draw_from_catalogue(
       own_log: of those users.
     """
     rows_of_catalogue, first, size = pool
-    walk = Walk(hashes, size)
-    goal = candidates.filled + count
-    active = np.flatnonzero(size > 0) if count else np.empty(0, np.int64)
-    k = 0
-    while len(active):
-        row = rows_of_catalogue[first[active] + walk.place(active, k)]
+
+    def drawn(active: Int64Array, place: Int64Array) -> tuple[Int64Array, Int64Array, BoolArray]:
+        row = rows_of_catalogue[first[active] + place]
         items = catalogue.item_ids[row]
-        candidates.add(active, items, catalogue.item_categories[row], ~own_log.holds(users[active], items))
-        k += 1
-        active = active[(candidates.filled[active] < goal[active]) & (size[active] > k)]
+        return items, catalogue.item_categories[row], ~own_log.holds(users[active], items)
+
+    _fill(candidates, candidates.filled + count, hashes, size, drawn)
+
+
+def draw_from_history(
+    candidates: Candidates, count: int, hashes: UInt64Array, events: EventColumns, start: Int64Array, end: Int64Array
+) -> None:
+    """Adds ``count`` items of its own history to each impression, fewer if it holds no more beside the positive.
+
+    Args:
+      candidates: of n impressions.
+      count: negatives to add.
+      hashes: [n], see :func:`draw_hashes`.
+      events: of the partition.
+      start: [n] index of the first event of each history.
+      end: [n] index after its last one.
+    """
+
+    def drawn(active: Int64Array, place: Int64Array) -> tuple[Int64Array, Int64Array, BoolArray]:
+        event = start[active] + place
+        return events.item[event], events.category[event], np.ones(len(event), dtype=bool)
+
+    _fill(candidates, candidates.filled + count, hashes, end - start, drawn)
 
 
 class CatalogueIndex:
@@ -197,17 +245,14 @@ def propose(events: Records, requests: Records, timeline: Timeline, ingest: Inge
     first = np.searchsorted(log.timestamp, times, side="right")
     split_end = np.searchsorted(log.timestamp, timeline.split_ends(times), side="left")
     size = np.minimum(first + ingest.contemporaneous_events, split_end) - first
-    walk = Walk(requests["hash"], size)
     nothing = np.full(len(requests), PADDING_ID)
     found = Candidates(nothing, nothing, 1 + width)
-    goal = 1 + requests["wanted"].astype(np.int64)
-    active = np.flatnonzero(size > 0)
-    k = 0
-    while len(active):
-        drawn = first[active] + walk.place(active, k)
-        found.add(active, log.item[drawn], log.category[drawn], log.user[drawn] != requests["user"][active])
-        k += 1
-        active = active[(found.filled[active] < goal[active]) & (size[active] > k)]
+
+    def drawn(active: Int64Array, place: Int64Array) -> tuple[Int64Array, Int64Array, BoolArray]:
+        event = first[active] + place
+        return log.item[event], log.category[event], log.user[event] != requests["user"][active]
+
+    _fill(found, 1 + requests["wanted"].astype(np.int64), requests["hash"], size, drawn)
     answer = np.empty(len(requests), proposal(width))
     answer["index"] = requests["index"]
     answer["items"] = found.items[:, 1:]

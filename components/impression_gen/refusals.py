@@ -99,7 +99,7 @@ def check_impressions(summary: IngestSummary, ingest: IngestConfig) -> None:
     if any(reason.startswith("no_negative") for reason in reasons):
         advice.append(
             "Its negative is an item that its user never had, and a contemporaneous one is of another user's event "
-            "after it in the same split."
+            "after it in the same split; a revisit one is another item of its own history."
         )
     raise DataError(
         f"data: no event of {' and '.join(empty)} becomes an impression, so there is nothing to "

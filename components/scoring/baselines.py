@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from ctr.models.impression import NEGATIVE_SETS
+from ctr.models.impression import NEGATIVE_SETS, REVISIT
 from ctr.models.section import Record
 
 FILE_NAME: Final = "baselines.json"
@@ -82,11 +82,18 @@ class BaselineResults(Record):
         positives = [_share(r.seen_positives, r.positives) for r in results]
         negatives = [_share(r.seen_negatives, r.pairs - r.positives) for r in results]
         sets = ", ".join(name.replace("_", " ") for name in names)
+        drawn = []
+        if REVISIT in names:
+            drawn.append("Revisit negatives are items of that history: there having been seen speaks for a negative.")
+        if names != [REVISIT]:
+            drawn.append(
+                f"{'Other negatives' if drawn else 'Negatives'} are drawn outside the user's own log, so having been "
+                "seen tells the label by construction."
+            )
         return (
             f"Seen before: {_of_sets(positives)} of the positives stand in the user's own history (its last events, as "
-            f"stored) and {_of_sets(negatives)} of the negatives ({sets}). Negatives are drawn outside the user's own "
-            "log, so having been seen tells the label by construction. AUC on new items counts only the impressions "
-            "whose positive does not stand in the history."
+            f"stored) and {_of_sets(negatives)} of the negatives ({sets}). {' '.join(drawn)} AUC on new items counts "
+            "only the impressions whose positive does not stand in the history."
         )
 
 

@@ -37,7 +37,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         super().__init__(
             spec=StatisticsGenSpec(
                 examples=examples,
-                settings=statistics.model_dump_json(),
+                settings=statistics.model_dump_json(include={"sample_rate"}),
                 statistics=types.Channel(type=standard_artifacts.ExampleStatistics),
             )
         )

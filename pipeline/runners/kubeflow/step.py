@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-WITHOUT_BEAM: Final = frozenset({"SchemaGen", "AnomalyGate", "Baselines", "LatestBlessedModel", "Pusher", "RunReport"})
+WITHOUT_BEAM: Final = frozenset(
+    {
+        *("SchemaGen", "LastApproval", "AnomalyGate", "Baselines"),
+        *("LatestBlessedModel", "SkewCheck", "Pusher", "RunReport"),
+    }
+)
 """Nodes whose processes import TFX as it is where Beam is not installed: that is half the time of their imports, with
 Google's clients, which Beam imports. (Not ExampleValidator: TensorFlow Data Validation needs Beam.)"""
 

@@ -42,7 +42,7 @@ BEFORE_THE_GATE = (
     *("ImpressionGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate"),
     *("ImpressionTransform", "Trainer", "Baselines"),
 )
-NODES = {*BEFORE_THE_GATE, "LatestBlessedModel", "Evaluator", "Pusher", "RunReport"}
+NODES = {*BEFORE_THE_GATE, "LastApproval", "LatestBlessedModel", "Evaluator", "SkewCheck", "Pusher", "RunReport"}
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ def test_the_last_step_gets_the_report(runs: Runs) -> None:
 def test_an_identical_run_takes_all_from_the_cache_and_pushes_nothing(runs: Runs) -> None:
     assert set(runs.second.codes.values()) == {0}, _said(runs.second)
     states = runs.states("second")
-    # A resolver always looks again.
-    assert {node for node, state in states.items() if state != "CACHED"} == {"LatestBlessedModel"}
+    # Resolvers always look again.
+    assert {node for node, state in states.items() if state != "CACHED"} == {"LastApproval", "LatestBlessedModel"}
     assert states.keys() == NODES
     what = f"version {runs.pushed[0][0]} was pushed by an earlier run"
     assert runs.second.outputs["run-report"]["reason"] == what

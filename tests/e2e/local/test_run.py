@@ -20,7 +20,7 @@ from ctr.components.scoring.baselines import CATEGORY_RECENCY, COLDNESS, LOGISTI
 from ctr.components.scoring.evaluation import MODEL
 from ctr.components.scoring.reading import interval, read_evaluation
 from ctr.components.settings import IngestConfig
-from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
+from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, REVISIT, SPLITS
 from ctr.pipeline.commands import cli
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.runners.local import LocalRunner, RunFailed
@@ -33,16 +33,19 @@ NODES = [
     "StatisticsGen",
     "SchemaGen",
     "ExampleValidator",
+    "LastApproval",
     "AnomalyGate",
     "ImpressionTransform",
     "Trainer",
     "Baselines",
     "LatestBlessedModel",
     "Evaluator",
+    "SkewCheck",
     "Pusher",
     "RunReport",
 ]
-DATA_NODES = frozenset(NODES[:6])
+RESOLVERS = {"LastApproval", "LatestBlessedModel"}
+DATA_NODES = frozenset(NODES[:7]) - RESOLVERS
 
 
 def test_the_rows_of_the_log_add_up(trained: Trained) -> None:
@@ -73,12 +76,13 @@ def test_the_report_is_complete(trained: Trained) -> None:
         assert result.pairs == result.impressions * 2
         assert result.positives == result.impressions
         assert 0 < result.seen_positives < result.positives
-        assert result.seen_negatives == 0
+        # By construction: none of a user's own log, or all of the history.
+        assert result.seen_negatives == (result.pairs - result.positives) * (name == REVISIT)
         new = report.evaluation.of(name, NEW_ITEM)
         assert new is not None
         assert new.pairs == result.pairs_new
-        assert result.auc_new[SEEN_BEFORE] == 0.5
-        assert 0.3 < auc_of(report, name) < 1
+        assert result.auc_new[SEEN_BEFORE] == 0.5 * (name != REVISIT)
+        assert (0 if name == REVISIT else 0.3) < auc_of(report, name) < 1
     assert {(s.split, s.label) for s in report.baselines.unknown} == {
         (split, label) for split in SPLITS for label in ("positive", "negative")
     }
@@ -183,8 +187,8 @@ def test_an_identical_run_trains_evaluates_and_pushes_nothing(
     assert cli.main(trained.arguments()) == 0
     shown = capfd.readouterr()
     steps = [line.split("]")[1].split() for line in shown.err.splitlines() if line.startswith("[")]
-    # A resolver always looks.
-    assert {step for step, took, *_ in steps if took != "cached"} == {"LatestBlessedModel"}
+    # Resolvers always look.
+    assert {step for step, took, *_ in steps if took != "cached"} == RESOLVERS
     assert {step for step, *_ in steps} == set(NODES)
     version = trained.result.report.pushed_version
     assert shown.out.startswith(f"din, preset demo: BLESSED, version {version} was pushed by an earlier run\n")
@@ -241,7 +245,7 @@ def test_a_run_answers_programs(trained: Trained, capfd: pytest.CaptureFixture[s
     assert document["pushed_earlier"]
     assert document["pushed_version"] == trained.result.report.pushed_version
     assert set(document["seconds"]) == set(NODES)
-    assert set(document["cached"]) == set(NODES) - {"LatestBlessedModel"}
+    assert set(document["cached"]) == set(NODES) - RESOLVERS
     assert Report.model_validate(document["report"]).evaluation == trained.result.report.evaluation
     assert os.path.exists(document["log"])
     page = Path(document["page"]).read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ import pytest
 from ports import free_port
 from trained_run import Trained, restored_model
 
+from ctr.components.skew import SKEW_FILE, SkewFindings
 from ctr.models import impression as names
 from ctr.pipeline.commands import cli
 from ctr.serving.client import RankingClient
@@ -142,6 +143,62 @@ def test_every_way_to_ask_gives_the_same_scores(
                 place = index, candidate.position
                 assert candidate.logit == pytest.approx(expected["logit"][place], abs=1e-5)
                 assert candidate.probability == pytest.approx(expected["probability"][place], abs=1e-5)
+
+
+def test_the_check_of_skew_passed_the_version_and_passes_no_tampered_one(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ctr.components.examples.shards import list_shards, split_folder
+    from ctr.components.skew_check import check as engine
+    from ctr.components.skew_check.settings import SkewCheckSettings
+
+    written = (trained.artifact("SkewCheck", "report") / SKEW_FILE).read_text()
+    found = SkewFindings.model_validate_json(written)
+    assert found.model_to_signature is not None
+    assert max(found.model_to_signature, found.signature_to_server) <= found.tolerance == 1e-5
+    assert (found.impressions, found.candidates) == (engine.IMPRESSIONS, 2 * engine.IMPRESSIONS)
+
+    config = trained.config
+    settings = SkewCheckSettings(
+        plugins=(), model=config.model, history_length=config.ingest.history_length, precision="float32", seed=1
+    )
+    raw, transformed, graph = (
+        str(trained.artifact(*of))
+        for of in (
+            ("ImpressionGen", "examples"),
+            ("ImpressionTransform", "transformed_examples"),
+            ("ImpressionTransform", "transform_graph"),
+        )
+    )
+
+    def checked(model_folder: Path) -> SkewFindings:
+        return engine.check(
+            settings,
+            raw_files=list_shards(split_folder(raw, "eval")),
+            transformed_files=list_shards(split_folder(transformed, "eval")),
+            transform_uri=graph,
+            model_folder=str(model_folder),
+        )
+
+    tampered = tmp_path / "tampered"
+    shutil.copytree(trained.version_dir, tampered)
+    (vocabulary,) = (tampered / "assets").glob("item*")
+    vocabulary.write_text("".join(f"{line}\n" for line in reversed(vocabulary.read_text().split())))
+    with pytest.raises(
+        engine.SkewError, match=r"user \d+ at \d+, .* negatives: \w+_item_index \d+ is \d+ after Transform"
+    ):
+        checked(tampered)
+
+    restore = engine.with_exported_weights
+
+    def slightly_otherwise(model: Any, folder: str) -> bool:
+        done = restore(model, folder)
+        model.logit.weights[-1].assign_add([0.01])
+        return done
+
+    monkeypatch.setattr(engine, "with_exported_weights", slightly_otherwise)
+    with pytest.raises(engine.SkewError, match=r"candidate \d+ \(item \d+\): its logit is .* by the model, on what"):
+        checked(trained.version_dir)
 
 
 _FRESH = """

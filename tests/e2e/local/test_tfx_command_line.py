@@ -67,5 +67,5 @@ def test_tfx_makes_a_pipeline_of_the_file_and_runs_it(
     assert {node.node for node in nodes} == set(trained.result.usage)
     assert all(node.succeeded for node in nodes)
     # TFX's own runs and those of ctr share their cache. (What is judged depends on what was blessed meanwhile.)
-    judged = {"LatestBlessedModel", "Evaluator", "Pusher", "RunReport"}
+    judged = {"LastApproval", "LatestBlessedModel", "Evaluator", "Pusher", "RunReport"}
     assert {node.node for node in nodes if not node.cached} <= judged

@@ -101,7 +101,7 @@ def test_a_log_of_ones_own_is_looked_at_and_trained_on(
     assert shown.out.startswith("din, preset shop: BLESSED, version")
     steps = [line.split("]")[1].split() for line in shown.err.splitlines() if line.startswith("[")]
     done = {step for step, took, *_ in steps if took != "cached"}
-    assert done == {"LatestBlessedModel", "RunReport"}
+    assert done == {"LastApproval", "LatestBlessedModel", "RunReport"}
     # Both pages start the same server.
     assert serve == ["serve", "--output", run[run.index("--output") + 1]]
     assert cli.main([*predict, "--output", str(trained.output), *port]) == 0

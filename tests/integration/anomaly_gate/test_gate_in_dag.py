@@ -13,17 +13,20 @@ from tfx.types import artifact_utils
 
 from ctr.components.anomaly_gate.component import AnomalyGate
 from ctr.components.anomaly_gate.findings import AnomaliesFoundError
+from ctr.components.artifacts import ImpressionCatalogue
 from ctr.components.direct_beam import keep_beam_here
+from ctr.components.examples.summary import summarise
 from ctr.components.examples.window import KEYS
 from ctr.components.schema.component import SchemaGen
 from ctr.components.schema.impression_schema import Ranges
-from ctr.components.settings import IngestConfig
+from ctr.components.settings import IngestConfig, StatisticsConfig
 from ctr.models.impression import SPLITS
 
 IMPRESSION: dict[str, list[Any]] = {
     "user_id": [7],
     "timestamp": [1511600000],
     "negative_set": [b"mixed"],
+    "target_behavior": [1],
     "history_item_id": [5],
     "history_category_id": [50],
     "history_behavior": [1],
@@ -57,13 +60,22 @@ def dag(folder: Path) -> tfx.dsl.Pipeline:
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
-    gate = AnomalyGate(anomalies=validator.outputs["anomalies"], statistics=statistics.outputs["statistics"])
+    catalogue = tfx.dsl.Importer(source_uri=str(folder / "catalogue"), artifact_type=ImpressionCatalogue).with_id(
+        "Events"
+    )
+    summarise(["log.csv"], {}, (1, 2)).write(str(folder / "catalogue"))
+    gate = AnomalyGate(
+        anomalies=validator.outputs["anomalies"],
+        statistics=statistics.outputs["statistics"],
+        catalogue=catalogue.outputs["result"],
+        settings=StatisticsConfig().model_dump_json(),
+    )
     after = tfx.components.SchemaGen(statistics=statistics.outputs["statistics"]).with_id("Waits")
     after.add_upstream_node(gate)
     return tfx.dsl.Pipeline(
         pipeline_name="gate",
         pipeline_root=str(folder / "root"),
-        components=[examples, statistics, schema, validator, gate, after],
+        components=[examples, statistics, schema, validator, catalogue, gate, after],
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
             str(folder / "metadata.sqlite")
         ),

@@ -12,7 +12,7 @@ from ctr.components.settings import IngestConfig
 
 MASK = 2**64 - 1
 BEHAVIORS = {"pv": 1, "cart": 2, "fav": 3, "buy": 4}
-SETS = ("uniform", "same_category", "contemporaneous")
+SETS = ("uniform", "same_category", "contemporaneous", "revisit")
 SPARE = 5
 
 Row = tuple[int, int, int, str, int]
@@ -86,9 +86,9 @@ def ingest_by_hand(rows: list[Row], ingest: IngestConfig) -> Expected:
         events.sort(key=lambda row: (row[4], row[1], BEHAVIORS[row[3]], row[2]))
     ordered = sorted(log, key=lambda row: (row[4], hash_of(0, row[0]), row[1], BEHAVIORS[row[3]], row[2]))
 
-    def draw(row: Row, kind: str, count: int, stream: int, taken: list[Pair]) -> list[Pair] | None:
+    def draw(row: Row, kind: str, count: int, stream: int, taken: list[Pair], history: list[Row]) -> list[Pair] | None:
         user, item, category, behavior, t = row
-        own = {event[1] for event in by_user[user]}
+        own = {event[1] for event in by_user[user]} if kind != "revisit" else set()
         start_hash = hash_of(ingest.seed, user, t, item, BEHAVIORS[behavior], stream, SETS.index(kind))
         if kind == "contemporaneous":
             window = [e for e in ordered if e[4] > t and split_of(e[4]) == split_of(t)][: ingest.contemporaneous_events]
@@ -99,6 +99,8 @@ def ingest_by_hand(rows: list[Row], ingest: IngestConfig) -> Expected:
                     break
                 if other != user and other_item not in [i for i, _ in proposed]:
                     proposed.append((other_item, other_category))
+        elif kind == "revisit":
+            proposed = [history[place][1:3] for place in walk(start_hash, len(history))]
         else:
             pool = [i for i in catalogue if kind == "uniform" or category_of[i] == category]
             proposed = [(pool[place], category_of[pool[place]]) for place in walk(start_hash, len(pool))]
@@ -131,7 +133,7 @@ def ingest_by_hand(rows: list[Row], ingest: IngestConfig) -> Expected:
                 sets: dict[str, list[Pair]] = {}
                 if split == "eval":
                     for kind in SETS:
-                        drawn = draw(row, kind, ingest.evaluation_negatives, 1, [positive])
+                        drawn = draw(row, kind, ingest.evaluation_negatives, 1, [positive], history)
                         if drawn is None:
                             dropped[split, f"no_negative:{kind}"] += 1
                         else:
@@ -139,7 +141,7 @@ def ingest_by_hand(rows: list[Row], ingest: IngestConfig) -> Expected:
                 else:
                     shown = [positive]
                     for kind in SETS:
-                        drawn = draw(row, kind, getattr(ingest.training_negatives, kind), 0, shown)
+                        drawn = draw(row, kind, getattr(ingest.training_negatives, kind), 0, shown, history)
                         if drawn is None:
                             dropped[split, f"no_negative:{kind}"] += 1
                             break
@@ -151,6 +153,7 @@ def ingest_by_hand(rows: list[Row], ingest: IngestConfig) -> Expected:
                         "user_id": [user],
                         "timestamp": [t],
                         "negative_set": [kind.encode()],
+                        "target_behavior": [BEHAVIORS[row[3]]],
                         "history_item_id": [e[1] for e in history],
                         "history_category_id": [e[2] for e in history],
                         "history_behavior": [BEHAVIORS[e[3]] for e in history],

@@ -23,7 +23,7 @@ from ctr.components.impression_gen.targets import find_targets
 from ctr.components.impression_gen.timeline import Timeline, make_timeline
 from ctr.components.impression_gen.writer import encode
 from ctr.components.settings import IngestConfig
-from ctr.models.impression import BEHAVIORS
+from ctr.models.impression import BEHAVIORS, REVISIT
 from ctr.models.negatives import StoredNegatives
 
 ROWS = st.lists(
@@ -42,6 +42,7 @@ TRAINING_NEGATIVES = st.builds(
     uniform=st.integers(0, 2),
     same_category=st.integers(0, 2),
     contemporaneous=st.integers(1, 4),
+    revisit=st.integers(0, 2),
 )
 CONFIGS = st.builds(
     lambda behaviors, **values: IngestConfig(user_partitions=1, behaviors_as_targets=tuple(behaviors), **values),
@@ -137,6 +138,36 @@ def test_nothing_at_or_after_an_impression_changes_its_history(
     assert (history["user"] == positive["user"]).all()
 
 
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@given(rows=ROWS, ingest=CONFIGS, place=st.floats(0, 1))
+def test_nothing_after_an_impression_changes_its_revisit_negatives(
+    rows: list[Row], ingest: IngestConfig, place: float
+) -> None:
+    """All events at or after t go but the positive: the impression's bytes stay, whatever else its user had later."""
+    events = sorted_events(rows)
+    try:
+        timeline = timeline_of(events, ingest)
+    except ValueError:
+        assume(False)
+    catalogue = catalogue_of(events, timeline)
+    only = ingest.model_copy(update={"evaluation_sets": (REVISIT,)})
+
+    def evaluated(kept: np.ndarray) -> list[bytes]:
+        return build(kept, timeline, catalogue, only)[0]["eval"]
+
+    whole = evaluated(events)
+    assume(len(whole) > 0)
+    chosen = whole[int(place * (len(whole) - 1))]
+    impression = features_of(chosen)
+    (user,), (t,), (behavior,) = (impression[name] for name in ("user_id", "timestamp", "target_behavior"))
+    (item, *drawn), (category, *_) = impression["candidate_item_id"], impression["candidate_category_id"]
+    history = list(zip(impression["history_item_id"], impression["history_category_id"], strict=True))
+    assert set(zip(drawn, impression["candidate_category_id"][1:], strict=True)) <= set(history)
+    assert len({item, *drawn}) == 1 + ingest.evaluation_negatives
+    positive = np.array([(user, item, category, behavior, t)], EVENT)
+    assert chosen in evaluated(events[(events["timestamp"] < t) | (events == positive)])
+
+
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=ROWS, ingest=CONFIGS, other=TRAINING_NEGATIVES)
 def test_evaluation_sets_do_not_know_the_training_negatives(
@@ -161,7 +192,7 @@ def test_the_whole_pipeline(tmp_path: Path, partitions: int, window: int) -> Non
         user_partitions=partitions,
         history_length=10,
         targets_per_user=6,
-        training_negatives=StoredNegatives(uniform=1, same_category=1, contemporaneous=2),
+        training_negatives=StoredNegatives(uniform=1, same_category=1, contemporaneous=2, revisit=1),
         evaluation_negatives=2,
         contemporaneous_events=window,
     )

@@ -6,6 +6,7 @@ import gzip
 import os
 import zipfile
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from ctr.components.impression_gen.sources import find_logs
 from ctr.components.settings import IngestConfig, PlausibilityConfig
-from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, SPLITS
+from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, REVISIT, SPLITS
 from ctr.models.negatives import StoredNegatives
 from ctr.models.registration import load_plugins
 
@@ -39,6 +40,9 @@ def check_sums(done: Ingested) -> None:
     assert len(done.quarantine()) == sum(summary.quarantined.values())
     for split in ("train", "validation"):
         assert summary.events[split] == summary.impressions[split] + sum(summary.dropped[split].values())
+    for split in SPLITS:
+        for parts in (summary.behaviors[split], summary.hours[split]):
+            assert sum(parts.values()) == summary.events[split]
     for kind in NEGATIVE_SETS:
         others = sum(n for reason, n in summary.dropped["eval"].items() if not reason.startswith("no_negative"))
         missing = summary.dropped["eval"][f"no_negative:{kind}"]
@@ -238,10 +242,16 @@ def test_the_real_excerpt_adds_up(sample: Ingested) -> None:
     assert summary.users == 699
     assert summary.events["eval"] == pytest.approx(0.2 * summary.rows_kept, rel=0.001)
     assert summary.events["validation"] == pytest.approx(0.1 * summary.rows_kept, rel=0.001)
+    with gzip.open(SAMPLE, "rt") as lines:
+        fields = [line.strip().split(",") for line in lines]
+    evaluated = [(row[3], int(row[4])) for row in fields if len(row) == 5 and summary.eval_start <= int(row[4]) <= END]
+    assert summary.behaviors["eval"] == Counter(behavior for behavior, _ in evaluated)
+    assert summary.hours["eval"] == Counter(second // 3600 for _, second in evaluated)
 
 
 def test_negatives_of_the_real_excerpt(sample: Ingested) -> None:
-    """None from the user's own log; contemporaneous ones are events of others in the window after t."""
+    """None from the user's own log but revisits, which are of the history; contemporaneous ones are events of others in
+    the window after t."""
     summary = sample.summary
     log: list[tuple[int, int, int, int]] = []
     with gzip.open(SAMPLE, "rt") as lines:
@@ -255,7 +265,7 @@ def test_negatives_of_the_real_excerpt(sample: Ingested) -> None:
     for _, user, item, _ in log:
         own.setdefault(user, set()).add(item)
     boundaries = [0, summary.validation_start, summary.eval_start, END + 1]
-    checked = 0
+    checked = revisits = 0
     for index, split in enumerate(SPLITS):
         for impression in sample.impressions(split):
             user, t = impression["user_id"][0], impression["timestamp"][0]
@@ -263,6 +273,12 @@ def test_negatives_of_the_real_excerpt(sample: Ingested) -> None:
             assert boundaries[index] <= t < boundaries[index + 1]
             assert positive in own[user]
             assert len({positive, *drawn}) == 1 + len(drawn)
+            pairs = set(zip(drawn, impression["candidate_category_id"][1:], strict=True))
+            if impression["negative_set"] == [REVISIT.encode()]:
+                history = zip(impression["history_item_id"], impression["history_category_id"], strict=True)
+                assert pairs <= set(history)
+                revisits += 1
+                continue
             assert not own[user] & set(drawn)
             if split != "eval" or impression["negative_set"] == [CONTEMPORANEOUS.encode()]:
                 first = bisect_right(times, t)
@@ -271,10 +287,10 @@ def test_negatives_of_the_real_excerpt(sample: Ingested) -> None:
                 if first + 600 < last:
                     last = bisect_right(times, times[first + 599])
                 window = {event[2:] for event in log[first:last] if event[1] != user}
-                pairs = zip(drawn, impression["candidate_category_id"][1:], strict=True)
-                assert set(pairs) <= window
+                assert pairs <= window
                 checked += 1
     assert checked > 70_000
+    assert revisits == summary.eval_impressions[REVISIT] > 14_000
 
 
 def test_popularity_tells_nothing_about_contemporaneous_negatives(sample: Ingested) -> None:

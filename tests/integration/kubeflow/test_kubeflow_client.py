@@ -225,7 +225,7 @@ def test_the_transcript_of_a_run_that_is_waited_for(
     assert (said.err + said.out).replace(host, "http://localhost:8080") == expected
 
 
-AFTER_TRAINER = ("evaluator", "pusher", "run-report", "verdict")
+AFTER_TRAINER = ("evaluator", "pusher", "run-report", "skew-check", "verdict")
 
 
 class Screen(io.StringIO):
@@ -248,11 +248,13 @@ def test_a_terminal_has_one_line_of_what_is_under_way(
     *passing, rest = screen.getvalue().split("\r\x1b[K")[1 : 1 + 2 * 11 + 1]
     # A look every 10 s, and the times go on every second.
     assert len(passing) == 22
-    assert passing[13] == "[ 0/13] running: impression-gen 12 s; pending: latest-blessed-model 12 s"[:79]
+    assert passing[13] == f"[ 0/{len(tasks)}] running: impression-gen 12 s; pending: latest-blessed-model 12 s"[:79]
     lines = [line.rpartition("\x1b[K")[2] for line in screen.getvalue().split("\n")]
-    assert [line[:30] for line in lines[:13]] == [f"[{n:>2}/13] {task:<22}" for n, task in enumerate(tasks, 1)]
-    assert lines[13] == "BLESSED"
-    assert rest.startswith("[ 1/13]")
+    assert [line[:30] for line in lines[: len(tasks)]] == [
+        f"[{n:>2}/{len(tasks)}] {task:<22}" for n, task in enumerate(tasks, 1)
+    ]
+    assert lines[len(tasks)] == "BLESSED"
+    assert rest.startswith(f"[ 1/{len(tasks)}]")
 
 
 def test_a_model_that_was_blessed_ends_with_0_and_says_where_it_is(
@@ -261,8 +263,8 @@ def test_a_model_that_was_blessed_ends_with_0_and_says_where_it_is(
     state.script = [("SUCCEEDED", _ended(tasks))]
     assert run("submit", "--wait", "--namespace", "team-a") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line[8:32].rstrip() for line in lines[:13]] == list(tasks)
-    assert lines[13:15] == [
+    assert [line[8:32].rstrip() for line in lines[: len(tasks)]] == list(tasks)
+    assert lines[len(tasks) : len(tasks) + 2] == [
         "BLESSED",
         "version  in /output/serving/ctr; the last line of step verdict says which, and if an earlier run pushed it",
     ]
@@ -271,35 +273,37 @@ def test_a_model_that_was_blessed_ends_with_0_and_says_where_it_is(
 
 @pytest.mark.usefixtures("_fast_clock")
 def test_a_pod_that_waits_is_said_to_once_a_reason(
-    state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    state: State, tasks: tuple[str, ...], run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     state.script = [("RUNNING", {"trainer": "PENDING", "baselines-driver": "PENDING"})]
     state.messages = {"trainer": NO_ROOM}
     assert run("submit", "--wait", "--wait-seconds", "900") == 1
     assert capsys.readouterr().out.splitlines() == [
-        "[ 0/13] baselines                pending       120 s  the API does not say why",
-        f"[ 0/13] trainer                  pending       120 s  {NO_ROOM}",
+        f"[ 0/{len(tasks)}] baselines                pending       120 s  the API does not say why",
+        f"[ 0/{len(tasks)}] trainer                  pending       120 s  {NO_ROOM}",
     ]
 
 
 @pytest.mark.usefixtures("_fast_clock")
 def test_where_no_pods_are_told_of_steps_run_as_the_api_says(
-    state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    state: State, tasks: tuple[str, ...], run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     state.workflows = False
     state.script = [("RUNNING", {"trainer": "PENDING"})]
     assert run("submit", "--wait", "--wait-seconds", "900") == 1
-    assert capsys.readouterr().out == "[ 0/13] trainer                  running\n"
+    assert capsys.readouterr().out == f"[ 0/{len(tasks)}] trainer                  running\n"
 
 
 def test_a_step_whose_driver_failed_failed(
-    state: State, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    state: State, tasks: tuple[str, ...], run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     state.script = [("FAILED", {"impression-gen": "SUCCEEDED", "statistics-gen-driver": "FAILED"})]
     state.messages = {"statistics-gen": "ImagePullBackOff"}
     assert run("submit", "--wait") == 1
     said = capsys.readouterr()
-    assert said.out.splitlines()[-1] == "[ 2/13] statistics-gen           failed         75 s  ImagePullBackOff"
+    assert (
+        said.out.splitlines()[-1] == f"[ 2/{len(tasks)}] statistics-gen           failed         75 s  ImagePullBackOff"
+    )
     assert "the run ended as failed; failed: statistics-gen\nlogs " in said.err
 
 

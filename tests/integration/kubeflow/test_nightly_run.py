@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ctr.components.drift import DRIFT_FILE, DriftReport
 from ctr.components.settings import LOG_TIMEZONE
 from ctr.generator.behavior_log import generate
 from ctr.generator.generator_config import GeneratorConfig
@@ -23,7 +24,7 @@ from ctr.pipeline.settings.pipeline_config import load_preset
 pytestmark = pytest.mark.slow
 
 SETTINGS = ("metadata.kind=sqlite", "beam_pipeline_args=[]", "ingest.user_partitions=1", "statistics.sample_rate=1")
-STEPS = ("impression-gen", "statistics-gen", "schema-gen", "example-validator", "anomaly-gate")
+STEPS = ("impression-gen", "statistics-gen", "schema-gen", "example-validator", "last-approval", "anomaly-gate")
 NINE_DAYS = dt.timedelta(days=9)
 
 
@@ -61,11 +62,22 @@ def night(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., d
     return run
 
 
-def test_nights_of_different_years_need_no_edit(night: Callable[..., dict[str, NodeRun]], tmp_path: Path) -> None:
+def write_log(folder: Path, first: dt.date, users: int, without: str = "") -> None:
+    """Of nine days, named after the last one, without a kind of event."""
+    file = folder / f"{first + NINE_DAYS - dt.timedelta(days=1)}.csv"
+    generate(GeneratorConfig(users=users, start=first), file)
+    if without:
+        rows = file.read_text().splitlines(keepends=True)
+        file.write_text("".join(row for row in rows if f",{without}," not in row))
+
+
+def test_nights_of_different_years_need_no_edit(
+    night: Callable[..., dict[str, NodeRun]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     firsts = [dt.date(2017, 11, 25), dt.date(2024, 5, 1)]
     runs = []
     for first in firsts:
-        generate(GeneratorConfig(users=30, start=first), tmp_path / f"{first + NINE_DAYS - dt.timedelta(days=1)}.csv")
+        write_log(tmp_path, first, users=100)
         runs.append(night(f"of {first}"))
     for first, nodes in zip(firsts, runs, strict=True):
         assert {node.state for node in nodes.values()} == {"COMPLETE"}
@@ -74,3 +86,22 @@ def test_nights_of_different_years_need_no_edit(night: Callable[..., dict[str, N
 
     once_more = night("once more", ("impression-gen", "schema-gen"), span="2017-12-03")
     assert times_of(once_more["SchemaGen"].outputs["schema"]) == times_of(runs[0]["SchemaGen"].outputs["schema"])
+
+    # The second is held against the first, which had nothing before it.
+    reports = [
+        DriftReport.model_validate_json((Path(nodes["AnomalyGate"].outputs["approval"]) / DRIFT_FILE).read_text())
+        for nodes in runs
+    ]
+    assert [report.compared_with for report in reports] == [None, runs[0]["AnomalyGate"].outputs["approval"]]
+    assert {each.kind for each in reports[1].comparisons} == {"drift", "skew"}
+    assert not any(report.of_state("stopped") for report in reports)
+    # A night without a kind of event is stopped, and the next one compared with what was approved before it.
+    write_log(tmp_path, dt.date(2024, 5, 2), users=100, without="cart")
+    capsys.readouterr()
+    with pytest.raises(AssertionError, match="anomaly-gate"):
+        night("without carts")
+    assert "statistics.drift.behavior.stop is 0.7. cart is 0.00% of the events; it was 5." in capsys.readouterr().err
+    write_log(tmp_path, dt.date(2024, 5, 3), users=100)
+    approval = night("after it")["AnomalyGate"].outputs["approval"]
+    report = DriftReport.model_validate_json((Path(approval) / DRIFT_FILE).read_text())
+    assert report.compared_with == runs[1]["AnomalyGate"].outputs["approval"]

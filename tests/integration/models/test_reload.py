@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ctr.components.skew_check.check import with_exported_weights
 from ctr.models.contract import Ranker
 from ctr.models.impression import INDEX_OF, REQUEST_FEATURES
 from ctr.models.model_config import ModelConfig
@@ -62,6 +63,11 @@ def test_scores_survive_in_a_fresh_process(tmp_path: Path) -> None:
         key = f"{name}-{activation}"
         tf.saved_model.save(Scorer(model), str(tmp_path / key))
         expected[key] = model(inputs).logits.numpy()
+        # So the check of skew calls it.
+        keras.utils.set_random_seed(2)
+        again = build_model(model.config, 10, 10, 6)
+        assert with_exported_weights(again, str(tmp_path / key)), key
+        np.testing.assert_array_equal(again(inputs).logits, expected[key], err_msg=key)
     np.savez(tmp_path / "inputs.npz", **{name: value.astype("int64") for name, value in arrays.items()})
     script = Path(__file__).with_name("reload_process.py")
     done = subprocess.run(

@@ -59,6 +59,8 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> types.Artifact:
         validation_start=70,
         eval_start=80,
         events={"train": 70, "validation": 10, "eval": 20},
+        behaviors={split: {"pv": 10} for split in SPLITS},
+        hours={split: {} for split in SPLITS},
         impressions={"train": 60, "validation": 9, "eval": 60},
         eval_impressions=dict.fromkeys(NEGATIVE_SETS, 20),
         dropped={split: {"short_history": 1} for split in SPLITS},

@@ -62,7 +62,7 @@ def test_scores_equal_a_loop_over_the_pairs(
             seen += of_row
             new += [not of_row[0]] * len(of_row)
     result = results.sets[negative_set]
-    assert (result.impressions, result.pairs, result.positives) == (200, len(labels), 200)
+    assert (result.impressions, result.pairs, result.positives) == (150, len(labels), 150)
     finite = np.maximum(recency, -1e9)
     assert result.auc["popularity"] == pytest.approx(roc_auc_score(labels, popularity), abs=1e-9)
     assert result.auc["coldness"] == pytest.approx(roc_auc_score(labels, np.array(popularity) > 0), abs=1e-9)

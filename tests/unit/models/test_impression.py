@@ -41,7 +41,8 @@ def hour(events: Any) -> Any:
 
 def test_each_kind_has_one_spelling() -> None:
     assert SPLITS == (impression.TRAIN_SPLIT, impression.VALIDATION_SPLIT, impression.EVAL_SPLIT)
-    assert {*NEGATIVE_SETS} == {impression.UNIFORM, impression.SAME_CATEGORY, impression.CONTEMPORANEOUS}
+    kinds = (impression.UNIFORM, impression.SAME_CATEGORY, impression.CONTEMPORANEOUS, impression.REVISIT)
+    assert kinds == NEGATIVE_SETS
     assert get_args(StoredKind) == ("all", *NEGATIVE_SETS)
     assert tuple(StoredNegatives.model_fields) == IngestConfig().evaluation_sets == NEGATIVE_SETS
     assert IngestConfig().behaviors_as_targets == tuple(BEHAVIORS)
@@ -50,7 +51,7 @@ def test_each_kind_has_one_spelling() -> None:
 
 
 def test_what_is_stored_has_its_names_and_its_order() -> None:
-    assert (*NEGATIVE_SETS, impression.MIXED) == ("uniform", "same_category", "contemporaneous", "mixed")
+    assert (*NEGATIVE_SETS, impression.MIXED) == ("uniform", "same_category", "contemporaneous", "revisit", "mixed")
     assert [f.name for f in impression.features_of("history")] == [n for n in FEATURES if n.startswith("history_")]
 
 
@@ -85,6 +86,10 @@ def test_the_docs_say_what_the_table_says() -> None:
     page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
     assert f"at most {MAX_HISTORY:,}." in page
     assert f"| `history_behavior` | {', '.join(f'{name} {code}' for name, code in BEHAVIORS.items())} |" in page
+    data = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    for name in (*FEATURES, *NEGATIVE_SETS):
+        assert re.search(rf"^\| .*`{name}`", data, flags=re.MULTILINE), name
+    assert f"{', '.join(f'{name} {code}' for name, code in BEHAVIORS.items())}; for slices" in data
     names = [f"`{name}`" for name in BEHAVIORS]
     assert f"- `behavior` is {', '.join(names[:-1])} or {names[-1]};" in page
     (row,) = re.findall(r"^\| `rank` \| (.*?) \|", page, flags=re.MULTILINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from ctr.pipeline.step_code import CODE_KEY
 pytestmark = pytest.mark.slow
 
 INGEST = "ImpressionGen"
-DATA_STEPS = {"StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate", "LatestBlessedModel"}
+DATA_STEPS = {"StatisticsGen", "SchemaGen", "ExampleValidator", "LastApproval", "AnomalyGate", "LatestBlessedModel"}
 BEAM_STEPS = {INGEST, "StatisticsGen", "ImpressionTransform", "Evaluator"}
 TRAINED = {"Trainer", "Pusher"}
 """The card of a pushed model lists the settings of its training."""
-ALL = DATA_STEPS | {INGEST, "ImpressionTransform", "Trainer", "Baselines", "Evaluator", "Pusher", "RunReport"}
+BUILT = TRAINED | {"SkewCheck"}
+"""It builds the model anew."""
+ALL = DATA_STEPS | BUILT | {INGEST, "ImpressionTransform", "Baselines", "Evaluator", "RunReport"}
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +92,15 @@ def test_only_light_steps_leave_beam_out(log: Path) -> None:
     [
         ({"training__epochs": 9}, TRAINED),
         ({"training__seed": 9}, TRAINED),
-        ({"model__name": "dnn"}, TRAINED),
+        ({"model__name": "dnn"}, BUILT),
         ({"sampler__name": "in_batch"}, TRAINED),
         ({"training__calibration": "none"}, TRAINED),
+        ({"statistics__sample_rate": 0.5}, {"StatisticsGen"}),
+        ({"statistics__drift__hour__stop": 0.5}, {"AnomalyGate"}),
+        ({"statistics__min_events": 5}, {"AnomalyGate"}),
         ({"transform__min_item_count": 9}, {"ImpressionTransform"}),
         ({"ingest__eval_share": 0.3}, {INGEST}),
-        ({"ingest__history_length": 30}, {INGEST, "SchemaGen"} | TRAINED),
+        ({"ingest__history_length": 30}, {INGEST, "SchemaGen"} | BUILT),
         # The schema has the window from the examples.
         ({"ingest__window_end": "2017-12-02T23:59:59"}, {INGEST}),
         ({"evaluation__bounds__auc__min": 0.9}, {"Evaluator"}),
@@ -146,6 +152,11 @@ def test_nothing_uses_the_data_before_the_gate(log: Path) -> None:
     assert "Baselines" in above("Trainer")
 
 
+def test_nothing_is_pushed_before_the_check_of_skew(log: Path) -> None:
+    (pusher,) = (n.pipeline_node for n in _ir(log).nodes if n.pipeline_node.node_info.id == "Pusher")
+    assert "SkewCheck" in pusher.upstream_nodes
+
+
 def test_outputs_lie_under_the_output_folder(log: Path) -> None:
     ir = _ir(log)
     output = str(log.parent / "output")
@@ -181,7 +192,7 @@ def test_before_training_are_the_same_nodes_without_the_others(log: Path) -> Non
     config = load_preset("demo").with_overrides({"data": str(log), "output": str(log.parent / "output")})
     early = compile_dag(config, "one", before_training=True)
     whole = _keys(_ir(log))
-    after = {"LatestBlessedModel", "Trainer", "Evaluator", "Pusher", "RunReport"}
+    after = {"LatestBlessedModel", "Trainer", "Evaluator", "SkewCheck", "Pusher", "RunReport"}
     assert {node.id for node in early.nodes} == ALL - after
     assert {name: key for name, key in whole.items() if name in _keys(early.ir)} == _keys(early.ir)
 
@@ -224,4 +235,8 @@ def test_the_picture_has_the_steps_and_what_they_wait_for(log: Path) -> None:
 
     wanted = {(up, name) for name in before for up in before[name] - set().union(*map(all_before, before[name]))}
     assert set(picture["STEPS"]) == set(before)
+    (table,) = re.findall(r"^\| step .*?\n\n", (ROOT / "docs/steps.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert {name for line in table.strip().splitlines()[2:] for name in line.split(" | ")[0][2:].split(", ")} == set(
+        before
+    )
     assert {(start, end) for start, end, _ in picture["ARROWS"] if start in before and end in before} == wanted

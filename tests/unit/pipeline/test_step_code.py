@@ -12,7 +12,8 @@ from ctr.pipeline.settings.pipeline_config import load_preset
 from ctr.pipeline.step_code import CODE_KEY, Sources, loaded_names
 
 ROOT = Path(__file__).parents[3]
-TRAINED = {"Trainer", "Evaluator", "Pusher", "RunReport"}
+RESOLVERS = {"LastApproval", "LatestBlessedModel"}
+TRAINED = {"Trainer", "Evaluator", "SkewCheck", "Pusher", "RunReport"}
 INGESTED = {
     *("ImpressionGen", "SchemaGen", "StatisticsGen", "ExampleValidator", "AnomalyGate", "ImpressionTransform"),
     *("Baselines", *TRAINED),
@@ -115,11 +116,11 @@ def before(copied: Path, nodes: Any) -> dict[str, str]:
     ("settings", "plugin", "edited", "steps"),
     [
         (["model.name=decay"], "my_shop.ctr", "decay.py", {"Trainer"}),
-        # What --plugin names itself is imported by the Trainer and the report, too.
-        ([], "my_shop.brier", "brier.py", {"Trainer", "Evaluator", "RunReport"}),
-        ([], "my_shop.fields", "fields.py", {"ImpressionGen", "SchemaGen", "Trainer", "RunReport"}),
+        # What --plugin names itself is imported by the Trainer, the check of skew and the report, too.
+        ([], "my_shop.brier", "brier.py", {"Trainer", "Evaluator", "SkewCheck", "RunReport"}),
+        ([], "my_shop.fields", "fields.py", {"ImpressionGen", "SchemaGen", "Trainer", "SkewCheck", "RunReport"}),
         # A plugin may be a single module.
-        ([], "my_module", "../my_module.py", {"Trainer", "RunReport"}),
+        ([], "my_module", "../my_module.py", {"Trainer", "SkewCheck", "RunReport"}),
     ],
 )
 def test_an_edit_of_a_plugin_reaches_the_steps_that_run_it(
@@ -147,7 +148,7 @@ def test_an_edit_of_a_plugin_reaches_the_steps_that_run_it(
 
 @pytest.mark.slow
 def test_every_step_that_runs_has_its_code_in_its_key(nodes: Any, before: dict[str, str]) -> None:
-    assert {node.id: node.exec_properties[CODE_KEY] for node in nodes if node.id != "LatestBlessedModel"} == before
+    assert {node.id: node.exec_properties[CODE_KEY] for node in nodes if node.id not in RESOLVERS} == before
 
 
 @pytest.mark.slow
@@ -172,12 +173,14 @@ def test_every_step_that_runs_has_its_code_in_its_key(nodes: Any, before: dict[s
         ("components/scoring/judge.py", {"Evaluator"}),
         ("components/scoring/pairs.py", {"Baselines", "Evaluator"}),
         ("components/scoring/scored_shards.py", {"Baselines", "Evaluator"}),
+        ("components/anomaly_gate/drift.py", {"AnomalyGate"}),
         ("components/pusher/publish.py", {"Pusher"}),
         ("components/run_report/render.py", {"RunReport"}),
         ("components/baselines/compute.py", {"Baselines"}),
         ("pipeline/commands/cli.py", set()),
         ("pipeline/dag.py", set()),
-        ("serving/server.py", set()),
+        ("serving/server.py", {"SkewCheck"}),
+        ("components/skew_check/check.py", {"SkewCheck"}),
         ("generator/world.py", set()),
     ],
 )
@@ -211,7 +214,7 @@ def test_what_follows_an_edited_step_is_repeated(
     upstream = {node.id: {above.id for above in node.upstream_nodes} for node in nodes}
     for _ in nodes:
         changed |= {node for node, above in upstream.items() if above & changed}
-    assert changed - {"LatestBlessedModel"} == repeated
+    assert changed - RESOLVERS == repeated
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ IMPRESSION: dict[str, list[Any]] = {
     "user_id": [7],
     "timestamp": [1511600000],
     "negative_set": [b"mixed"],
+    "target_behavior": [1],
     "history_item_id": [5, 6],
     "history_category_id": [50, 60],
     "history_behavior": [1, 4],
@@ -31,6 +32,7 @@ IMPRESSION: dict[str, list[Any]] = {
     "candidate_category_id": [30, 40],
     "label": [1, 0],
 }
+NOT_IN_A_REQUEST = {"user_id", "timestamp", "negative_set", "target_behavior", "label"}
 EMPTY_HISTORY: dict[str, list[Any]] = {name: [] for name in impression.HISTORY_FEATURES}
 
 
@@ -65,7 +67,7 @@ def validate(
 
 
 def test_it_holds_every_raw_feature_and_no_other(schema: schema_pb2.Schema) -> None:
-    features = {*impression.REQUEST_FEATURES, "user_id", "timestamp", "negative_set", "label"}
+    features = {*impression.REQUEST_FEATURES, *NOT_IN_A_REQUEST}
     assert {feature.name for feature in schema.feature} == features
 
 
@@ -131,7 +133,7 @@ def test_a_request_needs_no_label_but_training_does(schema: schema_pb2.Schema) -
     request = {name: IMPRESSION[name] for name in impression.REQUEST_FEATURES}
     assert not validate(schema, request, environment="SERVING").anomaly_info
     missing = validate(schema, request, environment="TRAINING").anomaly_info
-    assert set(missing) == {"label", "user_id", "timestamp", "negative_set"}
+    assert set(missing) == NOT_IN_A_REQUEST
 
 
 @pytest.mark.parametrize(
@@ -142,6 +144,7 @@ def test_a_request_needs_no_label_but_training_does(schema: schema_pb2.Schema) -
         ("timestamp", [1511600000 + 30 * 86400], "large value: 1514192000", "1511539200 to 1512316799"),
         ("timestamp", [], "", "in every impression"),
         ("user_id", [0], "small value: 0", "INT, 1 or more"),
+        ("target_behavior", [5], "large value: 5", "1 to 4"),
         ("user_id", [1, 2], "more values than expected", "1 values"),
         ("candidate_item_id", [0, 4], "small value: 0", "1 or more"),
         ("candidate_item_id", [5, 6, 7], "more values than expected", "1 to 2 values"),

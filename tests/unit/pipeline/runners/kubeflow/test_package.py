@@ -325,6 +325,6 @@ def test_artifact_types_can_be_imported_by_the_name_that_vertex_knows() -> None:
     from ctr.components import artifacts
 
     own = {name for name, value in vars(artifacts).items() if getattr(value, "TYPE_NAME", None)}
-    assert len(own) == 5
+    assert len(own) == 6
     for name in own:
         assert f"ctr.{name}" == getattr(ctr, name).TYPE_NAME

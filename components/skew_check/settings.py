@@ -1,0 +1,23 @@
+"""What the check of skew is told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ctr.models.model_config import ModelConfig
+from ctr.models.registration import Plugin
+from ctr.models.section import Section
+
+
+class SkewCheckSettings(Section):
+    """What the check depends on."""
+
+    plugins: tuple[Plugin, ...]
+    """Modules that register what ``model`` names, and so before it."""
+    model: ModelConfig
+    history_length: int
+    """L."""
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
+    """Of the computation."""
+    seed: int
+    """Of the sample."""

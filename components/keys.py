@@ -24,3 +24,7 @@ SCHEMA: Final = "schema"
 STATISTICS: Final = "statistics"
 TRANSFORMED_EXAMPLES: Final = "transformed_examples"
 TRANSFORM_GRAPH: Final = "transform_graph"
+
+ANOMALIES_FILE: Final = "SchemaDiff.pb"
+STATISTICS_FILE: Final = "FeatureStats.pb"
+"""Of a split, as TFX's own ExampleValidator and StatisticsGen name them."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ctr.components.drift import Comparison
 from ctr.components.run_report.report import (
     Afterwards,
-    Comparison,
     EpochOfRun,
     Lineage,
     QuarantinedRow,

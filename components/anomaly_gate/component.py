@@ -23,11 +23,8 @@ from ctr.components.anomaly_gate.findings import stop_on_anomalies
 from ctr.components.artifacts import DataApproval, ImpressionCatalogue
 from ctr.components.drift import DRIFT_FILE
 from ctr.components.examples.summary import IngestSummary
+from ctr.components.keys import ANOMALIES_FILE, STATISTICS_FILE
 from ctr.components.settings import StatisticsConfig
-
-ANOMALIES_FILE: Final = "SchemaDiff.pb"
-STATISTICS_FILE: Final = "FeatureStats.pb"
-"""Of a split, as ExampleValidator and StatisticsGen write it."""
 
 APPROVAL_KEY: Final = "approval"
 STATISTICS_KEY: Final = "statistics"

@@ -1,4 +1,4 @@
-"""The ExampleValidator step, which is TFX's own."""
+"""The ExampleValidator step: with the inputs and outputs of TFX's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctr.components.executors import PythonExecutor
 
 
 class ExampleValidatorSpec(types.ComponentSpec):
-    """What is used of TFX's ExampleValidator."""
+    """Interface of :class:`ExampleValidator`."""
 
     PARAMETERS: dict[str, object] = {}
     INPUTS = {
@@ -33,7 +33,7 @@ class ExampleValidator(base_component.BaseComponent):
     """
 
     SPEC_CLASS = ExampleValidatorSpec
-    EXECUTOR_SPEC = PythonExecutor("tfx.components.example_validator.executor.Executor")
+    EXECUTOR_SPEC = PythonExecutor("ctr.components.example_validator.executor.Executor")
 
     def __init__(self, statistics: types.BaseChannel, schema: types.BaseChannel) -> None:
         super().__init__(

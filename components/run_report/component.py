@@ -2,27 +2,24 @@
 
 import json
 import os
-from collections.abc import Iterator
 from typing import Final
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import ModelEvaluation, ModelRun, PushedModel, TransformGraph
 from tfx.utils import io_utils
 
 from ctr.components import artifacts, quarantine
+from ctr.components.drift import DRIFT_FILE, Comparison, DriftReport
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY, vocabulary_size
 from ctr.components.keys import EPOCHS_FILE
 from ctr.components.run_report.page import render_page
 from ctr.components.run_report.render import render_markdown
 from ctr.components.run_report.report import (
-    DRIFT_FILE,
     REPORT_JSON,
     REPORT_MARKDOWN,
     REPORT_PAGE,
-    Comparison,
     EpochOfRun,
     QuarantinedRow,
     Report,
@@ -109,8 +106,6 @@ def RunReport(
         report.set_string_custom_property("pushed_version", str(version))
 
 
-def _drift(approval: str) -> Iterator[Comparison]:
-    path = os.path.join(approval, DRIFT_FILE)
-    if fileio.exists(path):
-        for each in json.loads(io_utils.read_string_file(path))["comparisons"]:
-            yield Comparison.model_validate(each)
+def _drift(approval: str) -> tuple[Comparison, ...]:
+    content = io_utils.read_string_file(os.path.join(approval, DRIFT_FILE))
+    return DriftReport.model_validate_json(content).comparisons

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import Field, ValidationError
 
+from ctr.components.drift import Comparison
 from ctr.components.files import open_file
 from ctr.components.scoring.attributes import Slice
 from ctr.components.scoring.baselines import BASELINES, BaselineResults
@@ -21,8 +22,6 @@ REPORT_JSON: Final = "report.json"
 REPORT_MARKDOWN: Final = "report.md"
 REPORT_PAGE: Final = "report.html"
 """Files in a ``RunReport`` artifact."""
-DRIFT_FILE: Final = "drift.json"
-"""In a ``DataApproval`` artifact, where distributions were compared: JSON with the ``comparisons``."""
 
 NEW_ITEM: Final = str(Slice("item", "new"))
 """The slice of impressions whose positive does not stand in the user's stored history."""
@@ -53,25 +52,6 @@ class EpochOfRun(Record):
     validation_auc: float
     seconds: float
     impressions_per_second: float
-
-
-class Comparison(Record):
-    """A distribution of one split beside another one of the same, as AnomalyGate has it."""
-
-    kind: Literal["drift", "skew"]
-    """Against the same split of the data that were approved last, or against the train split of the same data."""
-    feature: str
-    split: str
-    measure: str
-    """In words."""
-    value: float | None
-    """From 0, alike, to 1; None where it is not compared."""
-    bound: float | None
-    setting: str
-    """Which sets the bound."""
-    state: Literal["within", "reported", "stopped", "not_compared"]
-    words: str
-    """All of this in a sentence."""
 
 
 class Report(Record):

@@ -20,8 +20,6 @@ from ctr.components.examples.impressions import records
 from ctr.components.examples.shards import list_shards
 from ctr.components.settings import SETTINGS_KEY, StatisticsConfig
 
-STATISTICS_FILE: Final = "FeatureStats.pb"
-"""Of a split, as TFX's own executor names it."""
 _IMPRESSIONS_OF_A_BATCH: Final = 4096
 
 
@@ -43,7 +41,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with self._make_beam_pipeline() as pipeline:
             for split in artifact_utils.decode_split_names(examples.split_names):
                 shards = sample(list_shards(artifact_utils.get_split_uri([examples], split)), rate)
-                path = os.path.join(artifact_utils.get_split_uri([statistics], split), STATISTICS_FILE)
+                path = os.path.join(artifact_utils.get_split_uri([statistics], split), keys.STATISTICS_FILE)
                 _ = (
                     pipeline
                     | f"Shards[{split}]" >> beam.Create(shards)

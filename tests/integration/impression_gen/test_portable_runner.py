@@ -22,9 +22,9 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import Artifact, artifact_utils, standard_artifacts
 
-from ctr.components.anomaly_gate.component import STATISTICS_FILE
 from ctr.components.artifacts import ImpressionCatalogue
 from ctr.components.impression_gen.build import run_ingest
+from ctr.components.keys import STATISTICS_FILE
 from ctr.components.schema.impression_schema import Ranges, impression_schema
 from ctr.components.settings import IngestConfig, StatisticsConfig, TransformConfig
 from ctr.generator.behavior_log import GeneratorSummary, generate

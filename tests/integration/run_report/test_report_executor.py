@@ -20,6 +20,7 @@ from tfx.types import standard_artifacts
 
 from ctr.components import artifacts
 from ctr.components.direct_beam import keep_beam_here
+from ctr.components.drift import DRIFT_FILE
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
@@ -28,7 +29,7 @@ from ctr.components.quarantine import DUPLICATE, HEADER, record, shard_name
 from ctr.components.run_report.component import RunReport
 from ctr.components.run_report.page import render_page
 from ctr.components.run_report.render import render_markdown
-from ctr.components.run_report.report import DRIFT_FILE, Report, read_report
+from ctr.components.run_report.report import Report, read_report
 from ctr.components.run_report.tensorboard import scalars, write_scalars
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults, SetResult
 from ctr.components.scoring.evaluation import EVALUATION_FILE, Evaluation

@@ -115,6 +115,9 @@ class ServedModel:
         except tf.errors.OpError as error:
             status = _STATUS_OF_INT.get(error.error_code, grpc.StatusCode.UNKNOWN)
             raise RequestError(status, _words_of_the_graph(error.message)) from error
+        except UnicodeDecodeError as error:
+            # The graph quotes bytes of the request, which TensorFlow's Python cannot read.
+            raise invalid(_words_of_the_graph(error.object.decode(errors="replace"))) from error
         except Exception as error:
             _logger.exception("signature %s of version %d failed", name, self.version)
             raise RequestError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}") from error

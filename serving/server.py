@@ -7,30 +7,22 @@ Serving.
 
 from __future__ import annotations
 
-import functools
 import logging
 import signal
 import threading
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
-from ctr.serving.model import RequestError, ServedModel, invalid
+from ctr.serving.model import RequestError, invalid
+from ctr.serving.services import Services
 from ctr.serving.versions import VersionWatcher
-
-SIGNATURE_DEF_FIELD: Final = "signature_def"
 
 _logger = logging.getLogger(__name__)
 
@@ -104,9 +96,13 @@ class ModelServer:
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        services = _Services(model_name, self._watcher)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(services, self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(services, self._server)
+        handlers = [
+            grpc.method_handlers_generic_handler(
+                service, {name: _handler(of, answer) for name, (of, answer) in methods.items()}
+            )
+            for service, methods in _methods(Services(model_name, self._watcher)).items()
+        ]
+        self._server.add_generic_rpc_handlers(handlers)
 
     @property
     def port(self) -> int:
@@ -172,78 +168,43 @@ def serve_forever(server: ModelServer) -> None:
             signal.signal(number, handler)
 
 
-def _answering(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.ServicerContext], Any]:
-    """Makes a :class:`RequestError` of a method the error that its caller gets."""
+def _methods(services: Services) -> dict[str, dict[str, tuple[type[Message], Callable[[Any], Message]]]]:
+    """Service -> method -> the message that it takes, and what answers it."""
+    return {
+        "tensorflow.serving.PredictionService": {
+            "Predict": (predict_pb2.PredictRequest, services.predict),
+            "GetModelMetadata": (get_model_metadata_pb2.GetModelMetadataRequest, services.get_model_metadata),
+        },
+        "tensorflow.serving.ModelService": {
+            "GetModelStatus": (get_model_status_pb2.GetModelStatusRequest, services.get_model_status),
+        },
+    }
 
-    @functools.wraps(method)
-    def answer(service: Any, request: Any, context: grpc.ServicerContext) -> Any:
+
+def _handler(of: type[Message], answer: Callable[[Any], Message]) -> grpc.RpcMethodHandler:
+    """Takes and gives bytes: what is no message would otherwise be gRPC's INTERNAL, without a word of why."""
+
+    def handle(received: bytes, context: grpc.ServicerContext) -> Any:
         try:
-            return method(service, request)
+            return answer(_parsed(of, received)).SerializeToString()
         except RequestError as error:
-            context.abort(error.code, error.message)
+            refused = error
+        except Exception as error:
+            _logger.exception("a %s failed", of.DESCRIPTOR.name)
+            refused = RequestError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+        return context.abort(refused.code, refused.message)
 
-    return answer
-
-
-class _Services(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, model_name: str, watcher: VersionWatcher) -> None:
-        self._model_name = model_name
-        self._watcher = watcher
-
-    @_answering
-    def Predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-        return self._model(request).predict(request)
-
-    @_answering
-    def GetModelMetadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest
-    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        if not request.metadata_field:
-            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
-        for field in request.metadata_field:
-            if field != SIGNATURE_DEF_FIELD:
-                raise invalid(f"Metadata field {field} is not supported")
-        model = self._model(request)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        for name, signature in model.signature_defs.items():
-            signatures.signature_def[name].CopyFrom(signature)
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        response.model_spec.name = self._model_name
-        response.model_spec.version.value = model.version
-        response.metadata[SIGNATURE_DEF_FIELD].Pack(signatures)
-        return response
-
-    @_answering
-    def GetModelStatus(
-        self, request: get_model_status_pb2.GetModelStatusRequest
-    ) -> get_model_status_pb2.GetModelStatusResponse:
-        spec = _model_spec(request)
-        statuses = self._watcher.statuses() if spec.name == self._model_name else []
-        missing = f"any versions of model {spec.name}"
-        if spec.HasField("version"):
-            statuses = [status for status in statuses if status.version == spec.version.value]
-            missing = f"version {spec.version.value} of model {spec.name}"
-        if not statuses:
-            raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find {missing}")
-        return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
-
-    def _model(
-        self, request: predict_pb2.PredictRequest | get_model_metadata_pb2.GetModelMetadataRequest
-    ) -> ServedModel:
-        """The version a request asks for; :class:`RequestError` if it is not served."""
-        spec = _model_spec(request)
-        if spec.HasField("version_label"):
-            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
-        # Read once: the watcher may switch versions at any time.
-        live = self._watcher.live
-        wanted = spec.version.value if spec.HasField("version") else None
-        if live is None or spec.name != self._model_name or wanted not in (None, live.version):
-            asked = f"Latest({spec.name})" if wanted is None else f"Specific({spec.name}, {wanted})"
-            raise RequestError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}")
-        return live
+    return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def _model_spec(request: Any) -> model_pb2.ModelSpec:
-    if not request.HasField("model_spec"):
-        raise invalid("Missing ModelSpec")
-    return request.model_spec
+def _parsed(of: type[Message], received: bytes) -> Message:
+    message = of()
+    try:
+        # Some of protobuf's versions read up to a stray end of a group, and only warn.
+        if message.ParseFromString(received) == len(received):
+            return message
+        problem = "it ends before its last byte"
+    # Protobuf has its DecodeError for most, and others for text that is no UTF-8.
+    except (DecodeError, ValueError) as error:
+        problem = str(error)
+    raise invalid(f"the {len(received)} bytes sent are no {of.DESCRIPTOR.full_name}: {problem}")

@@ -23,6 +23,7 @@ from tensorflow_serving.apis import (
 from ctr.models.impression import REQUEST_FEATURES
 from ctr.serving.client import RankingClient, ServingError
 from ctr.serving.impressions import Impression, Ranking
+from ctr.serving.messages import PREDICT
 from ctr.serving.requests import rank_request
 from ctr.serving.server import ModelServer
 
@@ -297,3 +298,50 @@ def test_the_client_says_which_model_is_missing(shared_server: ModelServer, impr
         with pytest.raises(ServingError, match=f"{target} serves no such model .*cvr") as raised:
             client.rank(impression([], [1]))
         assert raised.value.code is NOT_FOUND
+
+
+def mutated(message: bytes) -> st.SearchStrategy[bytes]:
+    """The message with some bytes changed, cut out or put in."""
+    change = st.tuples(st.integers(0, len(message)), st.sampled_from([0, 1, 1, 1, 8]), st.binary(max_size=4))
+
+    def spoil(changes: list[tuple[int, int, bytes]]) -> bytes:
+        spoiled = message
+        for start, length, put in changes:
+            spoiled = spoiled[:start] + put + spoiled[start + length :]
+        return spoiled
+
+    return st.lists(change, min_size=1, max_size=3).map(spoil)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_what_is_no_request_is_refused_with_words(
+    channel: grpc.Channel, impression: Make, serialized: Callable[[Impression], bytes], data: st.DataObject
+) -> None:
+    ranked = rank_request([impression([3, 4], [3])], "ctr").SerializeToString()
+    examples = predict_pb2.PredictRequest()
+    examples.model_spec.name = "ctr"
+    examples.inputs["examples"].CopyFrom(tf.make_tensor_proto([serialized(impression([3, 4], [3]))]))
+    message = data.draw(mutated(ranked) | mutated(examples.SerializeToString()) | st.binary(max_size=50))
+    answer = channel.unary_unary(PREDICT).future(message)
+    code, words = answer.code(), answer.details()
+    assert code is grpc.StatusCode.OK or (code in {INVALID, NOT_FOUND} and len(words) > 15), (code, words)
+
+
+@pytest.mark.parametrize(
+    "method", ["PredictionService/Predict", "PredictionService/GetModelMetadata", "ModelService/GetModelStatus"]
+)
+def test_bytes_that_are_no_message_are_named(channel: grpc.Channel, method: str) -> None:
+    with pytest.raises(grpc.RpcError, match=r"the 3 bytes sent are no tensorflow\.serving\.\w+Request: ") as raised:
+        channel.unary_unary(f"/tensorflow.serving.{method}")(b"\xff\xff\xff")
+    assert raised.value.code() is INVALID
+
+
+@pytest.mark.parametrize("example", [b"no example", b"\n\xac\xff"])
+def test_bytes_that_are_no_example_are_refused(predictions: Any, example: bytes) -> None:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "ctr"
+    request.inputs["examples"].CopyFrom(tf.make_tensor_proto([example]))
+    with pytest.raises(grpc.RpcError, match="Could not parse example input") as raised:
+        predictions.Predict(request)
+    assert raised.value.code() is INVALID

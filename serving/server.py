@@ -1,8 +1,7 @@
 """A local gRPC server with TF Serving's API, for machines without ``tensorflow_model_server``.
 
-It answers ``PredictionService`` (Predict, GetModelMetadata), ``ModelService`` (GetModelStatus) and gRPC's health check
-for one model, from ``<base>/<integer version>/`` SavedModel directories. docs/serving.md says what differs from TF
-Serving.
+It answers ``PredictionService``, ``ModelService`` and gRPC's health check for one model or several, from
+``<base>/<integer version>/`` SavedModel directories. docs/serving.md says what differs from TF Serving.
 """
 
 from __future__ import annotations
@@ -10,36 +9,63 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
 
+from ctr.serving.calls import REQUEST_ID, Calls
+from ctr.serving.catalogue import Catalogue
+from ctr.serving.metrics import Metrics
 from ctr.serving.model import RequestError, invalid
+from ctr.serving.models_config import ModelConfig
+from ctr.serving.rest import Api, RestServer
 from ctr.serving.services import Services
-from ctr.serving.versions import VersionWatcher
+from ctr.serving.tls import ServerTls
 
 _logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Access:
+    """How a server is reached besides gRPC, and what it writes down of that."""
+
+    rest_port: int | None = None
+    """Port of the REST API and of Prometheus' page, on the same host; 0 takes any free one; None: neither."""
+    tls: ServerTls | None = None
+    """None: in clear text, which is for loopback and trusted networks."""
+    log: bool = False
+    """Whether each answer gets a line of the logger ``ctr.serving.access``, at INFO."""
+
+
 class ModelServer:
-    """Serves one model over gRPC while the context is open.
+    """Serves a model over gRPC while the context is open; :meth:`of_models` serves several.
 
     Args:
       base_path: directory of the versions; it may be empty or missing at first.
       model_name: the name that requests must use.
-      host: address to listen on. There is neither TLS nor authentication: keep it to loopback or a trusted network.
+      host: address to listen on. Without ``access.tls`` keep it to loopback or a trusted network.
       port: 0 takes any free one, see :attr:`port`.
       poll_seconds: time between two looks at ``base_path``.
       threads: requests answered at a time.
       max_concurrent_rpcs: requests accepted at a time, running and waiting; more get RESOURCE_EXHAUSTED.
       max_message_bytes: largest request; a larger one gets RESOURCE_EXHAUSTED.
       grace_seconds: time that requests under way get to finish when the context closes.
+      access: REST, TLS and the log of requests; none by default.
 
     Raises:
       ValueError: if a limit is impossible.
@@ -63,6 +89,7 @@ class ModelServer:
         max_concurrent_rpcs: int = 256,
         max_message_bytes: int = 16 * 2**20,
         grace_seconds: float = 10.0,
+        access: Access | None = None,
     ) -> None:
         for name, value in (
             ("poll_seconds", poll_seconds),
@@ -72,20 +99,26 @@ class ModelServer:
         ):
             if value <= 0:
                 raise ValueError(f"{name}: must be above 0, got {value}")
-        if not 0 <= port <= 65535:
-            raise ValueError(f"port: must be 0 to 65535, got {port}")
-        self._base_path = Path(base_path)
-        self._model_name = model_name
+        access = access or Access()
+        for name, number in (("port", port), ("rest_port", access.rest_port or 0)):
+            if not 0 <= number <= 65535:
+                raise ValueError(f"{name}: must be 0 to 65535, got {number}")
         self._host = host
         self._port = port
         self.grace_seconds = grace_seconds
         self._health = health.HealthServicer()
         self._health.set(health.OVERALL_HEALTH, health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._watcher = VersionWatcher(
-            self._base_path,
-            poll_seconds,
-            lambda: self._health.set(health.OVERALL_HEALTH, health_pb2.HealthCheckResponse.SERVING),
+        metrics = Metrics()
+        self._catalogue = Catalogue(
+            [ModelConfig(model_name, Path(base_path))], poll_seconds, self._tell_health, metrics
         )
+        self._services = Services(self._catalogue)
+        calls = Calls(metrics, lambda: self._catalogue.names, access.log)
+        self._api = Api(self._catalogue, self._services, calls, metrics)
+        self._tls = access.tls
+        self._rest_port = access.rest_port
+        self._rest_limits = {"threads": threads, "max_body_bytes": max_message_bytes}
+        self._rest: RestServer | None = None
         self._server = grpc.server(
             futures.ThreadPoolExecutor(threads, thread_name_prefix="rpc"),
             maximum_concurrent_rpcs=max_concurrent_rpcs,
@@ -98,11 +131,22 @@ class ModelServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         handlers = [
             grpc.method_handlers_generic_handler(
-                service, {name: _handler(of, answer) for name, (of, answer) in methods.items()}
+                service, {name: _handler(calls, name, of, answer) for name, (of, answer) in methods.items()}
             )
-            for service, methods in _methods(Services(model_name, self._watcher)).items()
+            for service, methods in _methods(self._services).items()
         ]
         self._server.add_generic_rpc_handlers(handlers)
+
+    @classmethod
+    def of_models(cls, models: Sequence[ModelConfig], **options: Any) -> ModelServer:
+        """A server of one or more models, for instance of :func:`ctr.serving.models_config.read_models_config`.
+
+        Its callers may change which ones by ``HandleReloadConfigRequest``. The options are those of the class.
+        """
+        server = cls(models[0].base_path, models[0].name, **options)
+        server._catalogue.begin_with(models)
+        server._services.may_reload = True
+        return server
 
     @property
     def port(self) -> int:
@@ -110,44 +154,61 @@ class ModelServer:
         return self._port
 
     @property
+    def rest_port(self) -> int | None:
+        """The port of the REST API; known once the context is open."""
+        return self._rest.port if self._rest else self._rest_port
+
+    @property
     def version(self) -> int | None:
-        """The version that takes requests; None before the first is loaded."""
-        return self._watcher.live.version if self._watcher.live else None
+        """The newest version of the first model that takes requests; None before one is loaded."""
+        return self._catalogue.newest_version()
 
     def wait_until_ready(self, timeout: float) -> None:
-        """Waits until a version is served.
+        """Waits until each model has a version.
 
         Raises:
           TimeoutError: after ``timeout`` seconds, with what is known of each version.
         """
-        if self._watcher.ready.wait(timeout):
-            return
-        known = [
-            f"version {status.version}: {status.status.error_message or 'still loading'}"
-            for status in self._watcher.statuses()
-        ]
-        raise TimeoutError(
-            f"no version of {self._model_name!r} after {timeout:g} s: "
-            + ("; ".join(known) or f"{self._base_path} has no directory <integer>/ with a complete SavedModel")
-        )
+        if lacking := self._catalogue.wait_until_ready(timeout):
+            raise TimeoutError(f"no version after {timeout:g} s of {lacking}")
 
     def __str__(self) -> str:
-        return f"{self._host}:{self._port} for model {self._model_name!r} in {self._base_path}"
+        models = ", ".join(f"{model.name!r} in {model.base_path}" for model in self._catalogue.models)
+        rest = "" if self.rest_port is None else f" (REST on port {self.rest_port})"
+        return f"{self._host}:{self._port}{rest} for model {models}"
 
     def __enter__(self) -> ModelServer:
         address = f"{self._host}:{self._port}"
         try:
-            self._port = self._server.add_insecure_port(address)
+            self._port = (
+                self._server.add_secure_port(address, self._tls.credentials())
+                if self._tls
+                else self._server.add_insecure_port(address)
+            )
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}; is the port taken? Choose another, or 0 for any") from error
-        self._watcher.start()
+        if self._rest_port is not None:
+            try:
+                self._rest = RestServer(self._api, self._host, self._rest_port, tls=self._tls, **self._rest_limits)
+            except OSError as error:
+                self._server.stop(None).wait()
+                raise OSError(f"cannot listen on {self._host}:{self._rest_port} for REST: {error.strerror}") from error
+            self._rest.start()
+        self._catalogue.start()
         self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._health.enter_graceful_shutdown()
-        self._server.stop(self.grace_seconds).wait()
-        self._watcher.stop()
+        stopped = self._server.stop(self.grace_seconds)
+        if self._rest is not None:
+            self._rest.stop()
+        stopped.wait()
+        self._catalogue.stop()
+
+    def _tell_health(self) -> None:
+        if self._catalogue.is_ready():
+            self._health.set(health.OVERALL_HEALTH, health_pb2.HealthCheckResponse.SERVING)
 
 
 def serve_forever(server: ModelServer) -> None:
@@ -173,25 +234,36 @@ def _methods(services: Services) -> dict[str, dict[str, tuple[type[Message], Cal
     return {
         "tensorflow.serving.PredictionService": {
             "Predict": (predict_pb2.PredictRequest, services.predict),
+            "Classify": (classification_pb2.ClassificationRequest, services.classify),
+            "Regress": (regression_pb2.RegressionRequest, services.regress),
+            "MultiInference": (inference_pb2.MultiInferenceRequest, services.multi_inference),
             "GetModelMetadata": (get_model_metadata_pb2.GetModelMetadataRequest, services.get_model_metadata),
         },
         "tensorflow.serving.ModelService": {
             "GetModelStatus": (get_model_status_pb2.GetModelStatusRequest, services.get_model_status),
+            "HandleReloadConfigRequest": (model_management_pb2.ReloadConfigRequest, services.reload_config),
         },
     }
 
 
-def _handler(of: type[Message], answer: Callable[[Any], Message]) -> grpc.RpcMethodHandler:
+def _handler(calls: Calls, method: str, of: type[Message], answer: Callable[[Any], Message]) -> grpc.RpcMethodHandler:
     """Takes and gives bytes: what is no message would otherwise be gRPC's INTERNAL, without a word of why."""
 
     def handle(received: bytes, context: grpc.ServicerContext) -> Any:
+        def parse() -> Message:
+            left = context.time_remaining()
+            if left is not None and left <= 0:
+                raise RequestError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, "the request's time was over before its turn came"
+                )
+            return _parsed(of, received)
+
+        request_id = dict(context.invocation_metadata()).get(REQUEST_ID)
         try:
-            return answer(_parsed(of, received)).SerializeToString()
+            response = calls.answer(method, "GRPC", str(request_id or ""), parse, answer)
+            return response.SerializeToString()
         except RequestError as error:
             refused = error
-        except Exception as error:
-            _logger.exception("a %s failed", of.DESCRIPTOR.name)
-            refused = RequestError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
         return context.abort(refused.code, refused.message)
 
     return grpc.unary_unary_rpc_method_handler(handle)

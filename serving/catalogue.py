@@ -117,15 +117,14 @@ class Catalogue:
             raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find {missing}")
         return statuses
 
-    def change(self, models: Sequence[ModelConfig]) -> None:
-        """Puts another configuration in force, and waits for the models that are new in it, at most a minute.
+    def change(self, models: Sequence[ModelConfig]) -> list[VersionWatcher]:
+        """Puts another configuration in force; returns the watches on the models that are new in it.
 
         A label that is in use may only move to a version that is loaded. A model whose folder stays keeps its loaded
         versions; one that is not in the new configuration goes.
 
         Raises:
-          RequestError: FAILED_PRECONDITION if a label cannot move, and then nothing has changed; UNKNOWN if a new
-            model has no version yet, whose folder is watched nevertheless.
+          RequestError: FAILED_PRECONDITION if a label cannot move, and then nothing has changed.
         """
         with self._change:
             before = self._watchers
@@ -144,6 +143,16 @@ class Catalogue:
                 watcher.start()
             self._watchers = after
         _stop(watcher for name, watcher in before.items() if after.get(name) is not watcher)
+        return new
+
+    def change_and_wait(self, models: Sequence[ModelConfig]) -> None:
+        """The same, and waits for the new models, at most a minute.
+
+        Raises:
+          RequestError: as for :meth:`change`; UNKNOWN if a new model has no version yet, whose folder is watched
+            nevertheless.
+        """
+        new = self.change(models)
         deadline = time.monotonic() + _MAX_AWAITED
         for watcher in new:
             watcher.wait_until_tried(max(0.0, deadline - time.monotonic()))

@@ -5,7 +5,8 @@ Importing this module loads no TensorFlow, so that a wrong file is refused befor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from ctr.models.errors import ConfigError
+from ctr.models.errors import ConfigError, CtrError
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,39 @@ def read_models_config(path: str | Path) -> tuple[ModelConfig, ...]:
         raise ConfigError(f"{path}: no ModelServerConfig of TF Serving: {error} (line:column)") from error
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+class FollowedConfig:
+    """A ``models.config`` that may change while its models are served.
+
+    Args:
+      path: of the file.
+      models: what was read of it.
+      change: puts other models in force; what it raises of :class:`CtrError` is logged.
+    """
+
+    def __init__(
+        self, path: str | Path, models: Sequence[ModelConfig], change: Callable[[Sequence[ModelConfig]], object]
+    ) -> None:
+        self._path = path
+        self._models = tuple(models)
+        self._change = change
+        self._last_problem = ""
+
+    def look(self) -> None:
+        """Reads the file; what is in force stays where it cannot be meant, or a label cannot move, until it can."""
+        try:
+            models = read_models_config(self._path)
+            if models != self._models:
+                self._change(models)
+                self._models = models
+                _logger.info("%s: now serving %s", self._path, ", ".join(model.name for model in models))
+            problem = ""
+        except CtrError as error:
+            problem = str(error)
+        if problem and problem != self._last_problem:
+            _logger.error("%s: not taken: %s", self._path, problem.removeprefix(f"{self._path}: "))
+        self._last_problem = problem
 
 
 def models_of(config: model_server_config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:

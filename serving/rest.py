@@ -6,7 +6,9 @@ size and the time of a request. Each connection brings one request.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import re
 import socket
 import threading
@@ -52,6 +54,8 @@ _HTTP_STATUS: Final = {
 _BUSY: Final = (
     b'HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n{"error": "too many requests at a time"}\n'
 )
+
+_logger = logging.getLogger(__name__)
 
 
 class Api:
@@ -190,6 +194,7 @@ class _Bounded(HTTPServer):
         self._places = threading.BoundedSemaphore(threads + WAITING_CONNECTIONS)
         self._read_until: dict[socket.socket, float] = {}
         self._tls = tls.context() if tls else None
+        self._closing = False
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
@@ -209,18 +214,23 @@ class _Bounded(HTTPServer):
         if not self._places.acquire(blocking=False):
             if not self._tls:
                 request.setblocking(False)
-                request.send(_BUSY)
+                with contextlib.suppress(OSError):
+                    request.send(_BUSY)
             self.shutdown_request(request)
             return
         self._pool.submit(self._answer, request, client_address)
 
     def _answer(self, request: socket.socket, client_address: Any) -> None:
         self._read_until[request] = time.monotonic() + READ_SECONDS
+        if self._closing:
+            _end_reading(request)
         try:
             self.finish_request(request, client_address)
         except OSError:
             # The caller has gone, or was too slow.
             pass
+        except Exception:
+            _logger.exception("a connection failed")
         finally:
             del self._read_until[request]
             self.shutdown_request(request)
@@ -231,14 +241,21 @@ class _Bounded(HTTPServer):
         now = time.monotonic()
         for request, until in list(self._read_until.items()):
             if now > until:
-                try:
-                    socket.socket.shutdown(request, socket.SHUT_RD)
-                except OSError:
-                    continue
+                _end_reading(request)
 
     def server_close(self) -> None:
+        """Answers what has come; who has sent nothing yet is not waited for."""
         super().server_close()
+        self._closing = True
+        for request in list(self._read_until):
+            _end_reading(request)
         self._pool.shutdown()
+
+
+def _end_reading(connection: socket.socket) -> None:
+    """What has arrived can still be read, and be answered. Not by the method of a TLS socket, which ends TLS, too."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RD)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -32,7 +32,7 @@ from ctr.serving.calls import REQUEST_ID, Calls
 from ctr.serving.catalogue import Catalogue
 from ctr.serving.metrics import Metrics
 from ctr.serving.model import RequestError, invalid
-from ctr.serving.models_config import ModelConfig
+from ctr.serving.models_config import FollowedConfig, ModelConfig
 from ctr.serving.rest import Api, RestServer
 from ctr.serving.services import Services
 from ctr.serving.tls import ServerTls
@@ -163,6 +163,19 @@ class ModelServer:
         """The newest version of the first model that takes requests; None before one is loaded."""
         return self._catalogue.newest_version()
 
+    @property
+    def models(self) -> list[ModelConfig]:
+        """What is served."""
+        return self._catalogue.models
+
+    def change(self, models: Sequence[ModelConfig]) -> None:
+        """Serves other models from now on; returns before new ones are loaded.
+
+        Raises:
+          RequestError: if a label in use would move to a version that is not loaded; then nothing changes.
+        """
+        self._catalogue.change(models)
+
     def wait_until_ready(self, timeout: float) -> None:
         """Waits until each model has a version.
 
@@ -211,17 +224,26 @@ class ModelServer:
             self._health.set(health.OVERALL_HEALTH, health_pb2.HealthCheckResponse.SERVING)
 
 
-def serve_forever(server: ModelServer) -> None:
+def serve_forever(server: ModelServer, config_file: str | Path | None = None, poll_seconds: float = 0.0) -> None:
     """Serves until SIGTERM or SIGINT, then refuses new requests and finishes those under way.
 
     Call it from the main thread: only that one receives signals. Errors as for :class:`ModelServer`. What happens is
     logged at INFO to the logger ``serving``.
+
+    Args:
+      server: not yet entered.
+      config_file: the ``models.config`` that the server's models are from.
+      poll_seconds: how often it is read again; 0: never.
     """
     stop = threading.Event()
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with server:
             _logger.info("listening on %s", server)
+            if config_file is not None and poll_seconds > 0:
+                followed = FollowedConfig(config_file, server.models, server.change)
+                while not stop.wait(poll_seconds):
+                    followed.look()
             stop.wait()
             _logger.info("stopping: requests under way have %g s to finish", server.grace_seconds)
     finally:

@@ -92,7 +92,7 @@ class Services:
             models = models_of(request.config)
         except ValueError as error:
             raise invalid(str(error)) from error
-        self._catalogue.change(models)
+        self._catalogue.change_and_wait(models)
         return model_management_pb2.ReloadConfigResponse()
 
 

@@ -48,6 +48,13 @@ examples:
     )
 
     parser.add_argument(
+        "--model-config-file-poll-seconds",
+        metavar="N",
+        type=_seconds,
+        default=0.0,
+        help="read that file again every N seconds; default: never",
+    )
+    parser.add_argument(
         "--rest-port", type=_port, metavar="PORT", help="answer HTTP, too: REST and /metrics; 0 for any free one"
     )
     parser.add_argument("--tls-certificate", metavar="FILE", help="PEM; turns TLS on, with --tls-key")
@@ -92,6 +99,13 @@ def _add_address(parser: argparse.ArgumentParser, host: str, port: str = "") -> 
     parser.add_argument("--port", type=_port, default=8500, help=f"{port}default: %(default)s")
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is no time to wait; choose 0 or more seconds")
+    return seconds
+
+
 def _port(text: str) -> int:
     port = int(text)
     if not 0 <= port <= 65535:
@@ -114,7 +128,8 @@ def _serve(options: argparse.Namespace) -> int:
     reached = {"host": options.host, "port": options.port, "access": access}
     try:
         if options.model_config_file:
-            serve_forever(ModelServer.of_models(models, **reached))
+            server = ModelServer.of_models(models, **reached)
+            serve_forever(server, options.model_config_file, options.model_config_file_poll_seconds)
         else:
             serve_forever(ModelServer(models[0].base_path, models[0].name, **reached))
     except OSError as error:

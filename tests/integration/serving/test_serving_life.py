@@ -282,7 +282,8 @@ def test_mutual_tls_lets_in_known_clients_alone(base: Path, push: Any, impressio
             )
 
         def status_by_https(name: str) -> int:
-            context = ssl.create_default_context(cafile=files["server_certificate"])
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_verify_locations(files["server_certificate"])
             context.load_cert_chain(files[f"{name}_certificate"], files[f"{name}_key"])
             https = http.client.HTTPSConnection("127.0.0.1", server.rest_port, context=context, timeout=60)
             with contextlib.closing(https):

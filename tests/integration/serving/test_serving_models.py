@@ -19,7 +19,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 from tensorflow_serving.config import model_server_config_pb2
 
 from ctr.serving.impressions import Impression
-from ctr.serving.models_config import models_of
+from ctr.serving.models_config import FollowedConfig, models_of
 from ctr.serving.requests import rank_request
 from ctr.serving.server import ModelServer
 
@@ -159,3 +159,38 @@ def test_a_new_configuration_that_cannot_be_meant_changes_nothing(base: Path, pu
         with pytest.raises(grpc.RpcError, match="did not become available: model 'broken': version 1: .*variables"):
             ask.reload((base, ""), (broken, ""))
         assert ask.predict("ctr")[0] == 1
+
+
+def test_a_changed_file_is_followed(
+    base: Path, push: Any, serving: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for version in (1, 2):
+        push(base, version)
+    file = tmp_path / "models.config"
+
+    def write(fields: str) -> None:
+        file.write_text(text_format.MessageToString(configuration((base, fields))))
+
+    with serving((base, "")) as ask:
+        followed = FollowedConfig(file, ask.server.models, ask.server.change)
+        write("")
+        followed.look()
+        assert ask.states("ctr") == {2: "AVAILABLE"}
+        write(ALL)
+        followed.look()
+        ask.wait_for("ctr", {1: "AVAILABLE", 2: "AVAILABLE"})
+        write(ALL + 'version_labels { key: "stable" value: 1 }')
+        followed.look()
+        assert ask.predict("ctr", label="stable")[0] == 1
+        write(ALL + 'version_labels { key: "stable" value: 3 }')
+        for _ in range(2):
+            followed.look()
+        file.write_text("model_config_list {")
+        for _ in range(2):
+            followed.look()
+        assert ask.predict("ctr", label="stable")[0] == 1
+    refused = [record.getMessage() for record in caplog.records if "not taken" in record.getMessage()]
+    assert [message.partition(" not taken: ")[2][:40] for message in refused] == [
+        "Request to assign label to version 3 of ",
+        "no ModelServerConfig of TF Serving: 1:19",
+    ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import logging
 import re
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -198,6 +200,20 @@ def test_connections_over_the_limit_are_refused_and_free_again(ask: Any, server:
         if status == 200:
             break
     assert status == 200
+
+
+def test_the_end_waits_for_no_caller_that_says_nothing(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        with ModelServer(tmp_path, "ctr", threads=1, access=Access(rest_port=0)) as server:
+            address = ("127.0.0.1", server.rest_port or 0)
+            for _ in range(3):
+                stack.enter_context(socket.create_connection(address, timeout=60))
+            asks = stack.enter_context(socket.create_connection(address, timeout=60))
+            asks.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            time.sleep(0.6)
+            start = time.monotonic()
+        assert time.monotonic() - start < rest.READ_SECONDS / 2
+        assert asks.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
 def numbers(text: str, name: str) -> dict[str, int]:

@@ -48,8 +48,10 @@ def test_a_configuration_of_models_stands_alone(
 ) -> None:
     import ctr.serving.server
 
-    started: list[str] = []
-    monkeypatch.setattr(ctr.serving.server, "serve_forever", lambda server: started.append(str(server)))
+    started: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        ctr.serving.server, "serve_forever", lambda server, *of_file: started.append((str(server), *of_file))
+    )
     file = tmp_path / "models.config"
     serve = ["serve", "--port", "0", "--model-config-file", str(file)]
 
@@ -61,8 +63,8 @@ def test_a_configuration_of_models_stands_alone(
     assert cli.main([*serve, "--model", "a"]) == 2
     assert "leave out --model and --wait" in capsys.readouterr().err
     assert started == []
-    assert cli.main(serve) == 0
-    assert started == ["127.0.0.1:0 for model 'a' in /m/a, 'b' in /m/b"]
+    assert cli.main([*serve, "--model-config-file-poll-seconds", "30"]) == 0
+    assert started == [("127.0.0.1:0 for model 'a' in /m/a, 'b' in /m/b", str(file), 30.0)]
 
 
 @pytest.mark.parametrize(

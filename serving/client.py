@@ -38,14 +38,26 @@ class RankingClient:
       timeout: seconds that one call may take.
       root_certificates: PEM file of the authorities to trust: turns TLS on. Without it the connection is in clear
         text, which is for loopback and trusted networks.
+      certificate: PEM file of the client's own certificate, where the server asks for one (mutual TLS); with
+        ``private_key``, the PEM file of its key.
 
     Raises:
-      OSError: if the certificates cannot be read.
+      OSError: if the certificates or the key cannot be read.
+      ValueError: if there is a certificate without its key or without authorities, or a key alone.
     """
 
     def __init__(
-        self, target: str, model_name: str, timeout: float = 5.0, *, root_certificates: str | Path | None = None
+        self,
+        target: str,
+        model_name: str,
+        timeout: float = 5.0,
+        *,
+        root_certificates: str | Path | None = None,
+        certificate: str | Path | None = None,
+        private_key: str | Path | None = None,
     ) -> None:
+        if (certificate is None) != (private_key is None) or (certificate is not None and root_certificates is None):
+            raise ValueError("certificate and private_key go together, and with root_certificates")
         self._target = target
         self._model_name = model_name
         self._timeout = timeout
@@ -55,7 +67,10 @@ class RankingClient:
             options.append(("grpc.enable_http_proxy", 0))
             self._channel = grpc.insecure_channel(target, options)
         else:
-            credentials = grpc.ssl_channel_credentials(Path(root_certificates).read_bytes())
+            files = (root_certificates, private_key, certificate)
+            credentials = grpc.ssl_channel_credentials(
+                *(None if file is None else Path(file).read_bytes() for file in files)
+            )
             self._channel = grpc.secure_channel(target, credentials, options)
         self._predict = self._channel.unary_unary(
             PREDICT,

@@ -6,11 +6,14 @@ Messages and the order of checks follow ``tensorflow_serving/servables/tensorflo
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
@@ -37,6 +40,9 @@ _VALUE_FIELDS: Final = {
     tf.bool: "bool_val",
 }
 
+_FIXED_SIZE: Final = frozenset(_VALUE_FIELDS) - {tf.bool}
+"""Any bytes are values of these; of a bool only two are."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -52,6 +58,31 @@ class RequestError(CtrError):
         super().__init__(message)
         self.code = code
         self.message = message[:MAX_ERROR_LENGTH]
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What a signature says of an input."""
+
+    dtype: int
+    shape: tuple[int | None, ...] | None
+    """None: any rank; None in it: any size."""
+    of_bytes: np.dtype[Any] | None
+    """Where the values' bytes can be taken as they are."""
+
+    @classmethod
+    def of(cls, info: meta_graph_pb2.TensorInfo) -> _Input:
+        shape = tf.TensorShape(info.tensor_shape)
+        dtype = tf.as_dtype(info.dtype)
+        of_bytes = np.dtype(dtype.as_numpy_dtype).newbyteorder("<") if dtype in _FIXED_SIZE else None
+        return cls(info.dtype, None if shape.rank is None else tuple(shape.as_list()), of_bytes)
+
+    def allows(self, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor may have this shape."""
+        return self.shape is None or (
+            len(shape) == len(self.shape)
+            and all(size in (None, given) for size, given in zip(self.shape, shape, strict=True))
+        )
 
 
 class ServedModel:
@@ -71,6 +102,11 @@ class ServedModel:
         self._path = path
         # Signatures do not keep the variables of the loaded object alive.
         self._loaded = tf.saved_model.load(str(path), tags=[SERVE_TAG])
+        self._signatures = dict(self._loaded.signatures)
+        self._inputs = {
+            name: {alias: _Input.of(info) for alias, info in sorted(signature.inputs.items())}
+            for name, signature in self.signature_defs.items()
+        }
 
     def warm_up(self) -> int:
         """Runs the version's warmup requests; returns their number.
@@ -92,14 +128,12 @@ class ServedModel:
             where the graph says so; otherwise the graph's own status, or INTERNAL.
         """
         name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        if name not in self._loaded.signatures:
-            raise invalid(
-                f'Serving signature key "{name}" not found. It must be one of {_names(self._loaded.signatures)}.'
-            )
+        if name not in self._signatures:
+            raise invalid(f'Serving signature key "{name}" not found. It must be one of {_names(self._signatures)}.')
         signature = self.signature_defs[name]
-        inputs = _inputs(signature, request)
+        inputs = _inputs(self._inputs[name], request)
         aliases = _output_aliases(signature, request)
-        outputs = self._run(name, inputs)
+        outputs = self.run(name, inputs)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = request.model_spec.name
         response.model_spec.version.value = self.version
@@ -108,13 +142,17 @@ class ServedModel:
             response.outputs[alias].CopyFrom(_tensor_proto(outputs[alias]))
         return response
 
-    def _run(self, name: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def run(self, name: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Runs a signature: the tensors of its inputs -> those of its outputs. Errors as for :meth:`predict`."""
         try:
-            outputs: dict[str, tf.Tensor] = self._loaded.signatures[name](**inputs)
+            outputs: dict[str, tf.Tensor] = self._signatures[name](**inputs)
             return outputs
         except tf.errors.OpError as error:
             status = _STATUS_OF_INT.get(error.error_code, grpc.StatusCode.UNKNOWN)
             raise RequestError(status, _words_of_the_graph(error.message)) from error
+        except UnicodeDecodeError as error:
+            # The graph quotes bytes of the request, which TensorFlow's Python cannot read.
+            raise invalid(_words_of_the_graph(error.object.decode(errors="replace"))) from error
         except Exception as error:
             _logger.exception("signature %s of version %d failed", name, self.version)
             raise RequestError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}") from error
@@ -128,30 +166,33 @@ def _signature_defs(path: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
     raise ValueError(f"{path}: no graph has the tag {SERVE_TAG!r}")
 
 
-def _inputs(signature: meta_graph_pb2.SignatureDef, request: predict_pb2.PredictRequest) -> dict[str, tf.Tensor]:
-    sent, expected = set(request.inputs), set(signature.inputs)
-    if sent != expected:
+def _inputs(expected: Mapping[str, _Input], request: predict_pb2.PredictRequest) -> dict[str, tf.Tensor]:
+    sent = set(request.inputs)
+    if sent != expected.keys():
         raise invalid(
             f"input size does not match signature: {len(sent)}!={len(expected)} "
             f"len({_names(sent)}) != len({_names(expected)}). "
-            f"Sent extra: {_names(sent - expected)}. Missing but required: {_names(expected - sent)}."
+            f"Sent extra: {_names(sent - expected.keys())}. Missing but required: {_names(expected.keys() - sent)}."
         )
-    return {alias: _tensor(alias, signature.inputs[alias], request.inputs[alias]) for alias in sorted(sent)}
+    return {alias: _tensor(alias, of, request.inputs[alias]) for alias, of in expected.items()}
 
 
-def _tensor(alias: str, info: meta_graph_pb2.TensorInfo, proto: tensor_pb2.TensorProto) -> tf.Tensor:
-    if proto.dtype != info.dtype:
-        raise invalid(f'input "{alias}": expects {_dtype_name(info.dtype)} but {_dtype_name(proto.dtype)} is provided')
-    sizes = [dim.size for dim in proto.tensor_shape.dim]
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
-        raise invalid(f'input "{alias}": the shape {sizes} is not fully defined')
-    shape, expected = tf.TensorShape(sizes), tf.TensorShape(info.tensor_shape)
-    if not expected.is_compatible_with(shape):
-        raise invalid(f'input "{alias}": expects the shape {expected} but {shape} is provided')
-    if shape.num_elements() > MAX_TENSOR_ELEMENTS:
+def _tensor(alias: str, of: _Input, proto: tensor_pb2.TensorProto) -> tf.Tensor:
+    if proto.dtype != of.dtype:
+        raise invalid(f'input "{alias}": expects {_dtype_name(of.dtype)} but {_dtype_name(proto.dtype)} is provided')
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+        raise invalid(f'input "{alias}": the shape {list(shape)} is not fully defined')
+    if not of.allows(shape):
+        raise invalid(f'input "{alias}": expects the shape {of.shape} but {shape} is provided')
+    elements = math.prod(shape)
+    if elements > MAX_TENSOR_ELEMENTS:
         raise invalid(f'input "{alias}": {shape} has more than {MAX_TENSOR_ELEMENTS} elements')
+    # The bytes as they came; TensorFlow's own parser, which takes all other forms, is ten times as slow.
+    if of.of_bytes is not None and len(proto.tensor_content) == elements * of.of_bytes.itemsize:
+        return tf.constant(np.frombuffer(proto.tensor_content, of.of_bytes).reshape(shape))
     try:
-        return tf.io.parse_tensor(proto.SerializeToString(), tf.as_dtype(info.dtype))
+        return tf.io.parse_tensor(proto.SerializeToString(), tf.as_dtype(of.dtype))
     except tf.errors.InvalidArgumentError as error:
         raise invalid(f"tensor parsing error: {alias}") from error
 

@@ -1,53 +1,71 @@
 """A local gRPC server with TF Serving's API, for machines without ``tensorflow_model_server``.
 
-It answers ``PredictionService`` (Predict, GetModelMetadata), ``ModelService`` (GetModelStatus) and gRPC's health check
-for one model, from ``<base>/<integer version>/`` SavedModel directories. docs/serving.md says what differs from TF
-Serving.
+It answers ``PredictionService``, ``ModelService`` and gRPC's health check for one model or several, from
+``<base>/<integer version>/`` SavedModel directories. docs/serving.md says what differs from TF Serving.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
+    inference_pb2,
+    model_management_pb2,
     predict_pb2,
-    prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
-from ctr.serving.model import RequestError, ServedModel, invalid
-from ctr.serving.versions import VersionWatcher
-
-SIGNATURE_DEF_FIELD: Final = "signature_def"
+from ctr.serving.calls import REQUEST_ID, Calls
+from ctr.serving.catalogue import Catalogue
+from ctr.serving.metrics import Metrics
+from ctr.serving.model import RequestError, invalid
+from ctr.serving.models_config import FollowedConfig, ModelConfig
+from ctr.serving.rest import Api, RestServer
+from ctr.serving.services import Services
+from ctr.serving.tls import ServerTls
 
 _logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Access:
+    """How a server is reached besides gRPC, and what it writes down of that."""
+
+    rest_port: int | None = None
+    """Port of the REST API and of Prometheus' page, on the same host; 0 takes any free one; None: neither."""
+    tls: ServerTls | None = None
+    """None: in clear text, which is for loopback and trusted networks."""
+    log: bool = False
+    """Whether each answer gets a line of the logger ``ctr.serving.access``, at INFO."""
+
+
 class ModelServer:
-    """Serves one model over gRPC while the context is open.
+    """Serves a model over gRPC while the context is open; :meth:`of_models` serves several.
 
     Args:
       base_path: directory of the versions; it may be empty or missing at first.
       model_name: the name that requests must use.
-      host: address to listen on. There is neither TLS nor authentication: keep it to loopback or a trusted network.
+      host: address to listen on. Without ``access.tls`` keep it to loopback or a trusted network.
       port: 0 takes any free one, see :attr:`port`.
       poll_seconds: time between two looks at ``base_path``.
       threads: requests answered at a time.
       max_concurrent_rpcs: requests accepted at a time, running and waiting; more get RESOURCE_EXHAUSTED.
       max_message_bytes: largest request; a larger one gets RESOURCE_EXHAUSTED.
       grace_seconds: time that requests under way get to finish when the context closes.
+      access: REST, TLS and the log of requests; none by default.
 
     Raises:
       ValueError: if a limit is impossible.
@@ -71,6 +89,7 @@ class ModelServer:
         max_concurrent_rpcs: int = 256,
         max_message_bytes: int = 16 * 2**20,
         grace_seconds: float = 10.0,
+        access: Access | None = None,
     ) -> None:
         for name, value in (
             ("poll_seconds", poll_seconds),
@@ -80,20 +99,26 @@ class ModelServer:
         ):
             if value <= 0:
                 raise ValueError(f"{name}: must be above 0, got {value}")
-        if not 0 <= port <= 65535:
-            raise ValueError(f"port: must be 0 to 65535, got {port}")
-        self._base_path = Path(base_path)
-        self._model_name = model_name
+        access = access or Access()
+        for name, number in (("port", port), ("rest_port", access.rest_port or 0)):
+            if not 0 <= number <= 65535:
+                raise ValueError(f"{name}: must be 0 to 65535, got {number}")
         self._host = host
         self._port = port
         self.grace_seconds = grace_seconds
         self._health = health.HealthServicer()
         self._health.set(health.OVERALL_HEALTH, health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._watcher = VersionWatcher(
-            self._base_path,
-            poll_seconds,
-            lambda: self._health.set(health.OVERALL_HEALTH, health_pb2.HealthCheckResponse.SERVING),
+        metrics = Metrics()
+        self._catalogue = Catalogue(
+            [ModelConfig(model_name, Path(base_path))], poll_seconds, self._tell_health, metrics
         )
+        self._services = Services(self._catalogue)
+        calls = Calls(metrics, lambda: self._catalogue.names, access.log)
+        self._api = Api(self._catalogue, self._services, calls, metrics)
+        self._tls = access.tls
+        self._rest_port = access.rest_port
+        self._rest_limits = {"threads": threads, "max_body_bytes": max_message_bytes}
+        self._rest: RestServer | None = None
         self._server = grpc.server(
             futures.ThreadPoolExecutor(threads, thread_name_prefix="rpc"),
             maximum_concurrent_rpcs=max_concurrent_rpcs,
@@ -104,9 +129,24 @@ class ModelServer:
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        services = _Services(model_name, self._watcher)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(services, self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(services, self._server)
+        handlers = [
+            grpc.method_handlers_generic_handler(
+                service, {name: _handler(calls, name, of, answer) for name, (of, answer) in methods.items()}
+            )
+            for service, methods in _methods(self._services).items()
+        ]
+        self._server.add_generic_rpc_handlers(handlers)
+
+    @classmethod
+    def of_models(cls, models: Sequence[ModelConfig], **options: Any) -> ModelServer:
+        """A server of one or more models, for instance of :func:`ctr.serving.models_config.read_models_config`.
+
+        Its callers may change which ones by ``HandleReloadConfigRequest``. The options are those of the class.
+        """
+        server = cls(models[0].base_path, models[0].name, **options)
+        server._catalogue.begin_with(models)
+        server._services.may_reload = True
+        return server
 
     @property
     def port(self) -> int:
@@ -114,57 +154,96 @@ class ModelServer:
         return self._port
 
     @property
+    def rest_port(self) -> int | None:
+        """The port of the REST API; known once the context is open."""
+        return self._rest.port if self._rest else self._rest_port
+
+    @property
     def version(self) -> int | None:
-        """The version that takes requests; None before the first is loaded."""
-        return self._watcher.live.version if self._watcher.live else None
+        """The newest version of the first model that takes requests; None before one is loaded."""
+        return self._catalogue.newest_version()
+
+    @property
+    def models(self) -> list[ModelConfig]:
+        """What is served."""
+        return self._catalogue.models
+
+    def change(self, models: Sequence[ModelConfig]) -> None:
+        """Serves other models from now on; returns before new ones are loaded.
+
+        Raises:
+          RequestError: if a label in use would move to a version that is not loaded; then nothing changes.
+        """
+        self._catalogue.change(models)
 
     def wait_until_ready(self, timeout: float) -> None:
-        """Waits until a version is served.
+        """Waits until each model has a version.
 
         Raises:
           TimeoutError: after ``timeout`` seconds, with what is known of each version.
         """
-        if self._watcher.ready.wait(timeout):
-            return
-        known = [
-            f"version {status.version}: {status.status.error_message or 'still loading'}"
-            for status in self._watcher.statuses()
-        ]
-        raise TimeoutError(
-            f"no version of {self._model_name!r} after {timeout:g} s: "
-            + ("; ".join(known) or f"{self._base_path} has no directory <integer>/ with a complete SavedModel")
-        )
+        if lacking := self._catalogue.wait_until_ready(timeout):
+            raise TimeoutError(f"no version after {timeout:g} s of {lacking}")
 
     def __str__(self) -> str:
-        return f"{self._host}:{self._port} for model {self._model_name!r} in {self._base_path}"
+        models = ", ".join(f"{model.name!r} in {model.base_path}" for model in self._catalogue.models)
+        rest = "" if self.rest_port is None else f" (REST on port {self.rest_port})"
+        return f"{self._host}:{self._port}{rest} for model {models}"
 
     def __enter__(self) -> ModelServer:
         address = f"{self._host}:{self._port}"
         try:
-            self._port = self._server.add_insecure_port(address)
+            self._port = (
+                self._server.add_secure_port(address, self._tls.credentials())
+                if self._tls
+                else self._server.add_insecure_port(address)
+            )
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}; is the port taken? Choose another, or 0 for any") from error
-        self._watcher.start()
+        if self._rest_port is not None:
+            try:
+                self._rest = RestServer(self._api, self._host, self._rest_port, tls=self._tls, **self._rest_limits)
+            except OSError as error:
+                self._server.stop(None).wait()
+                raise OSError(f"cannot listen on {self._host}:{self._rest_port} for REST: {error.strerror}") from error
+            self._rest.start()
+        self._catalogue.start()
         self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._health.enter_graceful_shutdown()
-        self._server.stop(self.grace_seconds).wait()
-        self._watcher.stop()
+        stopped = self._server.stop(self.grace_seconds)
+        if self._rest is not None:
+            self._rest.stop()
+        stopped.wait()
+        self._catalogue.stop()
+
+    def _tell_health(self) -> None:
+        if self._catalogue.is_ready():
+            self._health.set(health.OVERALL_HEALTH, health_pb2.HealthCheckResponse.SERVING)
 
 
-def serve_forever(server: ModelServer) -> None:
+def serve_forever(server: ModelServer, config_file: str | Path | None = None, poll_seconds: float = 0.0) -> None:
     """Serves until SIGTERM or SIGINT, then refuses new requests and finishes those under way.
 
     Call it from the main thread: only that one receives signals. Errors as for :class:`ModelServer`. What happens is
     logged at INFO to the logger ``serving``.
+
+    Args:
+      server: not yet entered.
+      config_file: the ``models.config`` that the server's models are from.
+      poll_seconds: how often it is read again; 0: never.
     """
     stop = threading.Event()
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with server:
             _logger.info("listening on %s", server)
+            if config_file is not None and poll_seconds > 0:
+                followed = FollowedConfig(config_file, server.models, server.change)
+                while not stop.wait(poll_seconds):
+                    followed.look()
             stop.wait()
             _logger.info("stopping: requests under way have %g s to finish", server.grace_seconds)
     finally:
@@ -172,78 +251,54 @@ def serve_forever(server: ModelServer) -> None:
             signal.signal(number, handler)
 
 
-def _answering(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.ServicerContext], Any]:
-    """Makes a :class:`RequestError` of a method the error that its caller gets."""
+def _methods(services: Services) -> dict[str, dict[str, tuple[type[Message], Callable[[Any], Message]]]]:
+    """Service -> method -> the message that it takes, and what answers it."""
+    return {
+        "tensorflow.serving.PredictionService": {
+            "Predict": (predict_pb2.PredictRequest, services.predict),
+            "Classify": (classification_pb2.ClassificationRequest, services.classify),
+            "Regress": (regression_pb2.RegressionRequest, services.regress),
+            "MultiInference": (inference_pb2.MultiInferenceRequest, services.multi_inference),
+            "GetModelMetadata": (get_model_metadata_pb2.GetModelMetadataRequest, services.get_model_metadata),
+        },
+        "tensorflow.serving.ModelService": {
+            "GetModelStatus": (get_model_status_pb2.GetModelStatusRequest, services.get_model_status),
+            "HandleReloadConfigRequest": (model_management_pb2.ReloadConfigRequest, services.reload_config),
+        },
+    }
 
-    @functools.wraps(method)
-    def answer(service: Any, request: Any, context: grpc.ServicerContext) -> Any:
+
+def _handler(calls: Calls, method: str, of: type[Message], answer: Callable[[Any], Message]) -> grpc.RpcMethodHandler:
+    """Takes and gives bytes: what is no message would otherwise be gRPC's INTERNAL, without a word of why."""
+
+    def handle(received: bytes, context: grpc.ServicerContext) -> Any:
+        def parse() -> Message:
+            left = context.time_remaining()
+            if left is not None and left <= 0:
+                raise RequestError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, "the request's time was over before its turn came"
+                )
+            return _parsed(of, received)
+
+        request_id = dict(context.invocation_metadata()).get(REQUEST_ID)
         try:
-            return method(service, request)
+            response = calls.answer(method, "GRPC", str(request_id or ""), parse, answer)
+            return response.SerializeToString()
         except RequestError as error:
-            context.abort(error.code, error.message)
+            refused = error
+        return context.abort(refused.code, refused.message)
 
-    return answer
-
-
-class _Services(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, model_name: str, watcher: VersionWatcher) -> None:
-        self._model_name = model_name
-        self._watcher = watcher
-
-    @_answering
-    def Predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-        return self._model(request).predict(request)
-
-    @_answering
-    def GetModelMetadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest
-    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        if not request.metadata_field:
-            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
-        for field in request.metadata_field:
-            if field != SIGNATURE_DEF_FIELD:
-                raise invalid(f"Metadata field {field} is not supported")
-        model = self._model(request)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        for name, signature in model.signature_defs.items():
-            signatures.signature_def[name].CopyFrom(signature)
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        response.model_spec.name = self._model_name
-        response.model_spec.version.value = model.version
-        response.metadata[SIGNATURE_DEF_FIELD].Pack(signatures)
-        return response
-
-    @_answering
-    def GetModelStatus(
-        self, request: get_model_status_pb2.GetModelStatusRequest
-    ) -> get_model_status_pb2.GetModelStatusResponse:
-        spec = _model_spec(request)
-        statuses = self._watcher.statuses() if spec.name == self._model_name else []
-        missing = f"any versions of model {spec.name}"
-        if spec.HasField("version"):
-            statuses = [status for status in statuses if status.version == spec.version.value]
-            missing = f"version {spec.version.value} of model {spec.name}"
-        if not statuses:
-            raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find {missing}")
-        return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
-
-    def _model(
-        self, request: predict_pb2.PredictRequest | get_model_metadata_pb2.GetModelMetadataRequest
-    ) -> ServedModel:
-        """The version a request asks for; :class:`RequestError` if it is not served."""
-        spec = _model_spec(request)
-        if spec.HasField("version_label"):
-            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
-        # Read once: the watcher may switch versions at any time.
-        live = self._watcher.live
-        wanted = spec.version.value if spec.HasField("version") else None
-        if live is None or spec.name != self._model_name or wanted not in (None, live.version):
-            asked = f"Latest({spec.name})" if wanted is None else f"Specific({spec.name}, {wanted})"
-            raise RequestError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}")
-        return live
+    return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def _model_spec(request: Any) -> model_pb2.ModelSpec:
-    if not request.HasField("model_spec"):
-        raise invalid("Missing ModelSpec")
-    return request.model_spec
+def _parsed(of: type[Message], received: bytes) -> Message:
+    message = of()
+    try:
+        # Some of protobuf's versions read up to a stray end of a group, and only warn.
+        if message.ParseFromString(received) == len(received):
+            return message
+        problem = "it ends before its last byte"
+    # Protobuf has its DecodeError for most, and others for text that is no UTF-8.
+    except (DecodeError, ValueError) as error:
+        problem = str(error)
+    raise invalid(f"the {len(received)} bytes sent are no {of.DESCRIPTOR.full_name}: {problem}")

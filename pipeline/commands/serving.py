@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctr.components.files import absolute
@@ -16,7 +17,10 @@ from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.process.terminal import width as terminal_width
 
 if TYPE_CHECKING:
+    from ctr.serving.client import RankingClient
     from ctr.serving.impressions import Ranking
+    from ctr.serving.models_config import ModelConfig
+    from ctr.serving.tls import ServerTls
 
 
 def add(commands: Any) -> None:
@@ -32,12 +36,31 @@ A version pushed while the server runs is loaded and takes over without a restar
 examples:
   %(prog)s --output output --port 8500
   %(prog)s --output output --model ctr --wait
+  %(prog)s --model-config-file models.config
 """,
     )
     parser.add_argument("--output", metavar="DIR", default="output", help="of the run; default: %(default)s")
     _add_address(parser, "address to listen on", "0 for any free one; ")
     parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving")
     parser.add_argument("--wait", action="store_true", help="start before a version is pushed; needs --model")
+    parser.add_argument(
+        "--model-config-file", metavar="FILE", help="TF Serving's models.config: several models, versions and labels"
+    )
+
+    parser.add_argument(
+        "--model-config-file-poll-seconds",
+        metavar="N",
+        type=_seconds,
+        default=0.0,
+        help="read that file again every N seconds; default: never",
+    )
+    parser.add_argument(
+        "--rest-port", type=_port, metavar="PORT", help="answer HTTP, too: REST and /metrics; 0 for any free one"
+    )
+    parser.add_argument("--tls-certificate", metavar="FILE", help="PEM; turns TLS on, with --tls-key")
+    parser.add_argument("--tls-key", metavar="FILE", help="PEM, without a password")
+    parser.add_argument("--tls-client-ca", metavar="FILE", help="PEM; lets in these authorities' clients alone")
+    parser.add_argument("--access-log", action="store_true", help="a line for each answer: id, version, status, ms")
 
     parser = add_command(
         commands,
@@ -63,6 +86,9 @@ examples:
     source.add_argument("--output", metavar="DIR", help="take an impression of the eval split of the run in DIR")
     _add_address(parser, "of the server")
     parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving, or ctr")
+    parser.add_argument("--tls-ca", metavar="FILE", help="PEM; turns TLS on, and trusts these authorities")
+    parser.add_argument("--tls-certificate", metavar="FILE", help="PEM, for a server that asks for one")
+    parser.add_argument("--tls-key", metavar="FILE", help="PEM, of that certificate")
     parser.add_argument(
         "--pipeline-name", metavar="NAME", default="ctr", help="of the run in DIR; default: %(default)s"
     )
@@ -73,6 +99,13 @@ def _add_address(parser: argparse.ArgumentParser, host: str, port: str = "") -> 
     parser.add_argument("--port", type=_port, default=8500, help=f"{port}default: %(default)s")
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is no time to wait; choose 0 or more seconds")
+    return seconds
+
+
 def _port(text: str) -> int:
     port = int(text)
     if not 0 <= port <= 65535:
@@ -81,23 +114,56 @@ def _port(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    models = _models(options)
+    tls = _server_tls(options)
+    _check_free(options.host, options.port)
+    if options.rest_port is not None:
+        _check_free(options.host, options.rest_port)
+    with terminal_of(options).loading("TensorFlow"):
+        from ctr.serving.server import Access, ModelServer, serve_forever
+
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    logging.getLogger("ctr.serving").setLevel(logging.WARNING if options.quiet else logging.INFO)
+    access = Access(rest_port=options.rest_port, tls=tls, log=options.access_log)
+    reached = {"host": options.host, "port": options.port, "access": access}
+    try:
+        if options.model_config_file:
+            server = ModelServer.of_models(models, **reached)
+            serve_forever(server, options.model_config_file, options.model_config_file_poll_seconds)
+        else:
+            serve_forever(ModelServer(models[0].base_path, models[0].name, **reached))
+    except OSError as error:
+        raise CtrError(error) from error
+    return OK
+
+
+def _server_tls(options: argparse.Namespace) -> ServerTls | None:
+    from ctr.serving.tls import ServerTls
+
+    certificate, key, client_ca = (
+        Path(file) if file else None for file in (options.tls_certificate, options.tls_key, options.tls_client_ca)
+    )
+    if certificate and key:
+        return ServerTls(certificate, key, client_ca)
+    if certificate or key or client_ca:
+        raise ConfigError("TLS: --tls-certificate and --tls-key go together; --tls-client-ca needs both")
+    return None
+
+
+def _models(options: argparse.Namespace) -> tuple[ModelConfig, ...]:
+    from ctr.serving.models_config import ModelConfig, read_models_config
+
+    if options.model_config_file:
+        if options.model or options.wait:
+            raise ConfigError("--model-config-file: names the models itself, and waits; leave out --model and --wait")
+        return read_models_config(options.model_config_file)
     if options.wait and not options.model:
         raise ConfigError("--wait: name the model that is to come with --model, e.g. --model ctr")
     model = options.model or _served_model(options.output)
     base = Layout(absolute(options.output)).model_base(model)
     if not os.path.isdir(base) and not options.wait:
         raise CtrError(f"{base}: no such folder; 'run' pushes blessed models there, and --wait lets the server wait")
-    _check_free(options.host, options.port)
-    with terminal_of(options).loading("TensorFlow"):
-        from ctr.serving.server import ModelServer, serve_forever
-
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    logging.getLogger("ctr.serving").setLevel(logging.WARNING if options.quiet else logging.INFO)
-    try:
-        serve_forever(ModelServer(base, model, host=options.host, port=options.port))
-    except OSError as error:
-        raise CtrError(error) from error
-    return OK
+    return (ModelConfig(model, Path(base)),)
 
 
 def _check_free(host: str, port: int) -> None:
@@ -134,15 +200,30 @@ def _predict(options: argparse.Namespace) -> int:
             from ctr.pipeline.output.eval_impressions import eval_impression
 
             impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
-    from ctr.serving.client import RankingClient
-
-    with RankingClient(f"{options.host}:{options.port}", model) as client:
+    with _client(options, model) as client:
         ranking = client.rank(impression)
     if options.json:
         print_json(answer(ranking, len(impression.history), chosen))
     else:
         print(ranking_table(ranking, len(impression.history), chosen, terminal_width()))
     return OK
+
+
+def _client(options: argparse.Namespace, model: str) -> RankingClient:
+    from ctr.serving.client import RankingClient
+
+    try:
+        return RankingClient(
+            f"{options.host}:{options.port}",
+            model,
+            root_certificates=options.tls_ca,
+            certificate=options.tls_certificate,
+            private_key=options.tls_key,
+        )
+    except OSError as error:
+        raise ConfigError(f"TLS: {error.filename}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError("TLS: --tls-certificate and --tls-key go together, and with --tls-ca") from error
 
 
 def _check_reachable(host: str, port: int) -> None:

@@ -63,6 +63,16 @@ class CountingRanker(tf.Module):
         outputs = self.rank(**self.transform(examples))
         return {"probability": outputs["probability"], "logit": outputs["logit"]}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        logit = self.serve(inputs)["logit"][:, :1]
+        labels = tf.tile(tf.constant([["chosen", "not"]]), [tf.shape(logit)[0], 1])
+        return {"scores": tf.concat([logit, -logit], axis=1), "classes": labels}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def regress(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": self.serve(inputs)["logit"][:, :1]}
+
     @tf.function(input_signature=[tf.TensorSpec([], tf.float64, name="seconds")])
     def busy(self, seconds: tf.Tensor) -> dict[str, tf.Tensor]:
         start = tf.timestamp()
@@ -83,6 +93,8 @@ def saved_models(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Path]:
             "rank": module.rank,
             "serving_default": module.serve,
             "transform_features": module.transform,
+            "classes": module.classify,
+            "numbers": module.regress,
             "busy": module.busy,
         }
         tf.saved_model.save(module, str(paths[bias]), signatures=signatures)

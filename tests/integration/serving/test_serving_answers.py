@@ -13,16 +13,23 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
+    input_pb2,
+    model_management_pb2,
+    model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
 from ctr.models.impression import REQUEST_FEATURES
 from ctr.serving.client import RankingClient, ServingError
 from ctr.serving.impressions import Impression, Ranking
+from ctr.serving.messages import PREDICT
 from ctr.serving.requests import rank_request
 from ctr.serving.server import ModelServer
 
@@ -190,7 +197,7 @@ BAD_REQUESTS: dict[str, tuple[Callable[[Any], object], grpc.StatusCode, str]] = 
     "unknown signature": (
         lambda r: setattr(r.model_spec, "signature_name", "score"),
         INVALID,
-        r'signature key "score" not found.*\{busy,rank,serving_default,transform_features\}',
+        r'signature key "score" not found.*\{busy,classes,numbers,rank,serving_default,transform_features\}',
     ),
     "missing input": (lambda r: r.inputs.pop("history_age"), INVALID, r"Missing but required: \{history_age\}"),
     "unexpected input": (
@@ -283,11 +290,9 @@ def test_a_message_over_the_limit_is_refused(shared_client: RankingClient, impre
     assert len(shared_client.rank_batch(too_much[:5])) == 5
 
 
-def test_other_apis_are_unimplemented(predictions: Any) -> None:
-    from tensorflow_serving.apis import classification_pb2
-
+def test_other_apis_are_unimplemented(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as raised:
-        predictions.Classify(classification_pb2.ClassificationRequest())
+        channel.unary_unary("/tensorflow.serving.SessionService/SessionRun")(b"")
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -297,3 +302,164 @@ def test_the_client_says_which_model_is_missing(shared_server: ModelServer, impr
         with pytest.raises(ServingError, match=f"{target} serves no such model .*cvr") as raised:
             client.rank(impression([], [1]))
         assert raised.value.code is NOT_FOUND
+
+
+def mutated(message: bytes) -> st.SearchStrategy[bytes]:
+    """The message with some bytes changed, cut out or put in."""
+    change = st.tuples(st.integers(0, len(message)), st.sampled_from([0, 1, 1, 1, 8]), st.binary(max_size=4))
+
+    def spoil(changes: list[tuple[int, int, bytes]]) -> bytes:
+        spoiled = message
+        for start, length, put in changes:
+            spoiled = spoiled[:start] + put + spoiled[start + length :]
+        return spoiled
+
+    return st.lists(change, min_size=1, max_size=3).map(spoil)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_what_is_no_request_is_refused_with_words(
+    channel: grpc.Channel, impression: Make, serialized: Callable[[Impression], bytes], data: st.DataObject
+) -> None:
+    ranked = rank_request([impression([3, 4], [3])], "ctr").SerializeToString()
+    examples = predict_pb2.PredictRequest()
+    examples.model_spec.name = "ctr"
+    examples.inputs["examples"].CopyFrom(tf.make_tensor_proto([serialized(impression([3, 4], [3]))]))
+    message = data.draw(mutated(ranked) | mutated(examples.SerializeToString()) | st.binary(max_size=50))
+    answer = channel.unary_unary(PREDICT).future(message)
+    code, words = answer.code(), answer.details()
+    assert code is grpc.StatusCode.OK or (code in {INVALID, NOT_FOUND} and len(words) > 15), (code, words)
+
+
+METHODS = [
+    *(f"PredictionService/{name}" for name in ("Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata")),
+    *(f"ModelService/{name}" for name in ("GetModelStatus", "HandleReloadConfigRequest")),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bytes_that_are_no_message_are_named(channel: grpc.Channel, method: str) -> None:
+    with pytest.raises(grpc.RpcError, match=r"the 3 bytes sent are no tensorflow\.serving\.\w+Request: ") as raised:
+        channel.unary_unary(f"/tensorflow.serving.{method}")(b"\xff\xff\xff")
+    assert raised.value.code() is INVALID
+
+
+@pytest.mark.parametrize("example", [b"no example", b"\n\xac\xff"])
+def test_bytes_that_are_no_example_are_refused(predictions: Any, example: bytes) -> None:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "ctr"
+    request.inputs["examples"].CopyFrom(tf.make_tensor_proto([example]))
+    with pytest.raises(grpc.RpcError, match="Could not parse example input") as raised:
+        predictions.Predict(request)
+    assert raised.value.code() is INVALID
+
+
+@pytest.fixture
+def two_examples(impression: Make, serialized: Callable[[Impression], bytes]) -> input_pb2.Input:
+    """What ``CountingRanker`` gives a logit of 2 and of 0."""
+    parsed = [tf.train.Example.FromString(serialized(impression(history, [3]))) for history in ([3, 3], [4])]
+    return input_pb2.Input(example_list=input_pb2.ExampleList(examples=parsed))
+
+
+def spec(signature: str = "", name: str = "ctr") -> model_pb2.ModelSpec:
+    return model_pb2.ModelSpec(name=name, signature_name=signature)
+
+
+def test_examples_are_classified(predictions: Any, two_examples: input_pb2.Input) -> None:
+    request = classification_pb2.ClassificationRequest(model_spec=spec("classes"), input=two_examples)
+    response = predictions.Classify(request)
+    assert (response.model_spec.signature_name, response.model_spec.version.value) == ("classes", 3)
+    found = [[(each.label, each.score) for each in row.classes] for row in response.result.classifications]
+    assert found == [[("chosen", 2.0), ("not", -2.0)], [("chosen", 0.0), ("not", 0.0)]]
+
+
+def test_examples_are_regressed_and_an_example_goes_before_its_context(
+    predictions: Any, impression: Make, serialized: Callable[[Impression], bytes]
+) -> None:
+    whole, other = (tf.train.Example.FromString(serialized(impression([item] * 2, [3]))) for item in (3, 4))
+    categories = tf.train.Example()
+    categories.features.feature["history_category_id"].CopyFrom(other.features.feature["history_category_id"])
+    with_context = input_pb2.ExampleListWithContext(context=whole, examples=[tf.train.Example(), categories])
+    sent = input_pb2.Input(example_list_with_context=with_context)
+    response = predictions.Regress(regression_pb2.RegressionRequest(model_spec=spec("numbers"), input=sent))
+    assert [each.value for each in response.result.regressions] == [2.0, 0.0]
+
+
+def task(signature: str, method: str, name: str = "ctr") -> inference_pb2.InferenceTask:
+    return inference_pb2.InferenceTask(model_spec=spec(signature, name), method_name=f"tensorflow/serving/{method}")
+
+
+def test_one_request_is_classified_and_regressed(predictions: Any, two_examples: input_pb2.Input) -> None:
+    tasks = [task("numbers", "regress"), task("classes", "classify")]
+    response = predictions.MultiInference(inference_pb2.MultiInferenceRequest(tasks=tasks, input=two_examples))
+    numbers, classes = response.results
+    assert [each.value for each in numbers.regression_result.regressions] == [2.0, 0.0]
+    assert classes.classification_result.classifications[0].classes[0].score == 2.0
+    assert [result.model_spec.signature_name for result in response.results] == ["numbers", "classes"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "code", "message"),
+    [
+        ([], INVALID, "no name specified"),
+        ([task("numbers", "regress")] * 2, INVALID, "Duplicate evaluation of signature: numbers"),
+        ([task("numbers", "regress"), task("classes", "classify", "cvr")], INVALID, "must access the same model name"),
+        ([task("score", "regress")], INVALID, "Requested signature not found in model graph: score"),
+        ([task("rank", "predict")], grpc.StatusCode.UNIMPLEMENTED, "method_name: tensorflow/serving/predict"),
+    ],
+)
+def test_tasks_that_are_none_are_refused(
+    predictions: Any, two_examples: input_pb2.Input, tasks: list[Any], code: grpc.StatusCode, message: str
+) -> None:
+    with pytest.raises(grpc.RpcError, match=message) as raised:
+        predictions.MultiInference(inference_pb2.MultiInferenceRequest(tasks=tasks, input=two_examples))
+    assert raised.value.code() is code
+
+
+@pytest.mark.parametrize(
+    ("signature", "message"),
+    [
+        ("score", "No signature was found with the name: score"),
+        ("rank", "Expected one input Tensor"),
+        ("transform_features", "Expected one or two output Tensors, found 6"),
+        ("serving_default", "No classification inputs found in SignatureDef"),
+        ("numbers", "No classification outputs found in SignatureDef"),
+    ],
+)
+def test_signatures_that_classify_nothing_are_refused(
+    predictions: Any, two_examples: input_pb2.Input, signature: str, message: str
+) -> None:
+    request = classification_pb2.ClassificationRequest(model_spec=spec(signature), input=two_examples)
+    with pytest.raises(grpc.RpcError, match=message) as raised:
+        predictions.Classify(request)
+    assert raised.value.code() is INVALID
+
+
+def test_no_examples_are_refused(predictions: Any) -> None:
+    with pytest.raises(grpc.RpcError, match="Input is empty") as raised:
+        predictions.Regress(regression_pb2.RegressionRequest(model_spec=spec("numbers")))
+    assert raised.value.code() is INVALID
+
+
+def test_requests_do_not_change_the_models_of_a_server_of_one(channel: grpc.Channel) -> None:
+    with pytest.raises(grpc.RpcError, match="requests cannot change its models") as raised:
+        model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(
+            model_management_pb2.ReloadConfigRequest()
+        )
+    assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_values_are_read_in_every_form_that_a_tensor_has(predictions: Any, impression: Make) -> None:
+    as_bytes = predict_pb2.PredictRequest.FromString(
+        rank_request([impression([3, 3, 3], [3, 3])], "ctr").SerializeToString()
+    )
+    listed, repeated = predict_pb2.PredictRequest(), predict_pb2.PredictRequest()
+    for request in (listed, repeated):
+        request.CopyFrom(as_bytes)
+        proto = request.inputs["history_category_id"]
+        proto.ClearField("tensor_content")
+        # What repeats to the end need not be sent again.
+        proto.int64_val.extend([3, 3, 3] if request is listed else [3])
+    for request in (as_bytes, listed, repeated):
+        assert list(predictions.Predict(request).outputs["logit"].float_val) == [3.0, 3.0]

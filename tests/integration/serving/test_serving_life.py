@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import http.client
 import ipaddress
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -24,9 +26,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from ctr.models.errors import ConfigError
 from ctr.serving.client import RankingClient, ServingError
 from ctr.serving.impressions import Impression
-from ctr.serving.server import ModelServer
+from ctr.serving.messages import PREDICT
+from ctr.serving.requests import rank_request
+from ctr.serving.server import Access, ModelServer
+from ctr.serving.tls import ServerTls
 
 Make = Callable[[list[int], list[int]], Impression]
 
@@ -162,6 +168,10 @@ def test_a_slow_answer_is_a_timeout(base: Path, push: Any, impression: Make) -> 
             with pytest.raises(ServingError, match=r"did not answer within 0\.3 s") as raised:
                 client.rank(impression([], [1]))
             under_way.result()
+            # Nobody waits for that answer any more, so it is not worked out.
+            sent = rank_request([impression([], [1])], "ctr").SerializeToString()
+            answer = predict_pb2.PredictResponse.FromString(channel.unary_unary(PREDICT)(sent))
+            assert list(answer.outputs["calls"].int64_val) == [1]
     assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
@@ -248,3 +258,60 @@ def test_tls_trusts_the_given_authority_only(foreign: Callable[..., int], impres
         pytest.raises(ServingError, match="no server reachable"),
     ):
         client.rank(impression([], [1]))
+
+
+def test_mutual_tls_lets_in_known_clients_alone(base: Path, push: Any, impression: Make, tmp_path: Path) -> None:
+    files = {}
+    for name in ("server", "client", "stranger"):
+        for kind, content in zip(("key", "certificate"), _self_signed(), strict=True):
+            files[f"{name}_{kind}"] = tmp_path / f"{name}-{kind}.pem"
+            files[f"{name}_{kind}"].write_bytes(content)
+    push(base, 1)
+    tls = ServerTls(files["server_certificate"], files["server_key"], client_ca=files["client_certificate"])
+    with ModelServer(base, "ctr", poll_seconds=0.05, access=Access(rest_port=0, tls=tls)) as server:
+        server.wait_until_ready(60)
+        target = f"127.0.0.1:{server.port}"
+
+        def ask(name: str) -> RankingClient:
+            return RankingClient(
+                target,
+                "ctr",
+                root_certificates=files["server_certificate"],
+                certificate=files[f"{name}_certificate"],
+                private_key=files[f"{name}_key"],
+            )
+
+        def status_by_https(name: str) -> int:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_verify_locations(files["server_certificate"])
+            context.load_cert_chain(files[f"{name}_certificate"], files[f"{name}_key"])
+            https = http.client.HTTPSConnection("127.0.0.1", server.rest_port, context=context, timeout=60)
+            with contextlib.closing(https):
+                https.request("GET", "/v1/models/ctr")
+                return https.getresponse().status
+
+        with ask("client") as client:
+            assert client.rank(impression([], [1])).model_version == 1
+        assert status_by_https("client") == 200
+        with ask("stranger") as client, pytest.raises(ServingError, match="no server reachable"):
+            client.rank(impression([], [1]))
+        with pytest.raises(OSError, match=r"(?i)unknown ca|reset by peer|broken pipe|EOF occurred"):
+            status_by_https("stranger")
+        with (
+            RankingClient(target, "ctr") as client,
+            pytest.raises(ServingError, match="no server reachable"),
+        ):
+            client.rank(impression([], [1]))
+    with pytest.raises(ValueError, match="certificate and private_key go together"):
+        RankingClient("127.0.0.1:1", "ctr", root_certificates=files["client_certificate"], private_key="key.pem")
+
+
+def test_files_that_are_no_tls_are_named(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    for file, content in zip((key, certificate), _self_signed(), strict=True):
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"TLS: {certificate}, {tmp_path / 'none.pem'}: No such file"):
+        ServerTls(certificate, tmp_path / "none.pem")
+    key.write_bytes(_self_signed()[0])
+    with pytest.raises(ConfigError, match=f"TLS: {certificate}, {key}: .*(?i:mismatch)"):
+        ServerTls(certificate, key)

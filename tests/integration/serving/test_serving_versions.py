@@ -172,7 +172,10 @@ def test_a_broken_first_version_leaves_the_one_below(base: Path, push: Any) -> N
 
 def test_the_reason_stands_in_the_timeout(base: Path, push: Any) -> None:
     push(base, 1, prepare=lambda path: shutil.rmtree(path / "variables"))
-    with served(base) as server, pytest.raises(TimeoutError, match=r"no version of 'ctr'.*version 1: .*variables"):
+    with (
+        served(base) as server,
+        pytest.raises(TimeoutError, match=r"no version .* of model 'ctr': version 1: .*variables"),
+    ):
         server.wait_until_ready(2)
 
 

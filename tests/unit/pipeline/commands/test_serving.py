@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,63 @@ def test_a_server_may_wait_for_a_model_that_is_named(
     assert started == []
     assert cli.main([*serve, "--model", "ctr", "--wait"]) == 0
     assert started == [f"127.0.0.1:0 for model 'ctr' in {tmp_path}/serving/ctr"]
+
+
+def test_a_configuration_of_models_stands_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ctr.serving.server
+
+    started: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        ctr.serving.server, "serve_forever", lambda server, *of_file: started.append((str(server), *of_file))
+    )
+    file = tmp_path / "models.config"
+    serve = ["serve", "--port", "0", "--model-config-file", str(file)]
+
+    file.write_text("model_config_list { config { nam: 'a' } }")
+    assert cli.main(serve) == 2
+    assert f"{file}: no ModelServerConfig of TF Serving: 1:30" in capsys.readouterr().err
+    models = [f"config {{ name: '{name}' base_path: '/m/{name}' model_platform: 'tensorflow' }}" for name in "ab"]
+    file.write_text(f"model_config_list {{ {' '.join(models)} }}")
+    assert cli.main([*serve, "--model", "a"]) == 2
+    assert "leave out --model and --wait" in capsys.readouterr().err
+    assert started == []
+    assert cli.main([*serve, "--model-config-file-poll-seconds", "30"]) == 0
+    assert started == [("127.0.0.1:0 for model 'a' in /m/a, 'b' in /m/b", str(file), 30.0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--tls-key", "key.pem"], "--tls-certificate and --tls-key go together"),
+        (["--tls-client-ca", "ca.pem"], "--tls-client-ca needs both"),
+        (["--tls-certificate", "no.pem", "--tls-key", "key.pem"], "TLS: no.pem, key.pem: No such file"),
+    ],
+)
+def test_tls_of_the_server_is_checked_before_it_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    assert cli.main(["serve", "--output", str(tmp_path), "--model", "ctr", "--wait", "--port", "0", *options]) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--tls-certificate", "own.pem"], "--tls-certificate and --tls-key go together, and with --tls-ca"),
+        (["--tls-ca", "no.pem"], "TLS: no.pem: cannot be read: No such file"),
+    ],
+)
+def test_tls_of_the_client_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    file = tmp_path / "impression.json"
+    file.write_text('{"history": [], "candidates": [{"item_id": 1, "category_id": 2}]}')
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = str(listening.getsockname()[1])
+        assert cli.main(["predict", "--impression", str(file), "--port", port, *options]) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_an_impression_that_is_none_names_its_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ctr.components.files import absolute
 from ctr.components.run_report.report import Afterwards, Lineage, StepCost, read_report
 from ctr.pipeline.commands.command_line import OK, add_command
-from ctr.pipeline.output.layout import REPORT, TRAINER, Layout
+from ctr.pipeline.output.layout import PUSHER, REPORT, TRAINER, Layout
 
 if TYPE_CHECKING:
     from ctr.pipeline.output.history import Run
@@ -87,7 +87,7 @@ def afterwards(run: Run) -> Afterwards:
     content, training = run.content, run.steps.get(TRAINER)
     by = training.provenance if training is not None else None
     return Afterwards(
-        pushed_earlier=run.pushed_earlier,
+        pushed_earlier=PUSHER in run.steps and run.steps[PUSHER].cached,
         steps=tuple(
             StepCost(step=name, cached=step.cached, **step.usage.model_dump()) for name, step in run.steps.items()
         ),

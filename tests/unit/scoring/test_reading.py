@@ -40,8 +40,8 @@ def test_a_large_evaluation_is_not_read_to_its_end(tmp_path: Path, monkeypatch: 
 
 
 def test_a_set_that_was_not_evaluated_has_no_result(tmp_path: Path) -> None:
-    evaluation = make_evaluation().model_copy(update={"judged_set": "revisit"})
-    assert read_judged(written(tmp_path, evaluation)) == ("revisit", None)
+    evaluation = make_evaluation().model_copy(update={"judged_set": "overall"})
+    assert read_judged(written(tmp_path, evaluation)) == ("overall", None)
     assert headline(evaluation) == {}
 
 

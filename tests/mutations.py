@@ -145,16 +145,18 @@ def facts() -> dict[str, Fact]:
             within="serving/|components/(trainer|evaluator)/|docs/serving",
         ),
         "metrics": Fact(
-            ["scoring/test_metric_table.py", "run_report", "pipeline/sweep/test_sweep_results.py", SETTLED],
+            ["scoring", "run_report", "pipeline/sweep/test_sweep_results.py", SETTLED],
             tuple(METRICS),
             edits=[(METRIC_TABLE, '"log loss", "lower"', '"log loss", "higher"')],
         ),
         "bounds": Fact(
-            ["scoring/test_metric_table.py", SETTLED, "run_report", "evaluator"],
-            ["max_drop"],
+            ["scoring/test_metric_table.py", "scoring/test_gate.py", SETTLED, "run_report", "evaluator"],
+            ["max_drop", "min_margin"],
             edits=[
                 (SETTINGS, "max: Bound | None = 0.99", "max: Bound | None = 0.95"),
                 (SETTINGS, "max_drop: Drop | None = 0.005", "max_drop: Drop | None = 0.05"),
+                (SETTINGS, "min_margin: Bound | None = 0.0", "min_margin: Bound | None = None"),
+                (SETTINGS, "LOGISTIC_REGRESSION\n", "'best'\n"),
                 (SETTINGS, "SETS: Final = (OVERALL, *NEGATIVE_SETS)", "SETS: Final = (OVERALL,)"),
                 (METRIC_TABLE, '"overall"', '"whole"'),
             ],

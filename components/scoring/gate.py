@@ -73,10 +73,13 @@ def _of_value(bounded: SliceBounds, kind: BoundKind, bound: float, result: Slice
     if short <= 0:
         return _result(bounded, kind, bound, measured, None, "met", f"{text}, met")
     text += f", {'missed' if kind == 'min' else 'exceeded'} by {short:.4f}"
-    better = METRICS[bounded.metric].better
-    if better == ("higher" if kind == "max" else "lower"):
+    if _bounds_the_better_side(bounded.metric, kind):
         text += f". {TOO_GOOD}"
     return _result(bounded, kind, bound, measured, None, "missed", text, short)
+
+
+def _bounds_the_better_side(metric: str, kind: BoundKind) -> bool:
+    return (METRICS[metric].better, kind) in (("higher", "max"), ("lower", "min"))
 
 
 def _of_difference(
@@ -84,23 +87,25 @@ def _of_difference(
 ) -> BoundResult:
     confidence = bounded.bounds.confidence
     measured, units = measures.difference(bounded.slice, bounded.metric, against, confidence)
-    wanted = f"it must be at most {bound:.4f} worse" if kind == "max_drop" else f"it must be {bound:.4f} better"
+    wanted = (
+        f"it must be at most {bound:.4f} worse" if kind == "max_drop" else f"it must be at least {bound:.4f} better"
+    )
     if measured.value is None:
         text = f"{where(bounded)} {UNDEFINED}; {wanted} than that of {scorer_words(against)}"
         return _result(bounded, kind, bound, measured, against, "missed", text)
-    lower_is_better = METRICS[bounded.metric].better == "lower"
-    gain = -measured.value if lower_is_better else measured.value
+    sign = _sign(bounded.metric)
+    gain = sign * measured.value
     least = -bound if kind == "max_drop" else bound
     text = f"{where(bounded)} is {_change(gain)} than that of {scorer_words(against)}"
     if confidence is not None:
-        worse_end = measured.high if lower_is_better else measured.low
+        worse_end = measured.low if sign > 0 else measured.high
         if worse_end is None:
             text += (
                 f", but {units} users give no interval (it takes {FEWEST_UNITS}), and {wanted} with "
                 f"{100 * confidence:g}% confidence. Judge on more users, or set confidence to null"
             )
             return _result(bounded, kind, bound, measured, against, "missed", text)
-        gain = -worse_end if lower_is_better else worse_end
+        gain = sign * worse_end
         text += f", at worst {_change(gain)} ({100 * confidence:g}% confidence)"
     short = least - gain
     text += f"; {wanted}: "
@@ -157,19 +162,33 @@ def look_first(bounds: Sequence[BoundResult], slices: Sequence[SliceResult]) -> 
     missed = [bound for bound in bounds if bound.state == "missed"]
     if not missed:
         return next(filter(None, map(_just_met, bounds)), "")
-    order = {"max": 0, "min_margin": 2, "max_drop": 3, "min": 4}
-    first = min(missed, key=lambda bound: 1 if bound.short_by is None else order[bound.kind])
+    first = min(missed, key=_explains)
     of_set = [each for each in slices if each.negative_set == first.negative_set]
     of_slice = next((each for each in of_set if each.slice == first.slice), None)
     if of_slice is None:
         return f"{first.words}. Look at the counts by negative set and slice, or take the bound out."
-    if first.short_by is None:
+    value = first.measured.value if first.measured else None
+    if first.short_by is None or value is None:
         return f"{first.words}."
-    if first.kind == "max":
-        return _too_good(first, of_slice)
+    if first.against is None:
+        too_good = _bounds_the_better_side(first.metric, first.kind)
+        return _too_good(first, of_slice) if too_good else _too_bad(first, of_slice, of_set)
+    if _sign(first.metric) * value >= (-first.bound if first.kind == "max_drop" else first.bound):
+        return (
+            f"{first.words}. The difference itself keeps to the bound, and there are too few users to be sure: four "
+            "times as many make the interval half as wide. Judge on more, or give the bound more room."
+        )
     if first.kind == "max_drop":
-        return _lost_on(first, of_set)
-    return _below(first, of_slice, of_set)
+        return _lost_on(first, value, of_set)
+    return _too_bad(first, of_slice, of_set)
+
+
+def _explains(bound: BoundResult) -> int:
+    if bound.short_by is None:
+        return 1
+    if _bounds_the_better_side(bound.metric, bound.kind):
+        return 0
+    return {"min_margin": 2, "max_drop": 3}.get(bound.kind, 4)
 
 
 def _just_met(bound: BoundResult) -> str:
@@ -188,55 +207,57 @@ def _too_good(bound: BoundResult, result: SliceResult) -> str:
         for scorer, found in result.metrics.items()
         if scorer not in MODELS and (of := found.get(bound.metric)) and of.value is not None and of.value > bound.bound
     ]
-    names = (
-        f"{' and '.join(also)} alone {'is' if len(also) == 1 else 'are'} above it, too: start there. " if also else ""
-    )
-    return f"{names[:1].upper()}{names[1:]}{bound.words}"
+    if not also:
+        return bound.words
+    names = f"{', '.join(also).capitalize()} alone {'is' if len(also) == 1 else 'are'}"
+    return f"{names} above it, too: start there. {bound.words}"
 
 
-def _lost_on(bound: BoundResult, of_set: Sequence[SliceResult]) -> str:
-    sign = -1 if METRICS[bound.metric].better == "lower" else 1
-    # By how far the whole interval lies on the worse side, for the impressions that it is about.
+def _lost_on(bound: BoundResult, whole: float, of_set: Sequence[SliceResult]) -> str:
+    # Slices that are surely worse, and by more than all together: of many, some are by chance.
+    sign = _sign(bound.metric)
     losses = []
     for each in of_set:
         found = each.differences[BLESSED][bound.metric]
         end = found.high if sign > 0 else found.low
-        if each.slice != WHOLE and found.value is not None and end is not None and sign * end < 0:
-            losses.append((sign * end * each.pairs, each, sign * found.value))
+        if each.slice != WHOLE and found.value is not None and end is not None:
+            gain = sign * found.value
+            if sign * end < 0 and gain < sign * whole:
+                losses.append((gain * each.pairs, gain, each))
     if not losses:
-        return (
-            f"{bound.words}. No slice is surely worse by itself: the loss is spread, or the users are too few to show "
-            "where; a wide interval needs more users or a larger max_drop."
-        )
-    _, worst, gain = min(losses, key=lambda loss: loss[0])
+        return f"{bound.words}. No slice stands out: the loss is spread over all of them."
+    _, gain, worst = min(losses, key=lambda loss: loss[0])
     return (
         f"{bound.words}. The slice {worst.slice} ({worst.impressions:,} impressions) lost most: "
         f"{_change(gain)} than that of the blessed model."
     )
 
 
-def _below(bound: BoundResult, of_slice: SliceResult, of_set: Sequence[SliceResult]) -> str:
-    model = of_slice.metrics[MODEL][bound.metric].value
-    better = {
+def _too_bad(bound: BoundResult, of_slice: SliceResult, of_set: Sequence[SliceResult]) -> str:
+    sign, model = _sign(bound.metric), of_slice.metrics[MODEL][bound.metric].value
+    ahead = {
         scorer: of.value
         for scorer, found in of_slice.metrics.items()
         if scorer not in MODELS and (of := found.get(bound.metric)) and of.value is not None
-        if model is not None and of.value >= model
+        if model is not None and sign * of.value >= sign * model
     }
-    if better:
-        best = max(better, key=lambda scorer: better[scorer])
+    if ahead:
+        best = max(ahead, key=lambda scorer: sign * ahead[scorer])
         return (
-            f"{bound.words}. {scorer_words(best).capitalize()} reaches {better[best]:.4f} by itself: the model has "
+            f"{bound.words}. {scorer_words(best).capitalize()} reaches {ahead[best]:.4f} by itself: the model has "
             "learnt less than a trivial rule. Look at the training curve before the bound."
         )
-    lower_is_better = METRICS[bound.metric].better == "lower"
     known = [
-        (of.value, each)
+        (sign * of.value, each)
         for each in of_set
         if each.slice != WHOLE and (of := each.metrics[MODEL].get(bound.metric)) and of.value is not None
         if of.low is not None
     ]
     if not known:
         return f"{bound.words}."
-    value, worst = (max if lower_is_better else min)(known, key=lambda pair: pair[0])
-    return f"{bound.words}. It is worst on {worst.slice} ({worst.impressions:,} impressions): {value:.4f}."
+    value, worst = min(known, key=lambda pair: pair[0])
+    return f"{bound.words}. It is worst on {worst.slice} ({worst.impressions:,} impressions): {sign * value:.4f}."
+
+
+def _sign(metric: str) -> int:
+    return -1 if METRICS[metric].better == "lower" else 1

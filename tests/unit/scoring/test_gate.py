@@ -211,6 +211,23 @@ def test_the_slice_that_lost_is_looked_at_first() -> None:
     assert "The slice behavior:cart (" in evaluation.verdict.look_first
 
 
+def test_a_drop_that_the_users_are_too_few_to_rule_out_is_told_from_a_loss() -> None:
+    bound = last(judged(config({"max_drop": 0.5}), TURNED)).measured
+    assert bound is not None
+    room = -bound.value + 0.001  # type: ignore[operator]
+    evaluation = judged(config({"max_drop": room}), TURNED)
+    assert last(evaluation).state == "missed"
+    assert "The difference itself keeps to the bound" in evaluation.verdict.look_first
+    assert "slice" not in evaluation.verdict.look_first
+
+
+def test_a_log_loss_above_its_bound_is_too_bad_and_one_below_it_too_good() -> None:
+    for bounds, too_good in (({"max": 0.1}, False), ({"min": 0.9}, True)):
+        look_first = judged(config(bounds={"log_loss": bounds})).verdict.look_first
+        assert ("swapped columns" in look_first) == too_good
+        assert ("It is worst on " in look_first) != too_good
+
+
 def test_a_value_that_is_just_met_is_looked_at() -> None:
     at = value(judged(config()))
     assert judged(config({"min": at - 0.001})).verdict.look_first.startswith("Met by less than the interval is wide")

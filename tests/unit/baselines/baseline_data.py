@@ -52,7 +52,7 @@ def impression(negative_set: str, history: Sequence[tuple[int, int, int, int]], 
 
 def random_impressions(count: int, seed: int, negative_sets: Sequence[str]) -> list[dict[str, Any]]:
     """Impressions whose positive shares the category of the last event in about half of all cases, and
-    is an item of the history in some; histories may be empty."""
+    is an item of the history in some, as a negative is; histories may be empty."""
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(count):
@@ -66,6 +66,8 @@ def random_impressions(count: int, seed: int, negative_sets: Sequence[str]) -> l
         elif length and rng.random() < 0.6:
             positive = int(items[-1]) // 10 * 10 + int(rng.integers(0, 10))
         negatives = rng.integers(10, 700, rng.integers(1, 4)).tolist()
+        if length and rng.random() < 0.1:
+            negatives[0] = int(items[0])
         row = impression(negative_sets[i % len(negative_sets)], history, [positive, *negatives])
         rows.append(row | {"user_id": [1 + i % 50], "timestamp": [TIME + i * 7_919 % 86_400]})
     return rows

@@ -20,9 +20,9 @@ from sklearn.metrics import log_loss, ndcg_score, roc_auc_score, roc_curve
 from ctr.components.scoring.evaluation import WHOLE, Evaluation, Value
 from ctr.components.scoring.judge import judge
 from ctr.components.scoring.measure import RELIABILITY_BINS, ROC_POINTS, Scores, reliability, roc
-from ctr.components.scoring.rows import rows_of
 from ctr.components.scoring.metrics import METRICS, OVERALL
 from ctr.components.scoring.ranking import ranks
+from ctr.components.scoring.rows import rows_of
 from ctr.components.scoring.scored import Scored
 from ctr.components.scoring.slices import attributes, popularity_bounds
 from ctr.components.scoring.sums import SUMMED

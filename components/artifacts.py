@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tfx.types.artifact import Artifact
 
@@ -10,6 +10,9 @@ Artifacts: TypeAlias = dict[str, list[Artifact]]
 """What an executor reads or writes, by name."""
 Properties: TypeAlias = dict[str, Any]
 """What it is told, by name."""
+
+EPOCHS_FILE: Final = "epochs.json"
+"""What the Trainer says of its epochs, in its model run."""
 
 
 class ImpressionCatalogue(Artifact):

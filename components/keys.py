@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-EPOCHS_FILE: Final = "epochs.json"
-"""What the Trainer says of its epochs, in its model run."""
-
 ANOMALIES: Final = "anomalies"
 BASELINE_MODEL: Final = "baseline_model"
 BLESSING: Final = "blessing"

@@ -10,10 +10,10 @@ from tfx.types.standard_artifacts import ModelEvaluation, ModelRun, PushedModel,
 from tfx.utils import io_utils
 
 from ctr.components import artifacts, quarantine
+from ctr.components.artifacts import EPOCHS_FILE
 from ctr.components.drift import DRIFT_FILE, Comparison, DriftReport
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY, vocabulary_size
-from ctr.components.keys import EPOCHS_FILE
 from ctr.components.run_report.page import render_page
 from ctr.components.run_report.render import render_markdown
 from ctr.components.run_report.report import (

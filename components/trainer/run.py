@@ -11,8 +11,8 @@ from typing import Final
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from ctr.components.artifacts import EPOCHS_FILE
 from ctr.components.examples.catalogue import Catalogue
-from ctr.components.keys import EPOCHS_FILE
 from ctr.components.trainer.export import export
 from ctr.components.trainer.fit import Epoch
 from ctr.components.trainer.settings import TrainerSettings

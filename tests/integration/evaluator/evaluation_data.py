@@ -80,9 +80,10 @@ def write_impressions(
         label = np.array([1, 0, 0]) if negative_set not in only_positives else np.array([1, 1, 1])
         item = np.where(label == 1, rng.integers(positives_from, 999, 3), rng.integers(1, negatives_below, 3))
         history = rng.integers(1, 999, i % 5).tolist()
+        # Of each set, however many there are.
         if i // len(sets) % 4 == 0:
             history.append(int(item[0]))
-        elif i % 7 == 0:
+        elif i // len(sets) % 7 == 0:
             history.append(int(item[1]))
         new = int(item[0]) not in history
         row = {

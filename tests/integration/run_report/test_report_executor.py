@@ -19,12 +19,12 @@ from tfx import types
 from tfx.types import standard_artifacts
 
 from ctr.components import artifacts
+from ctr.components.artifacts import EPOCHS_FILE
 from ctr.components.direct_beam import keep_beam_here
 from ctr.components.drift import DRIFT_FILE
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
-from ctr.components.keys import EPOCHS_FILE
 from ctr.components.quarantine import DUPLICATE, HEADER, record, shard_name
 from ctr.components.run_report.component import RunReport
 from ctr.components.run_report.page import render_page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.output.runs import node_runs
@@ -65,11 +65,11 @@ class Trained:
 
 
 def restored_model(trained: Trained) -> Ranker:
-    """The pushed model as an object of this project: each weight set from the variable of the same attribute path."""
-    import tensorflow as tf
+    """The pushed model as an object of this project."""
     import tensorflow_transform as tft
 
     from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
+    from ctr.components.skew_check.check import with_exported_weights
     from ctr.models.impression import FIRST_KNOWN_INDEX
     from ctr.models.registry import build_model
 
@@ -80,16 +80,5 @@ def restored_model(trained: Trained) -> Ranker:
         category_indices=FIRST_KNOWN_INDEX + graph.vocabulary_size_by_name(CATEGORY_VOCABULARY),
         history_length=trained.config.ingest.history_length,
     )
-    reader = tf.train.load_checkpoint(str(trained.version_dir / "variables" / "variables"))
-    suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
-    keys = [key for key in reader.get_variable_to_shape_map() if key.startswith("model/") and key.endswith(suffix)]
-    assert len(keys) == len(model.weights)
-    for key in keys:
-        weight: Any = model
-        for part in key.removesuffix(suffix).split("/")[1:]:
-            if part.isdigit() or isinstance(weight, dict):
-                weight = weight[int(part) if part.isdigit() else part]
-            else:
-                weight = getattr(weight, part)
-        weight.assign(reader.get_tensor(key))
+    assert with_exported_weights(model, str(trained.version_dir))
     return model

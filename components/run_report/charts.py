@@ -23,12 +23,16 @@ class Scale(NamedTuple):
 
     @classmethod
     def around(cls, values: Iterable[float | None], *also: float) -> Scale:
-        """With a margin around these values; 0 to 1 if there are none."""
+        """From a round number below these values to one above them, though not above 1 for none above it; 0 to 1 if
+        there are none."""
         known = [value for value in (*values, *also) if value is not None and math.isfinite(value)]
         if not known:
             return cls(0, 1)
-        margin = (max(known) - min(known)) * 0.06 or 0.01
-        return cls(min(known) - margin, max(known) + margin)
+        low, high = min(known), max(known)
+        margin = (high - low) * 0.06 or 0.01
+        step = 10 ** math.floor(math.log10((high - low) / 5 or margin))
+        ends = math.floor((low - margin) / step) * step, math.ceil((high + margin) / step) * step
+        return cls(round(ends[0], 10), min(round(ends[1], 10), 1) if high <= 1 else round(ends[1], 10))
 
     def at(self, value: float, length: float) -> float:
         """Where a value lies on an axis of this length; at its ends for what is outside."""

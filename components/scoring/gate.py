@@ -258,7 +258,7 @@ def _too_bad(bound: BoundResult, of_slice: SliceResult, of_set: Sequence[SliceRe
     known = [
         (sign * of.value, each)
         for each in of_set
-        if each.slice != WHOLE and (of := each.metrics[MODEL].get(bound.metric)) and of.value is not None
+        if bound.slice == WHOLE != each.slice and (of := each.metrics[MODEL].get(bound.metric)) and of.value is not None
         if of.low is not None
     ]
     if not known:

@@ -1,9 +1,9 @@
 """Whether an impression's positive is new to its user.
 
-Negatives are drawn outside the user's own log, but users come back to items: so a candidate that stands in the history
-is a positive by construction, and every AUC is given on the impressions whose positive is new, too. *Seen* means seen
-in the history as stored, the user's last L events before the impression: that is all that a model, or a baseline, can
-know of it.
+Negatives other than revisits are drawn outside the user's own log, but users come back to items: so a candidate that
+stands in the history is a positive by construction, and every AUC is given on the impressions whose positive is new,
+too. *Seen* means seen in the history as stored, the user's last L events before the impression: that is all that a
+model, or a baseline, can know of it.
 """
 
 from __future__ import annotations

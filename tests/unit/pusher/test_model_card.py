@@ -4,6 +4,7 @@ import pytest
 from card_facts import DIGEST, make_facts
 
 from ctr.components.pusher.model_card import render_card
+from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
 
 
 def rows(card: str) -> dict[str, list[str]]:
@@ -19,7 +20,7 @@ def test_a_card_says_what_was_measured_and_how_surely() -> None:
     assert found["AUC"] == ["0.8912 [0.8812, 0.9112]"]
     # Of the slice of positives that are new to the user.
     assert found["AUC on items new to the user"] == ["0.8512 [0.8412, 0.8712]"]
-    assert found["**this model**"][0] == "0.8912 [0.8812, 0.9112]"
+    assert found["**this model**"][NEGATIVE_SETS.index(CONTEMPORANEOUS)] == "0.8912 [0.8812, 0.9112]"
     assert found["logistic regression, match features"] == ["+0.0300 [+0.0210, +0.0390]"]
     assert "28,000 pairs of 14,000 impressions, 650 users" in card
     assert "a bootstrap over users, 1,000 resamples" in card

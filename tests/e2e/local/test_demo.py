@@ -30,4 +30,6 @@ def test_a_server_that_is_not_ready_in_time_is_no_traceback(
     monkeypatch.setattr(demo_command, "_PATIENCE_SECONDS", 0.01)
     assert cli.main(demo) == FAILED
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: the model was trained and pushed, but not served: no version of 'ctr' after 0.01 s")
+    assert error.startswith(
+        "error: the model was trained and pushed, but not served: no version after 0.01 s of model 'ctr'"
+    )

@@ -50,7 +50,7 @@ def test_the_notebook_opens_a_run(trained: Trained) -> None:
     with contextlib.redirect_stdout(said):
         _, everything, new, worst, _, widget = answers(CELLS)
     report = trained.result.report
-    assert said.getvalue().startswith(f"{report.model}, preset demo: ")
+    assert said.getvalue().startswith(f"{report.model}, preset ")
     whole = report.evaluation.of(report.evaluation.judged_set)
     assert whole is not None
     assert everything.loc[report.model, "auc"] == whole.metrics["model"]["auc"].value

@@ -43,7 +43,7 @@ run()
 def test_a_step_is_a_file_and_a_line(tmp_path: Path) -> None:
     tree, log, output = (tmp_path / name for name in ("tree", "log.csv", "output"))
     shutil.copytree(ROOT / "ctr", tree / "ctr", ignore=shutil.ignore_patterns("__pycache__"))
-    component, line = (block.text for block in blocks(ROOT / "docs/steps.md"))
+    component, line = (block.text for block in blocks(ROOT / "docs/steps.md") if block.language == "python")
     (tree / "ctr/components/popular_items").mkdir()
     (tree / "ctr/components/popular_items/component.py").write_text(component)
     imported, node = line.strip().split("\n\n")

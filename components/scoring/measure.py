@@ -114,7 +114,7 @@ def _slices(attributes: Mapping[str, Array]) -> tuple[dict[str, Array], list[str
         for i, name in enumerate(names):
             code[values == name] = i
         if (wrong := np.flatnonzero(code < 0)).size:
-            raise DataError(f"{attribute} is {values[wrong[0]]!r} in row {wrong[0]}; expected {', '.join(names)}")
+            raise DataError(f"{attribute} is {str(values[wrong[0]])!r} in row {wrong[0]}; expected {', '.join(names)}")
         codes[attribute] = code
         slices += [str(Slice(attribute, name)) for name in names]
     return codes, slices

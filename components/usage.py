@@ -6,12 +6,11 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from ctr.components.tables import Table, as_number
 from ctr.models.section import Record
 
 _SELF: Final = Path("/proc/self")
@@ -28,27 +27,6 @@ class Usage(Record):
     peak_memory: int | None = None
     """Most bytes resident at once, with started processes; what the process held before the step counts, too. Memory
     that processes share counts in each of them."""
-
-
-def usage_table(usage: Mapping[str, Usage]) -> Table:
-    """A row a component, and their sum; of memory, the largest."""
-    cpu = [each.cpu_seconds for each in usage.values() if each.cpu_seconds is not None]
-    memory = [each.peak_memory for each in usage.values() if each.peak_memory is not None]
-    total = Usage(
-        seconds=sum(each.seconds for each in usage.values()),
-        cpu_seconds=sum(cpu) if cpu else None,
-        peak_memory=max(memory, default=None),
-    )
-    rows = [
-        (
-            name,
-            f"{each.seconds:.1f}",
-            as_number(each.cpu_seconds, ".1f"),
-            as_number(each.peak_memory and each.peak_memory / 1e6, ",.0f"),
-        )
-        for name, each in {**usage, "total": total}.items()
-    ]
-    return Table("Time and memory", ("component", "seconds", "CPU seconds", "peak memory, MB"), rows)
 
 
 class Meter:

@@ -14,6 +14,7 @@ from ctr.components.run_report.report import (
     Report,
     StepCost,
 )
+from ctr.components.scoring import attributes
 from ctr.components.scoring.baselines import BaselineResults, SetResult, UnknownShare
 from ctr.components.scoring.evaluation import (
     BLESSED,
@@ -44,16 +45,8 @@ AUCS = {
 }
 HARDER = {"uniform": -0.02, "same_category": 0.25, "contemporaneous": 0.0, "revisit": 0.18}
 """How much lower an AUC is on a negative set."""
-ATTRIBUTES = {
-    "history_length": ("1-4", "5-9", "10-19", "20-49", "50+"),
-    "behavior": ("pv", "cart", "fav", "buy"),
-    "item": ("new", "seen"),
-    "category": ("new", "seen"),
-    "catalogue": ("known", "cold"),
-    "user": ("known", "cold"),
-    "popularity": tuple(map(str, range(11))),
-    "hour": tuple(f"{hour:02}" for hour in range(24)),
-}
+ATTRIBUTES = {**attributes.ATTRIBUTES, "history_length": attributes.ATTRIBUTES["history_length"][1:]}
+"""Nobody has an empty history."""
 HOSTILE = '<script>alert("row")</script>&{{ 7*7 }}'
 """A row of a log that is no row."""
 

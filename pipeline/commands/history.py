@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ctr.components.files import absolute, is_address
@@ -161,10 +161,14 @@ def _compare(options: argparse.Namespace) -> int:
 
     history = _history(options.output)
     found = comparison(history.named(options.a), history.named(options.b))
+    return _say(options, found, _compared)
+
+
+def _say(options: argparse.Namespace, found: dict[str, Any], layout: Callable[[Mapping[str, Any], int], Group]) -> int:
     if options.json:
         print_json(found)
     else:
-        show(lambda width: _compared(found, width))
+        show(lambda width: layout(found, width))
     return OK
 
 
@@ -220,11 +224,7 @@ def _lineage(options: argparse.Namespace) -> int:
 
     run = _history(options.output).of_version(options.version)
     found = lineage(run, options.version, Layout(absolute(options.output)))
-    if options.json:
-        print_json(found)
-    else:
-        show(lambda width: _traced(found, width))
-    return OK
+    return _say(options, found, _traced)
 
 
 def _traced(found: Mapping[str, Any], width: int) -> Group:

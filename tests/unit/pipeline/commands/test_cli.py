@@ -10,27 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from command_names import LISTED
 
 from ctr.pipeline.commands import cli
 from ctr.pipeline.commands.container import NAMES
 
-LISTED = (
-    *(
-        "run",
-        "report",
-        "sweep",
-        "runs",
-        "compare",
-        "lineage",
-        "serve",
-        "predict",
-        "generate",
-        "show-config",
-        "clean",
-        "demo",
-    ),
-    *("compile", "submit", "schedule", "completion"),
-)
 COMMANDS = (*LISTED, *NAMES)
 
 

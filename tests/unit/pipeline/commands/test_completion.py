@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from command_names import LISTED
 
 from ctr.models.validation import setting_names
 from ctr.pipeline.commands import cli
@@ -45,23 +46,7 @@ def offered(file: Path, line: str) -> list[str]:
     return done.stdout.split("\n")[:-1]
 
 
-COMMANDS = [
-    *(
-        "run",
-        "report",
-        "sweep",
-        "runs",
-        "compare",
-        "lineage",
-        "serve",
-        "predict",
-        "generate",
-        "show-config",
-        "clean",
-        "demo",
-    ),
-    *("compile", "submit", "schedule"),
-]
+COMMANDS = [name for name in LISTED if name != "completion"]
 ANSWERING = ("run", "sweep", "runs", "compare", "lineage", "predict", "generate", "show-config")
 
 

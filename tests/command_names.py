@@ -1,0 +1,9 @@
+"""The commands of the program that a person is shown, in their order."""
+
+from __future__ import annotations
+
+LISTED = (
+    *("run", "report", "sweep", "runs", "compare", "lineage"),
+    *("serve", "predict", "generate", "show-config", "clean", "demo"),
+    *("compile", "submit", "schedule", "completion"),
+)

@@ -10,6 +10,8 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import descriptor_pb2, descriptor_pool
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import (
@@ -343,6 +345,43 @@ def test_bytes_that_are_no_message_are_named(channel: grpc.Channel, method: str)
     with pytest.raises(grpc.RpcError, match=r"the 3 bytes sent are no tensorflow\.serving\.\w+Request: ") as raised:
         channel.unary_unary(f"/tensorflow.serving.{method}")(b"\xff\xff\xff")
     assert raised.value.code() is INVALID
+
+
+def test_reflection_describes_what_is_answered(channel: grpc.Channel) -> None:
+    """As grpcurl asks: with no stub of TF Serving's."""
+    reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+
+    def asked(**request: str) -> Any:
+        (answer,) = reflect(iter([reflection_pb2.ServerReflectionRequest(**request)]))
+        return answer
+
+    listed = {service.name for service in asked(list_services="").list_services_response.service}
+    ours = {f"tensorflow.serving.{name.partition('/')[0]}" for name in METHODS}
+    assert listed == {*ours, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+
+    pool = descriptor_pool.DescriptorPool()
+    added: set[str] = set()
+
+    def add(answer: Any) -> None:
+        for serialized in answer.file_descriptor_response.file_descriptor_proto:
+            file = descriptor_pb2.FileDescriptorProto.FromString(serialized)
+            if file.name not in added:
+                added.add(file.name)
+                for dependency in file.dependency:
+                    add(asked(file_by_filename=dependency))
+                pool.AddSerializedFile(serialized)
+
+    for service in ours:
+        add(asked(file_containing_symbol=service))
+    described = {
+        f"{service.rpartition('.')[2]}/{method.name}"
+        for service in ours
+        for method in pool.FindServiceByName(service).methods
+    }
+    assert described == set(METHODS)
+    predict = pool.FindServiceByName("tensorflow.serving.PredictionService").FindMethodByName("Predict")
+    assert {field.name for field in predict.input_type.fields} >= {"model_spec", "inputs", "output_filter"}
+    assert asked(file_containing_symbol="tensorflow.serving.Nothing").error_response.error_code == NOT_FOUND.value[0]
 
 
 @pytest.mark.parametrize("example", [b"no example", b"\n\xac\xff"])

@@ -290,7 +290,8 @@ def _end_reading(connection: socket.socket) -> None:
 class _Handler(BaseHTTPRequestHandler):
     api: Api
     max_body_bytes: int
-    timeout = READ_SECONDS
+    # Of a caller that does not take its answer. Reading ends before, and gets one.
+    timeout = 2 * READ_SECONDS
     protocol_version = "HTTP/1.1"
     server_version = "ctr"
     sys_version = ""
@@ -307,8 +308,9 @@ class _Handler(BaseHTTPRequestHandler):
             error = f"the body has {length} bytes, {self.max_body_bytes} are possible"
             self._send(413, "application/json", _json({"error": error}))
             # To close before the caller has sent it all would reset the connection, and take the answer with it.
-            while self.rfile.read1(65536):
-                pass
+            left = int(length)
+            while left > 0 and (part := self.rfile.read1(min(left, 65536))):
+                left -= len(part)
             return
         body = self.rfile.read(int(length))
         if len(body) < int(length):

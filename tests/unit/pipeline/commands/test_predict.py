@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -239,3 +240,16 @@ code = main()
 print(*sys.modules)
 sys.exit(code)
 """
+
+
+def test_the_page_on_serving_shows_what_is_read_and_said(predict: Predict) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "serving.md").read_text(encoding="utf-8")
+    rows, said = re.findall(r"^```text\n((?:request,|impressions\.csv:).*?)^```", page, re.M | re.S)
+    asked = predict.rankings("impressions.csv", rows)
+    assert [scores(ranking)[0] for ranking in asked] == ["anna", "new user"]
+    assert [ranking["history_length"] for ranking in asked] == [2, 0]
+    assert scores(asked[0])[1] == [(3830808, 1.0), (2576651, 0.0)]
+    header, *lines = rows.splitlines()
+    wrong = ["b,12,3,buyy,60", "b,7,x,,", *(f"{name},7,4,," for name in "cde")]
+    code, _, err = predict("impressions.csv", "\n".join([header, *lines[:4], *wrong]), "--json")
+    assert (code, err) == (1, said.splitlines())

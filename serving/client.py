@@ -61,6 +61,7 @@ class _Asker:
         root_certificates: str | Path | None = None,
         certificate: str | Path | None = None,
         private_key: str | Path | None = None,
+        version_label: str = "",
     ) -> None:
         if (certificate is None) != (private_key is None) or (certificate is not None and root_certificates is None):
             raise ValueError("certificate and private_key go together, and with root_certificates")
@@ -69,6 +70,7 @@ class _Asker:
         self._target = target
         self._model_name = model_name
         self._timeout = timeout
+        self._version_label = version_label
         # A server that comes back is found between two attempts, and not a second after the first one.
         first = int(1000 * _FIRST_BACKOFF)
         self._options: list[tuple[str, int | str]] = [
@@ -101,6 +103,9 @@ class _Asker:
             response_deserializer=PredictResponse.FromString,
         )
         return channel, predict
+
+    def _request(self, impressions: Sequence[Impression]) -> Message:
+        return rank_request(impressions, self._model_name, self._version_label)
 
     def _rankings(self, impressions: Sequence[Impression], response: Message) -> list[Ranking]:
         width = max(len(impression.candidates) for impression in impressions)
@@ -154,6 +159,7 @@ class RankingClient(_Asker):
         text, which is for loopback and trusted networks.
       certificate: PEM file of the client's own certificate, where the server asks for one (mutual TLS); with
         ``private_key``, the PEM file of its key.
+      version_label: of the version that is asked, such as ``canary``; empty for the newest one.
 
     Raises:
       OSError: if the certificates or the key cannot be read.
@@ -234,7 +240,7 @@ class RankingClient(_Asker):
         self.close()
 
     def _asked(self, impressions: Sequence[Impression]) -> grpc.Future:
-        return self._predict.future(rank_request(impressions, self._model_name), timeout=self._timeout)
+        return self._predict.future(self._request(impressions), timeout=self._timeout)
 
     def _answer(self, impressions: Sequence[Impression], call: grpc.Future) -> list[Ranking]:
         try:
@@ -264,7 +270,7 @@ class AsyncRankingClient(_Asker):
     async def rank_batch(self, impressions: Sequence[Impression]) -> list[Ranking]:
         """As :meth:`RankingClient.rank_batch`."""
         try:
-            response = await self._predict(rank_request(impressions, self._model_name), timeout=self._timeout)
+            response = await self._predict(self._request(impressions), timeout=self._timeout)
         except grpc.RpcError as error:
             raise self._explained(error) from error
         return self._rankings(impressions, response)

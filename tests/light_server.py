@@ -25,6 +25,7 @@ class LightServer:
         self._lock = threading.Lock()
         self.requests = self.most_at_a_time = self._now = 0
         self.peers: set[str] = set()
+        self.labels: set[str] = set()
         self._server = grpc.server(futures.ThreadPoolExecutor(16))
         service, method = PREDICT.strip("/").split("/")
         handler = grpc.unary_unary_rpc_method_handler(
@@ -45,6 +46,7 @@ class LightServer:
             self._now += 1
             self.most_at_a_time = max(self.most_at_a_time, self._now)
             self.peers.add(context.peer())
+            self.labels.add(request.model_spec.version_label)
         try:
             self._before(number, context)
             return _answer(request)

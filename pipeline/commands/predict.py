@@ -74,6 +74,7 @@ examples:
     parser.add_argument("--quarantine", metavar="FILE", help="write requests without an answer there, as JSON lines")
     add_address(parser, "of the server")
     parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving, or ctr")
+    parser.add_argument("--label", metavar="LABEL", default="", help="of the version that is asked, e.g. canary")
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=seconds, default=5.0, help="for one answer; default: %(default)s"
     )
@@ -246,6 +247,7 @@ def _client(options: argparse.Namespace, model: str) -> RankingClient:
             root_certificates=options.tls_ca,
             certificate=options.tls_certificate,
             private_key=options.tls_key,
+            version_label=options.label,
         )
     except OSError as error:
         raise ConfigError(f"TLS: {error.filename}: cannot be read: {error.strerror}") from error

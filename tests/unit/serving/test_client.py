@@ -77,6 +77,13 @@ def test_a_server_that_is_not_there_for_a_moment_is_asked_again(kind: Any) -> No
 
 
 @both
+def test_a_label_chooses_the_version(kind: Any) -> None:
+    with light_server() as server:
+        ask(kind, server, impression([], [1]), version_label="canary")
+        assert server.labels == {"canary"}
+
+
+@both
 def test_attempts_are_bounded(kind: Any) -> None:
     with light_server(before=unavailable_until(100)) as server:
         for attempts in (1, 2, 4):

@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import grpc
 from google.protobuf.message import Message
@@ -51,6 +51,8 @@ class ServingError(CtrError):
 class _Asker:
     """What the clients share: how they reach a server, make a request, read its answer, and word its errors."""
 
+    _grpc: ClassVar[Any] = grpc
+
     def __init__(
         self,
         target: str,
@@ -89,13 +91,14 @@ class _Asker:
             self._credentials = grpc.ssl_channel_credentials(
                 *(None if file is None else Path(file).read_bytes() for file in files)
             )
+        self._channel, self._predict = self._connected()
 
-    def _connected(self, grpc_or_aio: Any) -> tuple[Any, Any]:
+    def _connected(self) -> tuple[Any, Any]:
         """A channel, and its method Predict."""
         channel = (
-            grpc_or_aio.secure_channel(self._target, self._credentials, self._options)
+            self._grpc.secure_channel(self._target, self._credentials, self._options)
             if self._credentials
-            else grpc_or_aio.insecure_channel(self._target, self._options)
+            else self._grpc.insecure_channel(self._target, self._options)
         )
         predict = channel.unary_unary(
             PREDICT,
@@ -167,10 +170,6 @@ class RankingClient(_Asker):
         number of attempts.
     """
 
-    def __init__(self, target: str, model_name: str, timeout: float = 5.0, **options: Any) -> None:
-        super().__init__(target, model_name, timeout, **options)
-        self._channel, self._predict = self._connected(grpc)
-
     def rank(self, impression: Impression) -> Ranking:
         """Ranks one impression's candidates.
 
@@ -194,9 +193,12 @@ class RankingClient(_Asker):
 
         Yields:
           What :meth:`rank` returns or raises. What reading an impression raises is raised in its place, and is the end.
+
+        Raises:
+          ValueError: if ``concurrency`` is below 1.
         """
         under_way: queue.SimpleQueue[tuple[Impression, grpc.Future] | BaseException | None] = queue.SimpleQueue()
-        places = threading.Semaphore(concurrency)
+        places = threading.Semaphore(_possible(concurrency))
         given_up = threading.Event()
 
         def ask() -> None:
@@ -259,9 +261,7 @@ class AsyncRankingClient(_Asker):
       ...         print(answer)
     """
 
-    def __init__(self, target: str, model_name: str, timeout: float = 5.0, **options: Any) -> None:
-        super().__init__(target, model_name, timeout, **options)
-        self._channel, self._predict = self._connected(grpc.aio)
+    _grpc = grpc.aio
 
     async def rank(self, impression: Impression) -> Ranking:
         """As :meth:`RankingClient.rank`."""
@@ -280,7 +280,7 @@ class AsyncRankingClient(_Asker):
     ) -> AsyncIterator[Ranking | ServingError]:
         """As :meth:`RankingClient.rank_each`, from an iterable, which must not block, or an asynchronous one."""
         under_way: asyncio.Queue[asyncio.Task[Ranking] | None] = asyncio.Queue()
-        places = asyncio.Semaphore(concurrency)
+        places = asyncio.Semaphore(_possible(concurrency))
 
         async def ask() -> None:
             try:
@@ -316,6 +316,12 @@ class AsyncRankingClient(_Asker):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _possible(concurrency: int) -> int:
+    if concurrency < 1:
+        raise ValueError(f"concurrency: must be at least 1, got {concurrency}")
+    return concurrency
 
 
 async def _one_by_one(impressions: Iterable[Impression] | AsyncIterable[Impression]) -> AsyncIterator[Impression]:

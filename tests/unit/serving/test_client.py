@@ -95,6 +95,11 @@ def test_attempts_are_bounded(kind: Any) -> None:
             assert not raised.value.of_request
     with pytest.raises(ValueError, match="attempts: must be 1 to 5, got 6"):
         RankingClient("127.0.0.1:1", "ctr", attempts=6)
+    with (
+        RankingClient("127.0.0.1:1", "ctr") as client,
+        pytest.raises(ValueError, match="concurrency: must be at least 1, got 0"),
+    ):
+        next(client.rank_each([], concurrency=0))
 
 
 @both

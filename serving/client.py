@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
-from collections.abc import Sequence
+import queue
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, ClassVar, Final
 
 import grpc
 from google.protobuf.message import Message
@@ -16,35 +21,37 @@ from ctr.serving.messages import PREDICT, PredictRequest, PredictResponse, float
 from ctr.serving.requests import rank_request
 from ctr.serving.signatures import LOGIT, PROBABILITY
 
+CONCURRENCY: Final = 8
+"""Requests under way at a time, where several are asked in a stream."""
+MAX_ATTEMPTS: Final = 5
+"""gRPC makes no more of one call."""
+
+_FIRST_BACKOFF: Final = 0.1
+_OF_REQUEST: Final = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
+
 
 class ServingError(CtrError):
     """The server gave no usable answer; the message says why, and what to do.
 
     Attributes:
       code: the gRPC status; None if the answer came but makes no sense.
+      of_request: whether another request may fare better: this one was refused, or came to its deadline.
     """
 
     def __init__(self, message: str, code: grpc.StatusCode | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.of_request = code in _OF_REQUEST
 
 
-class RankingClient:
-    """A connection to a model server; close it, or use it as a context.
+class _Asker:
+    """What the clients share: how they reach a server, make a request, read its answer, and word its errors."""
 
-    Args:
-      target: ``HOST:PORT``.
-      model_name: the model's name on the server.
-      timeout: seconds that one call may take.
-      root_certificates: PEM file of the authorities to trust: turns TLS on. Without it the connection is in clear
-        text, which is for loopback and trusted networks.
-      certificate: PEM file of the client's own certificate, where the server asks for one (mutual TLS); with
-        ``private_key``, the PEM file of its key.
-
-    Raises:
-      OSError: if the certificates or the key cannot be read.
-      ValueError: if there is a certificate without its key or without authorities, or a key alone.
-    """
+    _grpc: ClassVar[Any] = grpc
 
     def __init__(
         self,
@@ -52,43 +59,58 @@ class RankingClient:
         model_name: str,
         timeout: float = 5.0,
         *,
+        attempts: int = 4,
         root_certificates: str | Path | None = None,
         certificate: str | Path | None = None,
         private_key: str | Path | None = None,
+        version_label: str = "",
     ) -> None:
         if (certificate is None) != (private_key is None) or (certificate is not None and root_certificates is None):
             raise ValueError("certificate and private_key go together, and with root_certificates")
+        if not 1 <= attempts <= MAX_ATTEMPTS:
+            raise ValueError(f"attempts: must be 1 to {MAX_ATTEMPTS}, got {attempts}")
         self._target = target
         self._model_name = model_name
         self._timeout = timeout
-        options: list[tuple[str, int]] = [("grpc.max_receive_message_length", -1)]
+        self._version_label = version_label
+        # A server that comes back is found between two attempts, and not a second after the first one.
+        first = int(1000 * _FIRST_BACKOFF)
+        self._options: list[tuple[str, int | str]] = [
+            ("grpc.max_receive_message_length", -1),
+            *((f"grpc.{name}_reconnect_backoff_ms", first) for name in ("initial", "min")),
+            ("grpc.max_reconnect_backoff_ms", 5000),
+        ]
+        if attempts > 1:
+            self._options.append(("grpc.service_config", json.dumps(_retried(attempts))))
+        self._credentials: grpc.ChannelCredentials | None = None
         if root_certificates is None:
             # A web proxy of the environment would otherwise be asked to reach loopback.
-            options.append(("grpc.enable_http_proxy", 0))
-            self._channel = grpc.insecure_channel(target, options)
+            self._options.append(("grpc.enable_http_proxy", 0))
         else:
             files = (root_certificates, private_key, certificate)
-            credentials = grpc.ssl_channel_credentials(
+            self._credentials = grpc.ssl_channel_credentials(
                 *(None if file is None else Path(file).read_bytes() for file in files)
             )
-            self._channel = grpc.secure_channel(target, credentials, options)
-        self._predict = self._channel.unary_unary(
+        self._channel, self._predict = self._connected()
+
+    def _connected(self) -> tuple[Any, Any]:
+        """A channel, and its method Predict."""
+        channel = (
+            self._grpc.secure_channel(self._target, self._credentials, self._options)
+            if self._credentials
+            else self._grpc.insecure_channel(self._target, self._options)
+        )
+        predict = channel.unary_unary(
             PREDICT,
             request_serializer=PredictRequest.SerializeToString,
             response_deserializer=PredictResponse.FromString,
         )
+        return channel, predict
 
-    def rank(self, impression: Impression) -> Ranking:
-        """Ranks one impression's candidates.
+    def _request(self, impressions: Sequence[Impression]) -> Message:
+        return rank_request(impressions, self._model_name, self._version_label)
 
-        Raises:
-          ServingError: if the server cannot be reached, refuses the request, or answers with nonsense.
-        """
-        return self.rank_batch([impression])[0]
-
-    def rank_batch(self, impressions: Sequence[Impression]) -> list[Ranking]:
-        """Ranks several impressions in one request, in their order. Errors as for :meth:`rank`."""
-        response = self._answer(rank_request(impressions, self._model_name))
+    def _rankings(self, impressions: Sequence[Impression], response: Message) -> list[Ranking]:
         width = max(len(impression.candidates) for impression in impressions)
         probability = self._output(response, PROBABILITY, (len(impressions), width))
         logit = self._output(response, LOGIT, (len(impressions), width))
@@ -101,35 +123,6 @@ class RankingClient:
             for row, impression in enumerate(impressions)
         ]
 
-    def close(self) -> None:
-        """Closes the connection."""
-        self._channel.close()
-
-    def __enter__(self) -> RankingClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _answer(self, request: Message) -> Message:
-        try:
-            return self._predict(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            raise ServingError(self._explained(error.code(), error.details()), error.code()) from error
-
-    def _explained(self, code: grpc.StatusCode, details: str) -> str:
-        if code is grpc.StatusCode.UNAVAILABLE:
-            return f"no server reachable at {self._target}: {details}"
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return f"{self._target} did not answer within {self._timeout:g} s"
-        if code is grpc.StatusCode.NOT_FOUND:
-            return f"{self._target} serves no such model (yet): {details}"
-        if code is grpc.StatusCode.INVALID_ARGUMENT:
-            return f"{self._target} refused the request: {details}"
-        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return f"the request is over a limit of {self._target} (its size, or requests at a time): {details}"
-        return f"{self._target} failed with {code.name}: {details}"
-
     def _output(self, response: Message, name: str, shape: tuple[int, int]) -> Array:
         if name not in response.outputs:
             raise ServingError(f"{self._target} answered without {name!r}: is {self._model_name!r} a ranking model?")
@@ -140,6 +133,220 @@ class RankingClient:
             return floats(tensor)
         except ValueError as error:
             raise ServingError(f"{self._target} answered {name!r} {error}") from error
+
+    def _explained(self, error: grpc.RpcError) -> ServingError:
+        code, details = error.code(), error.details()
+        words = {
+            grpc.StatusCode.UNAVAILABLE: f"no server reachable at {self._target}: {details}",
+            grpc.StatusCode.DEADLINE_EXCEEDED: f"{self._target} did not answer within {self._timeout:g} s",
+            grpc.StatusCode.NOT_FOUND: f"{self._target} serves no such model (yet): {details}",
+            grpc.StatusCode.INVALID_ARGUMENT: f"{self._target} refused the request: {details}",
+            grpc.StatusCode.RESOURCE_EXHAUSTED: f"the request is over a limit of {self._target} (its size, or requests "
+            f"at a time): {details}",
+        }
+        return ServingError(words.get(code, f"{self._target} failed with {code.name}: {details}"), code)
+
+
+class RankingClient(_Asker):
+    """A connection to a model server, for any number of threads; close it, or use it as a context.
+
+    A call that finds no server (UNAVAILABLE) is tried again after a random part of 0.1, 0.2, 0.4, ... s, within its
+    time, unless many calls before it failed, too.
+
+    Args:
+      target: ``HOST:PORT``.
+      model_name: the model's name on the server.
+      timeout: seconds that one call may take, with all its attempts.
+      attempts: how often a call is tried where there is no server; 1 to 5.
+      root_certificates: PEM file of the authorities to trust: turns TLS on. Without it the connection is in clear
+        text, which is for loopback and trusted networks.
+      certificate: PEM file of the client's own certificate, where the server asks for one (mutual TLS); with
+        ``private_key``, the PEM file of its key.
+      version_label: of the version that is asked, such as ``canary``; empty for the newest one.
+
+    Raises:
+      OSError: if the certificates or the key cannot be read.
+      ValueError: if there is a certificate without its key or without authorities, or a key alone, or an impossible
+        number of attempts.
+    """
+
+    def rank(self, impression: Impression) -> Ranking:
+        """Ranks one impression's candidates.
+
+        Raises:
+          ServingError: if the server cannot be reached, refuses the request, or answers with nonsense.
+        """
+        return self.rank_batch([impression])[0]
+
+    def rank_batch(self, impressions: Sequence[Impression]) -> list[Ranking]:
+        """Ranks several impressions in one request, in their order. Errors as for :meth:`rank`."""
+        return self._answer(impressions, self._asked(impressions))
+
+    def rank_each(
+        self, impressions: Iterable[Impression], concurrency: int = CONCURRENCY
+    ) -> Iterator[Ranking | ServingError]:
+        """Ranks a stream of impressions, a request each, several at a time; answers come in their order.
+
+        Args:
+          impressions: read by a thread of its own, at most ``concurrency`` ahead of the answers.
+          concurrency: requests under way at a time.
+
+        Yields:
+          What :meth:`rank` returns or raises. What reading an impression raises is raised in its place, and is the end.
+
+        Raises:
+          ValueError: if ``concurrency`` is below 1.
+        """
+        under_way: queue.SimpleQueue[tuple[Impression, grpc.Future] | BaseException | None] = queue.SimpleQueue()
+        places = threading.Semaphore(_possible(concurrency))
+        given_up = threading.Event()
+
+        def ask() -> None:
+            ended: BaseException | None = None
+            try:
+                for impression in impressions:
+                    places.acquire()
+                    if given_up.is_set():
+                        return
+                    under_way.put((impression, self._asked([impression])))
+            except BaseException as error:
+                ended = error
+            under_way.put(ended)
+
+        # A thread that waits for input does not keep the program from ending.
+        threading.Thread(target=ask, name="ask", daemon=True).start()
+        try:
+            while (asked := under_way.get()) is not None:
+                if isinstance(asked, BaseException):
+                    raise asked
+                impression, call = asked
+                answer: Ranking | ServingError
+                try:
+                    answer = self._answer([impression], call)[0]
+                except ServingError as error:
+                    answer = error
+                places.release()
+                yield answer
+        finally:
+            given_up.set()
+            places.release()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> RankingClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _asked(self, impressions: Sequence[Impression]) -> grpc.Future:
+        return self._predict.future(self._request(impressions), timeout=self._timeout)
+
+    def _answer(self, impressions: Sequence[Impression], call: grpc.Future) -> list[Ranking]:
+        try:
+            response = call.result()
+        except grpc.RpcError as error:
+            raise self._explained(error) from error
+        return self._rankings(impressions, response)
+
+
+class AsyncRankingClient(_Asker):
+    """The same for asyncio, for one event loop. Arguments and errors are those of :class:`RankingClient`.
+
+    Example:
+      >>> async with AsyncRankingClient("127.0.0.1:8500", "ctr") as client:  # doctest: +SKIP
+      ...     async for answer in client.rank_each(impressions):
+      ...         print(answer)
+    """
+
+    _grpc = grpc.aio
+
+    async def rank(self, impression: Impression) -> Ranking:
+        """As :meth:`RankingClient.rank`."""
+        return (await self.rank_batch([impression]))[0]
+
+    async def rank_batch(self, impressions: Sequence[Impression]) -> list[Ranking]:
+        """As :meth:`RankingClient.rank_batch`."""
+        try:
+            response = await self._predict(self._request(impressions), timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise self._explained(error) from error
+        return self._rankings(impressions, response)
+
+    async def rank_each(
+        self, impressions: Iterable[Impression] | AsyncIterable[Impression], concurrency: int = CONCURRENCY
+    ) -> AsyncIterator[Ranking | ServingError]:
+        """As :meth:`RankingClient.rank_each`, from an iterable, which must not block, or an asynchronous one."""
+        under_way: asyncio.Queue[asyncio.Task[Ranking] | None] = asyncio.Queue()
+        places = asyncio.Semaphore(_possible(concurrency))
+
+        async def ask() -> None:
+            try:
+                async for impression in _one_by_one(impressions):
+                    await places.acquire()
+                    under_way.put_nowait(asyncio.ensure_future(self.rank(impression)))
+            finally:
+                under_way.put_nowait(None)
+
+        asking = asyncio.ensure_future(ask())
+        task: asyncio.Task[Ranking] | None = None
+        try:
+            while (task := await under_way.get()) is not None:
+                answer: Ranking | ServingError
+                try:
+                    answer = await task
+                except ServingError as error:
+                    answer = error
+                places.release()
+                yield answer
+            await asking
+        finally:
+            for left in (asking, task, *(under_way.get_nowait() for _ in range(under_way.qsize()))):
+                if left is not None:
+                    left.cancel()
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> AsyncRankingClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _possible(concurrency: int) -> int:
+    if concurrency < 1:
+        raise ValueError(f"concurrency: must be at least 1, got {concurrency}")
+    return concurrency
+
+
+async def _one_by_one(impressions: Iterable[Impression] | AsyncIterable[Impression]) -> AsyncIterator[Impression]:
+    if isinstance(impressions, AsyncIterable):
+        async for impression in impressions:
+            yield impression
+    else:
+        for impression in impressions:
+            yield impression
+
+
+def _retried(attempts: int) -> dict[str, Any]:
+    """gRPC's own service config; it multiplies each wait with a random number of 0 to 1."""
+    policy = {
+        "maxAttempts": attempts,
+        "initialBackoff": f"{_FIRST_BACKOFF}s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": [grpc.StatusCode.UNAVAILABLE.name],
+    }
+    return {
+        "methodConfig": [{"name": [{"service": PREDICT.split("/")[1]}], "retryPolicy": policy}],
+        # Half of the tokens gone, nothing is tried again: a server in trouble is not asked several times as often.
+        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+    }
 
 
 def _ranked(target: str, impression: Impression, probability: Array, logit: Array) -> tuple[RankedCandidate, ...]:

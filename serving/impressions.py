@@ -126,7 +126,7 @@ class Impression(Record):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise ImpressionError(_described(error)) from error
+            raise ImpressionError(_indented(error)) from error
 
     def features(self) -> dict[str, list[int]]:
         """The raw features of ``models/impression.py``: name -> unpadded integers, in request order."""
@@ -168,7 +168,7 @@ def load_impression(path: str | Path) -> Impression:
     try:
         return Impression.model_validate_json(content)
     except ValidationError as error:
-        raise ImpressionError(f"{path}: not an impression\n{_described(error)}") from error
+        raise ImpressionError(f"{path}: not an impression\n{_indented(error)}") from error
 
 
 def _column(parts: Iterable[Candidate], feature: names.Feature) -> list[int]:
@@ -181,5 +181,12 @@ def _named(feature: names.Feature, values: Iterable[int]) -> list[int | str]:
     return [words.get(value, value) for value in values]
 
 
-def _described(error: ValidationError) -> str:
-    return "\n".join(f"  {line}" for line in problems(error, Impression, whole="impression"))
+def described(error: ValidationError) -> list[str]:
+    """What is wrong with an impression: a line for each field."""
+    lines = problems(error, Impression, whole="impression")
+    # Parts that are wrong do not count as there, which says nothing of them.
+    return [line for line in lines if not (line.startswith("candidates: ") and "candidates." in "".join(lines))]
+
+
+def _indented(error: ValidationError) -> str:
+    return "\n".join(f"  {line}" for line in described(error))

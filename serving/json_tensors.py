@@ -1,4 +1,5 @@
-"""TF Serving's JSON of Predict: row format (``instances``, ``predictions``) and columnar (``inputs``, ``outputs``)."""
+"""TF Serving's JSON: of Predict in rows (``instances``, ``predictions``) and columns (``inputs``, ``outputs``), and of
+Classify and Regress, whose ``examples`` are objects of features."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import model_pb2, predict_pb2
+from tensorflow_serving.apis import classification_pb2, model_pb2, predict_pb2, regression_pb2
 
 from ctr.models.arrays import Array
 from ctr.serving.model import ServedModel, invalid
@@ -19,6 +20,9 @@ from ctr.serving.signatures import DEFAULT_SIGNATURE
 
 _INSTANCES: Final = "instances"
 _INPUTS: Final = "inputs"
+_EXAMPLES: Final = "examples"
+_CONTEXT: Final = "context"
+_SIGNATURE: Final = "signature_name"
 _BASE64: Final = "b64"
 _KINDS: Final = {
     tf.float32: "iuf",
@@ -45,10 +49,10 @@ def parse_predict(
     Raises:
       RequestError: INVALID_ARGUMENT that names what is wrong where.
     """
-    document = _document(body)
-    name = document.get("signature_name", DEFAULT_SIGNATURE)
-    if not isinstance(name, str):
-        raise invalid("signature_name: must be a string")
+    document = _document(body, {_INSTANCES, _INPUTS})
+    if (_INSTANCES in document) == (_INPUTS in document):
+        raise invalid("the JSON must have either 'instances' or 'inputs'")
+    name = document.get(_SIGNATURE, DEFAULT_SIGNATURE)
     if name not in model.signature_defs:
         known = ", ".join(sorted(model.signature_defs))
         raise invalid(f'Serving signature name: "{name}" not found in signature def; there are {known}')
@@ -90,17 +94,82 @@ def predict_json(response: predict_pb2.PredictResponse, by_row: bool) -> dict[st
     return {"predictions": [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]}
 
 
-def _document(body: bytes) -> dict[str, Any]:
+def fill_examples(
+    body: bytes, request: classification_pb2.ClassificationRequest | regression_pb2.RegressionRequest
+) -> None:
+    """Puts the signature and the examples of a JSON body into a request of a model.
+
+    Raises:
+      RequestError: INVALID_ARGUMENT that names what is wrong where.
+    """
+    document = _document(body, {_EXAMPLES, _CONTEXT})
+    request.model_spec.signature_name = document.get(_SIGNATURE, "")
+    examples = document.get(_EXAMPLES)
+    if not isinstance(examples, list) or not examples:
+        raise invalid("examples: must be a list with at least one example")
+    if _CONTEXT in document:
+        into = request.input.example_list_with_context
+        _fill(into.context, document[_CONTEXT], _CONTEXT)
+    else:
+        into = request.input.example_list
+    for index, example in enumerate(examples):
+        _fill(into.examples.add(), example, f"examples[{index}]")
+
+
+def classify_json(response: classification_pb2.ClassificationResponse) -> dict[str, Any]:
+    """The labels and scores of each example."""
+    return {
+        "results": [
+            [[each.label, _short(each.score)] for each in row.classes] for row in response.result.classifications
+        ]
+    }
+
+
+def regress_json(response: regression_pb2.RegressionResponse) -> dict[str, Any]:
+    """The number of each example."""
+    return {"results": [_short(each.value) for each in response.result.regressions]}
+
+
+def _short(value: float) -> float:
+    return float(_values(np.float32(value).reshape(1))[0])
+
+
+def _fill(example: tf.train.Example, features: Any, where: str) -> None:
+    if not isinstance(features, dict):
+        raise invalid(f"{where}: must be an object of features, found {type(features).__name__}")
+    for name, content in features.items():
+        feature = example.features.feature[name]
+        for value in content if isinstance(content, list) else [content]:
+            kind, stored = _feature_value(value, f"{where}: feature {name!r}")
+            if feature.WhichOneof("kind") not in (None, kind):
+                raise invalid(f"{where}: feature {name!r}: Unexpected element type: has values of several kinds")
+            getattr(feature, kind).value.append(stored)
+
+
+def _feature_value(value: Any, where: str) -> tuple[str, Any]:
+    """The list of a feature that a value goes to, and as what."""
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise invalid(f"{where}: {value} is out of the range of int64")
+        return "int64_list", int(value)
+    if isinstance(value, float):
+        return "float_list", value
+    if isinstance(value, str) or (isinstance(value, dict) and value.keys() == {_BASE64}):
+        return "bytes_list", _bytes_of(value, where)
+    raise invalid(f'{where}: a value must be a number, true, false, a string or {{"b64": "..."}}')
+
+
+def _document(body: bytes, keys: set[str]) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
         raise invalid("the JSON must be an object")
-    if (_INSTANCES in document) == (_INPUTS in document):
-        raise invalid("the JSON must have either 'instances' or 'inputs'")
-    if unknown := sorted(document.keys() - {_INSTANCES, _INPUTS, "signature_name"}):
-        raise invalid(f"unknown keys {unknown}: there are 'signature_name' and either 'instances' or 'inputs'")
+    if unknown := sorted(document.keys() - {*keys, _SIGNATURE}):
+        raise invalid(f"unknown keys {unknown}: there are {sorted({*keys, _SIGNATURE})}")
+    if not isinstance(document.get(_SIGNATURE, ""), str):
+        raise invalid("signature_name: must be a string")
     return document
 
 

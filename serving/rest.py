@@ -13,6 +13,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, Final
@@ -20,11 +21,18 @@ from urllib.parse import unquote
 
 import grpc
 from google.protobuf.json_format import MessageToDict
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    predict_pb2,
+    regression_pb2,
+)
 
 from ctr.serving.calls import REQUEST_ID, Calls
 from ctr.serving.catalogue import Catalogue
-from ctr.serving.json_tensors import parse_predict, predict_json
+from ctr.serving.json_tensors import classify_json, fill_examples, parse_predict, predict_json, regress_json
 from ctr.serving.metrics import Metrics
 from ctr.serving.model import RequestError, invalid
 from ctr.serving.services import SIGNATURE_DEF_FIELD, Services
@@ -38,7 +46,7 @@ WAITING_CONNECTIONS: Final = 64
 """Beyond those that threads answer; more are refused with 503."""
 
 _PATH: Final = re.compile(
-    r"/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d{1,19})|/labels/(?P<label>[^/:]+))?(?P<rest>:predict|/metadata)?"
+    r"/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d{1,19})|/labels/(?P<label>[^/:]+))?(?P<rest>:predict|:classify|:regress|/metadata)?"
 )
 _HTTP_STATUS: Final = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -80,10 +88,10 @@ class Api:
 
     def _document(self, verb: str, path: str, body: bytes, request_id: str | None) -> dict[str, Any]:
         found = _PATH.fullmatch(path)
-        if found is None or (verb == "POST") != (found["rest"] == ":predict"):
+        if found is None or (verb == "POST") != (found["rest"] or "").startswith(":"):
             raise invalid(
                 f"Malformed request: {verb} {path}: there are GET /v1/models/NAME[/versions/N|/labels/L][/metadata], "
-                f"POST the same with :predict, and GET {METRICS_PATHS[0]}"
+                f"POST the same with :predict, :classify or :regress, and GET {METRICS_PATHS[0]}"
             )
         spec = model_pb2.ModelSpec(name=unquote(found["name"]))
         if found["version"] is not None:
@@ -93,6 +101,12 @@ class Api:
             spec.version_label = unquote(found["label"])
         if found["rest"] == ":predict":
             return self._predict(spec, body, request_id)
+        if found["rest"] == ":classify":
+            classify = classification_pb2.ClassificationRequest(model_spec=spec)
+            return self._of_examples("Classify", classify, self._services.classify, classify_json, body, request_id)
+        if found["rest"] == ":regress":
+            regress = regression_pb2.RegressionRequest(model_spec=spec)
+            return self._of_examples("Regress", regress, self._services.regress, regress_json, body, request_id)
         if found["rest"] == "/metadata":
             return self._metadata(spec, request_id)
         return self._status(spec, request_id)
@@ -110,6 +124,21 @@ class Api:
         request = predict_pb2.PredictRequest(model_spec=spec)
         self._calls.answer("Predict", "REST", request_id, lambda: request, answer)
         return document
+
+    def _of_examples(
+        self,
+        method: str,
+        request: Any,
+        service: Callable[[Any], Any],
+        as_json: Callable[[Any], dict[str, Any]],
+        body: bytes,
+        request_id: str | None,
+    ) -> dict[str, Any]:
+        def answer(request: Any) -> Any:
+            fill_examples(body, request)
+            return service(request)
+
+        return as_json(self._calls.answer(method, "REST", request_id, lambda: request, answer))
 
     def _metadata(self, spec: model_pb2.ModelSpec, request_id: str | None) -> dict[str, Any]:
         request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF_FIELD])
@@ -261,7 +290,8 @@ def _end_reading(connection: socket.socket) -> None:
 class _Handler(BaseHTTPRequestHandler):
     api: Api
     max_body_bytes: int
-    timeout = READ_SECONDS
+    # Of a caller that does not take its answer. Reading ends before, and gets one.
+    timeout = 2 * READ_SECONDS
     protocol_version = "HTTP/1.1"
     server_version = "ctr"
     sys_version = ""
@@ -278,8 +308,9 @@ class _Handler(BaseHTTPRequestHandler):
             error = f"the body has {length} bytes, {self.max_body_bytes} are possible"
             self._send(413, "application/json", _json({"error": error}))
             # To close before the caller has sent it all would reset the connection, and take the answer with it.
-            while self.rfile.read1(65536):
-                pass
+            left = int(length)
+            while left > 0 and (part := self.rfile.read1(min(left, 65536))):
+                left -= len(part)
             return
         body = self.rfile.read(int(length))
         if len(body) < int(length):

@@ -1,7 +1,7 @@
 """A local gRPC server with TF Serving's API, for machines without ``tensorflow_model_server``.
 
-It answers ``PredictionService``, ``ModelService`` and gRPC's health check for one model or several, from
-``<base>/<integer version>/`` SavedModel directories. docs/serving.md says what differs from TF Serving.
+It answers ``PredictionService``, ``ModelService``, gRPC's health check and its reflection for one model or several,
+from ``<base>/<integer version>/`` SavedModel directories. docs/serving.md says what differs from TF Serving.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -34,7 +35,7 @@ from ctr.serving.metrics import Metrics
 from ctr.serving.model import RequestError, invalid
 from ctr.serving.models_config import FollowedConfig, ModelConfig
 from ctr.serving.rest import Api, RestServer
-from ctr.serving.services import Services
+from ctr.serving.services import MODEL_SERVICE, PREDICTION_SERVICE, SERVICES, Services
 from ctr.serving.tls import ServerTls
 
 _logger = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ class ModelServer:
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection([*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         handlers = [
             grpc.method_handlers_generic_handler(
                 service, {name: _handler(calls, name, of, answer) for name, (of, answer) in methods.items()}
@@ -254,14 +256,14 @@ def serve_forever(server: ModelServer, config_file: str | Path | None = None, po
 def _methods(services: Services) -> dict[str, dict[str, tuple[type[Message], Callable[[Any], Message]]]]:
     """Service -> method -> the message that it takes, and what answers it."""
     return {
-        "tensorflow.serving.PredictionService": {
+        PREDICTION_SERVICE: {
             "Predict": (predict_pb2.PredictRequest, services.predict),
             "Classify": (classification_pb2.ClassificationRequest, services.classify),
             "Regress": (regression_pb2.RegressionRequest, services.regress),
             "MultiInference": (inference_pb2.MultiInferenceRequest, services.multi_inference),
             "GetModelMetadata": (get_model_metadata_pb2.GetModelMetadataRequest, services.get_model_metadata),
         },
-        "tensorflow.serving.ModelService": {
+        MODEL_SERVICE: {
             "GetModelStatus": (get_model_status_pb2.GetModelStatusRequest, services.get_model_status),
             "HandleReloadConfigRequest": (model_management_pb2.ReloadConfigRequest, services.reload_config),
         },

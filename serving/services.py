@@ -12,7 +12,9 @@ from tensorflow_serving.apis import (
     inference_pb2,
     model_management_pb2,
     model_pb2,
+    model_service_pb2,
     predict_pb2,
+    prediction_service_pb2,
     regression_pb2,
 )
 
@@ -21,6 +23,10 @@ from ctr.serving.catalogue import Catalogue
 from ctr.serving.model import RequestError, invalid
 from ctr.serving.models_config import models_of
 
+PREDICTION_SERVICE: Final = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
+MODEL_SERVICE: Final = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
+SERVICES: Final = (PREDICTION_SERVICE, MODEL_SERVICE)
+"""Those of TF Serving, by which reflection finds their descriptors."""
 SIGNATURE_DEF_FIELD: Final = "signature_def"
 
 

@@ -10,13 +10,14 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ctr.components.files import absolute, is_address
 from ctr.models.errors import ConfigError, CtrError
-from ctr.models.validation import setting_names
 from ctr.pipeline.process.terminal import Terminal, wrapped
-from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
+
+if TYPE_CHECKING:
+    from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 OK: Final = 0
 FAILED: Final = 1
@@ -168,6 +169,9 @@ def check_output(output: str) -> None:
 
 def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") -> None:
     """Adds the options that :func:`configuration` reads."""
+    # Not above: a command without a configuration starts in half the time.
+    from ctr.pipeline.settings.pipeline_config import preset_names
+
     parser.add_argument(
         "--data",
         metavar="PATH",
@@ -189,6 +193,9 @@ def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") ->
 
 
 def _assignments() -> list[str]:
+    from ctr.models.validation import setting_names
+    from ctr.pipeline.settings.pipeline_config import PipelineConfig
+
     return [f"{name}=" for name in setting_names(PipelineConfig)]
 
 
@@ -204,6 +211,8 @@ def configuration(options: argparse.Namespace, swept: Mapping[str, Sequence[str]
     Raises:
       ConfigError: if there is none.
     """
+    from ctr.pipeline.settings.pipeline_config import load_preset
+
     config = load_preset(options.preset, options.set, options.plugin, swept)
     given = {name: getattr(options, name) for name in ("data", "output") if getattr(options, name) is not None}
     return config.with_overrides(given)

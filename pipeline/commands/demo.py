@@ -10,8 +10,8 @@ from ctr.components.files import absolute
 from ctr.models.errors import CtrError
 from ctr.pipeline.commands.command_line import OK, add_command, check_output, program, terminal_of
 from ctr.pipeline.commands.generate import add_log_options, generate_log
+from ctr.pipeline.commands.predict import ranking_table
 from ctr.pipeline.commands.run import train
-from ctr.pipeline.commands.serving import ranking_table
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.process.terminal import width
 from ctr.pipeline.settings.pipeline_config import load_preset

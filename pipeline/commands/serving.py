@@ -1,4 +1,4 @@
-"""``serve`` and ``predict``."""
+"""``serve``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ctr.components.files import absolute
 from ctr.models.errors import ConfigError, CtrError
-from ctr.models.registration import load_plugins
-from ctr.pipeline.commands.command_line import OK, add_command, add_plugin_option, print_json, program, terminal_of
+from ctr.pipeline.commands.command_line import OK, add_command, terminal_of
 from ctr.pipeline.output.layout import Layout
-from ctr.pipeline.process.terminal import width as terminal_width
 
 if TYPE_CHECKING:
-    from ctr.serving.client import RankingClient
-    from ctr.serving.impressions import Ranking
     from ctr.serving.models_config import ModelConfig
     from ctr.serving.tls import ServerTls
 
@@ -40,7 +36,7 @@ examples:
 """,
     )
     parser.add_argument("--output", metavar="DIR", default="output", help="of the run; default: %(default)s")
-    _add_address(parser, "address to listen on", "0 for any free one; ")
+    add_address(parser, "address to listen on", "0 for any free one; ")
     parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving")
     parser.add_argument("--wait", action="store_true", help="start before a version is pushed; needs --model")
     parser.add_argument(
@@ -50,7 +46,7 @@ examples:
     parser.add_argument(
         "--model-config-file-poll-seconds",
         metavar="N",
-        type=_seconds,
+        type=seconds,
         default=0.0,
         help="read that file again every N seconds; default: never",
     )
@@ -62,48 +58,19 @@ examples:
     parser.add_argument("--tls-client-ca", metavar="FILE", help="PEM; lets in these authorities' clients alone")
     parser.add_argument("--access-log", action="store_true", help="a line for each answer: id, version, status, ms")
 
-    parser = add_command(
-        commands,
-        "predict",
-        _predict,
-        "ask a running server to rank the candidates of one impression",
-        """\
-An impression file:
-  {"history": [{"item_id": 12, "category_id": 3, "behavior": "pv",
-                "age_seconds": 3600}],
-   "candidates": [{"item_id": 7, "category_id": 3},
-                  {"item_id": 9, "category_id": 4}]}
 
-examples:
-  %(prog)s --impression impression.json
-  %(prog)s --output output
-""",
-        answers=True,
-    )
-    add_plugin_option(parser, "features of impressions")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--impression", metavar="FILE", help="JSON: history (oldest first) and candidates")
-    source.add_argument("--output", metavar="DIR", help="take an impression of the eval split of the run in DIR")
-    _add_address(parser, "of the server")
-    parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving, or ctr")
-    parser.add_argument("--tls-ca", metavar="FILE", help="PEM; turns TLS on, and trusts these authorities")
-    parser.add_argument("--tls-certificate", metavar="FILE", help="PEM, for a server that asks for one")
-    parser.add_argument("--tls-key", metavar="FILE", help="PEM, of that certificate")
-    parser.add_argument(
-        "--pipeline-name", metavar="NAME", default="ctr", help="of the run in DIR; default: %(default)s"
-    )
-
-
-def _add_address(parser: argparse.ArgumentParser, host: str, port: str = "") -> None:
+def add_address(parser: argparse.ArgumentParser, host: str, port: str = "") -> None:
+    """Adds ``--host`` and ``--port``."""
     parser.add_argument("--host", default="127.0.0.1", help=f"{host}; default: %(default)s")
     parser.add_argument("--port", type=_port, default=8500, help=f"{port}default: %(default)s")
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < 1e6:
+def seconds(text: str) -> float:
+    """The value of an option that is a time."""
+    number = float(text)
+    if not 0 <= number < 1e6:
         raise argparse.ArgumentTypeError(f"{text} is no time to wait; choose 0 or more seconds")
-    return seconds
+    return number
 
 
 def _port(text: str) -> int:
@@ -159,7 +126,7 @@ def _models(options: argparse.Namespace) -> tuple[ModelConfig, ...]:
         return read_models_config(options.model_config_file)
     if options.wait and not options.model:
         raise ConfigError("--wait: name the model that is to come with --model, e.g. --model ctr")
-    model = options.model or _served_model(options.output)
+    model = options.model or served_model(options.output)
     base = Layout(absolute(options.output)).model_base(model)
     if not os.path.isdir(base) and not options.wait:
         raise CtrError(f"{base}: no such folder; 'run' pushes blessed models there, and --wait lets the server wait")
@@ -177,7 +144,12 @@ def _check_free(host: str, port: int) -> None:
         ) from error
 
 
-def _served_model(output: str) -> str:
+def served_model(output: str) -> str:
+    """The only model that a run has pushed.
+
+    Raises:
+      CtrError: if there is none, or several.
+    """
     folder = Layout(absolute(output)).serving
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if os.path.isdir(folder) else []
     if not names:
@@ -185,86 +157,3 @@ def _served_model(output: str) -> str:
     if len(names) > 1:
         raise CtrError(f"{folder}: several models ({', '.join(names)}); choose one with --model")
     return names[0]
-
-
-def _predict(options: argparse.Namespace) -> int:
-    from ctr.serving.impressions import load_impression
-
-    load_plugins(options.plugin)
-    chosen = None
-    impression = load_impression(options.impression) if options.impression else None
-    model = options.model or (_served_model(options.output) if options.output else "ctr")
-    _check_reachable(options.host, options.port)
-    if impression is None:
-        with terminal_of(options).loading("TensorFlow"):
-            from ctr.pipeline.output.eval_impressions import eval_impression
-
-            impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
-    with _client(options, model) as client:
-        ranking = client.rank(impression)
-    if options.json:
-        print_json(answer(ranking, len(impression.history), chosen))
-    else:
-        print(ranking_table(ranking, len(impression.history), chosen, terminal_width()))
-    return OK
-
-
-def _client(options: argparse.Namespace, model: str) -> RankingClient:
-    from ctr.serving.client import RankingClient
-
-    try:
-        return RankingClient(
-            f"{options.host}:{options.port}",
-            model,
-            root_certificates=options.tls_ca,
-            certificate=options.tls_certificate,
-            private_key=options.tls_key,
-        )
-    except OSError as error:
-        raise ConfigError(f"TLS: {error.filename}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError("TLS: --tls-certificate and --tls-key go together, and with --tls-ca") from error
-
-
-def _check_reachable(host: str, port: int) -> None:
-    """That something listens there; what it is shows the first request."""
-    try:
-        socket.create_connection((host, port), timeout=5).close()
-    except OSError as error:
-        raise CtrError(
-            f"no server reachable at {host}:{port}: {error.strerror or error}; '{program()} serve' starts one"
-        ) from error
-
-
-def answer(ranking: Ranking, history_length: int, chosen_item: int | None) -> dict[str, Any]:
-    """The JSON document of ``predict``; the arguments are those of :func:`ranking_table`."""
-    document = ranking.model_dump(mode="json")
-    candidates = document.pop("candidates")
-    return {**document, "history_length": history_length, "chosen_item_id": chosen_item, "candidates": candidates}
-
-
-def ranking_table(ranking: Ranking, history_length: int, chosen_item: int | None = None, width: int = 80) -> str:
-    """A ranked answer as text.
-
-    Args:
-      ranking: the answer of the server.
-      history_length: events of the request's history.
-      chosen_item: the item that the user really chose, where that is known.
-      width: characters in a line.
-    """
-    from ctr.components.tables import Table, as_text, laid_out
-
-    title = f"{ranking.model_name} version {ranking.model_version}, history of {history_length} events"
-    header = ("rank", "item", "category", "probability", "logit", "")
-    rows = [
-        (
-            str(rank),
-            str(candidate.item_id),
-            str(candidate.category_id),
-            f"{candidate.probability:.4f}",
-            f"{candidate.logit:.3f}",
-            "<- chosen" if candidate.item_id == chosen_item else "",
-        )
-        for rank, candidate in enumerate(ranking.candidates, start=1)
-    ]
-    return as_text(laid_out([Table(title, header, rows)], width), width).lstrip("\n")

@@ -271,6 +271,18 @@ def test_serve_and_predict_rank_an_eval_impression(
     assert sum("chosen" in line for line in lines) == 1
 
 
+def test_predict_explains_an_eval_impression(trained: Trained, port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _predict("--output", str(trained.output), "--port", str(port), "--explain", "--json") == 0
+    ranking = json.loads(capsys.readouterr().out)
+    explanation, best = ranking["explanation"], ranking["candidates"][0]
+    assert (explanation["item_id"], explanation["position"]) == (best["item_id"], best["position"])
+    # Alone or in company, and beside longer or shorter histories, a candidate has one score.
+    assert explanation["logit"] == pytest.approx(best["logit"], abs=1e-4)
+    weights = [event["weight"] for event in explanation["events"]]
+    assert len(weights) == ranking["history_length"] > 1
+    assert max(map(abs, weights)) > 1e-3
+
+
 def test_predict_reads_an_impression_file(port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "impression.json"
     event = {"item_id": 12, "category_id": 3, "behavior": "pv", "age_seconds": 3600}

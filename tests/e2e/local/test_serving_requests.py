@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +18,8 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow.core.framework import op_def_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from trained_run import Trained
 
@@ -229,3 +234,52 @@ def test_after_its_warmup_a_version_answers_the_first_request_at_once(trained: T
 
     # Alone on a machine it is two hundred times.
     assert first_request(warm_up=True) < first_request(warm_up=False) / 5
+
+
+def test_core_tensorflow_loads_and_answers_it_by_the_names_of_its_signatures(trained: Trained, tmp_path: Path) -> None:
+    """What TF Serving's binary does with it, in a process of libtensorflow alone: no Python could register an op."""
+    saved_model = saved_model_pb2.SavedModel.FromString((trained.version_dir / "saved_model.pb").read_bytes())
+    [graph] = [each for each in saved_model.meta_graphs if "serve" in each.meta_info_def.tags]
+    requests = list(read_warmup(trained.version_dir))
+    asked = []
+    for request in requests:
+        signature = graph.signature_def[request.model_spec.signature_name]
+        values = {alias: tf.make_ndarray(proto) for alias, proto in request.inputs.items()}
+        asked.append(
+            {
+                "feeds": {
+                    signature.inputs[alias].name: [each.decode("latin-1") for each in array]
+                    if array.dtype == object
+                    else array.tolist()
+                    for alias, array in values.items()
+                },
+                "fetches": [signature.outputs[alias].name for alias in (PROBABILITY, LOGIT)],
+            }
+        )
+    (tmp_path / "requests.json").write_text(json.dumps(asked), encoding="utf-8")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-I", str(Path(__file__).with_name("c_api.py")), str(Path(tf.__file__).parent)),
+            *(str(trained.version_dir), str(tmp_path / "requests.json"), str(tmp_path / "answers.json")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "answers.json").read_text(encoding="utf-8"))
+
+    known = {op.name for op in op_def_pb2.OpList.FromString(found["ops"].encode("latin-1")).op}
+    functions = graph.graph_def.library.function
+    nodes = [*graph.graph_def.node, *(node for function in functions for node in function.node_def)]
+    assert {node.op for node in nodes} - {function.signature.name for function in functions} <= known
+    assert len(known) > 1000
+
+    loaded = tf.saved_model.load(str(trained.version_dir))
+    for request, values in zip(requests, found["answers"], strict=True):
+        name = request.model_spec.signature_name
+        inputs = {alias: tf.constant(tf.make_ndarray(proto)) for alias, proto in request.inputs.items()}
+        expected = loaded.signatures[name](**inputs)
+        for alias in (PROBABILITY, LOGIT):
+            found_values = values[graph.signature_def[name].outputs[alias].name]
+            np.testing.assert_allclose(found_values, expected[alias], rtol=1e-5, atol=1e-6)

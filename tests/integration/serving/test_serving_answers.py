@@ -10,6 +10,8 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import descriptor_pb2, descriptor_pool
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import (
@@ -29,7 +31,6 @@ from tensorflow_serving.apis import (
 from ctr.models.impression import REQUEST_FEATURES
 from ctr.serving.client import RankingClient, ServingError
 from ctr.serving.impressions import Impression, Ranking
-from ctr.serving.messages import PREDICT
 from ctr.serving.requests import rank_request
 from ctr.serving.server import ModelServer
 
@@ -171,78 +172,6 @@ def test_status(channel: grpc.Channel) -> None:
     assert (status.version, status.state, status.status.error_message) == (3, available, "")
 
 
-def int64(*shape: int) -> Any:
-    return tf.make_tensor_proto(np.ones(shape, np.int64))
-
-
-def _claim_a_huge_shape(request: predict_pb2.PredictRequest) -> None:
-    request.inputs["history_age"].CopyFrom(int64(1, 1))
-    request.inputs["history_age"].tensor_shape.dim[0].size = 2**40
-
-
-def _claim_an_unknown_size(request: predict_pb2.PredictRequest) -> None:
-    request.inputs["history_age"].tensor_shape.dim[0].size = -1
-
-
-def _cut_the_content(request: predict_pb2.PredictRequest) -> None:
-    proto = request.inputs["history_age"]
-    proto.tensor_content = proto.tensor_content[:3]
-
-
-BAD_REQUESTS: dict[str, tuple[Callable[[Any], object], grpc.StatusCode, str]] = {
-    "unknown model": (lambda r: setattr(r.model_spec, "name", "cvr"), NOT_FOUND, r"Latest\(cvr\)"),
-    "unknown version": (lambda r: setattr(r.model_spec.version, "value", 4), NOT_FOUND, r"Specific\(ctr, 4\)"),
-    "no model spec": (lambda r: r.ClearField("model_spec"), INVALID, "Missing ModelSpec"),
-    "label": (lambda r: setattr(r.model_spec, "version_label", "canary"), INVALID, "version label: canary"),
-    "unknown signature": (
-        lambda r: setattr(r.model_spec, "signature_name", "score"),
-        INVALID,
-        r'signature key "score" not found.*\{busy,classes,numbers,rank,serving_default,transform_features\}',
-    ),
-    "missing input": (lambda r: r.inputs.pop("history_age"), INVALID, r"Missing but required: \{history_age\}"),
-    "unexpected input": (
-        lambda r: r.inputs["user_id"].CopyFrom(int64(1)),
-        INVALID,
-        r"7!=6.*Sent extra: \{user_id\}\. Missing but required: \{\}",
-    ),
-    "wrong dtype": (
-        lambda r: r.inputs["history_age"].CopyFrom(tf.make_tensor_proto([[1.0, 2.0]])),
-        INVALID,
-        '"history_age": expects int64 but float is provided',
-    ),
-    "unknown dtype": (
-        lambda r: setattr(r.inputs["history_age"], "dtype", 99),
-        INVALID,
-        r'"history_age": expects int64 but \? is provided',
-    ),
-    "wrong rank": (
-        lambda r: r.inputs["history_age"].CopyFrom(int64(2)),
-        INVALID,
-        r'"history_age": expects the shape \(None, None\) but \(2,\) is provided',
-    ),
-    "huge shape": (_claim_a_huge_shape, INVALID, '"history_age": .* has more than 16777216 elements'),
-    "open shape": (_claim_an_unknown_size, INVALID, r'"history_age": the shape \[-1, 2\] is not fully defined'),
-    "cut content": (_cut_the_content, INVALID, "tensor parsing error: history_age"),
-    "unknown output": (lambda r: r.output_filter.append("score"), INVALID, "not found in signature: score"),
-    "output twice": (lambda r: r.output_filter.extend(["logit"] * 2), INVALID, "duplicate output tensor alias: logit"),
-    "the graph's own check": (
-        lambda r: r.inputs["history_age"].CopyFrom(int64(1, 5)),
-        INVALID,
-        "history features differ in length",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD_REQUESTS)
-def test_bad_requests_are_refused_by_name(predictions: Any, impression: Make, case: str) -> None:
-    spoil, code, message = BAD_REQUESTS[case]
-    request = predict_pb2.PredictRequest.FromString(rank_request([impression([3, 4], [3])], "ctr").SerializeToString())
-    spoil(request)
-    with pytest.raises(grpc.RpcError, match=message) as raised:
-        predictions.Predict(request)
-    assert raised.value.code() is code
-
-
 def test_a_signature_is_not_needed_by_name_but_its_inputs_are(predictions: Any, impression: Make) -> None:
     request = rank_request([impression([3], [3])], "ctr")
     request.model_spec.ClearField("signature_name")
@@ -290,46 +219,12 @@ def test_a_message_over_the_limit_is_refused(shared_client: RankingClient, impre
     assert len(shared_client.rank_batch(too_much[:5])) == 5
 
 
-def test_other_apis_are_unimplemented(channel: grpc.Channel) -> None:
-    with pytest.raises(grpc.RpcError) as raised:
-        channel.unary_unary("/tensorflow.serving.SessionService/SessionRun")(b"")
-    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
 def test_the_client_says_which_model_is_missing(shared_server: ModelServer, impression: Make) -> None:
     target = f"127.0.0.1:{shared_server.port}"
     with RankingClient(target, "cvr") as client:
         with pytest.raises(ServingError, match=f"{target} serves no such model .*cvr") as raised:
             client.rank(impression([], [1]))
         assert raised.value.code is NOT_FOUND
-
-
-def mutated(message: bytes) -> st.SearchStrategy[bytes]:
-    """The message with some bytes changed, cut out or put in."""
-    change = st.tuples(st.integers(0, len(message)), st.sampled_from([0, 1, 1, 1, 8]), st.binary(max_size=4))
-
-    def spoil(changes: list[tuple[int, int, bytes]]) -> bytes:
-        spoiled = message
-        for start, length, put in changes:
-            spoiled = spoiled[:start] + put + spoiled[start + length :]
-        return spoiled
-
-    return st.lists(change, min_size=1, max_size=3).map(spoil)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_what_is_no_request_is_refused_with_words(
-    channel: grpc.Channel, impression: Make, serialized: Callable[[Impression], bytes], data: st.DataObject
-) -> None:
-    ranked = rank_request([impression([3, 4], [3])], "ctr").SerializeToString()
-    examples = predict_pb2.PredictRequest()
-    examples.model_spec.name = "ctr"
-    examples.inputs["examples"].CopyFrom(tf.make_tensor_proto([serialized(impression([3, 4], [3]))]))
-    message = data.draw(mutated(ranked) | mutated(examples.SerializeToString()) | st.binary(max_size=50))
-    answer = channel.unary_unary(PREDICT).future(message)
-    code, words = answer.code(), answer.details()
-    assert code is grpc.StatusCode.OK or (code in {INVALID, NOT_FOUND} and len(words) > 15), (code, words)
 
 
 METHODS = [
@@ -343,6 +238,43 @@ def test_bytes_that_are_no_message_are_named(channel: grpc.Channel, method: str)
     with pytest.raises(grpc.RpcError, match=r"the 3 bytes sent are no tensorflow\.serving\.\w+Request: ") as raised:
         channel.unary_unary(f"/tensorflow.serving.{method}")(b"\xff\xff\xff")
     assert raised.value.code() is INVALID
+
+
+def test_reflection_describes_what_is_answered(channel: grpc.Channel) -> None:
+    """As grpcurl asks: with no stub of TF Serving's."""
+    reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+
+    def asked(**request: str) -> Any:
+        (answer,) = reflect(iter([reflection_pb2.ServerReflectionRequest(**request)]))
+        return answer
+
+    listed = {service.name for service in asked(list_services="").list_services_response.service}
+    ours = {f"tensorflow.serving.{name.partition('/')[0]}" for name in METHODS}
+    assert listed == {*ours, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+
+    pool = descriptor_pool.DescriptorPool()
+    added: set[str] = set()
+
+    def add(answer: Any) -> None:
+        for serialized in answer.file_descriptor_response.file_descriptor_proto:
+            file = descriptor_pb2.FileDescriptorProto.FromString(serialized)
+            if file.name not in added:
+                added.add(file.name)
+                for dependency in file.dependency:
+                    add(asked(file_by_filename=dependency))
+                pool.AddSerializedFile(serialized)
+
+    for service in ours:
+        add(asked(file_containing_symbol=service))
+    described = {
+        f"{service.rpartition('.')[2]}/{method.name}"
+        for service in ours
+        for method in pool.FindServiceByName(service).methods
+    }
+    assert described == set(METHODS)
+    predict = pool.FindServiceByName("tensorflow.serving.PredictionService").FindMethodByName("Predict")
+    assert {field.name for field in predict.input_type.fields} >= {"model_spec", "inputs", "output_filter"}
+    assert asked(file_containing_symbol="tensorflow.serving.Nothing").error_response.error_code == NOT_FOUND.value[0]
 
 
 @pytest.mark.parametrize("example", [b"no example", b"\n\xac\xff"])

@@ -85,6 +85,22 @@ def test_examples_are_sent_as_base64(ask: Any, impression: Make, serialized: Cal
     assert ask("POST", "/v1/models/ctr:predict", labels)[1]["outputs"]["classes"] == [["chosen", "not"]]
 
 
+def test_examples_are_classified_and_regressed(ask: Any, impression: Make) -> None:
+    first, second = (impression(history, [3]).features() for history in ([3, 3], [4, 3]))
+    classes = {"signature_name": "classes", "examples": [first, second]}
+    assert ask("POST", "/v1/models/ctr:classify", classes) == (
+        200,
+        {"results": [[["chosen", 2.0], ["not", -2.0]], [["chosen", 1.0], ["not", -1.0]]]},
+    )
+    # What an example has itself goes before what the context says; a value may stand without its list.
+    own = {"history_category_id": [4, 4], "candidate_item_id": 500, "candidate_category_id": 3}
+    numbers = {"signature_name": "numbers", "context": first, "examples": [{}, own]}
+    assert ask("POST", "/v1/models/ctr/versions/3:regress", numbers) == (200, {"results": [2.0, 0.0]})
+    numbers["examples"] = [{"history_category_id": ["3", "3"]}]
+    status, answer = ask("POST", "/v1/models/ctr:regress", numbers)
+    assert (status, "Data types don't match" in answer["error"]) == (400, True)
+
+
 def test_status_and_metadata(ask: Any) -> None:
     available = {"version": "3", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     for path in ("/v1/models/ctr", "/v1/models/ctr/versions/3"):
@@ -128,6 +144,22 @@ GOOD = {name: [[1]] for name in ("history_item_id", "history_category_id", "hist
         ("POST", "/v1/models/ctr:predict", {"signature_name": "rank", "instances": [{}]}, 400, "instances[0]"),
         ("POST", "/v1/models/ctr:predict", {"signature_name": "rank", "inputs": [1]}, 400, "expected an object of"),
         ("POST", "/v1/models/ctr:predict", {"signature_name": "rank", "inputs": {"user": 1}}, 400, "input 'user'"),
+        ("GET", "/v1/models/ctr:classify", None, 400, "Malformed request"),
+        ("POST", "/v1/models/cvr:classify", {"examples": [{}]}, 404, "Latest(cvr)"),
+        ("POST", "/v1/models/ctr:classify", {"examples": [{}]}, 400, "No classification inputs found"),
+        ("POST", "/v1/models/ctr:regress", b"{", 400, "JSON Parse error"),
+        ("POST", "/v1/models/ctr:regress", {"instances": [{}]}, 400, "unknown keys ['instances']"),
+        ("POST", "/v1/models/ctr:regress", {"signature_name": 3, "examples": [{}]}, 400, "must be a string"),
+        ("POST", "/v1/models/ctr:regress", {"signature_name": "x", "examples": [{}]}, 400, "name: x"),
+        ("POST", "/v1/models/ctr:regress", {"examples": []}, 400, "at least one example"),
+        ("POST", "/v1/models/ctr:regress", {"examples": [1]}, 400, "examples[0]: must be an object of features"),
+        ("POST", "/v1/models/ctr:regress", {"examples": [{}], "context": []}, 400, "context: must be an object"),
+        ("POST", "/v1/models/ctr:regress", {"examples": [{"a": [1, "b"]}]}, 400, "feature 'a': Unexpected element"),
+        ("POST", "/v1/models/ctr:regress", {"examples": [{"a": [1, 1.5]}]}, 400, "feature 'a': Unexpected element"),
+        ("POST", "/v1/models/ctr:regress", {"examples": [{"a": None}]}, 400, "feature 'a': a value must be"),
+        ("POST", "/v1/models/ctr:regress", {"examples": [{"a": [[1]]}]}, 400, "feature 'a': a value must be"),
+        ("POST", "/v1/models/ctr:regress", {"examples": [{"a": 2**63}]}, 400, "out of the range of int64"),
+        ("POST", "/v1/models/ctr:regress", {"examples": [{"a": {"b64": "?"}}]}, 400, "Unable to base64 decode"),
     ],
 )
 def test_what_cannot_be_answered_says_why(ask: Any, verb: str, path: str, body: Any, status: int, says: str) -> None:

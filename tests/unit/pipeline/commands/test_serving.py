@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ctr.pipeline.commands import cli
-from ctr.pipeline.commands.serving import ranking_table
+from ctr.pipeline.commands.predict import ranking_table
 from ctr.serving.impressions import RankedCandidate, Ranking
 
 

@@ -1,0 +1,83 @@
+"""A gRPC server of ``Predict`` without TensorFlow: for what is the client's alone.
+
+Its logit of a candidate is the number of events of the same category, as that of ``tests/integration/serving``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+import numpy as np
+
+from ctr.serving.messages import PREDICT, PredictRequest, PredictResponse
+
+
+class LightServer:
+    """Counts what it is asked; ``before`` is called with each request's number, from 1, and its context."""
+
+    def __init__(self, port: int = 0, before: Callable[[int, Any], object] = lambda *_: None) -> None:
+        self._before = before
+        self._lock = threading.Lock()
+        self.requests = self.most_at_a_time = self._now = 0
+        self.peers: set[str] = set()
+        self.labels: set[str] = set()
+        self._server = grpc.server(futures.ThreadPoolExecutor(16))
+        service, method = PREDICT.strip("/").split("/")
+        handler = grpc.unary_unary_rpc_method_handler(
+            self._predict, PredictRequest.FromString, PredictResponse.SerializeToString
+        )
+        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: handler})])
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self._server.start()
+
+    def stop(self) -> None:
+        """Refuses all from now on."""
+        self._server.stop(None).wait()
+
+    def _predict(self, request: Any, context: Any) -> Any:
+        with self._lock:
+            self.requests += 1
+            number = self.requests
+            self._now += 1
+            self.most_at_a_time = max(self.most_at_a_time, self._now)
+            self.peers.add(context.peer())
+            self.labels.add(request.model_spec.version_label)
+        try:
+            self._before(number, context)
+            return _answer(request)
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+def _answer(request: Any) -> Any:
+    inputs = {
+        name: np.frombuffer(tensor.tensor_content, "<i8").reshape([dim.size for dim in tensor.tensor_shape.dim])
+        for name, tensor in request.inputs.items()
+    }
+    events, candidates = inputs["history_category_id"][:, None, :], inputs["candidate_category_id"][:, :, None]
+    logit = ((events == candidates) & (events > 0)).sum(axis=2).astype("<f4")
+    response = PredictResponse()
+    response.model_spec.version.value = 3
+    for name, values in (("logit", logit), ("probability", 1 / (1 + np.exp(-logit)))):
+        tensor = response.outputs[name]
+        tensor.dtype = 1
+        for size in values.shape:
+            tensor.tensor_shape.dim.add(size=size)
+        tensor.float_val.extend(values.ravel().tolist())
+    return response
+
+
+@contextlib.contextmanager
+def light_server(*arguments: Any, **options: Any) -> Iterator[LightServer]:
+    """A server, stopped at the end."""
+    server = LightServer(*arguments, **options)
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -79,7 +79,7 @@ class Time(Section):
     def _known(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError):
             raise ValueError("is no time zone of the IANA database; write e.g. UTC or Europe/Berlin") from None
         return value
 

@@ -197,7 +197,7 @@ def _outside_window(examples: Sequence[quarantine.Example]) -> str | None:
         return None
     if unit := wrong_unit(examples):
         return unit
-    if all(_is_recent(time) for time in times):
+    if all(is_recent(time) for time in times):
         first, last = (dt.datetime.fromtimestamp(time, LOG_TIMEZONE) for time in (min(times), max(times)))
         return (
             f"such rows are of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} (Asia/Shanghai) and more; set "
@@ -212,12 +212,12 @@ def wrong_unit(examples: Sequence[quarantine.Example], dataset: DatasetConfig = 
         shown = [_shown(example) for example in examples]
         values = [int(value) for value in shown if value.isdecimal()]
         for unit, factor in (("ns", 10**9), ("us", 10**6), ("ms", 10**3), ("s", 1)):
-            if unit != dataset.time.unit and values and all(_is_recent(value // factor) for value in values):
+            if unit != dataset.time.unit and values and all(is_recent(value // factor) for value in values):
                 return f"times such as {values[0]} are in {unit}; set time.unit to {unit}"
         return None
     times = _times(examples)
     for name, factor in (("nanoseconds", 10**9), ("microseconds", 10**6), ("milliseconds", 10**3)):
-        if times and all(_is_recent(time // factor) for time in times):
+        if times and all(is_recent(time // factor) for time in times):
             return f"timestamps are in {name}; divide them by {factor}"
     return None
 
@@ -258,5 +258,6 @@ def _field(example: quarantine.Example) -> str:
     return fields[place] if place < len(fields) else ""
 
 
-def _is_recent(seconds: int) -> bool:
+def is_recent(seconds: int) -> bool:
+    """Whether a Unix time is of a year that logs are of."""
     return dt.datetime(2000, 1, 1).timestamp() <= seconds < dt.datetime(2100, 1, 1).timestamp()

@@ -30,6 +30,7 @@ from ctr.pipeline.commands.command_line import (
 )
 from ctr.pipeline.process.endings import Interrupted
 from ctr.pipeline.process.terminal import LOG_FORMAT
+from ctr.pipeline.settings.datasets import located
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 warnings.simplefilter("ignore", FutureWarning)
             return int(options.command(options))
     except ConfigError as error:
-        return _complain("configuration", error, USAGE)
+        return _complain("configuration", _located(error, options), USAGE)
     except CtrError as error:
-        return _complain("error", error, FAILED)
+        return _complain("error", _located(error, options), FAILED)
     except ModuleNotFoundError as error:
         if importlib.util.find_spec("tfx") is not None:
             raise
@@ -72,6 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe (head, less) has gone: nothing is left to say, nor to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _located(error: CtrError, options: argparse.Namespace) -> str:
+    """What is wrong, with the line of the log's description that it is about."""
+    return located(str(error), getattr(options, "dataset", None))
 
 
 def _complain(kind: str, error: object, code: int) -> int:
@@ -113,6 +119,7 @@ def _subjects(command: Sequence[str]) -> Sequence[ModuleType]:
     from ctr.pipeline.commands import (
         clean,
         completion,
+        data,
         demo,
         generate,
         history,
@@ -124,4 +131,5 @@ def _subjects(command: Sequence[str]) -> Sequence[ModuleType]:
         sweep,
     )
 
-    return (run, report, sweep, history, serving, generate, show_config, clean, demo, kubeflow, container, completion)
+    daily = (run, report, sweep, history, serving, data, generate, show_config)
+    return (*daily, clean, demo, kubeflow, container, completion)

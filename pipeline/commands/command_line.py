@@ -16,6 +16,7 @@ from ctr.components.files import absolute, is_address
 from ctr.models.errors import ConfigError, CtrError
 from ctr.models.validation import setting_names
 from ctr.pipeline.process.terminal import Terminal, wrapped
+from ctr.pipeline.settings.datasets import PUBLIC, dataset_names
 from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
 
 OK: Final = 0
@@ -166,13 +167,20 @@ def check_output(output: str) -> None:
         raise CtrError(f"--output {output}: {folder} cannot be written to by this user")
 
 
-def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") -> None:
-    """Adds the options that :func:`configuration` reads."""
-    parser.add_argument(
-        "--data",
-        metavar="PATH",
-        help="a UserBehavior.csv, .csv.gz or .csv.zip, or a folder of them; a name, never a pattern",
+def add_config_options(parser: argparse.ArgumentParser, preset: str = "full", needs_data: bool = False) -> None:
+    """Adds the options that :func:`configuration` reads; a command that does nothing but read data must be given it."""
+    says = "a behaviour log or a folder of them; a name, never a pattern"
+    if needs_data:
+        parser.add_argument("data", metavar="DATA", help=says)
+    else:
+        parser.add_argument("--data", metavar="PATH", help=says)
+    datasets = parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help=f"the log's form: {', '.join(dataset_names())}, or a .yaml of your own, which 'inspect' begins; "
+        f"default: the preset's, {PUBLIC}",
     )
+    offer(datasets, dataset_names)
     presets = parser.add_argument(
         "--preset",
         metavar="NAME",
@@ -204,6 +212,6 @@ def configuration(options: argparse.Namespace, swept: Mapping[str, Sequence[str]
     Raises:
       ConfigError: if there is none.
     """
-    config = load_preset(options.preset, options.set, options.plugin, swept)
+    config = load_preset(options.preset, options.set, options.plugin, swept, options.dataset)
     given = {name: getattr(options, name) for name in ("data", "output") if getattr(options, name) is not None}
     return config.with_overrides(given)

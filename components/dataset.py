@@ -113,10 +113,6 @@ class Window(Section):
     """Last second."""
 
 
-def _each_id(value: Any) -> Any:
-    return dict.fromkeys(ID_FIELDS, value) if isinstance(value, str) else value
-
-
 class DatasetConfig(Section):
     """A log's files, columns and values; ``ctr inspect`` writes a first one."""
 
@@ -134,7 +130,7 @@ class DatasetConfig(Section):
     """Around a field that holds the separator; no field holds a line end. Null: a quote is a character like others."""
     encoding: str = "utf-8"
     columns: Columns
-    ids: Annotated[Ids, BeforeValidator(_each_id)] = Ids()
+    ids: Ids = Ids()
     """``string`` or ``integer`` for all, or each its own."""
     behaviors: dict[str, BehaviorName | None] | None = None
     """The log's name of a kind of event -> pv, cart, fav or buy; null leaves such rows out."""
@@ -149,6 +145,15 @@ class DatasetConfig(Section):
     duplicates: Literal["same_event", "same_item_and_second", "none"] = "same_event"
     """Of rows alike in user, item, category, behaviour and second the first is kept, or of those alike in user, item
     and second; or all are."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_all_ids(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("ids"), str):
+            columns = values.get("columns")
+            there = [field for field in ID_FIELDS if isinstance(columns, dict) and columns.get(field) is not None]
+            return {**values, "ids": dict.fromkeys(there, values["ids"])}
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> DatasetConfig:

@@ -35,7 +35,7 @@ class Reviews(NamedTuple):
 
 def reviews_of(events: Events, config: GeneratorConfig, first_user: int) -> Reviews:
     """What a block of users, each in time order, reviews."""
-    _, rows = np.unique(np.stack([events.user, events.item]), axis=1, return_index=True)
+    _, rows = np.unique(events.user << 32 | events.item, return_index=True)
     first = events.take(np.sort(rows))
     rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(3, first_user)))
     stars = 1 + rng.choice(len(_STAR_SHARES), size=len(first), p=_STAR_SHARES)
@@ -59,7 +59,7 @@ def reviews_of(events: Events, config: GeneratorConfig, first_user: int) -> Revi
 def _base36(values: npt.NDArray[np.int64], width: int) -> pa.Array:
     """The numbers [n] in so many digits and capital letters, no two alike."""
     digits = np.empty((len(values), width), "S1")
-    # Multiplied by a unit of the ring, so that ids do not look like numbers; what is below 2**40 stays apart.
+    # A prime that 36 does not hold: ids do not look like numbers, and none below 2**32 becomes another's.
     rest = values.astype(np.uint64) * np.uint64(0x9E3779B1) % np.uint64(36**8)
     for place in range(width - 1, -1, -1):
         digits[:, place] = _DIGITS[rest % 36]

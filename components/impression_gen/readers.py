@@ -312,7 +312,11 @@ class CsvReader(_LineReader):
         quote = self.dataset.quote
         if quote is None or quote not in line:
             return line.split(self.dataset.separator)
-        return next(csv.reader([line], delimiter=self.dataset.separator, quotechar=quote))
+        try:
+            return next(csv.reader([line], delimiter=self.dataset.separator, quotechar=quote, strict=True))
+        except csv.Error:
+            # Quotes that do not close, or that close before the field ends.
+            return []
 
     def _text(self, line: bytes) -> str:
         return line.decode(self.dataset.encoding, "replace")

@@ -1,4 +1,4 @@
-"""``inspect`` and ``check-data``."""
+"""``inspect``, ``check-data`` and ``ids``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from ctr.components import quarantine
-from ctr.components.dataset import DatasetConfig
+from ctr.components.dataset import ID_FIELDS, DatasetConfig
 from ctr.components.files import absolute
 from ctr.models.errors import ConfigError, CtrError
+from ctr.models.string_ids import id_of
 from ctr.pipeline.commands.command_line import (
     EXIT_CODES,
     OK,
@@ -21,6 +22,7 @@ from ctr.pipeline.commands.command_line import (
     print_json,
     terminal_of,
 )
+from ctr.pipeline.output.layout import IMPRESSIONS, Layout
 from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
@@ -48,6 +50,22 @@ examples:
     )
     parser.add_argument("data", metavar="DATA", help="a file or a folder of files: CSV, TSV, JSON lines or Parquet")
     parser.add_argument("--output", metavar="FILE", help="a .yaml for the description; default: standard output")
+
+    parser = add_command(
+        commands,
+        "ids",
+        _ids,
+        "the numbers that stand for ids that are strings, in requests and answers, and back",
+        """\
+Prints a line for each: the number and the string; back, whose id it is stands between them.
+
+examples:
+  %(prog)s B00006I5WJ A2SUAM1J3GNN3B
+  %(prog)s --output output/shop 6523917574386832123
+""",
+    )
+    parser.add_argument("ids", metavar="ID", nargs="+", help="strings; with --output, numbers")
+    parser.add_argument("--output", metavar="DIR", help="back to strings, as the newest run in DIR has read them")
 
     parser = add_command(
         commands,
@@ -106,6 +124,33 @@ def _check(options: argparse.Namespace) -> int:
         print("\n".join(_lines(checked, config)), flush=True)
     if checked.refusal is not None:
         raise CtrError(checked.refusal)
+    return OK
+
+
+def _ids(options: argparse.Namespace) -> int:
+    if options.output is None:
+        for name in options.ids:
+            print(f"{id_of(name)}\t{name}")
+        return OK
+    from ctr.components.examples.names import read_names
+    from ctr.pipeline.output.history import History
+
+    if wrong := [number for number in options.ids if not number.isdecimal()]:
+        raise ConfigError(f"{wrong[0]}: with --output give numbers, which strings are looked up for")
+    numbers = [int(number) for number in options.ids]
+    runs = reversed(History(Layout(absolute(options.output))).runs())
+    catalogue = next((found for run in runs if (found := run.output(IMPRESSIONS[0], "catalogue")) is not None), None)
+    if catalogue is None:
+        raise CtrError(f"--output {options.output}: no run has read a log there")
+    rows = [
+        (number, field, name)
+        for field in ID_FIELDS
+        for number, name in read_names(catalogue.uri, field, numbers).items()
+    ]
+    for row in rows:
+        print(*row, sep="\t")
+    if missing := sorted(set(numbers) - {number for number, _, _ in rows}):
+        raise CtrError(f"{missing[0]}: no string of the log that was read last has this number")
     return OK
 
 

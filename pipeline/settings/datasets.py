@@ -77,10 +77,9 @@ def _place(name: str, text: str, problem: str) -> str:
     return f"{name if name.endswith('.yaml') else f'dataset {name}'}, line {line}"
 
 
-def _line(node: Any, keys: list[str]) -> int:
+def _line(node: Any, keys: list[str], above: int = 0) -> int:
+    """Counted from 0, of the deepest key that is there."""
     for key, value in node.value if keys and isinstance(node, yaml.MappingNode) else ():
         if key.value == keys[0]:
-            return (
-                _line(value, keys[1:]) if isinstance(value, yaml.MappingNode) and keys[1:] else int(key.start_mark.line)
-            )
-    return int(node.start_mark.line)
+            return _line(value, keys[1:], int(key.start_mark.line))
+    return above

@@ -36,7 +36,7 @@ def described(**values: Any) -> DatasetConfig:
     return DatasetConfig.model_validate({**NAMED, **values})
 
 
-def as_text(rows: Iterable[tuple[Any, ...]], separator: str = ",", header: str = "") -> str:
+def as_text(rows: Iterable[Iterable[Any]], separator: str = ",", header: str = "") -> str:
     return header + "".join(separator.join(map(str, row)) + "\n" for row in rows)
 
 

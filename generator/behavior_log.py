@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from ctr.generator.dirt import DirtyBlock, add_dirt
 from ctr.generator.events import draw_events
+from ctr.generator.forms import FORMS
 from ctr.generator.generator_config import DIRT_KINDS, DirtConfig, GeneratorConfig
-from ctr.generator.reviews import STARS, reviews_of
 from ctr.generator.world import World
 from ctr.models.errors import DataError
 from ctr.models.impression import BEHAVIORS
@@ -43,7 +43,7 @@ class GeneratorSummary:
     rows: int
     """Lines of the file."""
     behaviors: dict[str, int]
-    """Clean rows by behaviour, or by stars."""
+    """Clean rows by behaviour, as the form names it, or by stars."""
     dirt: dict[str, int]
     """Added rows by kind of dirt; two for each item with two categories."""
 
@@ -51,8 +51,7 @@ class GeneratorSummary:
 def generate(config: GeneratorConfig, path: Path, progress: Callable[[int], None] | None = None) -> GeneratorSummary:
     """Writes a log to ``path``, compressed if it ends in ``.gz``. The file appears when it is complete.
 
-    Users are contiguous and in time order. What :mod:`ctr.generator.reviews` makes of a log has a row for each item of
-    a user alone.
+    Users are contiguous and in time order; as reviews, each has a row for an item. See :mod:`ctr.generator.forms`.
 
     Args:
       config: what to generate.
@@ -71,7 +70,8 @@ def generate(config: GeneratorConfig, path: Path, progress: Callable[[int], None
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; create it first")
     world = World(config)
-    kinds = ["", *BEHAVIORS] if config.like == "public" else STARS
+    form = FORMS.get(config.like)
+    kinds = ("", *(form.kinds if form else BEHAVIORS))
     behaviors = np.zeros(len(kinds), np.int64)
     dirt = dict.fromkeys(DIRT_KINDS, 0)
     hide_bar = None if progress is None else True
@@ -81,10 +81,10 @@ def generate(config: GeneratorConfig, path: Path, progress: Callable[[int], None
             rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(1, first)))
             drawn = draw_events(world, first, last, config.events_per_user, rng)
             clean = replace(drawn, time=drawn.time + config.delay)
-            if config.like != "public":
-                reviews = reviews_of(clean, config, first)
-                file.write(reviews.text)
-                behaviors += np.bincount(reviews.stars, minlength=len(behaviors))
+            if form is not None:
+                text, kinds_of_rows = form.write(clean, config, first)
+                file.write((form.header if first == 0 else "").encode() + text)
+                behaviors += np.bincount(kinds_of_rows, minlength=len(behaviors))
                 (progress or bar.update)(last - first)
                 continue
             block = add_dirt(config, world, clean, first, last)

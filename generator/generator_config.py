@@ -75,7 +75,7 @@ class GeneratorConfig(Section):
     """Mean of clean rows a user; some users have many times as many."""
     start: Annotated[dt.date, Field(ge=dt.date(1992, 1, 1), le=dt.date(2036, 1, 1))] = FIRST_DAY
     """First of the log's nine days, in Asia/Shanghai."""
-    like: Literal["public", "amazon-reviews"] = "public"
+    like: Literal["public", "shop", "amazon-reviews"] = "public"
     """The form that it is written in."""
     dirt: DirtConfig = DirtConfig()
 
@@ -97,7 +97,7 @@ class GeneratorConfig(Section):
     @property
     def suffixes(self) -> tuple[str, ...]:
         """Of the file's name."""
-        plain = ".csv" if self.like == "public" else ".json"
+        plain = ".json" if self.like == "amazon-reviews" else ".csv"
         return plain, f"{plain}.gz"
 
     @property

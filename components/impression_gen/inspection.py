@@ -555,5 +555,5 @@ def _scalar(value: Any) -> str:
 
 
 def _line(name: str, value: Any, reason: str | None) -> str:
-    shown = json.dumps(value) if isinstance(value, str) and not value.isalnum() else _scalar(value)
+    shown = json.dumps(value) if isinstance(value, str) and not re.fullmatch(r"\w+", value) else _scalar(value)
     return f"{name}: {shown}" + (f"  # {reason}" if reason else "")

@@ -46,7 +46,7 @@ example:
     parser.add_argument(
         "--like",
         choices=get_args(GeneratorConfig.model_fields["like"].annotation),
-        help="whose form it has; each is a --dataset of 'run'; default: public",
+        help="whose form it has; default: public",
     )
     parser.add_argument("--output", metavar="FILE", required=True, help="a .csv or .csv.gz; of reviews .json, .json.gz")
     says = f"add bad rows, a whole number of them or a share of the clean rows; kinds: {', '.join(DIRT_KINDS)}"

@@ -157,7 +157,11 @@ def test_a_shipped_description_reads_the_documented_format(name: str, tmp_path: 
     events = ("view", "view", "view", "addtocart", "transaction")
     text = header + "".join(
         row.format(
-            user=i % 20, item=7 + i * i % 31, half=i % 10 / 2 + 0.5, time=1433221332 + 977 * i, event=events[i % 5]
+            user=i % 20 + (name == "movielens"),
+            item=7 + i * i % 31,
+            half=i % 10 / 2 + 0.5,
+            time=1433221332 + 977 * i,
+            event=events[i % 5],
         )
         for i in range(20 if name == "movielens" else 0, 400)
     )

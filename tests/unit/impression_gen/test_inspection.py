@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ctr.components.dataset import DatasetConfig
+from ctr.components.dataset import Columns, DatasetConfig
 from ctr.components.impression_gen import check as checks
 from ctr.components.impression_gen.check import check
 from ctr.components.impression_gen.inspection import inspect
@@ -83,39 +83,33 @@ def test_the_public_log_and_reviews_are_guessed(tmp_path: Path) -> None:
         (
             "userId|movieId|rating|timestamp",
             lambda i: f"{1 + i % 9}|{1 + i % 13}|{i % 10 / 2 + 0.5}|{1433221332 + i}",
-            {"time": "timestamp", "user": "userId", "behavior": "rating", "item": "movieId", "unit": "s", "ids": ""},
+            {"time": "timestamp", "user": "userId", "behavior": "rating", "item": "movieId", "unit": "s", "text": ""},
         ),
         (
             "id\tday\tsku\tmember",
             lambda i: f"{i}\t{1 + i % 28:02}/12/2023 10:00:00\t{i % 13:032x}\t{i % 9 + 1}",
-            {"time": "day", "user": "member", "item": "sku", "unit": "s", "ids": "item", "form": "%d/%m/%Y %H:%M:%S"},
+            {"time": "day", "user": "member", "item": "sku", "unit": "s", "text": "item", "form": "%d/%m/%Y %H:%M:%S"},
         ),
     ],
 )
 def test_roles_units_and_separators_are_guessed(tmp_path: Path, head: str, row: Any, expected: dict[str, str]) -> None:
     (tmp_path / "a.csv").write_text("\n".join([head, *map(row, range(500))]) + "\n")
     found = guessed(tmp_path / "a.csv")
-    roles = {
-        name: column
-        for name, column in expected.items()
-        if name in DatasetConfig.model_fields["columns"].annotation.model_fields
-    }  # type: ignore[union-attr]
+    roles = {name: column for name, column in expected.items() if name in Columns.model_fields}
     assert dict(found.given_columns()) == roles
     assert found.time.unit == expected["unit"]
     assert found.time.format == expected.get("form")
-    assert found.string_ids == tuple(filter(None, [expected["ids"]]))
+    assert found.string_ids == tuple(filter(None, [expected["text"]]))
 
 
 def test_odd_things_are_warned_of(tmp_path: Path) -> None:
-    rows = [
-        f"{(i % 9) * 7919:032x},{1 + i % 13},{i % 3 + i % 13 * i % 2},view,{1700000000 + 60 * (i % 50)}"
-        for i in range(600)
-    ]
-    (tmp_path / "a.csv").write_text("user,item,category,event,time\n" + "\n".join([*rows, "short,row"]) + "\n")
+    rows = [f"{i % 9:032x},{1 + i % 13},{i % 3 + i % 13},view,{1700000000 + 60 * (i % 50)}" for i in range(600)]
+    text = "\n".join(["user,item,category,event,time", *rows, *rows[:9], "short,row"])
+    (tmp_path / "a.csv").write_text(text + "\n")
     warnings = "\n".join(inspect(str(tmp_path / "a.csv")).warnings)
     for part in (
         "user: user looks like hashes",
-        "1 of 602 lines have another number",
+        "1 of 611 lines have another number",
         "duplicates: ",
         "category: items have",
         "not in order of time",
@@ -143,7 +137,7 @@ def test_a_large_log_is_checked_by_its_beginning_middle_and_end(
     last = ["never" + row[5:] for row in rows[-200:]]
     (tmp_path / "a.csv").write_text("\n".join([header, *rows[:-200], *last]) + "\n")
     bad = check(str(tmp_path / "a.csv"), IngestConfig(dataset=dataset))
-    assert bad.quarantined["not_a_time"] > 100
+    assert bad.quarantined["not_a_time"] > 20
     assert bad.refusal is not None
     assert "of the sampled" in bad.refusal
     assert "Probably times such as" in bad.refusal

@@ -59,7 +59,7 @@ def test_commands_are_offered_wherever_the_program_lies(program: str, bash_scrip
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("run --da", ["--data"]),
+        ("run --da", ["--data", "--dataset"]),
         ("run --preset s", ["sample", "samplers"]),
         ("run --set training.ep", ["compopt -o nospace", "training.epochs="]),
         ("run --set model.caser.h", ["compopt -o nospace", "model.caser.horizontal_filters="]),

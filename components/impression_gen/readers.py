@@ -6,6 +6,7 @@ Whatever the format, a piece becomes the same events (``columns.py``), and nothi
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -169,21 +170,30 @@ class _LineReader(_Fields):
 
         Args:
           data: whole lines; the last may lack its line end.
-          header: how many of them are none of the log's rows.
+          header: 1 where the first one is none of the log's rows, else 0.
           source: where they stand.
           window: first and last Unix second kept.
           at_once: the columns of so many lines, or None where one of them has a fault.
           one: field -> value of one line, or reason and detail.
         """
-        data = data.removesuffix(b"\n") if data else data
-        lines = data.split(b"\n") if data else []
-        rows = lines[header:]
-        numbers = np.arange(header, len(lines))
+        if data and not data.endswith(b"\n"):
+            data += b"\n"
+        count = data.count(b"\n")
+        header = min(header, count)
+        numbers = np.arange(header, count)
         bad: list[BadRow] = []
-        whole = at_once(b"\n".join(rows) + b"\n", len(rows)) if rows else None
+
+        @functools.cache
+        def lines() -> list[bytes]:
+            # A copy of all of them, which good rows do without.
+            return data.split(b"\n")[:-1]
+
+        body = data[data.find(b"\n") + 1 :] if header else data
+        whole = at_once(body, count - header) if body else None
         if whole is None:
             good: list[Int64Array] = []
             parts = []
+            rows = lines()[header:]
             for start in range(0, len(rows), _LINES_BETWEEN_FAULTS):
                 piece = rows[start : start + _LINES_BETWEEN_FAULTS]
                 part = at_once(b"\n".join(piece) + b"\n", len(piece))
@@ -197,9 +207,9 @@ class _LineReader(_Fields):
             numbers = numbers[np.concatenate(good)] if good else numbers
         whole = {**whole, **self._constants(source, len(numbers))}
         events, refused, left_out, names = to_events(
-            whole, numbers, self.dataset, window, lambda row: lines[numbers[row]].removesuffix(b"\r")
+            whole, numbers, self.dataset, window, lambda row: lines()[numbers[row]].removesuffix(b"\r")
         )
-        return ParsedBlock(len(lines), events, sorted([*bad, *refused]), left_out, min(header, len(lines)), names)
+        return ParsedBlock(count, events, sorted([*bad, *refused]), left_out, header, names)
 
     def _line_by_line(
         self, lines: Sequence[bytes], one: Callable[[bytes], dict[str, Any] | tuple[str, str]]

@@ -77,7 +77,7 @@ def test_the_public_log_and_reviews_are_guessed(tmp_path: Path) -> None:
                 "behavior": "event",
                 "item": "itemid",
                 "unit": "ms",
-                "ids": "user",
+                "text": "user",
             },
         ),
         (

@@ -172,6 +172,16 @@ def test_a_bad_row_has_one_reason_with_its_column_and_its_line(
     assert block.events["line"].tolist() == [1, 3]
 
 
+@pytest.mark.parametrize(("text", "lines", "rows"), [("", 0, 0), ("u,i,c,b,t", 1, 0), ("u,i,c,b,t\n\n", 2, 1)])
+def test_blank_lines_and_a_header_alone_are_counted(tmp_path: Path, text: str, lines: int, rows: int) -> None:
+    dataset = described(header=True)
+    source = Source("a.csv", 1)
+    block = CsvReader(dataset).parse(source, Block(0, text.encode(), 0, b"u,i,c,b,t"), (START, END))
+    assert (block.lines, block.rows, len(block.bad_rows)) == (lines, rows, rows)
+    (blank,) = CsvReader(dataset).parse(source, Block(1, b"\n", 0, b"u,i,c,b,t"), (START, END)).bad_rows
+    assert blank[:3] == (0, "wrong_field_count", "blank line")
+
+
 def test_bad_json_and_bad_parquet_rows_have_reasons(tmp_path: Path) -> None:
     good = {"u": 1, "i": 2, "c": 3, "b": "pv", "t": START}
     lines = [json.dumps(good), "{", "[1]", json.dumps({**good, "u": "x"}), json.dumps({**good, "i": None}), ""]

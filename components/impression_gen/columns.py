@@ -129,7 +129,7 @@ def detail(dataset: DatasetConfig, where: str, table: Table, row: int) -> str:
     name = where if where in table else "time"
     value = table[name][row].as_py()
     shown = value if isinstance(value, bytes) else str(value).encode()
-    return f"{where} ({dataset.column_of(name)}: {'nothing' if value is None else quarantine.escape(shown[:60])})"
+    return f"{where} ({dataset.column_of(name)}: {quarantine.escape(shown[:60]) if value not in (None, b'') else 'nothing'})"
 
 
 def _is_null(column: pa.Array) -> BoolArray:

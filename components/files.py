@@ -97,7 +97,7 @@ def list_folder(folder: str) -> dict[str, bool]:
             return {entry.name: entry.is_dir() for entry in entries}
     base = folder.rstrip("/") + "/"
     # Object stores have files alone: a folder shows in the names of what lies in it.
-    names = [metadata.path[len(base) :] for metadata in (*_match(base, "*"), *_match(base, "*/*"))]
+    names = [metadata.path[len(base) :] for metadata in (*_match(base, "*"), *_match(base, "*/**"))]
     return {name.partition("/")[0]: "/" in name for name in names if name}
 
 

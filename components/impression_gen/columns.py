@@ -128,8 +128,9 @@ def detail(dataset: DatasetConfig, where: str, table: Table, row: int) -> str:
     """What is wrong with a row: the field, its column, and what stands there."""
     name = where if where in table else "time"
     value = table[name][row].as_py()
-    shown = value if isinstance(value, bytes) else str(value).encode()
-    return f"{where} ({dataset.column_of(name)}: {quarantine.escape(shown[:60]) if value not in (None, b'') else 'nothing'})"
+    text = value if isinstance(value, bytes) else str(value).encode()
+    shown = "nothing" if value in (None, b"") else quarantine.escape(text[:60])
+    return f"{where} ({dataset.column_of(name)}: {shown})"
 
 
 def _is_null(column: pa.Array) -> BoolArray:

@@ -105,9 +105,7 @@ def test_missing_data_is_refused_before_anything_runs(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"data: name a behaviour log \(\.csv, \.csv\.gz, \.csv\.zip, \.csv\.zst\)"):
         ImpressionGen(data="", ingest=IngestConfig())
-    with pytest.raises(
-        ValueError, match=r"data: the folder .* holds no \.csv, \.csv\.gz, \.csv\.zip or \.csv\.zst file"
-    ):
+    with pytest.raises(ValueError, match=r"data: the folder .* holds no \.csv, .* or \.csv\.zst file"):
         ImpressionGen(data=str(tmp_path), ingest=IngestConfig())
     with pytest.raises(ValueError, match=r"data: .*log\.csv does not exist"):
         ImpressionGen(data=str(tmp_path / "log.csv"), ingest=IngestConfig())

@@ -117,7 +117,8 @@ def test_a_folder_at_an_address(store: Path) -> None:
 def test_a_described_log_at_an_address_is_read_as_a_local_one(store: Path, tmp_path: Path) -> None:
     folder = tmp_path / "b" / "log" / "kind=buy" / "day=1"
     folder.mkdir(parents=True)
-    pq.write_table(pa.table({"u": [*"abb"], "i": [7, 8, 9], "t": [1, 2, 3]}), folder / "p.parquet", row_group_size=2)
+    table = pa.table({"u": [*"abb"], "i": [7, 8, 9], "t": [1, 2, 3]})
+    pq.write_table(table, folder / "p.parquet", row_group_size=2)
     dataset = DatasetConfig.model_validate(
         {
             "format": "parquet",

@@ -23,9 +23,11 @@ from ctr.models.validation import instead_of
 IdField = Literal["user", "item", "category"]
 ID_FIELDS: Final[tuple[IdField, ...]] = get_args(IdField)
 
-Format = Literal["csv", "json", "parquet"]
+Format = Literal["csv", "json", "parquet", "bigquery"]
 Compression = Literal["none", "gzip", "zstd", "zip"]
 
+TABLE: Final = "bq://"
+"""Begins a ``data`` that is a table of BigQuery: ``bq://project.dataset.table``."""
 SUFFIXES: Final[dict[Format, tuple[str, ...]]] = {
     "csv": (".csv",),
     "json": (".json", ".jsonl", ".ndjson"),
@@ -117,7 +119,7 @@ class DatasetConfig(Section):
     """A log's files, columns and values; ``ctr inspect`` writes a first one."""
 
     format: Format = "csv"
-    """``json`` is one object a line."""
+    """``json`` is one object a line. ``bigquery`` is a table, ``bq://project.dataset.table`` as ``data``."""
     files: str | None = None
     """Of a folder, the names that are logs, e.g. ``events-*.txt``; null: those with a suffix of the format."""
     compression: Literal["auto", "none", "gzip", "zstd", "zip"] = "auto"
@@ -160,8 +162,10 @@ class DatasetConfig(Section):
         for name in _CSV_ALONE if self.format != "csv" else ():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is of format csv alone; leave it out for {self.format}")
-        if self.format == "parquet" and self.compression != "auto":
-            raise ValueError("compression: Parquet compresses itself; leave it out")
+        if self.format in ("parquet", "bigquery") and self.compression != "auto":
+            raise ValueError(f"compression: {self.format} compresses itself; leave it out")
+        if self.format == "bigquery" and self.files is not None:
+            raise ValueError("files: a table has none; leave it out")
         named = self.format != "csv" or self.header
         for field, column in self.given_columns():
             if named and isinstance(column, int):
@@ -228,14 +232,14 @@ class DatasetConfig(Section):
     @property
     def suffixes(self) -> tuple[str, ...]:
         """Of the names of logs."""
-        packed = ("",) if self.format == "parquet" else ("", *COMPRESSIONS)
+        packed = ("", *COMPRESSIONS) if self.format in ("csv", "json") else ("",)
         return tuple(suffix + behind for suffix in self.plain_suffixes for behind in packed)
 
     @property
     def plain_suffixes(self) -> tuple[str, ...]:
         """Likewise, of files that are not packed."""
         tabs = (".tsv",) if self.separator == "\t" else ()
-        return (*SUFFIXES[self.format], *tabs)
+        return (*SUFFIXES.get(self.format, ()), *tabs)
 
     @property
     def is_public_form(self) -> bool:
@@ -263,7 +267,7 @@ class DatasetConfig(Section):
 
     def compression_of(self, path: str) -> Compression:
         """How a file is packed, by its name where nothing is said."""
-        if self.format == "parquet":
+        if self.format not in ("csv", "json"):
             return "none"
         by_name = COMPRESSIONS.get(os.path.splitext(path.lower())[1], "none")
         return by_name if self.compression == "auto" else self.compression

@@ -28,6 +28,11 @@ def is_address(path: str) -> bool:
     return "://" in path
 
 
+def is_table(path: str) -> bool:
+    """Whether a path is a table of BigQuery, ``bq://project.dataset.table``."""
+    return path.startswith("bq://")
+
+
 def absolute(path: str) -> str:
     """The path that means the same from any working directory; addresses and nothing stay as they are."""
     return os.path.abspath(os.path.expanduser(path)) if path and not is_address(path) else path
@@ -65,9 +70,22 @@ def stat(path: str) -> Stat:
     if not is_address(path):
         found = os.stat(path)
         return Stat(found.st_size, found.st_mtime_ns)
+    if is_table(path):
+        return _stat_of_table(path)
     for metadata in _match(path):
         return Stat(metadata.size_in_bytes, int(metadata.last_updated_in_seconds * _NANOSECONDS))
     raise FileNotFoundError(f"{path} does not exist")
+
+
+def _stat_of_table(path: str) -> Stat:
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.cloud import bigquery
+
+    try:
+        found = bigquery.Client().get_table(path.removeprefix("bq://"))
+    except GoogleAPICallError as error:
+        raise OSError(f"{path}: BigQuery does not show it: {error}") from error
+    return Stat(int(found.num_bytes), int(found.modified.timestamp() * _NANOSECONDS))
 
 
 def checksum(address: str) -> str | None:
@@ -76,6 +94,8 @@ def checksum(address: str) -> str | None:
     Raises:
       OSError: if there is none.
     """
+    if is_table(address):
+        return f"modified-{stat(address).modified}"
     from apache_beam.io.filesystem import BeamIOError
     from apache_beam.io.filesystems import FileSystems
 

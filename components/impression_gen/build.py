@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeVar
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from ctr.components import quarantine
@@ -32,6 +34,7 @@ from ctr.components.examples.shards import shard_path, unfinished_folder
 from ctr.components.examples.summary import IngestSummary, summarise
 from ctr.components.files import create_file
 from ctr.components.impression_gen import progress
+from ctr.components.impression_gen.bigquery import ROWS_OF_A_BATCH, read_table
 from ctr.components.impression_gen.combine import MergeCounts
 from ctr.components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, count_items, count_seconds, merge_counts
 from ctr.components.impression_gen.events import (
@@ -55,7 +58,7 @@ from ctr.components.impression_gen.log_reader import Task, first_of_each
 from ctr.components.impression_gen.names import pack_names, write_names
 from ctr.components.impression_gen.negatives import REQUEST, CatalogueIndex, proposal, propose
 from ctr.components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
-from ctr.components.impression_gen.readers import reader_of
+from ctr.components.impression_gen.readers import RowGroup, reader_of
 from ctr.components.impression_gen.refusals import check_impressions, check_rows
 from ctr.components.impression_gen.sources import Source, list_sources
 from ctr.components.impression_gen.spool import NOTHING, Parcel, Spool
@@ -128,16 +131,22 @@ def run_ingest(
     sources = list_sources(files, ingest.dataset)
     spool = Spool(unfinished_folder(examples_uri))
     block_bytes = ingest.block_megabytes * _MEGABYTE
-    reader = reader_of(ingest.dataset)
-    tasks = [(t.source, t.block, t.start, t.end) for t in reader.tasks(sources, block_bytes)]
-    read = (
-        pipeline
-        | "Tasks" >> beam.Create(tasks)
-        | "ReadAndParse"
-        >> beam.ParDo(ReadAndParse(sources, ingest, spool)).with_outputs(
-            _BAD_ROWS, _EXAMPLES, _LINES, _COUNTS, _NAMES, main=_EVENTS
+    of_reading = (_BAD_ROWS, _EXAMPLES, _LINES, _COUNTS, _NAMES)
+    if ingest.dataset.format == "bigquery":
+        read = (
+            pipeline
+            | "ReadTable" >> read_table(sources[0].path, ingest.dataset)
+            | "Batch" >> beam.BatchElements(*ROWS_OF_A_BATCH)
+            | "ParseRows" >> beam.ParDo(ParseRows(sources, ingest, spool)).with_outputs(*of_reading, main=_EVENTS)
         )
-    )
+    else:
+        reader = reader_of(ingest.dataset)
+        tasks = [(t.source, t.block, t.start, t.end) for t in reader.tasks(sources, block_bytes)]
+        read = (
+            pipeline
+            | "Tasks" >> beam.Create(tasks)
+            | "ReadAndParse" >> beam.ParDo(ReadAndParse(sources, ingest, spool)).with_outputs(*of_reading, main=_EVENTS)
+        )
     first_lines = beam.pvalue.AsSingleton(
         read[_LINES] | "ListLines" >> beam.combiners.ToList() | "FirstLines" >> beam.Map(_first_lines)
     )
@@ -262,8 +271,8 @@ class _Step(beam.DoFn):
         return np.frombuffer(self._spool.read(parcel), EVENT)
 
 
-class ReadAndParse(_Step):
-    """A task's lines -> (partition, chunk of events); bad rows, lines and counts aside."""
+class _Parse(_Step):
+    """Rows -> (partition, chunk of events); bad rows, lines and counts aside."""
 
     def __init__(self, sources: Sequence[Source], ingest: IngestConfig, spool: Spool) -> None:
         super().__init__(ingest, spool)
@@ -271,13 +280,6 @@ class ReadAndParse(_Step):
         self._reader = reader_of(ingest.dataset)
         self._rows = Metrics.counter("ingest", "rows_read")
         self._bad = Metrics.counter("ingest", "rows_quarantined")
-
-    def process(self, task: tuple[int, int, int, int]) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
-        """Reads one task block by block."""
-        where = Task(*task)
-        block_bytes = self._ingest.block_megabytes * _MEGABYTE
-        for block in self._reader.blocks(self._sources[where.source], where, block_bytes):
-            yield from self._parse(where.source, block)
 
     def _parse(self, source: int, block: Any) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
         parsed = self._reader.parse(self._sources[source], block, self._ingest.window)
@@ -306,6 +308,25 @@ class ReadAndParse(_Step):
             ]
         yield from chunks
         yield from (beam.pvalue.TaggedOutput(_NAMES, each) for each in names)
+
+
+class ReadAndParse(_Parse):
+    """A task's lines -> as of :class:`_Parse`."""
+
+    def process(self, task: tuple[int, int, int, int]) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
+        """Reads one task block by block."""
+        where = Task(*task)
+        block_bytes = self._ingest.block_megabytes * _MEGABYTE
+        for block in self._reader.blocks(self._sources[where.source], where, block_bytes):
+            yield from self._parse(where.source, block)
+
+
+class ParseRows(_Parse):
+    """Rows of a table, in no order -> as of :class:`_Parse`; their lines are numbers without a meaning."""
+
+    def process(self, rows: list[dict[str, Any]]) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
+        """Parses one batch."""
+        yield from self._parse(0, RowGroup(uuid.uuid4().int >> 96, pa.Table.from_pylist(rows), 0))
 
 
 class WriteNames(_Step):

@@ -25,7 +25,7 @@ from ctr.components.impression_gen.spans import find_span, has_span
 from ctr.components.impression_gen.targets import last_of_user
 from ctr.components.impression_gen.timeline import make_timeline
 from ctr.components.settings import IngestConfig
-from ctr.models.errors import DataError
+from ctr.models.errors import ConfigError, DataError
 
 _FILES: Final = 9
 _BYTES: Final = 3 << 20
@@ -62,10 +62,12 @@ def check(data: str, ingest: IngestConfig, span: int | None = None) -> Checked:
     """Looks at a log as a run would.
 
     Raises:
-      NoLogError: if ``data`` names no log.
+      ConfigError: if ``data`` names no log, or a table.
       DataError: if a file is damaged, not of the kind that its name says, or lacks a column.
       OSError: if a file cannot be read.
     """
+    if ingest.dataset.format == "bigquery":
+        raise ConfigError("check-data reads files, and no table; export some of its rows as Parquet to look at them")
     ingest, path = ingest.of_path(data), data
     if has_span(data):
         number, _, path = find_span(data, span, ingest.dataset)

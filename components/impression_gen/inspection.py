@@ -21,7 +21,7 @@ import yaml
 
 from ctr.components import quarantine
 from ctr.components.dataset import PUBLIC_LOG, SUFFIXES, Columns, DatasetConfig, Format
-from ctr.components.files import is_address, list_folder, open_file
+from ctr.components.files import is_address, is_table, list_folder, open_file
 from ctr.components.impression_gen import hints
 from ctr.components.impression_gen.log_reader import unpacked
 from ctr.components.impression_gen.sources import NoLogError, Source, find_logs, list_sources
@@ -199,6 +199,8 @@ def _files(data: str) -> tuple[Format, list[str], str | None]:
     names: list[str] = []
     if not data:
         raise NoLogError("data: name a file, or a folder of files")
+    if is_table(data):
+        raise NoLogError(f"data: {data} is a table; export some of its rows as Parquet to look at them")
     if is_address(data) or os.path.isdir(data):
         names = [name for name in list_folder(data) if not name.startswith((".", "_"))]
     elif not os.path.exists(data):

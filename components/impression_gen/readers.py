@@ -72,6 +72,7 @@ def reader_of(dataset: DatasetConfig) -> Reader:
         return PublicLogReader(dataset)
     if dataset.format == "csv":
         return CsvReader(dataset)
+    # Rows of a table are parsed as those of Parquet; reading it is Beam's.
     return JsonReader(dataset) if dataset.format == "json" else ParquetReader(dataset)
 
 

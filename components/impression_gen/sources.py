@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import zipfile
 from collections.abc import Iterable
 from contextlib import closing
@@ -19,7 +20,7 @@ from urllib.parse import unquote
 
 from ctr.components import quarantine
 from ctr.components.dataset import PUBLIC_LOG, Compression, DatasetConfig
-from ctr.components.files import is_address, list_folder, open_file, stat
+from ctr.components.files import is_address, is_table, list_folder, open_file, stat
 from ctr.components.impression_gen import hints
 from ctr.models.errors import ConfigError, DataError
 
@@ -70,6 +71,8 @@ def find_logs(data: str, dataset: DatasetConfig = PUBLIC_LOG) -> Found:
     Raises:
       NoLogError: if there is none, the file is of another kind, or a link leads nowhere.
     """
+    if is_table(data) or dataset.format == "bigquery":
+        return Found([_table(data, dataset)], [])
     if not data:
         raise NoLogError(f"data: name a behaviour log ({', '.join(dataset.suffixes)}) or a folder of them")
     if not is_address(data) and not os.path.isdir(data):
@@ -83,6 +86,14 @@ def find_logs(data: str, dataset: DatasetConfig = PUBLIC_LOG) -> Found:
     if not found.files:
         raise NoLogError(f"data: the folder {data} holds no {_names(dataset)} file; {_what_is_there(found.ignored)}")
     return found
+
+
+def _table(data: str, dataset: DatasetConfig) -> str:
+    if dataset.format != "bigquery":
+        raise NoLogError(f"data: {data} is a table; describe it with format: bigquery (--dataset)")
+    if not re.fullmatch(r"bq://[\w.:-]+\.\w+\.[\w$-]+", data):
+        raise NoLogError(f"data: {data} is no table; write bq://PROJECT.DATASET.TABLE")
+    return data
 
 
 def logs_in(folder: str, dataset: DatasetConfig = PUBLIC_LOG) -> Found:

@@ -49,6 +49,8 @@ def find_span(data: str, span: int | None, dataset: DatasetConfig = PUBLIC_LOG) 
       NoLogError: if there is none.
       ConfigError: if the places do not make a span.
     """
+    if dataset.format == "bigquery":
+        raise ConfigError(f"data: {data} is a table, which has no spans; write its whole name")
     _check_places(data)
     spans = sorted(_spans(data), key=lambda found: (found.number, found.version or 0, found.path), reverse=True)
     wanted = [found for found in spans if span is None or found.number == span]

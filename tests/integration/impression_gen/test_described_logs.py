@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import json
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ingest_runs import Ingested, as_csv, ingest_files, random_rows
 from pages import ROOT
 
+from ctr.components import files
 from ctr.components.dataset import DatasetConfig
 from ctr.components.examples.names import read_names
-from ctr.components.impression_gen import columns
+from ctr.components.impression_gen import build, columns
+from ctr.components.impression_gen.bigquery import read_table
+from ctr.components.impression_gen.build import run_ingest
 from ctr.components.impression_gen.look import look_at
 from ctr.components.impression_gen.sources import find_logs
 from ctr.components.settings import IngestConfig, PlausibilityConfig
@@ -78,10 +83,38 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Ingested:
 @pytest.mark.parametrize("form", ["tsv", "json", "parquet"])
 def test_the_impressions_are_those_of_the_public_log_to_the_byte(form: str, public: Ingested, tmp_path: Path) -> None:
     ingest = write(form, tmp_path / "log")
-    files = [Path(file) for file in find_logs(str(tmp_path / "log"), ingest.dataset).files]
-    done = ingest_files(files, tmp_path / "out", ingest)
+    logs = [Path(file) for file in find_logs(str(tmp_path / "log"), ingest.dataset).files]
+    done = ingest_files(logs, tmp_path / "out", ingest)
     assert done.files("examples", "catalogue") == public.files("examples", "catalogue")
     assert (done.summary.rows_read, done.summary.quarantined) == (public.summary.rows_read, public.summary.quarantined)
+
+
+def test_a_table_of_bigquery_gives_the_same_impressions(
+    public: Ingested, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest = described(format="bigquery")
+    monkeypatch.setattr(files, "_stat_of_table", lambda path: files.Stat(1000, 7))
+    # Beam's own source, as far as it goes without a project: the graph is made, and asks for these columns.
+    pipeline = beam.Pipeline()
+    run_ingest(pipeline, ["bq://my-project.shop.events"], ingest, *(str(tmp_path / name) for name in ("e", "c", "q")))
+    names = {transform.unique_name for transform in pipeline.to_runner_api().components.transforms.values()}
+    assert {name for name in names if name.startswith("ReadTable")}
+    source = read_table("bq://my-project.shop.events", ingest.dataset)
+    assert source._kwargs["selected_fields"] == list(NAMES)
+    assert source._kwargs["table"] == "my-project:shop.events"
+    # Rows as it gives them, in its place.
+    times = [dt.datetime.fromtimestamp(row[4], dt.timezone.utc) for row in ROWS]
+    rows = [dict(zip(NAMES, (*row[:4], time), strict=True)) for row, time in zip(ROWS, times, strict=True)]
+    monkeypatch.setattr(build, "read_table", lambda data, dataset: beam.Create(rows))
+    done = ingest_files(["bq://my-project.shop.events"], tmp_path / "out", ingest)
+    assert done.files("examples", "catalogue") == public.files("examples", "catalogue")
+    assert done.summary.quarantined == public.summary.quarantined
+    for data, settings, says in (
+        ("bq://my-project.shop.events", SETTINGS, "format: bigquery"),
+        ("bq://t", ingest, "is no table"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            find_logs(data, settings.dataset)
 
 
 def test_reviews_with_strings_become_impressions_and_a_dictionary(tmp_path: Path) -> None:

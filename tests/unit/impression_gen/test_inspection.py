@@ -169,6 +169,14 @@ def test_the_commands_write_say_and_exit(
     )
 
 
+def test_a_table_is_left_to_the_run() -> None:
+    columns = {"user": "u", "item": "i", "time": "t"}
+    dataset = DatasetConfig.model_validate({"format": "bigquery", "columns": columns})
+    for look in (inspect, lambda data: check(data, IngestConfig(dataset=dataset))):
+        with pytest.raises(ValueError, match="export some of its rows as Parquet"):
+            look("bq://project.shop.events")
+
+
 def test_compressed_files_and_folders_are_looked_at(shop: Path, tmp_path: Path) -> None:
     lines = shop.read_bytes().splitlines(keepends=True)
     for part in range(3):

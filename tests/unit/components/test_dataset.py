@@ -59,7 +59,7 @@ def test_the_public_log_is_the_default_and_keeps_its_window() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("format: csv", "format: excel", "line 1: format: must be one of csv, json, parquet (got 'excel')"),
+        ("format: csv", "format: excel", "line 1: format: must be one of csv, json, parquet, bigquery (got 'excel')"),
         ("  user: customer\n", "", "line 3: columns.user: is missing"),
         ("  user: customer", "  user: 1", "line 4: columns.user: give the column's name, as the log has names (got 1)"),
         ("header: true\n", "", "line 3: columns.user: without a header give the column's place, counted from 1"),

@@ -26,8 +26,6 @@ ID_FIELDS: Final[tuple[IdField, ...]] = get_args(IdField)
 Format = Literal["csv", "json", "parquet", "bigquery"]
 Compression = Literal["none", "gzip", "zstd", "zip"]
 
-TABLE: Final = "bq://"
-"""Begins a ``data`` that is a table of BigQuery: ``bq://project.dataset.table``."""
 SUFFIXES: Final[dict[Format, tuple[str, ...]]] = {
     "csv": (".csv",),
     "json": (".json", ".jsonl", ".ndjson"),

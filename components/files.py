@@ -11,6 +11,7 @@ import os
 import shutil
 from typing import IO, Any, Final, NamedTuple
 
+TABLE: Final = "bq://"
 _NANOSECONDS: Final = 10**9
 
 
@@ -30,7 +31,7 @@ def is_address(path: str) -> bool:
 
 def is_table(path: str) -> bool:
     """Whether a path is a table of BigQuery, ``bq://project.dataset.table``."""
-    return path.startswith("bq://")
+    return path.startswith(TABLE)
 
 
 def absolute(path: str) -> str:
@@ -82,7 +83,7 @@ def _stat_of_table(path: str) -> Stat:
     from google.cloud import bigquery
 
     try:
-        found = bigquery.Client().get_table(path.removeprefix("bq://"))
+        found = bigquery.Client().get_table(path.removeprefix(TABLE))
     except GoogleAPICallError as error:
         raise OSError(f"{path}: BigQuery does not show it: {error}") from error
     return Stat(int(found.num_bytes), int(found.modified.timestamp() * _NANOSECONDS))

@@ -6,7 +6,8 @@ from typing import Final
 
 import apache_beam as beam
 
-from ctr.components.dataset import TABLE, DatasetConfig
+from ctr.components.dataset import DatasetConfig
+from ctr.components.files import TABLE
 
 ROWS_OF_A_BATCH: Final = (1 << 14, 1 << 18)
 """Fewest and most."""

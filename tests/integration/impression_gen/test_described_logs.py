@@ -151,23 +151,6 @@ def test_two_strings_of_one_id_are_refused(tmp_path: Path, monkeypatch: pytest.M
         ingest_files([tmp_path / "a.csv"], tmp_path / "out", ingest)
 
 
-def test_what_repeats_an_event_is_described(tmp_path: Path) -> None:
-    rows = [(u, i, c, b, t) for u, i, c, b, t in ROWS]
-    doubled = [*rows, *((u, i, c, "buy" if b == "pv" else "pv", t) for u, i, c, b, t in rows[:50])]
-    text = ",".join(NAMES) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in doubled)
-    (tmp_path / "a.csv").write_text(text)
-    kept = {}
-    for rule in ("same_event", "same_item_and_second", "none"):
-        ingest = described(header=True, duplicates=rule).model_copy(update={"max_quarantined_share": 1.0})
-        done = ingest_files([tmp_path / "a.csv"], tmp_path / rule, ingest)
-        kept[rule] = done.summary.rows_kept
-    assert kept == {
-        "same_event": len(set(doubled)),
-        "same_item_and_second": len({(u, i, t) for u, i, _, _, t in doubled}),
-        "none": len(doubled),
-    }
-
-
 # The first rows of these data sets as their own pages show them, then more by hand.
 DOCUMENTED = {
     "movielens": ("ratings.csv", "userId,movieId,rating,timestamp\n", "{user},{item},{half},{time}\n"),

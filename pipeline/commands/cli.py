@@ -30,7 +30,6 @@ from ctr.pipeline.commands.command_line import (
 )
 from ctr.pipeline.process.endings import Interrupted
 from ctr.pipeline.process.terminal import LOG_FORMAT
-from ctr.pipeline.settings.datasets import located
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _located(error: CtrError, options: argparse.Namespace) -> str:
     """What is wrong, with the line of the log's description that it is about."""
-    return located(str(error), getattr(options, "dataset", None))
+    name = getattr(options, "dataset", None)
+    if name is None:
+        return str(error)
+    from ctr.pipeline.settings.datasets import located
+
+    return located(str(error), name)
 
 
 def _complain(kind: str, error: object, code: int) -> int:

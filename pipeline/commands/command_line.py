@@ -16,7 +16,6 @@ from ctr.components.files import absolute, is_address
 from ctr.models.errors import ConfigError, CtrError
 from ctr.models.validation import setting_names
 from ctr.pipeline.process.terminal import Terminal, wrapped
-from ctr.pipeline.settings.datasets import PUBLIC, dataset_names
 from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset, preset_names
 
 OK: Final = 0
@@ -169,6 +168,9 @@ def check_output(output: str) -> None:
 
 def add_config_options(parser: argparse.ArgumentParser, preset: str = "full", needs_data: bool = False) -> None:
     """Adds the options that :func:`configuration` reads; a command that does nothing but read data must be given it."""
+    # Not above: a command without a configuration does without it.
+    from ctr.pipeline.settings.datasets import PUBLIC, dataset_names
+
     says = "a behaviour log or a folder of them; a name, never a pattern"
     if needs_data:
         parser.add_argument("data", metavar="DATA", help=says)

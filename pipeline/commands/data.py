@@ -9,7 +9,6 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from ctr.components import quarantine
-from ctr.components.dataset import ID_FIELDS, DatasetConfig
 from ctr.components.files import absolute
 from ctr.models.errors import ConfigError, CtrError
 from ctr.models.string_ids import id_of
@@ -23,10 +22,11 @@ from ctr.pipeline.commands.command_line import (
     terminal_of,
 )
 from ctr.pipeline.output.layout import IMPRESSIONS, Layout
-from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
+    from ctr.components.dataset import DatasetConfig
     from ctr.components.impression_gen.check import Checked
+    from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
 _SHOWN: Final = 2
 """Rows of each reason."""
@@ -132,6 +132,7 @@ def _ids(options: argparse.Namespace) -> int:
         for name in options.ids:
             print(f"{id_of(name)}\t{name}")
         return OK
+    from ctr.components.dataset import ID_FIELDS
     from ctr.components.examples.names import read_names
     from ctr.pipeline.output.history import History
 

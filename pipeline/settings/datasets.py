@@ -48,10 +48,10 @@ def read_dataset(name: str) -> DatasetConfig:
         raise ConfigError("\n".join(f"{_place(name, text, each)}: {each}" for each in wrong)) from error
 
 
-def located(message: str, name: str | None) -> str:
+def located(message: str, name: str) -> str:
     """A message with the line of the description that a setting named in it stands in."""
     found = _SETTING.search(message)
-    if name is None or found is None:
+    if found is None:
         return message
     try:
         return f"{message}\n({_place(name, _text(name), found[1])})"

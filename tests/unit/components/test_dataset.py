@@ -114,7 +114,7 @@ def test_an_error_that_names_a_setting_gets_its_line(tmp_path: Path) -> None:
     file.write_text(GOOD)
     message = "log.csv: ingest.dataset.columns.item is 'sku'; there are a, b"
     assert located(message, str(file)) == f"{message}\n({file}, line 5)"
-    for text, name in ((message, None), ("another", str(file)), (message, "gone.yaml")):
+    for text, name in (("another", str(file)), (message, "gone.yaml")):
         assert located(text, name) == text
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 from typing import IO, Any, Final, NamedTuple
 
+TABLE: Final = "bq://"
 _NANOSECONDS: Final = 10**9
 
 
@@ -26,6 +27,11 @@ class Stat(NamedTuple):
 def is_address(path: str) -> bool:
     """Whether a path is an address such as ``gs://bucket/log.csv``."""
     return "://" in path
+
+
+def is_table(path: str) -> bool:
+    """Whether a path is a table of BigQuery, ``bq://project.dataset.table``."""
+    return path.startswith(TABLE)
 
 
 def absolute(path: str) -> str:
@@ -65,9 +71,22 @@ def stat(path: str) -> Stat:
     if not is_address(path):
         found = os.stat(path)
         return Stat(found.st_size, found.st_mtime_ns)
+    if is_table(path):
+        return _stat_of_table(path)
     for metadata in _match(path):
         return Stat(metadata.size_in_bytes, int(metadata.last_updated_in_seconds * _NANOSECONDS))
     raise FileNotFoundError(f"{path} does not exist")
+
+
+def _stat_of_table(path: str) -> Stat:
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.cloud import bigquery
+
+    try:
+        found = bigquery.Client().get_table(path.removeprefix(TABLE))
+    except GoogleAPICallError as error:
+        raise OSError(f"{path}: BigQuery does not show it: {error}") from error
+    return Stat(int(found.num_bytes), int(found.modified.timestamp() * _NANOSECONDS))
 
 
 def checksum(address: str) -> str | None:
@@ -76,6 +95,8 @@ def checksum(address: str) -> str | None:
     Raises:
       OSError: if there is none.
     """
+    if is_table(address):
+        return f"modified-{stat(address).modified}"
     from apache_beam.io.filesystem import BeamIOError
     from apache_beam.io.filesystems import FileSystems
 
@@ -97,7 +118,7 @@ def list_folder(folder: str) -> dict[str, bool]:
             return {entry.name: entry.is_dir() for entry in entries}
     base = folder.rstrip("/") + "/"
     # Object stores have files alone: a folder shows in the names of what lies in it.
-    names = [metadata.path[len(base) :] for metadata in (*_match(base, "*"), *_match(base, "*/*"))]
+    names = [metadata.path[len(base) :] for metadata in (*_match(base, "*"), *_match(base, "*/**"))]
     return {name.partition("/")[0]: "/" in name for name in names if name}
 
 

@@ -22,16 +22,26 @@ UNKNOWN_BEHAVIOR: Final = "unknown_behavior"
 NEGATIVE_TIMESTAMP: Final = "negative_timestamp"
 OUTSIDE_WINDOW: Final = "outside_window"
 DUPLICATE: Final = "duplicate"
+UNREADABLE_ROW: Final = "unreadable_row"
+"""Of JSON; and so are the next two of logs with a description of their own."""
+MISSING_VALUE: Final = "missing_value"
+NOT_A_TIME: Final = "not_a_time"
 REASONS: Final = (
     WRONG_FIELD_COUNT,
+    UNREADABLE_ROW,
     NOT_AN_INTEGER,
+    MISSING_VALUE,
     ID_OUT_OF_RANGE,
     UNKNOWN_BEHAVIOR,
+    NOT_A_TIME,
     NEGATIVE_TIMESTAMP,
     OUTSIDE_WINDOW,
     DUPLICATE,
 )
 """All reasons, in the order in which they are looked for: a row has the first that fits."""
+
+OF_FORM: Final = (WRONG_FIELD_COUNT, NOT_AN_INTEGER, UNKNOWN_BEHAVIOR, OUTSIDE_WINDOW)
+"""Those of a log that has another form than the one that is expected."""
 
 EXAMPLES: Final = 20
 """Rows of a reason that are kept in mind, to say what they have in common."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_args
-from zoneinfo import ZoneInfo
 
 from pydantic import (
     BeforeValidator,
@@ -18,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from ctr.components.dataset import PUBLIC_LOG, DatasetConfig
 from ctr.components.quarantine import REASONS
 from ctr.components.scoring.attributes import ATTRIBUTES, Slice, sliceable_features
 from ctr.components.scoring.baselines import LOGISTIC_REGRESSION, BaselineName
@@ -40,11 +40,11 @@ from ctr.models.validation import instead_of
 SETTINGS_KEY: Final = "settings"
 """The one parameter by which a step gets its settings: JSON of a section that holds what it depends on, and no more."""
 
-LOG_TIMEZONE = ZoneInfo("Asia/Shanghai")
-"""The public log's days are Shanghai days: its first row is 25 November there and 24 November in UTC."""
+LOG_TIMEZONE = PUBLIC_LOG.zone
+"""The zone of the public log, in which hours of the day are compared and times are shown."""
 
-_PUBLIC_FILE = dt.datetime(2017, 11, 25), dt.datetime(2017, 12, 3, 23, 59, 59)
-"""First and last second of its nine days: the window where nothing else is said."""
+_SPAN_DAYS: Final = 9
+"""Of a window that counts back from a span, where nothing else is said: as many as the public log has."""
 WINDOW_SETTINGS = ("ingest.window_start", "ingest.window_end", "ingest.window_days")
 
 _Value = TypeVar("_Value")
@@ -86,12 +86,12 @@ class IngestConfig(Section):
     """From a behaviour log to impressions (``components/impression_gen``)."""
 
     window_start: OrAuto[NaiveDatetime] = None
-    """First second kept, local to Asia/Shanghai; null, or ``auto``, is the first of the public file."""
+    """First second kept, local to the log's zone; null, or ``auto``, is the one of the log's description."""
     window_end: OrAuto[NaiveDatetime] = None
-    """Last second kept, local to Asia/Shanghai; null, or ``auto``, is the last of the public file."""
+    """Last second kept, likewise."""
     window_days: OrAuto[Annotated[int, Field(ge=1, le=36_500)]] = None
-    """Instead of both, for a ``data`` path with {YYYY}, {MM} and {DD}: so many days of Asia/Shanghai, of which the last
-    is the span's. Null, or ``auto``, is 9 for such a path where no start and no end is given."""
+    """Instead of both, for a ``data`` path with {YYYY}, {MM} and {DD}: so many days of the log's zone, of which the
+    last is the span's. Null, or ``auto``, is 9 for such a path where no start and no end is given."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the window's events between the end of train and the start of eval, by time."""
     eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -100,8 +100,8 @@ class IngestConfig(Section):
     """L: events of history kept, the latest ones."""
     min_history: Annotated[int, Field(ge=0)] = 1
     """An event with fewer earlier events of its user becomes no impression."""
-    behaviors_as_targets: tuple[BehaviorName, ...] = get_args(BehaviorName)
-    """Kinds of event that become positives; histories hold all kinds."""
+    behaviors_as_targets: tuple[BehaviorName, ...] | None = None
+    """Kinds of event that become positives; histories hold all kinds. Null: those that the log's description says."""
     targets: Literal["each", "last"] = "each"
     """``last``: only each user's last event of all, and the shares of validation and eval are of users, by the time of
     that event."""
@@ -131,6 +131,8 @@ class IngestConfig(Section):
     """Reason -> share. A reason named here has a bound of its own and does not count for the one above, e.g.
     ``{outside_window: 1}`` where the window is a part of the log on purpose."""
     plausibility: PlausibilityConfig = PlausibilityConfig()
+    dataset: DatasetConfig = PUBLIC_LOG
+    """The form of the log; ``--dataset FILE`` reads it."""
 
     @field_validator("max_quarantined_share_by_reason")
     @classmethod
@@ -141,8 +143,8 @@ class IngestConfig(Section):
 
     @field_validator("behaviors_as_targets")
     @classmethod
-    def _some_target(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or len(set(value)) != len(value):
+    def _some_target(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and (not value or len(set(value)) != len(value)):
             raise ValueError("name at least one behaviour, each once")
         return value
 
@@ -181,13 +183,19 @@ class IngestConfig(Section):
 
     @property
     def bounds(self) -> tuple[dt.datetime, dt.datetime]:
-        """First and last second kept, local to Asia/Shanghai, of a window that counts back from no span."""
-        return self.window_start or _PUBLIC_FILE[0], self.window_end or _PUBLIC_FILE[1]
+        """First and last second kept, local to the log's zone, of a window that counts back from no span."""
+        start, end = self.dataset.bounds
+        return self.window_start or start, self.window_end or end
+
+    @property
+    def target_kinds(self) -> tuple[BehaviorName, ...]:
+        """Kinds of event that become positives."""
+        return self.behaviors_as_targets or self.dataset.targets or self.dataset.kinds
 
     @property
     def window(self) -> tuple[int, int]:
         """First and last Unix second kept, likewise."""
-        start, end = (int(bound.replace(tzinfo=LOG_TIMEZONE).timestamp()) for bound in self.bounds)
+        start, end = (int(bound.replace(tzinfo=self.dataset.zone).timestamp()) for bound in self.bounds)
         return start, end
 
     def of_path(self, data: str) -> IngestConfig:
@@ -202,10 +210,10 @@ class IngestConfig(Section):
                 f"ingest.window_days: {data} has no {{YYYY}}, {{MM}} and {{DD}} to count back from; give such a path, "
                 "or ingest.window_start and ingest.window_end in its place"
             )
-        if not dated or self.window_days or self.window_start or self.window_end:
+        said = self.window_days or self.window_start or self.window_end or self.dataset.window != PUBLIC_LOG.window
+        if not dated or said:
             return self
-        start, end = _PUBLIC_FILE
-        return self.model_copy(update={"window_days": (end - start).days + 1})
+        return self.model_copy(update={"window_days": _SPAN_DAYS})
 
     def of_span(self, span: int) -> IngestConfig:
         """With the window of one span, in days since 1970, where :meth:`of_path` says that it counts back from it."""

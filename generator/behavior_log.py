@@ -1,4 +1,4 @@
-"""Generates behaviour logs in the format of UserBehavior.csv, of any size, seeded.
+"""Generates behaviour logs of any size, seeded, in the format of UserBehavior.csv or of another data set.
 
 The log is made in blocks of users, each from random streams of its own, so that memory does not grow with the
 log and blocks do not depend on each other. What users do is in :mod:`ctr.generator.events`, what they choose from in
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ctr.generator.dirt import DirtyBlock, add_dirt
 from ctr.generator.events import draw_events
+from ctr.generator.forms import FORMS
 from ctr.generator.generator_config import DIRT_KINDS, DirtConfig, GeneratorConfig
 from ctr.generator.world import World
 from ctr.models.errors import DataError
@@ -42,7 +43,7 @@ class GeneratorSummary:
     rows: int
     """Lines of the file."""
     behaviors: dict[str, int]
-    """Clean rows by behaviour."""
+    """Clean rows by behaviour, as the form names it, or by stars."""
     dirt: dict[str, int]
     """Added rows by kind of dirt; two for each item with two categories."""
 
@@ -50,11 +51,12 @@ class GeneratorSummary:
 def generate(config: GeneratorConfig, path: Path, progress: Callable[[int], None] | None = None) -> GeneratorSummary:
     """Writes a log to ``path``, compressed if it ends in ``.gz``. The file appears when it is complete.
 
-    Users are contiguous and in time order.
+    Users are contiguous and in time order; as reviews, each has a row for an item. See :mod:`ctr.generator.forms`.
 
     Args:
       config: what to generate.
-      path: a ``.csv`` or ``.csv.gz`` file in an existing folder; replaced if it is there.
+      path: a ``.csv`` or ``.csv.gz`` file (``.json``, ``.json.gz`` of reviews) in an existing folder; replaced if it
+        is there.
       progress: called after each block with the number of its users. By default there is a bar where standard
         error is a terminal, and nothing elsewhere.
 
@@ -63,12 +65,14 @@ def generate(config: GeneratorConfig, path: Path, progress: Callable[[int], None
       FileNotFoundError: if the folder does not exist.
     """
     path = Path(path)
-    if not path.name.endswith((".csv", ".csv.gz")):
-        raise DataError(f"{path}: the log's name must end in .csv or .csv.gz")
+    if not path.name.endswith(config.suffixes):
+        raise DataError(f"{path}: the log's name must end in {' or '.join(config.suffixes)}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; create it first")
     world = World(config)
-    behaviors = np.zeros(len(BEHAVIORS) + 1, np.int64)
+    form = FORMS.get(config.like)
+    kinds = ("", *(form.kinds if form else BEHAVIORS))
+    behaviors = np.zeros(len(kinds), np.int64)
     dirt = dict.fromkeys(DIRT_KINDS, 0)
     hide_bar = None if progress is None else True
     with _replacing(path) as file, tqdm(total=config.users, unit=" users", desc=path.name, disable=hide_bar) as bar:
@@ -77,13 +81,19 @@ def generate(config: GeneratorConfig, path: Path, progress: Callable[[int], None
             rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(1, first)))
             drawn = draw_events(world, first, last, config.events_per_user, rng)
             clean = replace(drawn, time=drawn.time + config.delay)
+            if form is not None:
+                text, kinds_of_rows = form.write(clean, config, first)
+                file.write((form.header if first == 0 else "").encode() + text)
+                behaviors += np.bincount(kinds_of_rows, minlength=len(behaviors))
+                (progress or bar.update)(last - first)
+                continue
             block = add_dirt(config, world, clean, first, last)
             file.write(_encoded(block, "\r\n" if config.dirt.crlf else "\n"))
             behaviors += np.bincount(clean.behavior, minlength=len(behaviors))
             for kind, count in block.counts.items():
                 dirt[kind] += count
             (progress or bar.update)(last - first)
-    by_name = {name: int(behaviors[code]) for name, code in BEHAVIORS.items()}
+    by_name = {name: int(count) for name, count in zip(kinds, behaviors, strict=True) if name}
     return GeneratorSummary(path, config.users, int(behaviors.sum()) + sum(dirt.values()), by_name, dirt)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, PlainValidator, model_validator
 
@@ -75,10 +75,14 @@ class GeneratorConfig(Section):
     """Mean of clean rows a user; some users have many times as many."""
     start: Annotated[dt.date, Field(ge=dt.date(1992, 1, 1), le=dt.date(2036, 1, 1))] = FIRST_DAY
     """First of the log's nine days, in Asia/Shanghai."""
+    like: Literal["public", "shop", "amazon-reviews"] = "public"
+    """The form that it is written in."""
     dirt: DirtConfig = DirtConfig()
 
     @model_validator(mode="after")
     def _possible(self) -> GeneratorConfig:
+        if self.like != "public" and self.dirt != DirtConfig():
+            raise ValueError(f"dirt is of the public log's form; leave it out with like {self.like}")
         if self.categories > self.catalogue_items:
             raise ValueError(f"categories is {self.categories} but items only {self.catalogue_items}: each needs one")
         for kind in DIRT_KINDS:
@@ -89,6 +93,12 @@ class GeneratorConfig(Section):
         if self.dirt_count("two_category_items") and self.categories < 2:
             raise ValueError("dirt.two_category_items needs at least 2 categories")
         return self
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of the file's name."""
+        plain = ".json" if self.like == "amazon-reviews" else ".csv"
+        return plain, f"{plain}.gz"
 
     @property
     def catalogue_items(self) -> int:

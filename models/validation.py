@@ -21,7 +21,7 @@ _MUST: Final = {
         "dict_type": "must be a mapping such as {name: value}",
         "datetime_type datetime_parsing datetime_from_date_parsing": "must be a date and time such as "
         "2017-11-25T00:00:00",
-        "timezone_naive": "must be a local time, as in Asia/Shanghai, without an offset",
+        "timezone_naive": "must be a local time of the log's zone, without an offset",
     }.items()
     for kind in kinds.split()
 }

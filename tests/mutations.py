@@ -46,6 +46,7 @@ LIMIT = 300
 NOT_NOTICED, UNKNOWN = "NOT NOTICED", "NOT KNOWN"
 CONTEXT = mp.get_context("forkserver")
 SETTLED = "pipeline/settings/test_pipeline_config.py"
+DATASET = "components/dataset.py"
 IMPRESSION, SETTINGS, METRIC_TABLE = "models/impression.py", "components/settings.py", "components/scoring/metrics.py"
 
 
@@ -179,8 +180,8 @@ def facts() -> dict[str, Fact]:
         "window": Fact(
             [SETTLED, "schema", "impression_gen/test_refusals.py"],
             edits=[
-                (SETTINGS, "dt.datetime(2017, 11, 25)", "dt.datetime(2017, 11, 24)"),
-                (SETTINGS, "dt.datetime(2017, 12, 3, 23, 59, 59)", "dt.datetime(2017, 12, 4, 23, 59, 59)"),
+                (DATASET, "dt.datetime(2017, 11, 25)", "dt.datetime(2017, 11, 24)"),
+                (DATASET, "dt.datetime(2017, 12, 3, 23, 59, 59)", "dt.datetime(2017, 12, 4, 23, 59, 59)"),
                 (SETTINGS, '"ingest.window_days")', '"ingest.window_day")'),
             ],
         ),

@@ -25,8 +25,8 @@ DROP_REASONS = (NOT_A_TARGET_BEHAVIOR, SHORT_HISTORY, OVER_TARGETS_PER_USER, *NO
 class IngestSummary(Record):
     """Counts of one ingest.
 
-    ``rows_read == rows_kept + sum(quarantined)`` and ``rows_kept == sum(events)``. In train and validation
-    ``events == impressions + sum(dropped)``. In eval an event becomes one impression for each negative set:
+    ``rows_read == rows_kept + rows_left_out + sum(quarantined)`` and ``rows_kept == sum(events)``. In train and
+    validation ``events == impressions + sum(dropped)``. In eval an event becomes one impression for each negative set:
     ``events == eval_impressions[set] + dropped[no_negative:set] + the other drops`` for each set.
     """
 
@@ -34,6 +34,8 @@ class IngestSummary(Record):
     """Logs in the order read; ``archive.zip:member`` for a member."""
     rows_read: int
     rows_kept: int
+    rows_left_out: int = 0
+    """Of kinds of event that the log's description leaves out."""
     quarantined: dict[str, int]
     """Every reason of ``quarantine.REASONS``."""
     users: int
@@ -68,19 +70,20 @@ class IngestSummary(Record):
 
 
 ROWS_READ = "rows_read"
+ROWS_LEFT_OUT = "rows_left_out"
 USERS = "users"
 ITEMS_WITH_SEVERAL_CATEGORIES = "items_with_several_categories"
 REPEATED_ITEMS = ("repeated_items", "repeated_items_with_several_categories")
 """As ``plausibility.repeated_items`` counts them."""
 
 
-Count = Literal["quarantined", "behavior", "events", "behaviors", "hours", "impressions", "dropped"]
+Count = Literal["quarantined", "names", "behavior", "events", "behaviors", "hours", "impressions", "dropped"]
 
 
 def key(kind: Count, *of: str) -> str:
-    """Name of a worker's count: quarantined rows of a reason, kept events of a behaviour, of a split, of a split and
-    behaviour or hour, impressions of a split and negative set, events that became no impression of a split and
-    reason."""
+    """Name of a worker's count: quarantined rows of a reason, strings that are ids of a field, kept events of a
+    behaviour, of a split, of a split and behaviour or hour, impressions of a split and negative set, events that became
+    no impression of a split and reason."""
     return "/".join((kind, *of))
 
 
@@ -99,6 +102,7 @@ def summarise(files: list[str], totals: Mapping[str, int], boundaries: tuple[int
         files=files,
         rows_read=totals.get(ROWS_READ, 0),
         rows_kept=sum(events.values()),
+        rows_left_out=totals.get(ROWS_LEFT_OUT, 0),
         quarantined={reason: totals.get(key("quarantined", reason), 0) for reason in REASONS},
         users=totals.get(USERS, 0),
         validation_start=boundaries[0],

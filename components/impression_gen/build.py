@@ -16,21 +16,25 @@ from __future__ import annotations
 
 import itertools
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeVar
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from ctr.components import quarantine
+from ctr.components.dataset import ID_FIELDS
 from ctr.components.examples import summary
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.shards import shard_path, unfinished_folder
 from ctr.components.examples.summary import IngestSummary, summarise
 from ctr.components.files import create_file
 from ctr.components.impression_gen import progress
+from ctr.components.impression_gen.bigquery import ROWS_OF_A_BATCH, read_table
 from ctr.components.impression_gen.combine import MergeCounts
 from ctr.components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, count_items, count_seconds, merge_counts
 from ctr.components.impression_gen.events import (
@@ -50,9 +54,11 @@ from ctr.components.impression_gen.impressions import (
     make_requests,
     proposal_width,
 )
-from ctr.components.impression_gen.log_reader import Block, Task, first_of_each, list_tasks, parse_block, read_blocks
+from ctr.components.impression_gen.log_reader import Task, first_of_each
+from ctr.components.impression_gen.names import pack_names, write_names
 from ctr.components.impression_gen.negatives import REQUEST, CatalogueIndex, proposal, propose
 from ctr.components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
+from ctr.components.impression_gen.readers import RowGroup, reader_of
 from ctr.components.impression_gen.refusals import check_impressions, check_rows
 from ctr.components.impression_gen.sources import Source, list_sources
 from ctr.components.impression_gen.spool import NOTHING, Parcel, Spool
@@ -70,6 +76,7 @@ _LINES: Final = "lines"
 _DUPLICATES: Final = "duplicates"
 _SECONDS: Final = "seconds"
 _EVENTS: Final = "events"
+_NAMES: Final = "names"
 _ITEMS: Final = "items"
 _REQUESTS: Final = "requests"
 _PROPOSALS: Final = "proposals"
@@ -121,18 +128,25 @@ def run_ingest(
       DataError: if an archive cannot be listed. While the pipeline runs: if a file is damaged, more rows than
         ``ingest`` allows cannot be used, the log is not plausible, or a split would have no event or no impression.
     """
-    sources = list_sources(files)
+    sources = list_sources(files, ingest.dataset)
     spool = Spool(unfinished_folder(examples_uri))
     block_bytes = ingest.block_megabytes * _MEGABYTE
-    tasks = [(t.source, t.block, t.start, t.end) for t in list_tasks(sources, block_bytes)]
-    read = (
-        pipeline
-        | "Tasks" >> beam.Create(tasks)
-        | "ReadAndParse"
-        >> beam.ParDo(ReadAndParse(sources, ingest, spool)).with_outputs(
-            _BAD_ROWS, _EXAMPLES, _LINES, _COUNTS, main=_EVENTS
+    of_reading = (_BAD_ROWS, _EXAMPLES, _LINES, _COUNTS, _NAMES)
+    if ingest.dataset.format == "bigquery":
+        read = (
+            pipeline
+            | "ReadTable" >> read_table(sources[0].path, ingest.dataset)
+            | "Batch" >> beam.BatchElements(*ROWS_OF_A_BATCH)
+            | "ParseRows" >> beam.ParDo(ParseRows(sources, ingest, spool)).with_outputs(*of_reading, main=_EVENTS)
         )
-    )
+    else:
+        reader = reader_of(ingest.dataset)
+        tasks = [(t.source, t.block, t.start, t.end) for t in reader.tasks(sources, block_bytes)]
+        read = (
+            pipeline
+            | "Tasks" >> beam.Create(tasks)
+            | "ReadAndParse" >> beam.ParDo(ReadAndParse(sources, ingest, spool)).with_outputs(*of_reading, main=_EVENTS)
+        )
     first_lines = beam.pvalue.AsSingleton(
         read[_LINES] | "ListLines" >> beam.combiners.ToList() | "FirstLines" >> beam.Map(_first_lines)
     )
@@ -217,7 +231,15 @@ def run_ingest(
         | "WriteImpressions"
         >> beam.ParDo(WriteImpressions(ingest, examples_uri, spool), timeline, catalogue).with_output_types(_COUNT)
     )
-    all_counts = (reading_totals, impression_counts, item_totals) | "AllCounts" >> beam.Flatten()
+    counts = [reading_totals, impression_counts, item_totals]
+    if ingest.dataset.string_ids:
+        # What ends the ingest waits for these counts, too, and the spool goes then.
+        counts.append(
+            _typed(read[_NAMES], _KEYED, "Names")
+            | "GroupNames" >> beam.GroupByKey()
+            | "WriteNames" >> beam.ParDo(WriteNames(ingest, spool, catalogue_uri)).with_output_types(_COUNT)
+        )
+    all_counts = counts | "AllCounts" >> beam.Flatten()
     totals = _totals(all_counts, "All")
     _ = (
         pipeline
@@ -249,28 +271,24 @@ class _Step(beam.DoFn):
         return np.frombuffer(self._spool.read(parcel), EVENT)
 
 
-class ReadAndParse(_Step):
-    """A task's lines -> (partition, chunk of events); bad rows, lines and counts aside."""
+class _Parse(_Step):
+    """Rows -> (partition, chunk of events); bad rows, lines and counts aside."""
 
     def __init__(self, sources: Sequence[Source], ingest: IngestConfig, spool: Spool) -> None:
         super().__init__(ingest, spool)
         self._sources = sources
+        self._reader = reader_of(ingest.dataset)
         self._rows = Metrics.counter("ingest", "rows_read")
         self._bad = Metrics.counter("ingest", "rows_quarantined")
 
-    def process(self, task: tuple[int, int, int, int]) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
-        """Reads one task block by block."""
-        where = Task(*task)
-        block_bytes = self._ingest.block_megabytes * _MEGABYTE
-        for block in read_blocks(self._sources[where.source], where, block_bytes):
-            yield from self._parse(where.source, block)
-
-    def _parse(self, source: int, block: Block) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
-        parsed = parse_block(block.lines, self._ingest.window)
-        self._rows.inc(parsed.lines)
+    def _parse(self, source: int, block: Any) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
+        parsed = self._reader.parse(self._sources[source], block, self._ingest.window)
+        self._rows.inc(parsed.rows)
         self._bad.inc(len(parsed.bad_rows))
         yield beam.pvalue.TaggedOutput(_LINES, (source, block.number, parsed.lines))
-        yield beam.pvalue.TaggedOutput(_COUNTS, (summary.ROWS_READ, parsed.lines))
+        yield beam.pvalue.TaggedOutput(_COUNTS, (summary.ROWS_READ, parsed.rows))
+        if parsed.left_out:
+            yield beam.pvalue.TaggedOutput(_COUNTS, (summary.ROWS_LEFT_OUT, parsed.left_out))
         by_reason = parsed.by_reason()
         if parsed.bad_rows:
             for tag, rows in ((_BAD_ROWS, parsed.bad_rows), (_EXAMPLES, first_of_each(by_reason))):
@@ -279,11 +297,50 @@ class ReadAndParse(_Step):
         for reason, bad_rows in by_reason.items():
             yield beam.pvalue.TaggedOutput(_COUNTS, (summary.key("quarantined", reason), len(bad_rows)))
         partition = part_of(id_hash(parsed.events["user"]), self._ingest.user_partitions)
-        with self._spool.file(progress.READ, parsed.lines, block.file_bytes) as write:
+        with self._spool.file(progress.READ, parsed.rows, block.file_bytes) as write:
             chunks = [
                 (key, write(pack_chunk(source, block.number, rows))) for key, rows in split_by(partition, parsed.events)
             ]
+            names = [
+                (key, write(packed))
+                for field, (ids, strings) in parsed.names.items()
+                for key, packed in pack_names(field, ids, strings, self._ingest.user_partitions)
+            ]
         yield from chunks
+        yield from (beam.pvalue.TaggedOutput(_NAMES, each) for each in names)
+
+
+class ReadAndParse(_Parse):
+    """A task's lines -> as of :class:`_Parse`."""
+
+    def process(self, task: tuple[int, int, int, int]) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
+        """Reads one task block by block."""
+        where = Task(*task)
+        block_bytes = self._ingest.block_megabytes * _MEGABYTE
+        for block in self._reader.blocks(self._sources[where.source], where, block_bytes):
+            yield from self._parse(where.source, block)
+
+
+class ParseRows(_Parse):
+    """Rows of a table, in no order -> as of :class:`_Parse`; their lines are numbers without a meaning."""
+
+    def process(self, rows: list[dict[str, Any]]) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
+        """Parses one batch."""
+        yield from self._parse(0, RowGroup(uuid.uuid4().int >> 96, pa.Table.from_pylist(rows), 0))
+
+
+class WriteNames(_Step):
+    """(range of the ids of a field, strings) -> a file of the catalogue; yields counts."""
+
+    def __init__(self, ingest: IngestConfig, spool: Spool, catalogue_uri: str) -> None:
+        super().__init__(ingest, spool)
+        self._catalogue_uri = catalogue_uri
+
+    def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[tuple[str, int]]:
+        """Merges one range, and refuses two strings of one id."""
+        key, parcels = element
+        field, shard = divmod(key, self._ingest.user_partitions)
+        yield write_names(self._catalogue_uri, ID_FIELDS[field], shard, map(self._spool.read, parcels))
 
 
 class SortPartition(_Step):
@@ -292,7 +349,8 @@ class SortPartition(_Step):
     def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
         """Sorts one partition."""
         partition, chunks = element
-        events, duplicates = sort_partition(self._spool.read(chunk) for chunk in chunks if chunk != NOTHING)
+        parts = (self._spool.read(chunk) for chunk in chunks if chunk != NOTHING)
+        events, duplicates = sort_partition(parts, self._ingest.dataset.duplicates)
         with self._spool.file(progress.SORT, len(events) + len(duplicates)) as write:
             parcel = write(events.tobytes())
         yield partition, parcel
@@ -485,7 +543,7 @@ def _check_rows(
         reason: [quarantine.Example(sources[source].label, line, detail, text) for source, line, detail, text in rows]
         for reason, rows in examples.items()
     }
-    check_rows(totals.get(summary.ROWS_READ, 0), quarantined, named, ingest)
+    check_rows(totals.get(summary.ROWS_READ, 0), quarantined, named, ingest, totals.get(summary.ROWS_LEFT_OUT, 0))
     return packed_seconds
 
 
@@ -510,7 +568,7 @@ def _check_plausible(
 ) -> Parcel:
     catalogue = Catalogue.from_bytes(spool.read(packed_catalogue))
     facts = facts_of({**reading, **items}, catalogue, Timeline.model_validate_json(timeline_json))
-    check_plausible(facts, ingest.plausibility)
+    check_plausible(facts, ingest.plausibility, ingest.dataset)
     return packed_catalogue
 
 

@@ -57,7 +57,7 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
     """Turns a behaviour log into impressions.
 
     Args:
-      data: a log (.csv, .csv.gz, .csv.zip) or a folder of them; a name, never a pattern. It may hold ``{SPAN}`` and
+      data: a log of ``ingest.dataset`` or a folder of them; a name, never a pattern. It may hold ``{SPAN}`` and
         ``{VERSION}``, or ``{YYYY}``, ``{MM}``, ``{DD}``, from which the driver takes ``span``.
       span: number of a span, or days since 1970 where the path has a date; None takes the latest.
       must_exist: look for the log now. Where a pipeline is only described (compiled, or run by another node), the
@@ -78,7 +78,8 @@ class ImpressionGen(base_beam_component.BaseBeamComponent):
         if span is not None and not has_span(data):
             raise ConfigError(f"span: {data} has no {{SPAN}} and no {{YYYY}}, {{MM}} and {{DD}} to choose by")
         if must_exist:
-            find_logs(find_span(data, span).path if has_span(data) else data)
+            dataset = ingest.dataset
+            find_logs(find_span(data, span, dataset).path if has_span(data) else data, dataset)
         base, name = os.path.split(data)
         settings = ImpressionGenSettings(**dict(ingest.of_path(data)), plugins=tuple(feature_modules()))
         super().__init__(

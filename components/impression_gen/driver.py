@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from typing import Any, Final
 
@@ -14,9 +15,11 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.utils import proto_utils
 
 from ctr.components import keys
+from ctr.components.dataset import DatasetConfig
 from ctr.components.files import stat
 from ctr.components.impression_gen.sources import find_logs
 from ctr.components.impression_gen.spans import find_span, has_span
+from ctr.components.settings import SETTINGS_KEY
 
 SPAN_KEY: Final = "span"
 VERSION_KEY: Final = "version"
@@ -53,16 +56,17 @@ def _found(given: dict[str, Any]) -> tuple[example_gen_pb2.Input, dict[str, int 
     proto_utils.json_to_proto(given[keys.INPUT_CONFIG], input_config)
     (split,) = input_config.splits
     base = given[keys.INPUT_BASE]
+    dataset = DatasetConfig.model_validate(json.loads(given[SETTINGS_KEY])["dataset"])
     path = os.path.join(base, split.pattern)
     found: dict[str, int | str] = {SPAN_KEY: 0}
     if has_span(path):
-        chosen = find_span(path, _chosen_span(given))
+        chosen = find_span(path, _chosen_span(given), dataset)
         path = chosen.path
         found[SPAN_KEY] = chosen.number
         if chosen.version is not None:
             found[VERSION_KEY] = chosen.version
     split.pattern = path[len(os.path.join(base, "")) :] if base else path
-    return input_config, {**found, FINGERPRINT_KEY: fingerprint(path)}
+    return input_config, {**found, FINGERPRINT_KEY: fingerprint(path, dataset)}
 
 
 def _chosen_span(given: dict[str, Any]) -> int | None:
@@ -73,9 +77,9 @@ def _chosen_span(given: dict[str, Any]) -> int | None:
     return int(chosen.static_range.start_span_number)
 
 
-def fingerprint(path: str) -> str:
+def fingerprint(path: str, dataset: DatasetConfig) -> str:
     """Of the files of a log; changes with a file's name, size or time."""
-    files = find_logs(path).files
+    files = find_logs(path, dataset).files
     stats = [(os.path.relpath(file, path), *stat(file)) for file in files]
     digest = hashlib.sha256(repr(stats).encode()).hexdigest()
     return f"num_files:{len(files)},total_bytes:{sum(size for _, size, _ in stats)},sha256:{digest}"

@@ -31,6 +31,13 @@ PLACE: Final = np.dtype([("source", "<u4"), ("block", "<u4"), ("line", "<u4")])
 DUPLICATE_EVENT: Final = np.dtype([("place", PLACE), ("first", PLACE), ("event", EVENT)])
 """A repeated event, its place and the place of the one that was kept."""
 
+_ALIKE: Final = {
+    "same_event": EVENT.names or (),
+    "same_item_and_second": ("user", "timestamp", "item"),
+    "none": (),
+}
+"""In which fields an event is alike with the one that it repeats; the order sets such events side by side."""
+
 _NAMES_OF_CODES: Final = {code: name for name, code in BEHAVIORS.items()}
 _CHUNK_HEADER: Final = np.dtype([("source", "<u4"), ("block", "<u4")])
 
@@ -58,14 +65,16 @@ def pack_chunk(source: int, block: int, rows: Records) -> bytes:
     return np.array([(source, block)], dtype=_CHUNK_HEADER).tobytes() + rows.tobytes()
 
 
-def sort_partition(chunks: Iterable[bytes]) -> tuple[Records, Records]:
+def sort_partition(chunks: Iterable[bytes], duplicates: str = "same_event") -> tuple[Records, Records]:
     """Orders a partition's events and drops repeated ones.
 
     The order is that of (hash of the user, timestamp, item, behaviour, category): values alone decide it, never the
-    order of the log. Of events with the same five fields the first in the log is kept, by file, block, line.
+    order of the log. Of events with the same five fields the first in the log is kept, by file, block, line; of those
+    of one user, item and second alone, the first in that order.
 
     Args:
       chunks: what :func:`pack_chunk` made, in any order.
+      duplicates: what repeats an event: ``same_event``, ``same_item_and_second``, or ``none``.
 
     Returns:
       events [n] :data:`EVENT` and duplicates [m] :data:`DUPLICATE_EVENT`.
@@ -81,7 +90,8 @@ def sort_partition(chunks: Iterable[bytes]) -> tuple[Records, Records]:
     events = np.empty(len(rows), EVENT)
     for name in EVENT.names or ():
         events[name] = rows[name][order]
-    repeated = ~starts_run(*(events[name] for name in EVENT.names or ()))
+    alike = _ALIKE[duplicates]
+    repeated = ~starts_run(*(events[name] for name in alike)) if alike else np.zeros(len(events), bool)
     again = np.flatnonzero(repeated)
     first = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(events))))[again]
 
@@ -95,9 +105,9 @@ def sort_partition(chunks: Iterable[bytes]) -> tuple[Records, Records]:
         place["source"], place["block"], place["line"] = keys["source"][part], keys["block"][part], rows["line"][row]
         return place
 
-    duplicates = np.empty(len(again), DUPLICATE_EVENT)
-    duplicates["place"], duplicates["first"], duplicates["event"] = places(again), places(first), events[again]
-    return events[~repeated], duplicates
+    dropped = np.empty(len(again), DUPLICATE_EVENT)
+    dropped["place"], dropped["first"], dropped["event"] = places(again), places(first), events[again]
+    return events[~repeated], dropped
 
 
 def earliest(duplicates: Records, most: int) -> Records:

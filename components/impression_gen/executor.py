@@ -48,18 +48,18 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         input_config = example_gen_pb2.Input()
         proto_utils.json_to_proto(exec_properties[keys.INPUT_CONFIG], input_config)
         path = os.path.join(exec_properties[keys.INPUT_BASE], input_config.splits[0].pattern)
-        found = find_logs(path)
-        if found.ignored:
-            _logger.info("ImpressionGen: not read, as their names are no log's: %s", ", ".join(found.ignored))
         ingest = ImpressionGenSettings.model_validate_json(exec_properties[SETTINGS_KEY]).of_span(
             exec_properties[SPAN_KEY]
         )
+        found = find_logs(path, ingest.dataset)
+        if found.ignored:
+            _logger.info("ImpressionGen: not read, as their names are no log's: %s", ", ".join(found.ignored))
         examples = artifact_utils.get_single_instance(output_dict[keys.EXAMPLES])
         catalogue_uri = artifact_utils.get_single_uri(output_dict[CATALOGUE_KEY])
         quarantine_uri = artifact_utils.get_single_uri(output_dict[QUARANTINE_KEY])
 
         spool = Spool(unfinished_folder(examples.uri))
-        log_bytes = sum({source.path: source.size for source in list_sources(found.files)}.values())
+        log_bytes = sum({source.path: source.size for source in list_sources(found.files, ingest.dataset)}.values())
         report = functools.partial(say, "ImpressionGen")
         started = time.monotonic()
         try:

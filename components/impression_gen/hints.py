@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from ctr.components import quarantine
+from ctr.components.dataset import PUBLIC_LOG, DatasetConfig
 from ctr.components.impression_gen.events import FIELDS
 from ctr.components.settings import LOG_TIMEZONE
 from ctr.models.errors import DataError
@@ -26,17 +27,19 @@ class Kind(NamedTuple):
 
 _GZIP: Final = Kind("gzip", "name it .csv.gz")
 _ZIP: Final = Kind("a zip archive", "name it .csv.zip if it holds a CSV file, else export the CSV from it")
+_ZSTD: Final = Kind("zstd", "name it .csv.zst")
 _EXPORT: Final = "export it as CSV"
+_PARQUET: Final = Kind("Parquet", f"{_EXPORT}, or describe it with format: parquet")
 _UTF16: Final = Kind("UTF-16 text", "convert it, e.g. iconv -f UTF-16 -t UTF-8 old.csv > log.csv")
 _MAGIC: Final = (
     (b"\x1f\x8b", _GZIP),
     (b"PK\x03\x04", _ZIP),
     (b"PK\x05\x06", _ZIP),
-    (b"\x28\xb5\x2f\xfd", Kind("zstd", "decompress it, e.g. zstd -d; .csv.gz is read, too")),
+    (b"\x28\xb5\x2f\xfd", _ZSTD),
     (b"BZh", Kind("bzip2", "decompress it, e.g. bunzip2; .csv.gz is read, too")),
     (b"\xfd7zXZ\x00", Kind("xz", "decompress it, e.g. unxz; .csv.gz is read, too")),
     (b"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", "extract it; .csv.zip is read, too")),
-    (b"PAR1", Kind("Parquet", _EXPORT)),
+    (b"PAR1", _PARQUET),
     (b"ORC", Kind("ORC", _EXPORT)),
     (b"Obj\x01", Kind("Avro", _EXPORT)),
     (b"SQLite format 3\x00", Kind("an SQLite database", _EXPORT)),
@@ -57,47 +60,83 @@ def kind_of(first: bytes) -> Kind | None:
     return _UTF16 if len(first) >= 4 and any(all(text) and not any(zeros) for text, zeros in pairs) else None
 
 
-def check_kind(path: str, first: bytes) -> None:
-    """Compares a file's first bytes with its name.
+def check_kind(path: str, first: bytes, dataset: DatasetConfig = PUBLIC_LOG) -> None:
+    """Compares a file's first bytes with its name and its description.
 
     Raises:
       DataError: if they do not fit.
     """
-    name, kind = path.lower(), kind_of(first)
-    expected = _GZIP if name.endswith(".gz") else _ZIP if name.endswith(".zip") else None
+    kind = kind_of(first)
+    plain = _PARQUET if dataset.format == "parquet" else None
+    expected = {"gzip": _GZIP, "zip": _ZIP, "zstd": _ZSTD, "none": plain}[dataset.compression_of(path)]
     if kind == expected:
         return
     if kind is not None:
         raise DataError(f"{path}: by its first bytes it is {kind.name}, which its name does not say; {kind.advice}")
     if not first:
         raise DataError(f"{path}: the file is empty")
+    written, suffix = "CSV" if dataset.format == "csv" else dataset.format, f".{dataset.format}"
     raise DataError(
-        f"{path}: by its name it is {expected.name if expected else 'CSV'}, and by its first bytes it is not "
-        f"({quarantine.escape(first[:20])}); was it cut, or is it plain CSV that should be named .csv?"
+        f"{path}: by its name it is {expected.name if expected else written}, and by its first bytes it is not "
+        f"({quarantine.escape(first[:20])}); was it cut, or is it plain {written} that should be named {suffix}?"
     )
 
 
-def check_content(name: str, first: bytes) -> None:
+def check_content(name: str, first: bytes, dataset: DatasetConfig = PUBLIC_LOG) -> None:
     """Looks at the first bytes of what was decompressed.
 
     Raises:
-      DataError: if they are no CSV's.
+      DataError: if they are no text's.
     """
     if kind := kind_of(first):
-        raise DataError(f"{name}: what it holds is no CSV by its first bytes, but {kind.name}; {kind.advice}")
+        text = "CSV" if dataset.format == "csv" else dataset.format
+        raise DataError(f"{name}: what it holds is no {text} by its first bytes, but {kind.name}; {kind.advice}")
 
 
-def advise(reason: str, examples: Sequence[quarantine.Example]) -> str | None:
+def advise(reason: str, examples: Sequence[quarantine.Example], dataset: DatasetConfig = PUBLIC_LOG) -> str | None:
     """What rows in quarantine have in common, and what to do.
 
     Args:
       reason: why they are there, one of ``quarantine.REASONS``.
       examples: some of them, earliest first.
+      dataset: the form of the log.
 
     Returns:
       A sentence without a full stop, or None where nothing is seen.
     """
-    return _ADVICE[reason](examples) if examples else None
+    if not examples:
+        return None
+    if not dataset.is_public_form and reason != quarantine.DUPLICATE:
+        return _of_description(reason, examples, dataset)
+    return _ADVICE[reason](examples)
+
+
+def _of_description(reason: str, examples: Sequence[quarantine.Example], dataset: DatasetConfig) -> str | None:
+    """Which part of the description does not fit."""
+    field, _, rest = examples[0].detail.partition(" (")
+    values = list(dict.fromkeys(_shown(example) for example in examples))
+    few = ", ".join(map(repr, values[:5]))
+    if reason == quarantine.WRONG_FIELD_COUNT:
+        return "the separator or the quotes are others (separator, quote), or fields hold line ends"
+    if reason == quarantine.NOT_AN_INTEGER and field == "time":
+        return f"times are text ({few}); set time.format to iso, or to a format of strptime"
+    if reason == quarantine.NOT_AN_INTEGER:
+        return f"ids of {field} are no whole numbers ({few}); set ids.{field} to string"
+    if reason == quarantine.ID_OUT_OF_RANGE:
+        return f"ids of {field} are not all from 1 to 2**63 - 1 ({few}); as strings they pass, ids.{field}: string"
+    if reason == quarantine.UNKNOWN_BEHAVIOR:
+        known = "numbers" if dataset.ratings else ", ".join(dataset.behaviors or ())
+        return f"behaviors does not name {few} ({rest.partition(':')[0]}); it has {known}, and null leaves rows out"
+    if reason == quarantine.NOT_A_TIME:
+        return f"times such as {few} are not written as time.format says ({dataset.time.format})"
+    if reason == quarantine.OUTSIDE_WINDOW:
+        return wrong_unit(examples, dataset) or f"times such as {few} are outside of window; widen it, or set it to all"
+    return None
+
+
+def _shown(example: quarantine.Example) -> str:
+    """The value that a row's detail shows."""
+    return example.detail.partition(": ")[2].removesuffix(")")
 
 
 def _wrong_field_count(examples: Sequence[quarantine.Example]) -> str | None:
@@ -158,7 +197,7 @@ def _outside_window(examples: Sequence[quarantine.Example]) -> str | None:
         return None
     if unit := wrong_unit(examples):
         return unit
-    if all(_is_recent(time) for time in times):
+    if all(is_recent(time) for time in times):
         first, last = (dt.datetime.fromtimestamp(time, LOG_TIMEZONE) for time in (min(times), max(times)))
         return (
             f"such rows are of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} (Asia/Shanghai) and more; set "
@@ -167,11 +206,18 @@ def _outside_window(examples: Sequence[quarantine.Example]) -> str | None:
     return f"{min(times)} is no Unix time of these years; the order of the columns is {_ORDER}"
 
 
-def wrong_unit(examples: Sequence[quarantine.Example]) -> str | None:
-    """Says so where the rows' times are seconds in no year of this age, but something smaller in one."""
+def wrong_unit(examples: Sequence[quarantine.Example], dataset: DatasetConfig = PUBLIC_LOG) -> str | None:
+    """Says so where the rows' times are of the unit in no year of this age, but of another one in one."""
+    if not dataset.is_public_form:
+        shown = [_shown(example) for example in examples]
+        values = [int(value) for value in shown if value.isdecimal()]
+        for unit, factor in (("ns", 10**9), ("us", 10**6), ("ms", 10**3), ("s", 1)):
+            if unit != dataset.time.unit and values and all(is_recent(value // factor) for value in values):
+                return f"times such as {values[0]} are in {unit}; set time.unit to {unit}"
+        return None
     times = _times(examples)
     for name, factor in (("nanoseconds", 10**9), ("microseconds", 10**6), ("milliseconds", 10**3)):
-        if times and all(_is_recent(time // factor) for time in times):
+        if times and all(is_recent(time // factor) for time in times):
             return f"timestamps are in {name}; divide them by {factor}"
     return None
 
@@ -192,7 +238,7 @@ def _duplicate(examples: Sequence[quarantine.Example]) -> str | None:
 
 
 _ORDER: Final = ",".join(FIELDS)
-_ADVICE: Final = {
+_ADVICE: Final[dict[str, Callable[[Sequence[quarantine.Example]], str | None]]] = {
     quarantine.WRONG_FIELD_COUNT: _wrong_field_count,
     quarantine.NOT_AN_INTEGER: _not_an_integer,
     quarantine.ID_OUT_OF_RANGE: _id_out_of_range,
@@ -200,6 +246,8 @@ _ADVICE: Final = {
     quarantine.NEGATIVE_TIMESTAMP: lambda _: None,
     quarantine.OUTSIDE_WINDOW: _outside_window,
     quarantine.DUPLICATE: _duplicate,
+    # Of a log of the public form there are none of these.
+    **dict.fromkeys((quarantine.UNREADABLE_ROW, quarantine.MISSING_VALUE, quarantine.NOT_A_TIME), lambda _: None),
 }
 
 
@@ -210,5 +258,6 @@ def _field(example: quarantine.Example) -> str:
     return fields[place] if place < len(fields) else ""
 
 
-def _is_recent(seconds: int) -> bool:
+def is_recent(seconds: int) -> bool:
+    """Whether a Unix time is of a year that logs are of."""
     return dt.datetime(2000, 1, 1).timestamp() <= seconds < dt.datetime(2100, 1, 1).timestamp()

@@ -1,8 +1,8 @@
-"""Reads behaviour logs in blocks and parses a block at once.
+"""Reads logs of lines in blocks, and parses a block of the public log's form at once.
 
-A log is UserBehavior.csv's format: no header, five fields ``user_id,item_id,category_id,behavior,timestamp``,
+That is UserBehavior.csv's: no header, five fields ``user_id,item_id,category_id,behavior,timestamp``,
 no quoting. Lines end in LF or CRLF; the last one may lack it; a UTF-8 byte order mark is skipped. Blanks
-around integers are accepted.
+around integers are accepted. Other forms are parsed by ``readers.py``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import IO, Final, NamedTuple
+from typing import IO, Final, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ctr.components import quarantine
+from ctr.components.dataset import PUBLIC_LOG, DatasetConfig
 from ctr.components.files import open_file
 from ctr.components.impression_gen import hints
+from ctr.components.impression_gen.columns import BadRow, ParsedBlock
 from ctr.components.impression_gen.events import FIELDS, LOGGED_EVENT, Records
 from ctr.components.impression_gen.sources import Source
 from ctr.models.errors import DataError
@@ -36,9 +38,6 @@ _LONGEST_LINE: Final = 1 << 20
 _LINES_BETWEEN_FAULTS: Final = 1024
 _INTEGER: Final = re.compile(rb"-?[0-9]+")
 _LARGEST: Final = 2**63 - 1
-
-BadRow = tuple[int, str, str, str]
-"""Line in the block counted from 0, reason, detail, escaped text."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,8 @@ class Block(NamedTuple):
     lines: bytes
     file_bytes: int
     """How much of the file they took, compressed as it is."""
+    first_line: bytes = b""
+    """Of the log, where it was asked for."""
 
 
 def list_tasks(sources: Sequence[Source], block_bytes: int) -> list[Task]:
@@ -73,7 +74,9 @@ def list_tasks(sources: Sequence[Source], block_bytes: int) -> list[Task]:
     return tasks
 
 
-def read_blocks(source: Source, task: Task, block_bytes: int) -> Iterator[Block]:
+def read_blocks(
+    source: Source, task: Task, block_bytes: int, dataset: DatasetConfig = PUBLIC_LOG, with_first_line: bool = False
+) -> Iterator[Block]:
     """Yields the blocks of a task.
 
     A byte range owns the lines that start in it, so that every line is read once. Compressed logs are read
@@ -85,18 +88,45 @@ def read_blocks(source: Source, task: Task, block_bytes: int) -> Iterator[Block]
     try:
         with closing(open_file(source.path)) as raw:
             if not task.start and source.member is None and source.size:
-                hints.check_kind(source.path, raw.read(hints.MAGIC_BYTES))
+                hints.check_kind(source.path, raw.read(hints.MAGIC_BYTES), dataset)
                 raw.seek(0)
             if source.splittable:
-                yield Block(task.block, _read_range(source, task, raw), task.end - task.start)
-            elif source.member is None:
-                with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
-                    yield from _read_stream(source, stream, raw, block_bytes)
-            else:
-                with zipfile.ZipFile(raw) as archive, archive.open(source.member) as stream:
-                    yield from _read_stream(source, stream, raw, block_bytes)
-    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+                first_line = _first_line(raw.readline(_LONGEST_LINE)) if with_first_line else b""
+                raw.seek(0)
+                yield Block(task.block, _read_range(source, task, raw), task.end - task.start, first_line)
+                return
+            with unpacked(source, raw) as stream:
+                blocks = _read_stream(source, stream, raw, block_bytes, dataset)
+                if not with_first_line:
+                    yield from blocks
+                    return
+                first_line = b""
+                for block in blocks:
+                    if not block.number:
+                        first_line = _first_line(block.lines[: block.lines.find(b"\n") + 1] or block.lines)
+                    yield block._replace(first_line=first_line)
+    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, RuntimeError, pa.ArrowException) as error:
         raise DataError(f"{source.path}: damaged or not of the kind its name says: {error}") from error
+
+
+@contextmanager
+def unpacked(source: Source, raw: IO[bytes]) -> Iterator[IO[bytes]]:
+    """What a file holds, decompressed as it is read."""
+    if source.compression == "zip":
+        with zipfile.ZipFile(raw) as archive, archive.open(source.member or "") as stream:
+            yield stream
+    elif source.compression == "zstd":
+        with pa.CompressedInputStream(raw, "zstd") as stream:
+            yield stream
+    elif source.compression == "gzip":
+        with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
+            yield cast("IO[bytes]", stream)
+    else:
+        yield raw
+
+
+def _first_line(line: bytes) -> bytes:
+    return line.removeprefix(_BOM).rstrip(b"\r\n")
 
 
 def _read_range(source: Source, task: Task, raw: IO[bytes]) -> bytes:
@@ -127,7 +157,7 @@ def _read_range(source: Source, task: Task, raw: IO[bytes]) -> bytes:
 
 
 def _read_stream(
-    source: Source, stream: IO[bytes] | gzip.GzipFile, raw: IO[bytes], block_bytes: int
+    source: Source, stream: IO[bytes], raw: IO[bytes], block_bytes: int, dataset: DatasetConfig
 ) -> Iterator[Block]:
     block = 0
     rest = b""
@@ -135,7 +165,7 @@ def _read_stream(
     place = raw.tell()
     while data := stream.read(block_bytes):
         if first:
-            hints.check_content(source.label, data[: hints.MAGIC_BYTES])
+            hints.check_content(source.label, data[: hints.MAGIC_BYTES], dataset)
             data = data.removeprefix(_BOM)
             first = False
         line_end = data.rfind(b"\n")
@@ -154,24 +184,6 @@ def _read_stream(
 
 def _endless_line(source: Source) -> DataError:
     return DataError(f"{source.path}: a line of more than {_LONGEST_LINE} bytes; this is no behaviour log")
-
-
-@dataclass(frozen=True)
-class ParsedBlock:
-    """A block's lines, good and bad."""
-
-    lines: int
-    events: Records
-    """[n] LOGGED_EVENT, in order of line."""
-    bad_rows: list[BadRow]
-    """In order of line."""
-
-    def by_reason(self) -> dict[str, list[BadRow]]:
-        """Reason -> its rows, in order of line."""
-        rows: dict[str, list[BadRow]] = {}
-        for row in self.bad_rows:
-            rows.setdefault(row[1], []).append(row)
-        return rows
 
 
 def parse_block(data: bytes, window: tuple[int, int]) -> ParsedBlock:

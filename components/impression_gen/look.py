@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.summary import summarise
 from ctr.components.files import is_address, open_file
 from ctr.components.impression_gen import hints
+from ctr.components.impression_gen.columns import ParsedBlock
 from ctr.components.impression_gen.counts import count_items, count_seconds
 from ctr.components.impression_gen.events import as_text, count_behaviors, earliest, pack_chunk, sort_partition
 from ctr.components.impression_gen.impressions import (
@@ -29,9 +30,10 @@ from ctr.components.impression_gen.impressions import (
     make_requests,
     proposal_width,
 )
-from ctr.components.impression_gen.log_reader import ParsedBlock, Task, parse_block, read_blocks
+from ctr.components.impression_gen.log_reader import Task
 from ctr.components.impression_gen.negatives import CatalogueIndex, propose
 from ctr.components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
+from ctr.components.impression_gen.readers import ParquetReader, Reader, reader_of
 from ctr.components.impression_gen.refusals import check_impressions, check_rows
 from ctr.components.impression_gen.sources import Source, find_logs, list_sources
 from ctr.components.impression_gen.spans import find_span, has_span
@@ -58,7 +60,11 @@ class _Seen:
 
     @property
     def rows(self) -> int:
-        return sum(block.lines for _, block in self.blocks)
+        return sum(block.rows for _, block in self.blocks)
+
+    @property
+    def left_out(self) -> int:
+        return sum(block.left_out for _, block in self.blocks)
 
     def quarantined(self) -> Counter[str]:
         return Counter(row[1] for _, block in self.blocks for row in block.bad_rows)
@@ -88,31 +94,45 @@ def look_at(data: str, ingest: IngestConfig, span: int | None = None) -> Catalog
         return None
     ingest = ingest.of_path(data)
     if has_span(data):
-        number, _, data = find_span(data, span)
+        number, _, data = find_span(data, span, ingest.dataset)
         ingest = ingest.of_span(number)
-    found = find_logs(data)
-    seen = _first_rows(list_sources(found.files), ingest.window)
+    found = find_logs(data, ingest.dataset)
+    seen = _first_rows(list_sources(found.files, ingest.dataset), ingest)
     if seen.whole:
         return _rehearse(seen, ingest)
     _check_form(seen, ingest)
     return None
 
 
-def _first_rows(sources: Sequence[Source], window: tuple[int, int]) -> _Seen:
+def _first_rows(sources: Sequence[Source], ingest: IngestConfig) -> _Seen:
     share = max(1, BYTES // min(len(sources), _FILES))
+    reader = reader_of(ingest.dataset)
     blocks = []
     whole = len(sources) <= _FILES
     for index, source in enumerate(sources):
         if index >= _FILES:
             if source.member is None and source.size:
                 with closing(open_file(source.path)) as file:
-                    hints.check_kind(source.path, file.read(hints.MAGIC_BYTES))
+                    hints.check_kind(source.path, file.read(hints.MAGIC_BYTES), ingest.dataset)
             continue
-        end = min(source.size, share) if source.splittable else source.size
-        first = list(itertools.islice(read_blocks(source, Task(index, 0, 0, end), share), 2))
-        whole = whole and len(first) < 2 and end == source.size
-        blocks += [(index, parse_block(block.lines, window)) for block in first[:1]]
+        first = list(itertools.islice(_first_blocks(reader, index, source, share), 2))
+        whole = whole and len(first) < 2 and (ingest.dataset.format == "parquet" or not _is_cut(source, share))
+        blocks += [(index, reader.parse(source, block, ingest.window)) for block in first[:1]]
     return _Seen(sources, blocks, whole)
+
+
+def _is_cut(source: Source, share: int) -> bool:
+    return source.splittable and source.size > share
+
+
+def _first_blocks(reader: Reader, index: int, source: Source, share: int) -> Iterator[Any]:
+    """The first blocks of a log; of a plain file of lines, only so many bytes."""
+    if isinstance(reader, ParquetReader):
+        for task in reader.tasks([source], share):
+            yield from reader.blocks(source, task, share)
+        return
+    end = share if _is_cut(source, share) else source.size
+    yield from reader.blocks(source, Task(index, 0, 0, end), share)
 
 
 def _check_form(seen: _Seen, ingest: IngestConfig) -> None:
@@ -120,7 +140,7 @@ def _check_form(seen: _Seen, ingest: IngestConfig) -> None:
     counts, examples = seen.quarantined(), seen.examples()
     timely = {reason: count for reason, count in counts.items() if reason in _OF_TIME}
     if sum(counts.values()) == seen.rows and (
-        not timely or hints.wrong_unit(examples.get(quarantine.OUTSIDE_WINDOW, []))
+        not timely or hints.wrong_unit(examples.get(quarantine.OUTSIDE_WINDOW, []), ingest.dataset)
     ):
         check_rows(seen.rows, counts, examples, ingest, of="the first ")
 
@@ -129,24 +149,25 @@ def _rehearse(seen: _Seen, ingest: IngestConfig) -> Catalogue:
     """The ingest of a whole log, see ``build.py``, in one partition and without its output."""
     ingest = ingest.model_copy(update={"user_partitions": 1})
     chunks = [pack_chunk(source, 0, block.events) for source, block in seen.blocks]
-    events, duplicates = sort_partition(chunks)
+    events, duplicates = sort_partition(chunks, ingest.dataset.duplicates)
     quarantined, examples = seen.quarantined(), seen.examples()
     if len(duplicates):
         quarantined[quarantine.DUPLICATE] = len(duplicates)
         first = earliest(duplicates, quarantine.EXAMPLES)
         examples[quarantine.DUPLICATE] = [_duplicate(row, seen.sources) for row in first]
-    check_rows(seen.rows, quarantined, examples, ingest)
+    check_rows(seen.rows, quarantined, examples, ingest, seen.left_out)
 
     timeline = make_timeline(count_seconds(events, ingest), ingest)
     items = count_items(events, timeline, ingest)
     catalogue = Catalogue.from_counts(items)
     totals = {
         summary.ROWS_READ: seen.rows,
+        summary.ROWS_LEFT_OUT: seen.left_out,
         summary.USERS: int(last_of_user(events).sum()),
         **{summary.key("behavior", name): count for name, count in count_behaviors(events).items()},
         **dict(zip(summary.REPEATED_ITEMS, repeated_items(items), strict=True)),
     }
-    check_plausible(facts_of(totals, catalogue, timeline), ingest.plausibility)
+    check_plausible(facts_of(totals, catalogue, timeline), ingest.plausibility, ingest.dataset)
 
     requests = make_requests(events, find_targets(events, timeline, ingest), ingest)
     proposals = propose(events, requests, timeline, ingest, proposal_width(ingest))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctr.components.dataset import PUBLIC_LOG, DatasetConfig
 from ctr.components.examples import summary
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.impression_gen.events import FIELDS, Records
@@ -65,15 +66,15 @@ def repeated_items(counts: Records) -> tuple[int, int]:
     return int(repeated.sum()), int((repeated & (categories > 1)).sum())
 
 
-def check_plausible(facts: LogFacts, bounds: PlausibilityConfig) -> None:
-    """Holds a log against the bounds.
+def check_plausible(facts: LogFacts, bounds: PlausibilityConfig, dataset: DatasetConfig = PUBLIC_LOG) -> None:
+    """Holds a log against the bounds, without those of what the log has not, as its description says.
 
     Raises:
       DataError: if it is out of one; the message has all of them, what was found, and the settings.
     """
     if facts.events < max(1, bounds.min_events):
         return
-    problems = list(_problems(facts, bounds))
+    problems = list(_problems(facts, bounds, dataset))
     if problems:
         found = (
             f"{facts.events:,} events of {many(facts.users, 'user')}, with {many(facts.items, 'item')} in "
@@ -82,13 +83,29 @@ def check_plausible(facts: LogFacts, bounds: PlausibilityConfig) -> None:
         raise DataError(
             f"data: this does not look like a behaviour log: {found}.\n"
             + "".join(f"- {problem}\n" for problem in problems)
-            + f"Are the columns {','.join(FIELDS)}, in this order? If the log is right, change the setting; null "
+            + f"{_question(dataset)} If the log is right, change the setting; null "
             "switches it off."
         )
 
 
-def _problems(facts: LogFacts, bounds: PlausibilityConfig) -> Iterator[str]:
+def _question(dataset: DatasetConfig) -> str:
+    if dataset.is_public_form:
+        return f"Are the columns {','.join(FIELDS)}, in this order?"
+    said = ", ".join(f"{field} in {dataset.column_of(field)}" for field, _ in dataset.given_columns())
+    return f"Is it true that the log has {said} (ingest.dataset.columns)?"
+
+
+def _of_nothing(dataset: DatasetConfig) -> set[str]:
+    """Bounds of columns that the log does not have."""
+    found = {name for name in PlausibilityConfig.model_fields if "categor" in name and dataset.columns.category is None}
+    if dataset.behaviors is None or len(dataset.kinds) == 1:
+        found |= {f"{end}_{name}_share" for name in BEHAVIORS for end in ("min", "max")}
+    return found
+
+
+def _problems(facts: LogFacts, bounds: PlausibilityConfig, dataset: DatasetConfig) -> Iterator[str]:
     events = facts.events
+    of_nothing = _of_nothing(dataset)
     shares = {name: facts.behaviors.get(name, 0) / events for name in BEHAVIORS}
     several = facts.repeated_items_with_several_categories / max(1, facts.repeated_items)
     measured: list[tuple[str, float, str, str]] = [
@@ -113,7 +130,7 @@ def _problems(facts: LogFacts, bounds: PlausibilityConfig) -> Iterator[str]:
     ]
     for name, value, form, what in measured:
         bound = getattr(bounds, name, None)
-        if bound is None or (value >= bound if name.startswith("min_") else value <= bound):
+        if name in of_nothing or bound is None or (value >= bound if name.startswith("min_") else value <= bound):
             continue
         limit = f"{'at least' if name.startswith('min_') else 'at most'} {form.partition(' ')[0].format(bound)}"
         yield f"{form.format(value)}{' ' + what if what else ''}; expected {limit} (ingest.plausibility.{name})"

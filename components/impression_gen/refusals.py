@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ctr.components.dataset import PUBLIC_LOG, DatasetConfig
 from ctr.components.examples.summary import NOT_A_TARGET_BEHAVIOR, SHORT_HISTORY, IngestSummary
 from ctr.components.impression_gen.events import FIELDS
 from ctr.components.impression_gen.hints import advise
 from ctr.components.impression_gen.plausibility import many
-from ctr.components.quarantine import Example
+from ctr.components.quarantine import OF_FORM, Example
 from ctr.components.settings import WINDOW_SETTINGS, IngestConfig
 from ctr.models.errors import DataError
 from ctr.models.impression import EVAL_SPLIT, SPLITS
@@ -19,6 +20,7 @@ def check_rows(
     quarantined: Mapping[str, int],
     examples: Mapping[str, Sequence[Example]],
     ingest: IngestConfig,
+    left_out: int = 0,
     of: str = "",
 ) -> None:
     """Bounds the share of rows in quarantine.
@@ -27,16 +29,19 @@ def check_rows(
       rows: read.
       quarantined: reason -> rows.
       examples: reason -> some of them, earliest first.
-      ingest: the bounds and the window.
+      ingest: the bounds, the window and the form of the rows.
+      left_out: rows of kinds of event that the description leaves out.
       of: what to call the rows, where they are not all.
 
     Raises:
       DataError: if there is no row, none can be used, or more cannot than a bound allows; the message has the
         commonest reason, a row, and what is probably wrong.
     """
-    expected = "expected lines {} from {} to {}".format(",".join(FIELDS), *ingest.bounds)
+    expected = "expected {} from {} to {}".format(_form(ingest.dataset), *ingest.bounds)
     if not rows:
         raise DataError(f"data: the log has no row; {expected}")
+    if left_out == rows:
+        raise DataError(f"data: all {rows:,} rows are of kinds of event that the description leaves out; {expected}")
     own = ingest.max_quarantined_share_by_reason
     together = {reason: count for reason, count in quarantined.items() if count and reason not in own}
     bounds = [("max_quarantined_share", ingest.max_quarantined_share, together)] + [
@@ -45,7 +50,7 @@ def check_rows(
     ]
     over = next((found for found in bounds if sum(found[2].values()) > found[1] * rows), None)
     if over is None:
-        if sum(quarantined.values()) < rows:
+        if sum(quarantined.values()) + left_out < rows:
             return
         over = ("", 1.0, {reason: count for reason, count in quarantined.items() if count})
     name, bound, counts = over
@@ -61,12 +66,21 @@ def check_rows(
     if seen:
         first = seen[0]
         lines.append(f"For example {reason} ({first.detail}), {first.file}, line {first.line}: {first.text}")
-    if advice := advise(reason, seen):
+    if advice := advise(reason, seen, ingest.dataset):
         lines.append(f"Probably {advice}.")
+    if ingest.dataset == PUBLIC_LOG and reason in OF_FORM:
+        lines.append("A log of another form is read by its description: 'inspect' writes one, --dataset FILE gives it.")
     if name and sum(quarantined.values()) < rows:
         own_bound = f"ingest.max_quarantined_share_by_reason.{reason}"
         lines.append(f"If the log is right as it is, set {own_bound} above {counts[reason] / rows:.4f}.")
     raise DataError("\n".join(lines))
+
+
+def _form(dataset: DatasetConfig) -> str:
+    if dataset.is_public_form:
+        return f"lines {','.join(FIELDS)}"
+    columns = ", ".join(f"{field} in {dataset.column_of(field)}" for field, _ in dataset.given_columns())
+    return f"{dataset.format} with {columns}"
 
 
 def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -92,8 +106,9 @@ def check_impressions(summary: IngestSummary, ingest: IngestConfig) -> None:
     reasons = {reason for split in empty for reason, count in summary.dropped[split].items() if count}
     advice = []
     if NOT_A_TARGET_BEHAVIOR in reasons:
-        kinds = ", ".join(ingest.behaviors_as_targets)
-        advice.append(f"An impression's positive is an event of kind {kinds} (ingest.behaviors_as_targets).")
+        kinds = ", ".join(ingest.target_kinds)
+        where = "ingest.behaviors_as_targets, or targets of the log's description"
+        advice.append(f"An impression's positive is an event of kind {kinds} ({where}).")
     if SHORT_HISTORY in reasons:
         advice.append(f"Before it its user must have {ingest.min_history} events or more (ingest.min_history).")
     if any(reason.startswith("no_negative") for reason in reasons):

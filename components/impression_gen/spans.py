@@ -11,8 +11,9 @@ import os
 import re
 from typing import Final, NamedTuple
 
+from ctr.components.dataset import PUBLIC_LOG, DatasetConfig
 from ctr.components.files import is_address, list_folder
-from ctr.components.impression_gen.sources import NoLogError, is_log, logs_in
+from ctr.components.impression_gen.sources import NoLogError, logs_in
 from ctr.models.errors import ConfigError
 
 _PLACE: Final = re.compile(r"\{(?:(?P<name>SPAN|VERSION)(?::(?P<width>[1-9]\d*))?|(?P<date>YYYY|MM|DD))\}")
@@ -36,22 +37,25 @@ def has_span(data: str) -> bool:
     return _PLACE.search(data) is not None
 
 
-def find_span(data: str, span: int | None) -> Span:
+def find_span(data: str, span: int | None, dataset: DatasetConfig = PUBLIC_LOG) -> Span:
     """The span to take, in its latest version.
 
     Args:
       data: a path with a place for a span.
       span: its number; None takes the latest that has logs.
+      dataset: of the logs.
 
     Raises:
       NoLogError: if there is none.
       ConfigError: if the places do not make a span.
     """
+    if dataset.format == "bigquery":
+        raise ConfigError(f"data: {data} is a table, which has no spans; write its whole name")
     _check_places(data)
     spans = sorted(_spans(data), key=lambda found: (found.number, found.version or 0, found.path), reverse=True)
     wanted = [found for found in spans if span is None or found.number == span]
     for found in wanted:
-        if is_log(found.path) or logs_in(found.path).files:
+        if dataset.is_log(found.path) or logs_in(found.path, dataset).files:
             return found
     there = sorted({found.number for found in spans}, reverse=True)
     more = f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""

@@ -39,7 +39,7 @@ def last_of_user(events: Records) -> BoolArray:
 def find_targets(events: Records, timeline: Timeline, ingest: IngestConfig) -> Targets:
     """Picks the positives of a partition.
 
-    An event is a target if its behaviour is one of ``behaviors_as_targets``, at least ``min_history`` events of
+    An event is a target if its behaviour is one of ``target_kinds``, at least ``min_history`` events of
     its user are strictly earlier, and it is among the user's latest ``targets_per_user`` such events of its
     split; with ``targets`` "last", if it is the user's last event of all. The history is the user's latest
     ``history_length`` events strictly earlier, of any behaviour.
@@ -55,7 +55,7 @@ def find_targets(events: Records, timeline: Timeline, ingest: IngestConfig) -> T
     second_start = np.maximum.accumulate(np.where(starts_run(users, times), index, 0))
     splits = timeline.splits(times)
 
-    right_behavior = np.isin(events["behavior"], [BEHAVIORS[name] for name in ingest.behaviors_as_targets])
+    right_behavior = np.isin(events["behavior"], [BEHAVIORS[name] for name in ingest.target_kinds])
     enough_history = second_start - user_start >= ingest.min_history
     chosen = np.flatnonzero(right_behavior & enough_history)
     over = chosen[:0]

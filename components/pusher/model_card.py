@@ -118,10 +118,11 @@ def _verdict(evaluation: Evaluation) -> Iterator[str]:
 
 def _data(summary: IngestSummary, content: LogContent) -> Iterator[str]:
     yield "## Data"
+    left_out = f"{summary.rows_left_out:,} left out by the log's description, " if summary.rows_left_out else ""
     rows: dict[str, str] = {
         "log": f"`{content.path}`, {len(summary.files)} file(s), {content.size:,} bytes",
         "content": f"`{content.digest}`",
-        "rows": f"{summary.rows_read:,} read, {summary.rows_kept:,} kept, the others in quarantine",
+        "rows": f"{summary.rows_read:,} read, {summary.rows_kept:,} kept, {left_out}the others in quarantine",
         "users": f"{summary.users:,}",
     }
     if content.span:

@@ -69,6 +69,7 @@ def RunReport(
         files=tuple(summary.files),
         rows_read=summary.rows_read,
         rows_kept=summary.rows_kept,
+        rows_left_out=summary.rows_left_out,
         quarantined=summary.quarantined,
         quarantined_rows=tuple(
             QuarantinedRow(reason=reason, **row._asdict())

@@ -233,6 +233,7 @@ def _run(report: Report, after: Afterwards) -> Table:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.quarantined.items() if count)
     rows = (
         f"{report.rows_read:,} rows read, {report.rows_kept:,} kept, {sum(report.quarantined.values()):,} quarantined"
+        + (f", {report.rows_left_out:,} left out by the description" if report.rows_left_out else "")
     )
     impressions = ", ".join(f"{count:,} {split}" for split, count in report.impressions.items())
     notes = [f"{rows}{f' ({reasons})' if reasons else ''}.", f"{report.users:,} users; impressions: {impressions}."]

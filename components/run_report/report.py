@@ -63,6 +63,8 @@ class Report(Record):
     """Logs in the order read."""
     rows_read: int
     rows_kept: int
+    rows_left_out: int = 0
+    """Of kinds of event that the log's description leaves out."""
     quarantined: dict[str, int]
     """Reason -> rows of the log that were set aside."""
     quarantined_rows: tuple[QuarantinedRow, ...] = ()

@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 warnings.simplefilter("ignore", FutureWarning)
             return int(options.command(options))
     except ConfigError as error:
-        return _complain("configuration", error, USAGE)
+        return _complain("configuration", _located(error, options), USAGE)
     except CtrError as error:
-        return _complain("error", error, FAILED)
+        return _complain("error", _located(error, options), FAILED)
     except ModuleNotFoundError as error:
         if importlib.util.find_spec("tfx") is not None:
             raise
@@ -72,6 +72,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe (head, less) has gone: nothing is left to say, nor to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _located(error: CtrError, options: argparse.Namespace) -> str:
+    """What is wrong, with the line of the log's description that it is about."""
+    name = getattr(options, "dataset", None)
+    if name is None:
+        return str(error)
+    from ctr.pipeline.settings.datasets import located
+
+    return located(str(error), name)
 
 
 def _complain(kind: str, error: object, code: int) -> int:
@@ -117,6 +127,7 @@ def _subjects(command: Sequence[str]) -> Sequence[ModuleType]:
     from ctr.pipeline.commands import (
         clean,
         completion,
+        data,
         demo,
         generate,
         history,
@@ -129,5 +140,5 @@ def _subjects(command: Sequence[str]) -> Sequence[ModuleType]:
         sweep,
     )
 
-    people = (run, report, sweep, history, serving, predict, generate, show_config, clean, demo, kubeflow)
+    people = (run, report, sweep, history, serving, predict, data, generate, show_config, clean, demo, kubeflow)
     return (*people, container, completion)

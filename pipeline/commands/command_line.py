@@ -167,16 +167,24 @@ def check_output(output: str) -> None:
         raise CtrError(f"--output {output}: {folder} cannot be written to by this user")
 
 
-def add_config_options(parser: argparse.ArgumentParser, preset: str = "full") -> None:
-    """Adds the options that :func:`configuration` reads."""
-    # Not above: a command without a configuration starts in half the time.
+def add_config_options(parser: argparse.ArgumentParser, preset: str = "full", needs_data: bool = False) -> None:
+    """Adds the options that :func:`configuration` reads; a command that does nothing but read data must be given it."""
+    # Not above: a command without a configuration does without it.
+    from ctr.pipeline.settings.datasets import PUBLIC, dataset_names
     from ctr.pipeline.settings.pipeline_config import preset_names
 
-    parser.add_argument(
-        "--data",
-        metavar="PATH",
-        help="a UserBehavior.csv, .csv.gz or .csv.zip, or a folder of them; a name, never a pattern",
+    says = "a behaviour log or a folder of them; a name, never a pattern"
+    if needs_data:
+        parser.add_argument("data", metavar="DATA", help=says)
+    else:
+        parser.add_argument("--data", metavar="PATH", help=says)
+    datasets = parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help=f"the log's form: {', '.join(dataset_names())}, or a .yaml of your own, which 'inspect' begins; "
+        f"default: the preset's, {PUBLIC}",
     )
+    offer(datasets, dataset_names)
     presets = parser.add_argument(
         "--preset",
         metavar="NAME",
@@ -213,6 +221,6 @@ def configuration(options: argparse.Namespace, swept: Mapping[str, Sequence[str]
     """
     from ctr.pipeline.settings.pipeline_config import load_preset
 
-    config = load_preset(options.preset, options.set, options.plugin, swept)
+    config = load_preset(options.preset, options.set, options.plugin, swept, options.dataset)
     given = {name: getattr(options, name) for name in ("data", "output") if getattr(options, name) is not None}
     return config.with_overrides(given)

@@ -6,12 +6,12 @@ import argparse
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
 from ctr.components.files import absolute
-from ctr.generator.generator_config import DIRT_KINDS, FIRST_DAY
+from ctr.generator.generator_config import DIRT_KINDS, FIRST_DAY, GeneratorConfig
 from ctr.models.errors import ConfigError, CtrError
 from ctr.models.validation import problems
 from ctr.pipeline.commands.command_line import OK, add_command, add_repeated, assigned, print_json, terminal_of
@@ -32,6 +32,7 @@ def add(commands: Any) -> None:
 example:
   %(prog)s --users 3000 --seed 7 --output log.csv.gz
   %(prog)s --users 20000 --categories 300 --output small-shop.csv
+  %(prog)s --like amazon-reviews --categories 100 --output reviews.json.gz
   %(prog)s --output dirty.csv --dirt duplicate=49 --dirt unknown_behavior=0.001 --crlf
 """,
         answers=True,
@@ -42,7 +43,12 @@ example:
         "--categories", type=int, help="default: 9439; with fewer, which category follows which can be learnt from less"
     )
     parser.add_argument("--start", metavar="DAY", help=f"first of the log's nine days; default: {FIRST_DAY}")
-    parser.add_argument("--output", metavar="FILE", required=True, help="a .csv or .csv.gz")
+    parser.add_argument(
+        "--like",
+        choices=get_args(GeneratorConfig.model_fields["like"].annotation),
+        help="whose form it has; default: public",
+    )
+    parser.add_argument("--output", metavar="FILE", required=True, help="a .csv or .csv.gz; of reviews .json, .json.gz")
     says = f"add bad rows, a whole number of them or a share of the clean rows; kinds: {', '.join(DIRT_KINDS)}"
     add_repeated(parser, "--dirt", "KIND=AMOUNT", says, lambda: (f"{kind}=" for kind in DIRT_KINDS))
     parser.add_argument("--crlf", action="store_true", help="end lines with CR LF")
@@ -61,7 +67,7 @@ def _generate(options: argparse.Namespace) -> int:
             amounts[kind] = yaml.safe_load(amount)
         except yaml.YAMLError as error:
             raise ConfigError(f"--dirt '{kind}={amount}': the amount is not a number: {error}") from error
-    names = ("users", "seed", "items", "categories", "start")
+    names = ("users", "seed", "items", "categories", "start", "like")
     chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     summary = generate_log(options.output, terminal_of(options), dirt=amounts, **chosen)
     if options.json:
@@ -78,7 +84,7 @@ def generate_log(path: str, terminal: Terminal, **settings: Any) -> GeneratorSum
     """Writes a log with these settings of ``GeneratorConfig``, its folder, too, and says so."""
     from pydantic import ValidationError
 
-    from ctr.generator.behavior_log import GeneratorConfig, generate
+    from ctr.generator.behavior_log import generate
 
     try:
         config = GeneratorConfig.model_validate(settings)

@@ -29,6 +29,7 @@ from ctr.models.samplers.registry import SAMPLERS
 from ctr.models.samplers.sampler_config import SamplerConfig, require_pair
 from ctr.models.section import Section
 from ctr.models.validation import instead_of, problems
+from ctr.pipeline.settings.datasets import read_dataset
 from ctr.pipeline.settings.kubeflow import KubeflowConfig
 from ctr.pipeline.settings.metadata import MetadataConfig
 
@@ -61,7 +62,7 @@ class PipelineConfig(Section):
     pipeline_name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "ctr"
     served_model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")] = "ctr"
     data: str = ""
-    """A UserBehavior CSV (.csv, .csv.gz, .csv.zip) or a folder of them: a name, never a pattern."""
+    """A log, as ``ingest.dataset`` describes it, or a folder of them: a name, never a pattern."""
     span: Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_span)] = None
     """Of a ``data`` path with {SPAN}, or {YYYY}, {MM} and {DD}: the span or day to take; null, or ``latest``, takes the
     latest."""
@@ -184,6 +185,7 @@ def load_preset(
     assignments: Sequence[str] = (),
     plugins: Sequence[str] = (),
     swept: Mapping[str, Sequence[str]] | None = None,
+    dataset: str | None = None,
 ) -> PipelineConfig:
     """Reads a preset and applies ``name=value`` assignments, values in YAML syntax.
 
@@ -193,12 +195,15 @@ def load_preset(
       plugins: modules, besides those of setting ``plugins``.
       swept: ``model.name``, ``model.activation`` and ``sampler.name`` -> what a sweep tries of them in the place of the
         configured one; settings of theirs have an effect.
+      dataset: name or file of a log's description, in the place of the preset's; see ``datasets.py``.
 
     Raises:
-      ConfigError: for an unknown preset, presets that extend each other in a circle, a malformed assignment, an
-        unknown key, an impossible value or a setting without effect.
+      ConfigError: for an unknown preset or description, presets that extend each other in a circle, a malformed
+        assignment, an unknown key, an impossible value or a setting without effect.
     """
     values = {**_preset(name), "preset": Path(name).stem}
+    if dataset is not None:
+        _set(values, "ingest.dataset", read_dataset(dataset).model_dump(mode="json"))
     given = []
     for assignment in assignments:
         key, equals, value = assignment.partition("=")

@@ -56,7 +56,7 @@ class RunParameter:
 PARAMETERS: Final = (
     RunParameter("data", "data", "STRING", "behaviour log or a folder of them; may hold {SPAN}, or {YYYY} {MM} {DD}"),
     RunParameter("span", "span", "STRING", "of such a path: a number, a day (2017-12-03), or latest", "latest"),
-    RunParameter("window_start", "ingest.window_start", "STRING", "first second kept, in Asia/Shanghai, or auto"),
+    RunParameter("window_start", "ingest.window_start", "STRING", "first second kept, in the log's time zone, or auto"),
     RunParameter("window_end", "ingest.window_end", "STRING", "last second kept, likewise"),
     RunParameter(
         "window_days", "ingest.window_days", "STRING", "or so many days, the last of them the span's; or auto"

@@ -117,7 +117,7 @@ def ingest_by_hand(rows: list[Row], ingest: IngestConfig) -> Expected:
         eligible: dict[str, list[Row]] = defaultdict(list)
         for row in events:
             t = row[4]
-            if row[3] not in ingest.behaviors_as_targets:
+            if row[3] not in ingest.target_kinds:
                 dropped[split_of(t), "not_a_target_behavior"] += 1
             elif sum(e[4] < t for e in events) < ingest.min_history:
                 dropped[split_of(t), "short_history"] += 1

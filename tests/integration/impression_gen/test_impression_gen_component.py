@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ingest_runs import Ingested, as_csv, random_rows
 
+from ctr.components.dataset import PUBLIC_LOG
 from ctr.components.examples.log_content import LogContent
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.settings import IngestConfig
@@ -102,9 +103,9 @@ def _gathered(tmp_path: Path, examples_uri: str) -> Path:
 def test_missing_data_is_refused_before_anything_runs(tmp_path: Path) -> None:
     from ctr.components.impression_gen.component import ImpressionGen
 
-    with pytest.raises(ValueError, match=r"data: name a behaviour log \(\.csv, \.csv\.gz, \.csv\.zip\)"):
+    with pytest.raises(ValueError, match=r"data: name a behaviour log \(\.csv, \.csv\.gz, \.csv\.zip, \.csv\.zst\)"):
         ImpressionGen(data="", ingest=IngestConfig())
-    with pytest.raises(ValueError, match=r"data: the folder .* holds no \.csv, \.csv\.gz or \.csv\.zip file"):
+    with pytest.raises(ValueError, match=r"data: the folder .* holds no \.csv, .* or \.csv\.zst file"):
         ImpressionGen(data=str(tmp_path), ingest=IngestConfig())
     with pytest.raises(ValueError, match=r"data: .*log\.csv does not exist"):
         ImpressionGen(data=str(tmp_path / "log.csv"), ingest=IngestConfig())
@@ -123,3 +124,15 @@ def test_a_name_that_would_be_a_pattern_is_read_and_cached(tmp_path: Path) -> No
     assert [state for _, state in run(tmp_path, data, IngestConfig())] == ["COMPLETE", "CACHED"]
     write_log(tmp_path / "in[1]" / "log[1].csv", 2)
     assert run(tmp_path, data, IngestConfig())[-1][1] == "COMPLETE"
+
+
+def test_a_description_finds_the_logs_and_is_part_of_the_key(tmp_path: Path) -> None:
+    write_log(tmp_path / "log" / "day-3" / "events-1.txt", 1)
+    (tmp_path / "log" / "day-3" / "log.csv").write_text("not of this description\n")
+    described = PUBLIC_LOG.model_copy(update={"files": "events-*"})
+    data, ingest = str(tmp_path / "log" / "day-{SPAN}"), IngestConfig(dataset=described)
+    assert [state for _, state in run(tmp_path, data, ingest)] == ["COMPLETE"]
+    assert run(tmp_path, data, ingest)[-1][1] == "CACHED"
+    # Of the same meaning for these rows, but of another description.
+    other = IngestConfig(dataset=described.model_copy(update={"quote": '"'}))
+    assert run(tmp_path, data, other)[-1][1] == "COMPLETE"

@@ -89,7 +89,7 @@ def test_every_kind_of_dirt_is_counted_with_its_line(tmp_path: Path) -> None:
     summary = done.summary
     assert summary.files == ["a.csv", "b.csv"]
     assert (summary.rows_read, summary.rows_kept, summary.users) == (12 + 63, 62, 3)
-    assert summary.quarantined == {
+    assert {reason: count for reason, count in summary.quarantined.items() if count} == {
         "wrong_field_count": 2,
         "not_an_integer": 2,
         "id_out_of_range": 1,

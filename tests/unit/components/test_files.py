@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from apache_beam.io.filesystem import BeamIOError, FileMetadata
 from apache_beam.io.localfilesystem import LocalFileSystem
 
+from ctr.components.dataset import DatasetConfig
 from ctr.components.examples.log_content import LogContent
 from ctr.components.files import checksum, create_file, list_folder, open_file, remove_folder, stat
 from ctr.components.impression_gen.content import hashed
-from ctr.components.impression_gen.sources import find_logs
+from ctr.components.impression_gen.readers import reader_of
+from ctr.components.impression_gen.sources import find_logs, list_sources
 from ctr.components.impression_gen.spans import find_span
 
 _ROOT: list[Path] = []
@@ -108,6 +112,29 @@ def test_a_folder_at_an_address(store: Path) -> None:
     assert find_logs("shelf://b").files == expected
     assert find_logs("shelf://b/x.csv").files == expected[-1:]
     assert find_span("shelf://b/x.csv/part-{SPAN}.csv", None).path == expected[-1]
+
+
+def test_a_described_log_at_an_address_is_read_as_a_local_one(store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "b" / "log" / "kind=buy" / "day=1"
+    folder.mkdir(parents=True)
+    table = pa.table({"u": [*"abb"], "i": [7, 8, 9], "t": [1, 2, 3]})
+    pq.write_table(table, folder / "p.parquet", row_group_size=2)
+    dataset = DatasetConfig.model_validate(
+        {
+            "format": "parquet",
+            "columns": {"user": "u", "item": "i", "behavior": "kind", "time": "t"},
+            "ids": {"user": "string"},
+            "behaviors": {"buy": "buy"},
+        }
+    )
+    reader, found = reader_of(dataset), {}
+    for data in ("shelf://b/log", str(tmp_path / "b" / "log")):
+        sources = list_sources(find_logs(data, dataset).files, dataset)
+        blocks = [block for task in reader.tasks(sources, 1) for block in reader.blocks(sources[0], task, 1)]
+        rows = [row for block in blocks for row in reader.parse(sources[0], block, (0, 9)).events.tolist()]
+        found[data] = [source.label for source in sources], rows
+    assert found["shelf://b/log"] == found[str(tmp_path / "b" / "log")]
+    assert [row[1:5] for row in found["shelf://b/log"][1]] == [(7, 1, 4, 1), (8, 1, 4, 2), (9, 1, 4, 3)]
 
 
 def test_what_is_written_is_read(store: Path, tmp_path: Path) -> None:

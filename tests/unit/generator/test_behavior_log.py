@@ -240,3 +240,19 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
     small, large = peak(2 * block), peak(8 * block)
     assert (tmp_path / f"{8 * block}.csv").stat().st_size > 3.5 * (tmp_path / f"{2 * block}.csv").stat().st_size
     assert large < 1.2 * small
+
+
+@pytest.mark.parametrize(("like", "suffix"), [("shop", ".csv.gz"), ("amazon-reviews", ".json")])
+def test_other_forms_hold_the_same_users_and_items(like: str, suffix: str, tmp_path: Path) -> None:
+    config = GeneratorConfig.model_validate({"users": 40, "seed": 3, "items": 500, "categories": 9, "like": like})
+    made = generate(config, tmp_path / f"log{suffix}")
+    again = generate(config, tmp_path / f"again{suffix}")
+    assert made.path.read_bytes() == again.path.read_bytes()
+    assert made.rows == sum(made.behaviors.values())
+    public = generate(config.model_copy(update={"like": "public"}), tmp_path / "log.csv")
+    pairs = {tuple(line.split(",")[:2]) for line in public.path.read_text().splitlines()}
+    assert made.rows == (public.rows if like == "shop" else len(pairs))
+    with pytest.raises(ValueError, match=r"must end in \.(csv or \.csv\.gz|json or \.json\.gz)"):
+        generate(config, tmp_path / "log.parquet")
+    with pytest.raises(ValueError, match="dirt is of the public log's form"):
+        GeneratorConfig.model_validate({"users": 40, "like": like, "dirt": {"duplicate": 1}})

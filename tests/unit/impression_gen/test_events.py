@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,3 +36,19 @@ def test_order_and_duplicates(blocks: list[list[tuple[int, ...]]], random: objec
     events, duplicates = sort_partition(chunks)
     assert events.tolist() == kept
     assert sorted(duplicates.tolist()) == repeated
+
+
+@pytest.mark.parametrize(
+    ("rule", "alike"),
+    [("same_event", (0, 1, 2, 3, 4)), ("same_item_and_second", (0, 1, 4)), ("none", None)],
+)
+def test_what_repeats_an_event_is_described(rule: str, alike: tuple[int, ...] | None) -> None:
+    rows = [(1 + i % 3, 1 + i % 4, 1 + i % 2, 1 + i % 3 % 2, 100 + i % 5) for i in range(200)]
+    packed = pack_chunk(0, 0, np.array([(*row, line) for line, row in enumerate(rows)], LOGGED_EVENT))
+    events, duplicates = sort_partition([packed], rule)
+    expected = len(rows) if alike is None else len({tuple(row[at] for at in alike) for row in rows})
+    assert (len(events), len(duplicates)) == (expected, len(rows) - expected)
+    assert {tuple(row)[:5] for row in events.tolist()} <= set(rows)
+    if alike is not None:
+        kept = [tuple(rows[place[2]][at] for at in alike) for place in duplicates["first"].tolist()]
+        assert kept == [tuple(row[at] for at in alike) for row in duplicates["event"].tolist()]

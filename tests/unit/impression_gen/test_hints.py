@@ -17,7 +17,7 @@ import pytest
 from ctr.components import quarantine
 from ctr.components.impression_gen import hints, log_reader
 from ctr.components.impression_gen.log_reader import Task, parse_block, read_blocks
-from ctr.components.impression_gen.sources import Source
+from ctr.components.impression_gen.sources import list_sources
 from ctr.components.settings import IngestConfig
 
 START, END = IngestConfig().window
@@ -42,7 +42,7 @@ OTHER_KINDS = {
     "a zip archive": (_zip(), "name it .csv.zip"),
     "bzip2": (bz2.compress(ROW), "bunzip2"),
     "xz": (lzma.compress(ROW), "unxz"),
-    "zstd": (pa.compress(ROW, codec="zstd", asbytes=True), "zstd -d"),
+    "zstd": (pa.compress(ROW, codec="zstd", asbytes=True), "name it .csv.zst"),
     "Parquet": (_parquet(), "export it as CSV"),
     "UTF-16 text": (ROW.decode().encode("utf-16"), "iconv -f UTF-16"),
     "UTF-16 text, big": (codecs.BOM_UTF16_BE + ROW.decode().encode("utf-16-be"), "iconv -f UTF-16"),
@@ -60,8 +60,9 @@ def test_a_file_of_another_kind_is_refused_before_it_is_read(kind: str, name: st
     else:
         said = rf"{name}: by its first bytes it is {kind.partition(',')[0]}.*{advice}"
     (tmp_path / name).write_bytes(content)
+    (source,) = list_sources([str(tmp_path / name)])
     with pytest.raises(ValueError, match=said):
-        list(read_blocks(Source(str(tmp_path / name), len(content)), Task(0, 0, 0, len(content)), 1 << 20))
+        list(read_blocks(source, Task(0, 0, 0, source.size), 1 << 20))
 
 
 def test_plain_rows_under_a_compressed_name_are_shown() -> None:

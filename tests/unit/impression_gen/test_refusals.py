@@ -36,6 +36,7 @@ def test_the_stop_shows_the_commonest_reason_with_a_row_and_what_to_do() -> None
         "For example unknown_behavior (behavior), log.csv, line 7: 1,2,3,click,1511544070",
         "Probably the log has the kinds of event 'click'; write each as one of pv, cart, fav, buy, "
         "or leave its rows out.",
+        "A log of another form is read by its description: 'inspect' writes one, --dataset FILE gives it.",
         "If the log is right as it is, set ingest.max_quarantined_share_by_reason.unknown_behavior above 0.9300.",
     ]
 
@@ -65,5 +66,5 @@ def test_nothing_left_is_refused_whatever_the_bounds() -> None:
 
 
 def test_a_reason_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValidationError, match="mud is no reason; there are wrong_field_count, not_an_integer"):
+    with pytest.raises(ValidationError, match="mud is no reason; there are wrong_field_count, unreadable_row"):
         IngestConfig(max_quarantined_share_by_reason={"mud": 0.5})

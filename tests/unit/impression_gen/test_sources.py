@@ -70,7 +70,7 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
 def test_what_is_no_log_says_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(NoLogError, match=r"nowhere\.csv does not exist"):
         find_logs(str(tmp_path / "nowhere.csv"))
-    with pytest.raises(NoLogError, match=r"holds no \.csv, \.csv\.gz or \.csv\.zip file; it is empty"):
+    with pytest.raises(NoLogError, match=r"holds no \.csv, \.csv\.gz, \.csv\.zip or \.csv\.zst file; it is empty"):
         find_logs(str(tmp_path))
     (tmp_path / "x.parquet").write_bytes(b"PAR1....")
     with pytest.raises(NoLogError, match=r"holds no .* file; it holds x\.parquet"):

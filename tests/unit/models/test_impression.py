@@ -45,7 +45,7 @@ def test_each_kind_has_one_spelling() -> None:
     assert kinds == NEGATIVE_SETS
     assert get_args(StoredKind) == ("all", *NEGATIVE_SETS)
     assert tuple(StoredNegatives.model_fields) == IngestConfig().evaluation_sets == NEGATIVE_SETS
-    assert IngestConfig().behaviors_as_targets == tuple(BEHAVIORS)
+    assert IngestConfig().target_kinds == tuple(BEHAVIORS)
     assert BEHAVIOR_SHARES.keys() == {None, *BEHAVIORS}
     assert all(shares.keys() == BEHAVIORS.keys() for shares in BEHAVIOR_SHARES.values())
 

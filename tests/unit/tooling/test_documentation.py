@@ -25,6 +25,7 @@ from ctr.pipeline.commands.cli import _parser, main
 from ctr.pipeline.commands.command_line import configuration
 from ctr.pipeline.commands.sweep import chosen_trials
 from ctr.pipeline.runners.kubeflow.parameters import with_parameters
+from ctr.pipeline.settings.datasets import read_dataset
 from ctr.pipeline.settings.pipeline_config import load_preset
 
 CHANGELOG = ROOT / "CHANGELOG.md"
@@ -196,9 +197,12 @@ def test_what_is_shown_is_of_its_kind(block: Block, tmp_path: Path) -> None:
     elif block.language == "python" or block.text.startswith("from "):
         compile(block.text, str(block), "exec")
     elif block.language == "yaml":
-        preset = tmp_path / "preset.yaml"
-        preset.write_text(block.text)
-        load_preset(str(preset))
+        file = tmp_path / "settings.yaml"
+        file.write_text(block.text)
+        if "\ncolumns:" in block.text:
+            read_dataset(str(file))
+        else:
+            load_preset(str(file))
     else:
         assert block.language in ("", "text"), f"{block}: {block.language} has no treatment"
 
@@ -220,7 +224,7 @@ def runs_here(command: list[str]) -> bool:
     if arguments[0] == "generate":
         users = int(arguments[arguments.index("--users") + 1]) if "--users" in arguments else 3000
         return users <= 3000
-    return arguments[0] in ("show-config", "completion")
+    return arguments[0] in ("show-config", "completion") or (arguments[0] == "ids" and "--output" not in arguments)
 
 
 RUNS = [(block, command) for block, command in COMMANDS if runs_here(command)]

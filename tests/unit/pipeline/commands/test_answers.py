@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from ctr.components.impression_gen.check import Checked
 from ctr.components.run_report.report import Report
 from ctr.components.scoring.evaluation import Evaluation, Verdict
 from ctr.components.usage import Usage
 from ctr.generator.behavior_log import GeneratorSummary
-from ctr.pipeline.commands import generate, predict, run, sweep
+from ctr.pipeline.commands import data, generate, predict, run, sweep
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.runners.local import RunResult
 from ctr.pipeline.sweep.render import SweepReport
@@ -51,6 +52,7 @@ SWEEP = SweepReport.model_construct(**NOTHING)
         ("key of a run", lambda: run.answer([run_result()])["runs"][0]),
         ("key of a sweep", lambda: sweep.answer(SWEEP, Layout("output"))),
         ("key of a ranking", lambda: predict.answer(RANKING, 50, None)),
+        ("key of a check", lambda: data.answer(Checked([], []))),
         ("key of a log", lambda: generate.answer(GeneratorSummary(Path("x.csv"), 1, 2, {"pv": 2}, {}))),
     ],
 )

@@ -88,7 +88,7 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
         ),
         (["run"], "--data"),
         (["run", "--data", "does-not-exist.csv"], "does-not-exist.csv does not exist"),
-        (["run", "--data", "pyproject.toml"], "pyproject.toml is no .csv, .csv.gz or .csv.zip file"),
+        (["run", "--data", "pyproject.toml"], "pyproject.toml is no .csv, .csv.gz, .csv.zip or .csv.zst file"),
         (["run", "--data", "x.csv", "--output", "out[1]"], "output: TFX would read the [ as part of a pattern"),
         (
             ["show-config", "--set", "ingest.max_quarantined_share_by_reason.mud=1"],

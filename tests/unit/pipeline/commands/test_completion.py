@@ -47,7 +47,7 @@ def offered(file: Path, line: str) -> list[str]:
 
 
 COMMANDS = [name for name in LISTED if name != "completion"]
-ANSWERING = ("run", "sweep", "runs", "compare", "lineage", "predict", "generate", "show-config")
+ANSWERING = ("run", "sweep", "runs", "compare", "lineage", "predict", "check-data", "generate", "show-config")
 
 
 @pytest.mark.parametrize("program", ["ctr", ".venv/bin/ctr", "/opt/venv/bin/ctr"])
@@ -59,7 +59,7 @@ def test_commands_are_offered_wherever_the_program_lies(program: str, bash_scrip
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("run --da", ["--data"]),
+        ("run --da", ["--data", "--dataset"]),
         ("run --preset s", ["sample", "samplers"]),
         ("run --set training.ep", ["compopt -o nospace", "training.epochs="]),
         ("run --set model.caser.h", ["compopt -o nospace", "model.caser.horizontal_filters="]),

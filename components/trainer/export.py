@@ -37,7 +37,9 @@ class ServedRanker(tf.Module):
 
     def __init__(self, model: Ranker, transform: tft.TFTransformOutput, history_length: int) -> None:
         super().__init__()
-        self.model = model
+        # Of a tracked Keras variable a second one is written, and a session, as TF Serving has it, restores only that.
+        object.__setattr__(self, "model", model)
+        self.weights = [weight.value for weight in model.variables]
         # Tracked, so that the tables and their vocabulary files become part of the export.
         self.transform = transform.transform_features_layer()
         self.history_length = history_length

@@ -138,7 +138,7 @@ def test_what_the_sampler_keeps_is_not_in_the_export(trained: Trained) -> None:
     import tensorflow as tf
 
     exported = [name for name, _ in tf.train.list_variables(str(trained.version_dir / "variables" / "variables"))]
-    assert any(name.startswith("model/") for name in exported)
+    assert any(name.startswith("weights/") for name in exported)
     assert not any(word in name for word in ("sampler", "gap", "last_step", "own_keys") for name in exported)
 
 

@@ -65,6 +65,9 @@ import tensorflow as tf
 from ctr.serving.server import Access, ModelServer
 base, options = sys.argv[1], json.loads(sys.argv[2])
 tf.config.threading.set_intra_op_parallelism_threads(1)
+if "batching" in options:
+    from ctr.serving.batching import Batching
+    options["batching"] = Batching(**options["batching"])
 with ModelServer(base, "ctr", poll_seconds=0.2, access=Access(rest_port=0), **options) as server:
     server.wait_until_ready(300)
     print(json.dumps([server.port, server.rest_port]), flush=True)
@@ -444,7 +447,8 @@ def print_reloads(
         first = max(firsts, default=float("nan")) / np.median(alone.seconds)
         print(
             f"| {name} | {rates[0]:.0f} | {rates[1]:.0f} | {rates[1] / rates[0]:.2f} | "
-            f"{tails[0]:.1f} | {tails[1]:.1f} | {tails[1] / tails[0]:.2f} | {load.failed or 0} | {pushed} | {len(answered)} | {first:.1f} | "
+            f"{tails[0]:.1f} | {tails[1]:.1f} | "
+            f"{tails[1] / tails[0]:.2f} | {load.failed or 0} | {pushed} | {len(answered)} | {first:.1f} | "
             f"{', '.join(f'{megabytes:.0f}' for megabytes in memory)} |",
             flush=True,
         )

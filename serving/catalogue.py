@@ -12,7 +12,7 @@ from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
 from ctr.serving.metrics import Metrics
-from ctr.serving.model import RequestError, ServedModel, invalid
+from ctr.serving.model import RequestError, Run, ServedModel, invalid
 from ctr.serving.models_config import ModelConfig
 from ctr.serving.versions import VersionWatcher
 
@@ -28,6 +28,7 @@ class Catalogue:
       poll_seconds: time between two looks at a model's folder.
       on_serving: called from a watching thread after each switch to a version.
       metrics: what counts the loads.
+      batched: as :class:`ctr.serving.model.ServedModel` has it.
     """
 
     def __init__(
@@ -36,10 +37,12 @@ class Catalogue:
         poll_seconds: float,
         on_serving: Callable[[], None],
         metrics: Metrics,
+        batched: Callable[[Run], Run] | None = None,
     ) -> None:
         self._poll_seconds = poll_seconds
         self._on_serving = on_serving
         self._metrics = metrics
+        self._batched = batched
         self._change = threading.Lock()
         self._watchers = {model.name: self._watcher(model) for model in models}
 
@@ -160,7 +163,7 @@ class Catalogue:
             raise RequestError(grpc.StatusCode.UNKNOWN, f"model(s) did not become available: {problem}")
 
     def _watcher(self, model: ModelConfig) -> VersionWatcher:
-        return VersionWatcher(model, self._poll_seconds, self._on_serving, self._metrics)
+        return VersionWatcher(model, self._poll_seconds, self._on_serving, self._metrics, self._batched)
 
     def _version(self, spec: model_pb2.ModelSpec) -> int | None:
         if not spec.HasField("version_label"):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 import numpy as np
@@ -30,6 +30,7 @@ from ctr.serving.warmup import read_warmup
 SERVE_TAG: Final = "serve"
 
 _VARIABLES: Final = os.path.join("variables", "variables.index")
+_FEATURES: Final = ("history_", "candidate_")
 _INTERNAL: Final = "__saved_model_"
 """How the names of signatures begin that are the loader's own."""
 MAX_ERROR_LENGTH: Final = 1024
@@ -50,6 +51,10 @@ _FIXED_SIZE: Final = frozenset(_VALUE_FIELDS) - {tf.bool}
 """Any bytes are values of these; of a bool only two are."""
 
 _logger = logging.getLogger(__name__)
+
+
+Run: TypeAlias = Callable[[str, Mapping[str, Array]], dict[str, Array]]
+"""Runs a signature: arrays of its inputs -> arrays of its outputs."""
 
 
 class RequestError(CtrError):
@@ -96,6 +101,11 @@ class _Input:
 class ServedModel:
     """A version, loaded from the directory of its SavedModel. Safe to call from many threads.
 
+    Args:
+      path: the directory.
+      version: its number.
+      batched: makes of what runs a signature what runs several requests for it together; None: each runs alone.
+
     Attributes:
       version: its number.
       signature_defs: signature name -> SignatureDef, as stored.
@@ -104,7 +114,7 @@ class ServedModel:
       OSError, ValueError, tensorflow.errors.OpError: if the directory holds no SavedModel that can be loaded.
     """
 
-    def __init__(self, path: Path, version: int) -> None:
+    def __init__(self, path: Path, version: int, batched: Callable[[Run], Run] | None = None) -> None:
         self.version = version
         graph = _graph(path)
         self.signature_defs = dict(graph.signature_def)
@@ -115,6 +125,8 @@ class ServedModel:
             for name, signature in self.signature_defs.items()
             if not name.startswith(_INTERNAL)
         }
+        self._together = batched(self.run_arrays) if batched else None
+        self._can_be_together = {name for name in self._runners if _scores_candidates(self.signature_defs[name])}
         self._inputs = {
             name: {alias: _Input.of(info) for alias, info in sorted(signature.inputs.items())}
             for name, signature in self.signature_defs.items()
@@ -145,7 +157,8 @@ class ServedModel:
         signature = self.signature_defs[name]
         inputs = _inputs(self._inputs[name], request)
         aliases = _output_aliases(signature, request)
-        outputs = self.run_arrays(name, inputs)
+        run = self._together if self._together and name in self._can_be_together else self.run_arrays
+        outputs = run(name, inputs)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = request.model_spec.name
         response.model_spec.version.value = self.version
@@ -181,6 +194,21 @@ def _graph(path: Path) -> meta_graph_pb2.MetaGraphDef:
                 raise FileNotFoundError(f"{path / _VARIABLES}: no such file, and the graph has variables")
             return graph
     raise ValueError(f"{file}: no graph has the tag {SERVE_TAG!r}")
+
+
+def _scores_candidates(signature: meta_graph_pb2.SignatureDef) -> bool:
+    """Whether it is one like ``rank``: features [B, T] and [B, N], padded with 0 -> scores [B, N]."""
+    inputs, outputs = signature.inputs, signature.outputs
+    return (
+        all(alias.startswith(_FEATURES) for alias in inputs)
+        and {alias.partition("_")[0] for alias in inputs} == {feature.rstrip("_") for feature in _FEATURES}
+        and all(_is_matrix(info, types_pb2.DT_INT64) for info in inputs.values())
+        and all(_is_matrix(info, types_pb2.DT_FLOAT) for info in outputs.values())
+    )
+
+
+def _is_matrix(info: meta_graph_pb2.TensorInfo, dtype: int) -> bool:
+    return info.dtype == dtype and [dim.size for dim in info.tensor_shape.dim] == [-1, -1]
 
 
 def _inputs(expected: Mapping[str, _Input], request: predict_pb2.PredictRequest) -> dict[str, Array]:

@@ -6,9 +6,11 @@ It answers ``PredictionService``, ``ModelService`` and gRPC's health check for o
 
 from __future__ import annotations
 
+import functools
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from ctr.serving.batching import DEADLINE, Batcher, Batching
 from ctr.serving.calls import REQUEST_ID, Calls
 from ctr.serving.catalogue import Catalogue
 from ctr.serving.metrics import Metrics
@@ -66,6 +69,7 @@ class ModelServer:
       max_message_bytes: largest request; a larger one gets RESOURCE_EXHAUSTED.
       grace_seconds: time that requests under way get to finish when the context closes.
       access: REST, TLS and the log of requests; none by default.
+      batching: how requests of several clients run together; ``Batching(size=1)``: never.
 
     Raises:
       ValueError: if a limit is impossible.
@@ -77,7 +81,7 @@ class ModelServer:
       ...     print(RankingClient(f"127.0.0.1:{server.port}", "ctr").rank(impression))
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a limit of its own, by name
         self,
         base_path: str | Path,
         model_name: str,
@@ -85,11 +89,12 @@ class ModelServer:
         host: str = "127.0.0.1",
         port: int = 0,
         poll_seconds: float = 1.0,
-        threads: int = 8,
+        threads: int = 32,
         max_concurrent_rpcs: int = 256,
         max_message_bytes: int = 16 * 2**20,
         grace_seconds: float = 10.0,
         access: Access | None = None,
+        batching: Batching | None = None,
     ) -> None:
         for name, value in (
             ("poll_seconds", poll_seconds),
@@ -110,7 +115,11 @@ class ModelServer:
         self._health.set(health.OVERALL_HEALTH, health_pb2.HealthCheckResponse.NOT_SERVING)
         metrics = Metrics()
         self._catalogue = Catalogue(
-            [ModelConfig(model_name, Path(base_path))], poll_seconds, self._tell_health, metrics
+            [ModelConfig(model_name, Path(base_path))],
+            poll_seconds,
+            self._tell_health,
+            metrics,
+            functools.partial(Batcher, batching=batching or Batching()),
         )
         self._services = Services(self._catalogue)
         calls = Calls(metrics, lambda: self._catalogue.names, access.log)
@@ -278,6 +287,7 @@ def _handler(calls: Calls, method: str, of: type[Message], answer: Callable[[Any
                 raise RequestError(
                     grpc.StatusCode.DEADLINE_EXCEEDED, "the request's time was over before its turn came"
                 )
+            DEADLINE.set(None if left is None else time.monotonic() + left)
             return _parsed(of, received)
 
         request_id = dict(context.invocation_metadata()).get(REQUEST_ID)

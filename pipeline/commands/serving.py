@@ -61,6 +61,16 @@ examples:
     parser.add_argument("--tls-key", metavar="FILE", help="PEM, without a password")
     parser.add_argument("--tls-client-ca", metavar="FILE", help="PEM; lets in these authorities' clients alone")
     parser.add_argument("--access-log", action="store_true", help="a line for each answer: id, version, status, ms")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", default=16, help="rows that run together; 1: none; default: %(default)s"
+    )
+    parser.add_argument(
+        "--batch-microseconds",
+        type=int,
+        metavar="N",
+        default=0,
+        help="that fewer rows wait for more; default: %(default)s, they gather while others run",
+    )
 
     parser = add_command(
         commands,
@@ -120,12 +130,17 @@ def _serve(options: argparse.Namespace) -> int:
     if options.rest_port is not None:
         _check_free(options.host, options.rest_port)
     with terminal_of(options).loading("TensorFlow"):
+        from ctr.serving.batching import Batching
         from ctr.serving.server import Access, ModelServer, serve_forever
 
+    try:
+        batching = Batching(size=options.batch_size, microseconds=options.batch_microseconds)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     logging.getLogger("ctr.serving").setLevel(logging.WARNING if options.quiet else logging.INFO)
     access = Access(rest_port=options.rest_port, tls=tls, log=options.access_log)
-    reached = {"host": options.host, "port": options.port, "access": access}
+    reached = {"host": options.host, "port": options.port, "access": access, "batching": batching}
     try:
         if options.model_config_file:
             server = ModelServer.of_models(models, **reached)

@@ -66,7 +66,7 @@ from ctr.serving.server import Access, ModelServer
 base, options = sys.argv[1], json.loads(sys.argv[2])
 tf.config.threading.set_intra_op_parallelism_threads(1)
 if "batching" in options:
-    from ctr.serving.batching import Batching
+    from ctr.serving.limits import Batching
     options["batching"] = Batching(**options["batching"])
 with ModelServer(base, "ctr", poll_seconds=0.2, access=Access(rest_port=0), **options) as server:
     server.wait_until_ready(300)

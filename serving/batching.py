@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import grpc
 import numpy as np
 
 from ctr.models.arrays import Array
+from ctr.serving.limits import Batching
 from ctr.serving.model import RequestError, Run
 
 DEADLINE: Final[ContextVar[float | None]] = ContextVar("DEADLINE", default=None)
@@ -21,26 +21,6 @@ DEADLINE: Final[ContextVar[float | None]] = ContextVar("DEADLINE", default=None)
 
 _SAME_COLUMNS: Final = 16
 """Requests of as many columns or fewer are one size; of more, a power of two and what is under it is one."""
-
-
-@dataclass(frozen=True)
-class Batching:
-    """How requests are put together. Names in brackets are those of TF Serving's ``batching_parameters``."""
-
-    size: int = 16
-    """Rows of a batch (``max_batch_size``); 1: none is put together. A request with more runs alone."""
-    microseconds: int = 0
-    """That a batch which is not full waits for more (``batch_timeout_micros``); with 0 requests come together only
-    while those before them run."""
-    queue: int = 256
-    """Requests that wait at most (``max_enqueued_batches``, there in batches); more get RESOURCE_EXHAUSTED."""
-    threads: int = max(1, (os.cpu_count() or 1) // 2)
-    """Batches that run at a time (``num_batch_threads``); the other half of the cores is for what is around them."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("size", 1), ("microseconds", 0), ("queue", 1), ("threads", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"batching: {name}: must be {least} or more, got {getattr(self, name)}")
 
 
 @dataclass(eq=False)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -30,15 +30,20 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from ctr.serving.batching import DEADLINE, Batcher, Batching
+from ctr.serving.batching import DEADLINE, Batcher
 from ctr.serving.calls import REQUEST_ID, Calls
 from ctr.serving.catalogue import Catalogue
-from ctr.serving.metrics import Metrics
+from ctr.serving.limits import Batching
+from ctr.serving.metrics import Metrics, text_of
 from ctr.serving.model import RequestError, invalid
 from ctr.serving.models_config import FollowedConfig, ModelConfig
+from ctr.serving.processes import Siblings
 from ctr.serving.rest import Api, RestServer
 from ctr.serving.services import Services
 from ctr.serving.tls import ServerTls
+
+_LATE_SECONDS: Final = 60.0
+"""That a process which takes the place of another waits for its versions, before it listens without them."""
 
 _logger = logging.getLogger(__name__)
 
@@ -53,6 +58,8 @@ class Access:
     """None: in clear text, which is for loopback and trusted networks."""
     log: bool = False
     """Whether each answer gets a line of the logger ``ctr.serving.access``, at INFO."""
+    one_of_several: bool = False
+    """Whether other processes may listen on the same ports, see :mod:`ctr.serving.processes`."""
 
 
 class ModelServer:
@@ -125,6 +132,10 @@ class ModelServer:
         calls = Calls(metrics, lambda: self._catalogue.names, access.log)
         self._api = Api(self._catalogue, self._services, calls, metrics)
         self._tls = access.tls
+        self._one_of_several = access.one_of_several
+        self._waits_for_versions = False
+        self._listens = threading.Event()
+        self._metrics = metrics
         self._rest_port = access.rest_port
         self._rest_limits = {"threads": threads, "max_body_bytes": max_message_bytes}
         self._rest: RestServer | None = None
@@ -134,7 +145,7 @@ class ModelServer:
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 # Two servers on one port would share its requests instead of the second being refused.
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(access.one_of_several)),
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -185,6 +196,38 @@ class ModelServer:
         """
         self._catalogue.change(models)
 
+    def duties(self) -> dict[str, Callable[[Any], Any]]:
+        """What this server does when it is one of several, and all are asked for it."""
+        return {
+            "metrics": lambda _: self._metrics.snapshot(),
+            "check": self._catalogue.check,
+            "change": self._catalogue.change_and_wait,
+        }
+
+    def join(self, siblings: Siblings, may_reload: bool, waits_for_versions: bool) -> None:
+        """Makes it one of several, before it is entered.
+
+        Args:
+          siblings: the line to the others.
+          may_reload: whether callers may change which models are served.
+          waits_for_versions: whether it listens only when it has them.
+        """
+
+        def change(models: Sequence[ModelConfig]) -> None:
+            well, words = siblings.ask("change", tuple(models))
+            if not well:
+                raise RequestError(grpc.StatusCode[words[0]], words[1])
+
+        self._services.may_reload = may_reload
+        self._services.change = change
+        self._catalogue.before_serving = siblings.wait_for_all
+        self._api.metrics_text = lambda: text_of(siblings.ask("metrics")[1])
+        self._waits_for_versions = waits_for_versions
+
+    def wait_until_listening(self) -> None:
+        """Waits until callers can reach it."""
+        self._listens.wait()
+
     def wait_until_ready(self, timeout: float) -> None:
         """Waits until each model has a version.
 
@@ -200,6 +243,9 @@ class ModelServer:
         return f"{self._host}:{self._port}{rest} for model {models}"
 
     def __enter__(self) -> ModelServer:
+        if self._waits_for_versions:
+            self._catalogue.start()
+            self._catalogue.wait_until_ready(_LATE_SECONDS)
         address = f"{self._host}:{self._port}"
         try:
             self._port = (
@@ -211,13 +257,22 @@ class ModelServer:
             raise OSError(f"cannot listen on {address}; is the port taken? Choose another, or 0 for any") from error
         if self._rest_port is not None:
             try:
-                self._rest = RestServer(self._api, self._host, self._rest_port, tls=self._tls, **self._rest_limits)
+                self._rest = RestServer(
+                    self._api,
+                    self._host,
+                    self._rest_port,
+                    tls=self._tls,
+                    one_of_several=self._one_of_several,
+                    **self._rest_limits,
+                )
             except OSError as error:
                 self._server.stop(None).wait()
                 raise OSError(f"cannot listen on {self._host}:{self._rest_port} for REST: {error.strerror}") from error
             self._rest.start()
-        self._catalogue.start()
+        if not self._waits_for_versions:
+            self._catalogue.start()
         self._server.start()
+        self._listens.set()
         return self
 
     def __exit__(self, *_: object) -> None:

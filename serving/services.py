@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -19,7 +20,7 @@ from tensorflow_serving.apis import (
 from ctr.serving import inference
 from ctr.serving.catalogue import Catalogue
 from ctr.serving.model import RequestError, invalid
-from ctr.serving.models_config import models_of
+from ctr.serving.models_config import ModelConfig, models_of
 
 SIGNATURE_DEF_FIELD: Final = "signature_def"
 
@@ -29,11 +30,13 @@ class Services:
 
     Attributes:
       may_reload: whether callers may change which models are served.
+      change: does it, and waits.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self.may_reload = False
+        self.change: Callable[[Sequence[ModelConfig]], None] = catalogue.change_and_wait
 
     def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         """The outputs of a signature."""
@@ -92,7 +95,7 @@ class Services:
             models = models_of(request.config)
         except ValueError as error:
             raise invalid(str(error)) from error
-        self._catalogue.change_and_wait(models)
+        self.change(models)
         return model_management_pb2.ReloadConfigResponse()
 
 

@@ -43,6 +43,7 @@ class VersionWatcher:
       on_serving: called after each switch to a version, from the watching thread.
       metrics: what counts the loads.
       batched: as :class:`ctr.serving.model.ServedModel` has it.
+      before_serving: as :class:`ctr.serving.catalogue.Catalogue` has it.
 
     Attributes:
       model: may be replaced by another one of the same directory, which the next look follows.
@@ -57,6 +58,7 @@ class VersionWatcher:
         on_serving: Callable[[], None],
         metrics: Metrics,
         batched: Callable[[Run], Run] | None = None,
+        before_serving: Callable[[Path, int], None] = lambda folder, version: None,
     ) -> None:
         self.model = model
         self._base_path = model.base_path
@@ -64,6 +66,7 @@ class VersionWatcher:
         self._on_serving = on_serving
         self._metrics = metrics
         self._batched = batched
+        self._before_serving = before_serving
         self.loaded: Mapping[int, ServedModel] = {}
         self._statuses: dict[int, ModelVersionStatus] = {}
         self._lock = threading.Lock()
@@ -168,6 +171,7 @@ class VersionWatcher:
         except Exception as error:
             self._metrics.load(str(path), loaded=False, seconds=time.perf_counter() - start)
             self._broken[version] = self._seen[version]
+            self._before_serving(self._base_path, version)
             self._set_status(version, ModelVersionStatus.END, error)
             self._tried.set()
             _logger.error(
@@ -179,6 +183,7 @@ class VersionWatcher:
             )
             return False
         self._metrics.load(str(path), loaded=True, seconds=time.perf_counter() - start)
+        self._before_serving(self._base_path, version)
         self.loaded = {**self.loaded, version: model}
         self._set_status(version, ModelVersionStatus.AVAILABLE)
         self.ready.set()

@@ -30,7 +30,8 @@ from ctr.models.impression import (
     PADDING_INDEX,
     REQUEST_FEATURES,
 )
-from ctr.serving.batching import Batcher, Batching
+from ctr.serving.batching import Batcher
+from ctr.serving.limits import Batching
 from ctr.serving.model import RequestError, Run, ServedModel
 from ctr.serving.server import ModelServer
 from ctr.serving.signatures import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from ctr.models.arrays import Array
-from ctr.serving.batching import DEADLINE, Batcher, Batching
+from ctr.serving.batching import DEADLINE, Batcher
+from ctr.serving.limits import Batching
 from ctr.serving.model import RequestError
 
 

@@ -288,8 +288,10 @@ class Processes:
             for key in [key for key in self._asked if key[0] is process]:
                 self._asked.pop(key).set_result((False, ("UNAVAILABLE", "a process of the server ended")))
             code = process.process.exitcode
-            if process.first and not process.listens:
-                self._failed = f"a process of the server ended with code {code}; what it said stands above"
+            if process.first and not process.listens and not self._failed:
+                self._failed = (
+                    f"a process of the server ended with code {code} before it listened; what it said stands above"
+                )
             self._waiting = [waiting for waiting in self._waiting if waiting[0] is not process]
             self._let_go()
             self._changed.notify_all()

@@ -186,10 +186,10 @@ class VersionWatcher:
         self._before_serving(self._base_path, version)
         self.loaded = {**self.loaded, version: model}
         self._set_status(version, ModelVersionStatus.AVAILABLE)
+        _logger.info("serving version %d (%d warmup requests)", version, warmed_up)
         self.ready.set()
         self._tried.set()
         self._on_serving()
-        _logger.info("serving version %d (%d warmup requests)", version, warmed_up)
         return True
 
     def _keep(self, wanted: Collection[int]) -> None:

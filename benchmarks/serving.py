@@ -61,14 +61,24 @@ HEADER: Final = (
 
 SERVER: Final = """
 import json, sys
-import tensorflow as tf
-from ctr.serving.server import Access, ModelServer
+from contextlib import ExitStack
 base, options = sys.argv[1], json.loads(sys.argv[2])
-tf.config.threading.set_intra_op_parallelism_threads(1)
+count = options.pop("processes", 1)
 if "batching" in options:
     from ctr.serving.limits import Batching
     options["batching"] = Batching(**options["batching"])
-with ModelServer(base, "ctr", poll_seconds=0.2, access=Access(rest_port=0), **options) as server:
+options["poll_seconds"] = 0.2
+if count > 1:
+    from pathlib import Path
+    from ctr.serving.models_config import ModelConfig
+    from ctr.serving.processes import Plan, Processes
+    server = Processes(Plan((ModelConfig("ctr", Path(base)),), rest_port=0, options=options), count)
+else:
+    import tensorflow as tf
+    from ctr.serving.server import Access, ModelServer
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    server = ModelServer(base, "ctr", access=Access(rest_port=0), **options)
+with server:
     server.wait_until_ready(300)
     print(json.dumps([server.port, server.rest_port]), flush=True)
     sys.stdin.read()
@@ -458,7 +468,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--serving", type=Path, metavar="DIR", help="a model's folder of versions, e.g. of the demo")
-    parser.add_argument("--serve", action="append", metavar="NAME=JSON", help="arguments of ModelServer; repeatable")
+    parser.add_argument(
+        "--serve", action="append", metavar="NAME=JSON", help="arguments of ModelServer, and processes; repeatable"
+    )
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="whose server answers, too")
     parser.add_argument("--quick", action="store_true", help="fewer sizes, under 4 minutes")
     parser.add_argument("--only", metavar="WORDS", help="the one case ASKED,CANDIDATES,HISTORY,CLIENTS")

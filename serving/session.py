@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import glob
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,6 @@ _SIGNATURES: Final[Mapping[str, tuple[Any, Sequence[Any]]]] = {
     "TF_Message": (c_char_p, (c_void_p,)),
     "TF_DeleteStatus": (None, (c_void_p,)),
     "TF_NewBufferFromString": (POINTER(_Buffer), (c_char_p, c_size_t)),
-    "TF_NewBuffer": (POINTER(_Buffer), ()),
     "TF_DeleteBuffer": (None, (POINTER(_Buffer),)),
     "TF_NewSessionOptions": (c_void_p, ()),
     "TF_SetConfig": (None, (c_void_p, c_char_p, c_size_t, c_void_p)),
@@ -81,8 +81,12 @@ _SIGNATURES: Final[Mapping[str, tuple[Any, Sequence[Any]]]] = {
 
 @functools.cache
 def _library() -> Any:
+    folder = tf.sysconfig.get_lib()
+    files = glob.glob(os.path.join(glob.escape(folder), "libtensorflow_cc.*"))
+    if not files:
+        raise OSError(f"{folder}: TensorFlow is installed without libtensorflow_cc, which serving needs")
     # TensorFlow has loaded it already; another copy would have its own devices.
-    library = ctypes.CDLL(os.path.join(tf.sysconfig.get_lib(), "libtensorflow_cc.so.2"))
+    library = ctypes.CDLL(files[0])
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -118,14 +122,14 @@ class Session:
       tensorflow.errors.OpError: if there is no such SavedModel, or it cannot be loaded.
     """
 
+    _closed = True
+
     def __init__(self, path: Path, tags: Sequence[str], threads: int = 1) -> None:
         library = _library()
         config = config_pb2.ConfigProto(
             intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads
         ).SerializeToString()
-        self._closed = False
         self._pointer = None
-        self._operations: dict[str, _Output] = {}
         self._graph = library.TF_NewGraph()
         options = library.TF_NewSessionOptions()
         try:
@@ -140,12 +144,12 @@ class Session:
                 status.check()
         except Exception:
             library.TF_DeleteGraph(self._graph)
-            self._closed = True
             raise
         finally:
             library.TF_DeleteSessionOptions(options)
         run_options = config_pb2.RunOptions(inter_op_thread_pool=_CALLERS_THREAD).SerializeToString()
         self._run_options = library.TF_NewBufferFromString(run_options, len(run_options))
+        self._closed = False
 
     def runner(self, signature: meta_graph_pb2.SignatureDef) -> Runner:
         """What runs a signature.

@@ -12,6 +12,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import queue
 import signal
 import socket
 import threading
@@ -38,6 +39,32 @@ _logger = logging.getLogger(__name__)
 
 Answer = tuple[bool, Any]
 """Whether it went well, and the value, or the status' name and the words."""
+
+
+class Ended:
+    """Whether SIGTERM or SIGINT has come, for the main thread; :meth:`restore` what was done for them before."""
+
+    def __init__(self) -> None:
+        # A handler that takes a lock, as an Event's does, could wait for the very thread that it interrupts.
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._before = {
+            number: signal.signal(number, lambda number, _: self._signals.put(number))
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits for one, if need be so long; whether it came."""
+        try:
+            self._signals.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        self._signals.put(0)
+        return True
+
+    def restore(self) -> None:
+        """Handles signals as before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -337,17 +364,15 @@ class Processes:
 
 def serve_processes(processes: Processes, config_file: str | Path | None = None, poll_seconds: float = 0.0) -> None:
     """Serves until SIGTERM or SIGINT; arguments and errors as for :func:`ctr.serving.server.serve_forever`."""
-    stop = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    ended = Ended()
     try:
         with processes:
             _logger.info("listening on %s:%d with processes %s", processes.plan.host, processes.port, processes.pids)
             if config_file is not None and poll_seconds > 0:
                 followed = FollowedConfig(config_file, processes.models, processes.change)
-                while not stop.wait(poll_seconds):
+                while not ended.wait(poll_seconds):
                     followed.look()
-            stop.wait()
+            ended.wait()
             _logger.info("stopping: requests under way have %g s to finish", processes.grace_seconds)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        ended.restore()

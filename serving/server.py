@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -37,7 +36,7 @@ from ctr.serving.limits import Batching
 from ctr.serving.metrics import Metrics, text_of
 from ctr.serving.model import RequestError, invalid
 from ctr.serving.models_config import FollowedConfig, ModelConfig
-from ctr.serving.processes import Siblings
+from ctr.serving.processes import Ended, Siblings
 from ctr.serving.rest import Api, RestServer
 from ctr.serving.services import Services
 from ctr.serving.tls import ServerTls
@@ -299,20 +298,18 @@ def serve_forever(server: ModelServer, config_file: str | Path | None = None, po
       config_file: the ``models.config`` that the server's models are from.
       poll_seconds: how often it is read again; 0: never.
     """
-    stop = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    ended = Ended()
     try:
         with server:
             _logger.info("listening on %s", server)
             if config_file is not None and poll_seconds > 0:
                 followed = FollowedConfig(config_file, server.models, server.change)
-                while not stop.wait(poll_seconds):
+                while not ended.wait(poll_seconds):
                     followed.look()
-            stop.wait()
+            ended.wait()
             _logger.info("stopping: requests under way have %g s to finish", server.grace_seconds)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        ended.restore()
 
 
 def _methods(services: Services) -> dict[str, dict[str, tuple[type[Message], Callable[[Any], Message]]]]:

@@ -409,12 +409,10 @@ def print_answers(
 
 
 def push(server: Server, version: int) -> None:
-    """A new version, complete by one rename; the one before the last goes."""
+    """A new version, complete by one rename."""
     incoming = server.base / f".{version}.incoming"
     shutil.copytree(server.base / str(version - 1), incoming)
     incoming.rename(server.base / str(version))
-    if version > 2:
-        shutil.rmtree(server.base / str(version - 2))
 
 
 def print_reloads(

@@ -85,8 +85,13 @@ class Batcher:
                 self._lead(name, mine, arrived)
             finally:
                 self._wake_next()
-        if mine.error is not None:
-            raise mine.error
+        error, mine.error = mine.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            # Its traceback holds this frame, and so the version, until garbage is looked for.
+            del error
         return mine.outputs
 
     def _lead(self, name: str, mine: _Waiting, arrived: float) -> None:

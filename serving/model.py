@@ -5,6 +5,7 @@ Messages and the order of checks follow ``tensorflow_serving/servables/tensorflo
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -22,7 +23,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from ctr.models.arrays import Array
 from ctr.models.errors import CtrError
-from ctr.serving.session import Session
+from ctr.serving.session import Runner, Session
 from ctr.serving.signatures import DEFAULT_SIGNATURE
 from ctr.serving.version_folders import SAVED_MODEL_FILE
 from ctr.serving.warmup import read_warmup
@@ -125,7 +126,10 @@ class ServedModel:
             for name, signature in self.signature_defs.items()
             if not name.startswith(_INTERNAL)
         }
-        self._together = batched(self.run_arrays) if batched else None
+        # Nothing here may hold the version itself: it is to be freed when the last of its requests is answered, and not
+        # when garbage is looked for.
+        self._run = functools.partial(_run, self._runners, version)
+        self._together = batched(self._run) if batched else None
         self._can_be_together = {name for name in self._runners if _scores_candidates(self.signature_defs[name])}
         self._inputs = {
             name: {alias: _Input.of(info) for alias, info in sorted(signature.inputs.items())}
@@ -174,14 +178,18 @@ class ServedModel:
 
     def run_arrays(self, name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The same with arrays; strings are arrays of bytes objects."""
-        try:
-            return self._runners[name](inputs)
-        except tf.errors.OpError as error:
-            status = _STATUS_OF_INT.get(error.error_code, grpc.StatusCode.UNKNOWN)
-            raise RequestError(status, error.message) from error
-        except Exception as error:
-            _logger.exception("signature %s of version %d failed", name, self.version)
-            raise RequestError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}") from error
+        return self._run(name, inputs)
+
+
+def _run(runners: Mapping[str, Runner], version: int, name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    try:
+        return runners[name](inputs)
+    except tf.errors.OpError as error:
+        status = _STATUS_OF_INT.get(error.error_code, grpc.StatusCode.UNKNOWN)
+        raise RequestError(status, error.message) from error
+    except Exception as error:
+        _logger.exception("signature %s of version %d failed", name, version)
+        raise RequestError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}") from error
 
 
 def _graph(path: Path) -> meta_graph_pb2.MetaGraphDef:

@@ -227,6 +227,8 @@ class Processes:
             if process.is_alive():
                 process.kill()
                 process.join()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._processes, _PAUSE)
         for reserved in self._reserved:
             reserved.close()
 

@@ -347,8 +347,8 @@ def _handler(calls: Calls, method: str, of: type[Message], answer: Callable[[Any
             response = calls.answer(method, "GRPC", str(request_id or ""), parse, answer)
             return response.SerializeToString()
         except RequestError as error:
-            refused = error
-        return context.abort(refused.code, refused.message)
+            code, message = error.code, error.message
+        return context.abort(code, message)
 
     return grpc.unary_unary_rpc_method_handler(handle)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 import grpc
@@ -12,7 +13,7 @@ from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
 from ctr.serving.metrics import Metrics
-from ctr.serving.model import RequestError, ServedModel, invalid
+from ctr.serving.model import RequestError, Run, ServedModel, invalid
 from ctr.serving.models_config import ModelConfig
 from ctr.serving.versions import VersionWatcher
 
@@ -28,6 +29,11 @@ class Catalogue:
       poll_seconds: time between two looks at a model's folder.
       on_serving: called from a watching thread after each switch to a version.
       metrics: what counts the loads.
+      batched: as :class:`ctr.serving.model.ServedModel` has it.
+
+    Attributes:
+      before_serving: called from a watching thread with a model's folder and the version that is loaded, or could not
+        be; when it returns, requests may get that version.
     """
 
     def __init__(
@@ -36,10 +42,13 @@ class Catalogue:
         poll_seconds: float,
         on_serving: Callable[[], None],
         metrics: Metrics,
+        batched: Callable[[Run], Run] | None = None,
     ) -> None:
         self._poll_seconds = poll_seconds
         self._on_serving = on_serving
         self._metrics = metrics
+        self._batched = batched
+        self.before_serving: Callable[[Path, int], None] = lambda folder, version: None
         self._change = threading.Lock()
         self._watchers = {model.name: self._watcher(model) for model in models}
 
@@ -117,6 +126,11 @@ class Catalogue:
             raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find {missing}")
         return statuses
 
+    def check(self, models: Sequence[ModelConfig]) -> None:
+        """Refuses what :meth:`change` would refuse, and changes nothing."""
+        for model in models:
+            _check_labels(model, self._watchers.get(model.name))
+
     def change(self, models: Sequence[ModelConfig]) -> list[VersionWatcher]:
         """Puts another configuration in force; returns the watches on the models that are new in it.
 
@@ -160,7 +174,14 @@ class Catalogue:
             raise RequestError(grpc.StatusCode.UNKNOWN, f"model(s) did not become available: {problem}")
 
     def _watcher(self, model: ModelConfig) -> VersionWatcher:
-        return VersionWatcher(model, self._poll_seconds, self._on_serving, self._metrics)
+        return VersionWatcher(
+            model,
+            self._poll_seconds,
+            self._on_serving,
+            self._metrics,
+            self._batched,
+            lambda folder, version: self.before_serving(folder, version),
+        )
 
     def _version(self, spec: model_pb2.ModelSpec) -> int | None:
         if not spec.HasField("version_label"):

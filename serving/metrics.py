@@ -5,7 +5,8 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import Counter
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import grpc
 
@@ -46,34 +47,66 @@ class Metrics:
             self._loads[path, "success" if loaded else "fail"] += 1
             self._load_micros[path] += round(seconds * _MILLION)
 
+    def snapshot(self) -> Snapshot:
+        """All of them now, for another process to add to its own."""
+        with self._lock:
+            buckets = {key: list(several) for key, several in self._buckets.items()}
+            return Snapshot(
+                Counter(self._requests),
+                buckets,
+                Counter(self._micros),
+                Counter(self._loads),
+                Counter(self._load_micros),
+            )
+
     def text(self) -> str:
         """All of them, as Prometheus reads them."""
-        with self._lock:
-            lines = [f"# TYPE {_REQUESTS} counter"]
-            lines += [
-                f"{_REQUESTS}{_labels(model_name=model, status=status)} {count}"
-                for (model, status), count in sorted(self._requests.items())
-            ]
-            lines.append(f"# TYPE {_LATENCY} histogram")
-            for key, buckets in sorted(self._buckets.items()):
-                names = dict(zip(("model_name", "API", "entrypoint"), key, strict=True))
-                total = 0
-                for bound, count in zip([*_BOUNDS, None], buckets, strict=True):
-                    total += count
-                    le = "+Inf" if bound is None else f"{bound:g}"
-                    lines.append(f"{_LATENCY}_bucket{_labels(**names, le=le)} {total}")
-                lines.append(f"{_LATENCY}_sum{_labels(**names)} {self._micros[key]}")
-                lines.append(f"{_LATENCY}_count{_labels(**names)} {total}")
-            lines.append(f"# TYPE {_LOADS} counter")
-            lines += [
-                f"{_LOADS}{_labels(model_path=path, status=status)} {count}"
-                for (path, status), count in sorted(self._loads.items())
-            ]
-            lines.append(f"# TYPE {_LOAD_TIME} counter")
-            lines += [
-                f"{_LOAD_TIME}{_labels(model_path=path)} {micros}" for path, micros in sorted(self._load_micros.items())
-            ]
-            return "\n".join(lines) + "\n"
+        return text_of([self.snapshot()])
+
+
+class Snapshot(NamedTuple):
+    """What was counted until some moment; times are microseconds."""
+
+    requests: Counter[tuple[str, str]]
+    buckets: dict[tuple[str, str, str], list[int]]
+    micros: Counter[tuple[str, str, str]]
+    loads: Counter[tuple[str, str]]
+    load_micros: Counter[str]
+
+
+def text_of(snapshots: Sequence[Snapshot]) -> str:
+    """The sum of several processes', as Prometheus reads it."""
+    requests: Counter[tuple[str, str]] = sum((each.requests for each in snapshots), Counter())
+    micros: Counter[tuple[str, str, str]] = sum((each.micros for each in snapshots), Counter())
+    loads: Counter[tuple[str, str]] = sum((each.loads for each in snapshots), Counter())
+    load_micros: Counter[str] = sum((each.load_micros for each in snapshots), Counter())
+    histograms: dict[tuple[str, str, str], list[int]] = {}
+    for each in snapshots:
+        for key, buckets in each.buckets.items():
+            before = histograms.get(key, [0] * len(buckets))
+            histograms[key] = [mine + its for mine, its in zip(before, buckets, strict=True)]
+    lines = [f"# TYPE {_REQUESTS} counter"]
+    lines += [
+        f"{_REQUESTS}{_labels(model_name=model, status=status)} {count}"
+        for (model, status), count in sorted(requests.items())
+    ]
+    lines.append(f"# TYPE {_LATENCY} histogram")
+    for key, buckets in sorted(histograms.items()):
+        names = dict(zip(("model_name", "API", "entrypoint"), key, strict=True))
+        total = 0
+        for bound, count in zip([*_BOUNDS, None], buckets, strict=True):
+            total += count
+            le = "+Inf" if bound is None else f"{bound:g}"
+            lines.append(f"{_LATENCY}_bucket{_labels(**names, le=le)} {total}")
+        lines.append(f"{_LATENCY}_sum{_labels(**names)} {micros[key]}")
+        lines.append(f"{_LATENCY}_count{_labels(**names)} {total}")
+    lines.append(f"# TYPE {_LOADS} counter")
+    lines += [
+        f"{_LOADS}{_labels(model_path=path, status=status)} {count}" for (path, status), count in sorted(loads.items())
+    ]
+    lines.append(f"# TYPE {_LOAD_TIME} counter")
+    lines += [f"{_LOAD_TIME}{_labels(model_path=path)} {took}" for path, took in sorted(load_micros.items())]
+    return "\n".join(lines) + "\n"
 
 
 def _labels(**values: str) -> str:

@@ -5,12 +5,14 @@ Messages and the order of checks follow ``tensorflow_serving/servables/tensorflo
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 import numpy as np
@@ -19,13 +21,19 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import predict_pb2
 
+from ctr.models.arrays import Array
 from ctr.models.errors import CtrError
+from ctr.serving.session import Runner, Session
 from ctr.serving.signatures import DEFAULT_SIGNATURE
 from ctr.serving.version_folders import SAVED_MODEL_FILE
 from ctr.serving.warmup import read_warmup
 
 SERVE_TAG: Final = "serve"
 
+_VARIABLES: Final = os.path.join("variables", "variables.index")
+_FEATURES: Final = ("history_", "candidate_")
+_INTERNAL: Final = "__saved_model_"
+"""How the names of signatures begin that are the loader's own."""
 MAX_ERROR_LENGTH: Final = 1024
 """TF Serving cuts its messages here: gRPC carries them in headers, which are limited to 8 KiB."""
 MAX_TENSOR_ELEMENTS: Final = 2**24
@@ -44,6 +52,10 @@ _FIXED_SIZE: Final = frozenset(_VALUE_FIELDS) - {tf.bool}
 """Any bytes are values of these; of a bool only two are."""
 
 _logger = logging.getLogger(__name__)
+
+
+Run: TypeAlias = Callable[[str, Mapping[str, Array]], dict[str, Array]]
+"""Runs a signature: arrays of its inputs -> arrays of its outputs."""
 
 
 class RequestError(CtrError):
@@ -69,13 +81,15 @@ class _Input:
     """None: any rank; None in it: any size."""
     of_bytes: np.dtype[Any] | None
     """Where the values' bytes can be taken as they are."""
+    array_dtype: np.dtype[Any]
 
     @classmethod
     def of(cls, info: meta_graph_pb2.TensorInfo) -> _Input:
         shape = tf.TensorShape(info.tensor_shape)
         dtype = tf.as_dtype(info.dtype)
         of_bytes = np.dtype(dtype.as_numpy_dtype).newbyteorder("<") if dtype in _FIXED_SIZE else None
-        return cls(info.dtype, None if shape.rank is None else tuple(shape.as_list()), of_bytes)
+        sizes = None if shape.rank is None else tuple(shape.as_list())
+        return cls(info.dtype, sizes, of_bytes, np.dtype(dtype.as_numpy_dtype))
 
     def allows(self, shape: tuple[int, ...]) -> bool:
         """Whether a tensor may have this shape."""
@@ -88,6 +102,11 @@ class _Input:
 class ServedModel:
     """A version, loaded from the directory of its SavedModel. Safe to call from many threads.
 
+    Args:
+      path: the directory.
+      version: its number.
+      batched: makes of what runs a signature what runs several requests for it together; None: each runs alone.
+
     Attributes:
       version: its number.
       signature_defs: signature name -> SignatureDef, as stored.
@@ -96,13 +115,22 @@ class ServedModel:
       OSError, ValueError, tensorflow.errors.OpError: if the directory holds no SavedModel that can be loaded.
     """
 
-    def __init__(self, path: Path, version: int) -> None:
+    def __init__(self, path: Path, version: int, batched: Callable[[Run], Run] | None = None) -> None:
         self.version = version
-        self.signature_defs = _signature_defs(path / SAVED_MODEL_FILE)
+        graph = _graph(path)
+        self.signature_defs = dict(graph.signature_def)
         self._path = path
-        # Signatures do not keep the variables of the loaded object alive.
-        self._loaded = tf.saved_model.load(str(path), tags=[SERVE_TAG])
-        self._signatures = dict(self._loaded.signatures)
+        session = Session(path, [SERVE_TAG])
+        self._runners = {
+            name: session.runner(signature)
+            for name, signature in self.signature_defs.items()
+            if not name.startswith(_INTERNAL)
+        }
+        # Nothing here may hold the version itself: it is to be freed when the last of its requests is answered, and not
+        # when garbage is looked for.
+        self._run = functools.partial(_run, self._runners, version)
+        self._together = batched(self._run) if batched else None
+        self._can_be_together = {name for name in self._runners if _scores_candidates(self.signature_defs[name])}
         self._inputs = {
             name: {alias: _Input.of(info) for alias, info in sorted(signature.inputs.items())}
             for name, signature in self.signature_defs.items()
@@ -128,45 +156,70 @@ class ServedModel:
             where the graph says so; otherwise the graph's own status, or INTERNAL.
         """
         name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        if name not in self._signatures:
-            raise invalid(f'Serving signature key "{name}" not found. It must be one of {_names(self._signatures)}.')
+        if name not in self._runners:
+            raise invalid(f'Serving signature key "{name}" not found. It must be one of {_names(self._runners)}.')
         signature = self.signature_defs[name]
         inputs = _inputs(self._inputs[name], request)
         aliases = _output_aliases(signature, request)
-        outputs = self.run(name, inputs)
+        run = self._together if self._together and name in self._can_be_together else self.run_arrays
+        outputs = run(name, inputs)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = request.model_spec.name
         response.model_spec.version.value = self.version
         response.model_spec.signature_name = name
         for alias in aliases:
-            response.outputs[alias].CopyFrom(_tensor_proto(outputs[alias]))
+            _fill(response.outputs[alias], outputs[alias], signature.outputs[alias].dtype)
         return response
 
     def run(self, name: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Runs a signature: the tensors of its inputs -> those of its outputs. Errors as for :meth:`predict`."""
-        try:
-            outputs: dict[str, tf.Tensor] = self._signatures[name](**inputs)
-            return outputs
-        except tf.errors.OpError as error:
-            status = _STATUS_OF_INT.get(error.error_code, grpc.StatusCode.UNKNOWN)
-            raise RequestError(status, _words_of_the_graph(error.message)) from error
-        except UnicodeDecodeError as error:
-            # The graph quotes bytes of the request, which TensorFlow's Python cannot read.
-            raise invalid(_words_of_the_graph(error.object.decode(errors="replace"))) from error
-        except Exception as error:
-            _logger.exception("signature %s of version %d failed", name, self.version)
-            raise RequestError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}") from error
+        outputs = self.run_arrays(name, {alias: tensor.numpy() for alias, tensor in inputs.items()})
+        return {alias: tf.constant(array) for alias, array in outputs.items()}
+
+    def run_arrays(self, name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The same with arrays; strings are arrays of bytes objects."""
+        return self._run(name, inputs)
 
 
-def _signature_defs(path: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
-    saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    for meta_graph in saved_model.meta_graphs:
-        if SERVE_TAG in meta_graph.meta_info_def.tags:
-            return dict(meta_graph.signature_def)
-    raise ValueError(f"{path}: no graph has the tag {SERVE_TAG!r}")
+def _run(runners: Mapping[str, Runner], version: int, name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    try:
+        return runners[name](inputs)
+    except tf.errors.OpError as error:
+        status = _STATUS_OF_INT.get(error.error_code, grpc.StatusCode.UNKNOWN)
+        raise RequestError(status, error.message) from error
+    except Exception as error:
+        _logger.exception("signature %s of version %d failed", name, version)
+        raise RequestError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}") from error
 
 
-def _inputs(expected: Mapping[str, _Input], request: predict_pb2.PredictRequest) -> dict[str, tf.Tensor]:
+def _graph(path: Path) -> meta_graph_pb2.MetaGraphDef:
+    file = path / SAVED_MODEL_FILE
+    saved_model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for graph in saved_model.meta_graphs:
+        if SERVE_TAG in graph.meta_info_def.tags:
+            # The loader takes this for a model without variables, and only requests would fail.
+            if any(node.op == "VarHandleOp" for node in graph.graph_def.node) and not (path / _VARIABLES).is_file():
+                raise FileNotFoundError(f"{path / _VARIABLES}: no such file, and the graph has variables")
+            return graph
+    raise ValueError(f"{file}: no graph has the tag {SERVE_TAG!r}")
+
+
+def _scores_candidates(signature: meta_graph_pb2.SignatureDef) -> bool:
+    """Whether it is one like ``rank``: features [B, T] and [B, N], padded with 0 -> scores [B, N]."""
+    inputs, outputs = signature.inputs, signature.outputs
+    return (
+        all(alias.startswith(_FEATURES) for alias in inputs)
+        and {alias.partition("_")[0] for alias in inputs} == {feature.rstrip("_") for feature in _FEATURES}
+        and all(_is_matrix(info, types_pb2.DT_INT64) for info in inputs.values())
+        and all(_is_matrix(info, types_pb2.DT_FLOAT) for info in outputs.values())
+    )
+
+
+def _is_matrix(info: meta_graph_pb2.TensorInfo, dtype: int) -> bool:
+    return info.dtype == dtype and [dim.size for dim in info.tensor_shape.dim] == [-1, -1]
+
+
+def _inputs(expected: Mapping[str, _Input], request: predict_pb2.PredictRequest) -> dict[str, Array]:
     sent = set(request.inputs)
     if sent != expected.keys():
         raise invalid(
@@ -177,7 +230,7 @@ def _inputs(expected: Mapping[str, _Input], request: predict_pb2.PredictRequest)
     return {alias: _tensor(alias, of, request.inputs[alias]) for alias, of in expected.items()}
 
 
-def _tensor(alias: str, of: _Input, proto: tensor_pb2.TensorProto) -> tf.Tensor:
+def _tensor(alias: str, of: _Input, proto: tensor_pb2.TensorProto) -> Array:
     if proto.dtype != of.dtype:
         raise invalid(f'input "{alias}": expects {_dtype_name(of.dtype)} but {_dtype_name(proto.dtype)} is provided')
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
@@ -190,9 +243,14 @@ def _tensor(alias: str, of: _Input, proto: tensor_pb2.TensorProto) -> tf.Tensor:
         raise invalid(f'input "{alias}": {shape} has more than {MAX_TENSOR_ELEMENTS} elements')
     # The bytes as they came; TensorFlow's own parser, which takes all other forms, is ten times as slow.
     if of.of_bytes is not None and len(proto.tensor_content) == elements * of.of_bytes.itemsize:
-        return tf.constant(np.frombuffer(proto.tensor_content, of.of_bytes).reshape(shape))
+        return np.frombuffer(proto.tensor_content, of.of_bytes).reshape(shape)
+    if of.dtype == tf.string.as_datatype_enum and len(proto.string_val) == elements:
+        texts = np.empty(elements, object)
+        texts[:] = proto.string_val
+        return texts.reshape(shape)
     try:
-        return tf.io.parse_tensor(proto.SerializeToString(), tf.as_dtype(of.dtype))
+        # A scalar of strings would be bytes.
+        return np.asarray(tf.io.parse_tensor(proto.SerializeToString(), tf.as_dtype(of.dtype)).numpy(), of.array_dtype)
     except tf.errors.InvalidArgumentError as error:
         raise invalid(f"tensor parsing error: {alias}") from error
 
@@ -210,19 +268,16 @@ def _output_aliases(signature: meta_graph_pb2.SignatureDef, request: predict_pb2
     return aliases or sorted(signature.outputs)
 
 
-def _tensor_proto(tensor: tf.Tensor) -> tensor_pb2.TensorProto:
-    field = _VALUE_FIELDS.get(tensor.dtype)
+def _fill(proto: tensor_pb2.TensorProto, array: Array, dtype: int) -> None:
+    field = _VALUE_FIELDS.get(tf.as_dtype(dtype))
     if field is None:
-        return tf.make_tensor_proto(tensor)
+        proto.CopyFrom(tf.make_tensor_proto(array, dtype))
+        return
     # TF Serving answers in the typed fields, and clients read `float_val`; make_tensor_proto packs bytes instead.
-    proto = tensor_pb2.TensorProto(dtype=tensor.dtype.as_datatype_enum, tensor_shape=tensor.shape.as_proto())
-    getattr(proto, field).extend(tensor.numpy().ravel().tolist())
-    return proto
-
-
-def _words_of_the_graph(message: str) -> str:
-    """A graph's error as TF Serving sends it: TensorFlow's Python puts the call around it."""
-    return message.rpartition("<stack traces unavailable>\n")[2].partition(" [Op:")[0]
+    proto.dtype = dtype
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    getattr(proto, field).extend(array.ravel().tolist())
 
 
 def invalid(message: str) -> RequestError:

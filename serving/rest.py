@@ -67,19 +67,23 @@ _logger = logging.getLogger(__name__)
 
 
 class Api:
-    """What the paths answer, each as a status, a content type and a body."""
+    """What the paths answer, each as a status, a content type and a body.
+
+    Attributes:
+      metrics_text: what Prometheus gets.
+    """
 
     def __init__(self, catalogue: Catalogue, services: Services, calls: Calls, metrics: Metrics) -> None:
         self._catalogue = catalogue
         self._services = services
         self._calls = calls
-        self._metrics = metrics
+        self.metrics_text = metrics.text
 
     def answer(self, verb: str, path: str, body: bytes, request_id: str | None) -> tuple[int, str, bytes]:
         """Answers a request; errors are JSON with the key ``error``."""
         path = path.partition("?")[0]
         if verb == "GET" and path in METRICS_PATHS:
-            return 200, "text/plain; version=0.0.4; charset=utf-8", self._metrics.text().encode()
+            return 200, "text/plain; version=0.0.4; charset=utf-8", self.metrics_text().encode()
         try:
             document = self._document(verb, path, body, request_id)
         except RequestError as error:
@@ -184,16 +188,25 @@ class RestServer:
       threads: requests answered at a time.
       max_body_bytes: largest body; a larger one gets 413.
       tls: turns HTTPS on.
+      one_of_several: whether other processes may listen on the same port.
 
     Raises:
       OSError: if the address is taken or cannot be used.
     """
 
     def __init__(
-        self, api: Api, host: str, port: int, *, threads: int, max_body_bytes: int, tls: ServerTls | None = None
+        self,
+        api: Api,
+        host: str,
+        port: int,
+        *,
+        threads: int,
+        max_body_bytes: int,
+        tls: ServerTls | None = None,
+        one_of_several: bool = False,
     ) -> None:
         handler = type("Handler", (_Handler,), {"api": api, "max_body_bytes": max_body_bytes})
-        self._server = _Bounded((host, port), handler, threads, tls)
+        self._server = _Bounded((host, port), handler, threads, tls, one_of_several)
         self._thread = threading.Thread(target=self._server.serve_forever, name="rest", daemon=True)
 
     @property
@@ -217,18 +230,23 @@ class _Bounded(HTTPServer):
 
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], handler: Any, threads: int, tls: ServerTls | None) -> None:
+    def __init__(
+        self, address: tuple[str, int], handler: Any, threads: int, tls: ServerTls | None, one_of_several: bool
+    ) -> None:
         self.address_family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="rest")
         self._places = threading.BoundedSemaphore(threads + WAITING_CONNECTIONS)
         self._read_until: dict[socket.socket, float] = {}
         self._tls = tls.context() if tls else None
         self._closing = False
+        self._one_of_several = one_of_several
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
         """Without the host's name, which HTTPServer asks of the network."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._one_of_several:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 

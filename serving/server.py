@@ -6,14 +6,15 @@ from ``<base>/<integer version>/`` SavedModel directories. docs/serving.md says 
 
 from __future__ import annotations
 
+import functools
 import logging
-import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -29,14 +30,20 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from ctr.serving.batching import DEADLINE, Batcher
 from ctr.serving.calls import REQUEST_ID, Calls
 from ctr.serving.catalogue import Catalogue
-from ctr.serving.metrics import Metrics
+from ctr.serving.limits import Batching
+from ctr.serving.metrics import Metrics, text_of
 from ctr.serving.model import RequestError, invalid
 from ctr.serving.models_config import FollowedConfig, ModelConfig
+from ctr.serving.processes import Ended, Siblings
 from ctr.serving.rest import Api, RestServer
 from ctr.serving.services import MODEL_SERVICE, PREDICTION_SERVICE, SERVICES, Services
 from ctr.serving.tls import ServerTls
+
+_LATE_SECONDS: Final = 60.0
+"""That a process which takes the place of another waits for its versions, before it listens without them."""
 
 _logger = logging.getLogger(__name__)
 
@@ -51,6 +58,8 @@ class Access:
     """None: in clear text, which is for loopback and trusted networks."""
     log: bool = False
     """Whether each answer gets a line of the logger ``ctr.serving.access``, at INFO."""
+    one_of_several: bool = False
+    """Whether other processes may listen on the same ports, see :mod:`ctr.serving.processes`."""
 
 
 class ModelServer:
@@ -67,6 +76,7 @@ class ModelServer:
       max_message_bytes: largest request; a larger one gets RESOURCE_EXHAUSTED.
       grace_seconds: time that requests under way get to finish when the context closes.
       access: REST, TLS and the log of requests; none by default.
+      batching: how requests of several clients run together; ``Batching(size=1)``: never.
 
     Raises:
       ValueError: if a limit is impossible.
@@ -78,7 +88,7 @@ class ModelServer:
       ...     print(RankingClient(f"127.0.0.1:{server.port}", "ctr").rank(impression))
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a limit of its own, by name
         self,
         base_path: str | Path,
         model_name: str,
@@ -86,11 +96,12 @@ class ModelServer:
         host: str = "127.0.0.1",
         port: int = 0,
         poll_seconds: float = 1.0,
-        threads: int = 8,
+        threads: int = 32,
         max_concurrent_rpcs: int = 256,
         max_message_bytes: int = 16 * 2**20,
         grace_seconds: float = 10.0,
         access: Access | None = None,
+        batching: Batching | None = None,
     ) -> None:
         for name, value in (
             ("poll_seconds", poll_seconds),
@@ -111,12 +122,20 @@ class ModelServer:
         self._health.set(health.OVERALL_HEALTH, health_pb2.HealthCheckResponse.NOT_SERVING)
         metrics = Metrics()
         self._catalogue = Catalogue(
-            [ModelConfig(model_name, Path(base_path))], poll_seconds, self._tell_health, metrics
+            [ModelConfig(model_name, Path(base_path))],
+            poll_seconds,
+            self._tell_health,
+            metrics,
+            functools.partial(Batcher, batching=batching or Batching()),
         )
         self._services = Services(self._catalogue)
         calls = Calls(metrics, lambda: self._catalogue.names, access.log)
         self._api = Api(self._catalogue, self._services, calls, metrics)
         self._tls = access.tls
+        self._one_of_several = access.one_of_several
+        self._waits_for_versions = False
+        self._listens = threading.Event()
+        self._metrics = metrics
         self._rest_port = access.rest_port
         self._rest_limits = {"threads": threads, "max_body_bytes": max_message_bytes}
         self._rest: RestServer | None = None
@@ -126,7 +145,7 @@ class ModelServer:
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 # Two servers on one port would share its requests instead of the second being refused.
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(access.one_of_several)),
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -178,6 +197,38 @@ class ModelServer:
         """
         self._catalogue.change(models)
 
+    def duties(self) -> dict[str, Callable[[Any], Any]]:
+        """What this server does when it is one of several, and all are asked for it."""
+        return {
+            "metrics": lambda _: self._metrics.snapshot(),
+            "check": self._catalogue.check,
+            "change": self._catalogue.change_and_wait,
+        }
+
+    def join(self, siblings: Siblings, may_reload: bool, waits_for_versions: bool) -> None:
+        """Makes it one of several, before it is entered.
+
+        Args:
+          siblings: the line to the others.
+          may_reload: whether callers may change which models are served.
+          waits_for_versions: whether it listens only when it has them.
+        """
+
+        def change(models: Sequence[ModelConfig]) -> None:
+            well, words = siblings.ask("change", tuple(models))
+            if not well:
+                raise RequestError(grpc.StatusCode[words[0]], words[1])
+
+        self._services.may_reload = may_reload
+        self._services.change = change
+        self._catalogue.before_serving = siblings.wait_for_all
+        self._api.metrics_text = lambda: text_of(siblings.ask("metrics")[1])
+        self._waits_for_versions = waits_for_versions
+
+    def wait_until_listening(self) -> None:
+        """Waits until callers can reach it."""
+        self._listens.wait()
+
     def wait_until_ready(self, timeout: float) -> None:
         """Waits until each model has a version.
 
@@ -193,6 +244,9 @@ class ModelServer:
         return f"{self._host}:{self._port}{rest} for model {models}"
 
     def __enter__(self) -> ModelServer:
+        if self._waits_for_versions:
+            self._catalogue.start()
+            self._catalogue.wait_until_ready(_LATE_SECONDS)
         address = f"{self._host}:{self._port}"
         try:
             self._port = (
@@ -204,13 +258,22 @@ class ModelServer:
             raise OSError(f"cannot listen on {address}; is the port taken? Choose another, or 0 for any") from error
         if self._rest_port is not None:
             try:
-                self._rest = RestServer(self._api, self._host, self._rest_port, tls=self._tls, **self._rest_limits)
+                self._rest = RestServer(
+                    self._api,
+                    self._host,
+                    self._rest_port,
+                    tls=self._tls,
+                    one_of_several=self._one_of_several,
+                    **self._rest_limits,
+                )
             except OSError as error:
                 self._server.stop(None).wait()
                 raise OSError(f"cannot listen on {self._host}:{self._rest_port} for REST: {error.strerror}") from error
             self._rest.start()
-        self._catalogue.start()
+        if not self._waits_for_versions:
+            self._catalogue.start()
         self._server.start()
+        self._listens.set()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -237,20 +300,18 @@ def serve_forever(server: ModelServer, config_file: str | Path | None = None, po
       config_file: the ``models.config`` that the server's models are from.
       poll_seconds: how often it is read again; 0: never.
     """
-    stop = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    ended = Ended()
     try:
         with server:
             _logger.info("listening on %s", server)
             if config_file is not None and poll_seconds > 0:
                 followed = FollowedConfig(config_file, server.models, server.change)
-                while not stop.wait(poll_seconds):
+                while not ended.wait(poll_seconds):
                     followed.look()
-            stop.wait()
+            ended.wait()
             _logger.info("stopping: requests under way have %g s to finish", server.grace_seconds)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        ended.restore()
 
 
 def _methods(services: Services) -> dict[str, dict[str, tuple[type[Message], Callable[[Any], Message]]]]:
@@ -280,6 +341,7 @@ def _handler(calls: Calls, method: str, of: type[Message], answer: Callable[[Any
                 raise RequestError(
                     grpc.StatusCode.DEADLINE_EXCEEDED, "the request's time was over before its turn came"
                 )
+            DEADLINE.set(None if left is None else time.monotonic() + left)
             return _parsed(of, received)
 
         request_id = dict(context.invocation_metadata()).get(REQUEST_ID)
@@ -287,8 +349,8 @@ def _handler(calls: Calls, method: str, of: type[Message], answer: Callable[[Any
             response = calls.answer(method, "GRPC", str(request_id or ""), parse, answer)
             return response.SerializeToString()
         except RequestError as error:
-            refused = error
-        return context.abort(refused.code, refused.message)
+            code, message = error.code, error.message
+        return context.abort(code, message)
 
     return grpc.unary_unary_rpc_method_handler(handle)
 

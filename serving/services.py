@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -21,7 +22,7 @@ from tensorflow_serving.apis import (
 from ctr.serving import inference
 from ctr.serving.catalogue import Catalogue
 from ctr.serving.model import RequestError, invalid
-from ctr.serving.models_config import models_of
+from ctr.serving.models_config import ModelConfig, models_of
 
 PREDICTION_SERVICE: Final = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 MODEL_SERVICE: Final = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
@@ -35,11 +36,13 @@ class Services:
 
     Attributes:
       may_reload: whether callers may change which models are served.
+      change: does it, and waits.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self.may_reload = False
+        self.change: Callable[[Sequence[ModelConfig]], None] = catalogue.change_and_wait
 
     def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         """The outputs of a signature."""
@@ -98,7 +101,7 @@ class Services:
             models = models_of(request.config)
         except ValueError as error:
             raise invalid(str(error)) from error
-        self._catalogue.change_and_wait(models)
+        self.change(models)
         return model_management_pb2.ReloadConfigResponse()
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
 from ctr.serving.metrics import Metrics
-from ctr.serving.model import MAX_ERROR_LENGTH, RequestError, ServedModel
+from ctr.serving.model import MAX_ERROR_LENGTH, RequestError, Run, ServedModel
 from ctr.serving.models_config import ModelConfig
 from ctr.serving.version_folders import SAVED_MODEL_FILE, version_of
 
@@ -42,6 +42,8 @@ class VersionWatcher:
       poll_seconds: time between two looks.
       on_serving: called after each switch to a version, from the watching thread.
       metrics: what counts the loads.
+      batched: as :class:`ctr.serving.model.ServedModel` has it.
+      before_serving: as :class:`ctr.serving.catalogue.Catalogue` has it.
 
     Attributes:
       model: may be replaced by another one of the same directory, which the next look follows.
@@ -50,13 +52,21 @@ class VersionWatcher:
     """
 
     def __init__(
-        self, model: ModelConfig, poll_seconds: float, on_serving: Callable[[], None], metrics: Metrics
+        self,
+        model: ModelConfig,
+        poll_seconds: float,
+        on_serving: Callable[[], None],
+        metrics: Metrics,
+        batched: Callable[[Run], Run] | None = None,
+        before_serving: Callable[[Path, int], None] = lambda folder, version: None,
     ) -> None:
         self.model = model
         self._base_path = model.base_path
         self._poll_seconds = poll_seconds
         self._on_serving = on_serving
         self._metrics = metrics
+        self._batched = batched
+        self._before_serving = before_serving
         self.loaded: Mapping[int, ServedModel] = {}
         self._statuses: dict[int, ModelVersionStatus] = {}
         self._lock = threading.Lock()
@@ -156,11 +166,12 @@ class VersionWatcher:
         _logger.info("loading version %d from %s", version, path)
         start = time.perf_counter()
         try:
-            model = ServedModel(path, version)
+            model = ServedModel(path, version, self._batched)
             warmed_up = model.warm_up()
         except Exception as error:
             self._metrics.load(str(path), loaded=False, seconds=time.perf_counter() - start)
             self._broken[version] = self._seen[version]
+            self._before_serving(self._base_path, version)
             self._set_status(version, ModelVersionStatus.END, error)
             self._tried.set()
             _logger.error(
@@ -172,12 +183,13 @@ class VersionWatcher:
             )
             return False
         self._metrics.load(str(path), loaded=True, seconds=time.perf_counter() - start)
+        self._before_serving(self._base_path, version)
         self.loaded = {**self.loaded, version: model}
         self._set_status(version, ModelVersionStatus.AVAILABLE)
+        _logger.info("serving version %d (%d warmup requests)", version, warmed_up)
         self.ready.set()
         self._tried.set()
         self._on_serving()
-        _logger.info("serving version %d (%d warmup requests)", version, warmed_up)
         return True
 
     def _keep(self, wanted: Collection[int]) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import keras
 import numpy as np
@@ -55,7 +56,8 @@ TOLERANCES: Final = {"float32": 1e-5, "mixed_float16": 2e-2, "mixed_bfloat16": 1
 """By precision of the computation: half precision depends that much on the shape of a batch."""
 
 _MODEL: Final = "ctr"
-_VARIABLE: Final = "/.ATTRIBUTES/VARIABLE_VALUE"
+_WEIGHT_KEY: Final = "weights/{}/.ATTRIBUTES/VARIABLE_VALUE"
+_WEIGHT: Final = re.compile(_WEIGHT_KEY.format(r"\d+"))
 
 _logger = logging.getLogger(__name__)
 
@@ -178,35 +180,23 @@ def _restored(settings: SkewCheckSettings, transform_uri: str, model_folder: str
 
 
 def with_exported_weights(model: Ranker, model_folder: str) -> bool:
-    """Gives a model the weights of an export, each from the variable of the same attribute path.
+    """Gives a model the weights of an export, which are in the order of the model's ``variables``.
 
     Returns:
-      False if they are not found so, as may be of a model from outside the tree; the model is of no use then.
+      False if their number or a shape is another, as may be of a model from outside the tree; the model is of no use
+      then.
     """
     reader = tf.train.load_checkpoint(os.path.join(model_folder, "variables", "variables"))
-    keys = [
-        name for name in reader.get_variable_to_shape_map() if name.startswith("model/") and name.endswith(_VARIABLE)
-    ]
+    keys = [name for name in reader.get_variable_to_shape_map() if _WEIGHT.fullmatch(name)]
     try:
-        weights = {key: _at(model, key.removesuffix(_VARIABLE).split("/")[1:]) for key in keys}
-        if len({id(weight) for weight in weights.values()}) != len(model.weights):
-            raise LookupError(f"{len(weights)} variables for {len(model.weights)} weights")
-        for key, weight in weights.items():
-            weight.assign(reader.get_tensor(key))
-    except (AttributeError, LookupError, ValueError) as error:
-        _logger.warning("the model's weights are not found by name, so it is not called by itself: %s", error)
+        if len(keys) != len(model.variables):
+            raise LookupError(f"{len(keys)} variables for {len(model.variables)} weights")
+        for number, weight in enumerate(model.variables):
+            weight.assign(reader.get_tensor(_WEIGHT_KEY.format(number)))
+    except (LookupError, ValueError, tf.errors.NotFoundError) as error:
+        _logger.warning("the model's weights are not those of the export, so it is not called by itself: %s", error)
         return False
     return True
-
-
-def _at(model: Ranker, path: Sequence[str]) -> Any:
-    weight: Any = model
-    for part in path:
-        if part.isdigit() or isinstance(weight, dict):
-            weight = weight[int(part) if part.isdigit() else part]
-        else:
-            weight = getattr(weight, part)
-    return weight
 
 
 def _answers(raw: Array, model_folder: str, like: Array) -> Array:

@@ -57,6 +57,19 @@ examples:
     parser.add_argument("--tls-key", metavar="FILE", help="PEM, without a password")
     parser.add_argument("--tls-client-ca", metavar="FILE", help="PEM; lets in these authorities' clients alone")
     parser.add_argument("--access-log", action="store_true", help="a line for each answer: id, version, status, ms")
+    parser.add_argument(
+        "--processes", type=int, metavar="N", default=1, help="that answer on one port; default: %(default)s"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", default=16, help="rows that run together; 1: none; default: %(default)s"
+    )
+    parser.add_argument(
+        "--batch-microseconds",
+        type=int,
+        metavar="N",
+        default=0,
+        help="that fewer rows wait for more; default: %(default)s, they gather while others run",
+    )
 
 
 def add_address(parser: argparse.ArgumentParser, host: str, port: str = "") -> None:
@@ -81,24 +94,46 @@ def _port(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from ctr.serving.limits import Batching
+    from ctr.serving.processes import Plan, Processes, serve_processes
+
     models = _models(options)
     tls = _server_tls(options)
     _check_free(options.host, options.port)
     if options.rest_port is not None:
         _check_free(options.host, options.rest_port)
-    with terminal_of(options).loading("TensorFlow"):
-        from ctr.serving.server import Access, ModelServer, serve_forever
-
+    if options.processes < 1:
+        raise ConfigError(f"--processes: must be 1 or more, got {options.processes}")
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    logging.getLogger("ctr.serving").setLevel(logging.WARNING if options.quiet else logging.INFO)
-    access = Access(rest_port=options.rest_port, tls=tls, log=options.access_log)
-    reached = {"host": options.host, "port": options.port, "access": access}
+    level = logging.WARNING if options.quiet else logging.INFO
+    logging.getLogger("ctr.serving").setLevel(level)
+    reached = {"host": options.host, "port": options.port}
+    access = {"tls": tls, "log": options.access_log}
+    followed = options.model_config_file, options.model_config_file_poll_seconds
     try:
+        batching = Batching(size=options.batch_size, microseconds=options.batch_microseconds)
+        if options.processes > 1:
+            work = {"batching": batching, "access": access}
+            plan = Plan(
+                models,
+                may_reload=bool(options.model_config_file),
+                rest_port=options.rest_port,
+                options=work,
+                log_level=level,
+                **reached,
+            )
+            serve_processes(Processes(plan, options.processes), *followed)
+            return OK
+        with terminal_of(options).loading("TensorFlow"):
+            from ctr.serving.server import Access, ModelServer, serve_forever
+
+        alone = {**reached, "access": Access(rest_port=options.rest_port, **access), "batching": batching}
         if options.model_config_file:
-            server = ModelServer.of_models(models, **reached)
-            serve_forever(server, options.model_config_file, options.model_config_file_poll_seconds)
+            serve_forever(ModelServer.of_models(models, **alone), *followed)
         else:
-            serve_forever(ModelServer(models[0].base_path, models[0].name, **reached))
+            serve_forever(ModelServer(models[0].base_path, models[0].name, **alone))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     except OSError as error:
         raise CtrError(error) from error
     return OK

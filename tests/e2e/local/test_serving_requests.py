@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ from ctr.models.impression import (
     PADDING_INDEX,
     REQUEST_FEATURES,
 )
-from ctr.serving.model import RequestError, ServedModel
+from ctr.serving.batching import Batcher
+from ctr.serving.limits import Batching
+from ctr.serving.model import RequestError, Run, ServedModel
 from ctr.serving.server import ModelServer
 from ctr.serving.signatures import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE
 from ctr.serving.warmup import read_warmup
@@ -173,6 +176,34 @@ _HISTORY = {
 def test_a_batch_has_as_many_answers_as_rows(served: ServedModel, rows: int) -> None:
     tensors = {name: np.ones((rows, 2), np.int64) for name in REQUEST_FEATURES}
     assert len(answer(served, rank_request(tensors))[PROBABILITY]) == rows
+
+
+def test_requests_that_run_together_get_what_they_would_alone(trained: Trained) -> None:
+    runs: list[int] = []
+
+    def batched(run: Run) -> Run:
+        def counted(name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+            runs.append(len(inputs[HISTORY_ITEM_ID]))
+            return run(name, inputs)
+
+        return Batcher(counted, Batching(size=16, microseconds=50_000))
+
+    model = ServedModel(trained.version_dir, 1, batched)
+    requests = []
+    for index, warmup in enumerate(list(read_warmup(trained.version_dir))[:9]):
+        for name in REQUEST_FEATURES:
+            warmup.inputs[name].tensor_shape.dim[0].size *= 1 + index % 2
+            warmup.inputs[name].tensor_content *= 1 + index % 2
+        requests += [warmup] * 3
+    with ThreadPoolExecutor(len(requests)) as pool:
+        together = list(pool.map(model.predict, requests))
+    assert max(runs) > 2
+    alone = ServedModel(trained.version_dir, 1)
+    for request, answered in zip(requests, together, strict=True):
+        expected = answer(alone, request)
+        assert answered.outputs.keys() == expected.keys()
+        for name, proto in answered.outputs.items():
+            np.testing.assert_allclose(tf.make_ndarray(proto), expected[name], rtol=1e-6, atol=1e-6)
 
 
 def test_lists_of_different_lengths_are_refused_by_name(served: ServedModel) -> None:

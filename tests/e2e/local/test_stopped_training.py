@@ -58,7 +58,7 @@ def weights(saved: Path) -> dict[str, np.ndarray]:
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(str(saved / "variables" / "variables"))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name.startswith("model/")}
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name.startswith("weights/")}
 
 
 def test_after_a_kill_it_becomes_the_model_that_it_would_have_been(

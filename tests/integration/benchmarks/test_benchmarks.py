@@ -99,6 +99,13 @@ TINY = {
         ("dnn/random", "dnn/mixed 0.5"),
         "relative to random",
     ),
+    "serving": Tiny(
+        ("--serving", "{}/ctr", "--only", "rank,2,3,1", "--rounds", "1", "--seconds", "0.2", "--reload-seconds", "0"),
+        "| asked | candidates | history | clients | side | p50, ms | p95 | p99 | answers/s | CPU ms an answer | "
+        "memory, MB | p50, of the floor | answers/s, of the floor |",
+        ("rank/2/3/-/floor", "rank/2/3/1/server"),
+        "p50, of the floor",
+    ),
     "training": Tiny(
         # Two processes of the same device, since a GPU is not there.
         ("--devices", "cpu", "cpu", "--models", "dnn", "--batch", "64", "--steps", "2", "--items", "1000"),
@@ -118,7 +125,7 @@ def run(name: str, *arguments: str, path: str = "") -> subprocess.CompletedProce
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-IN_A_PROCESS = {"compression", "deepctr_training", "keras_choice", "training"}
+IN_A_PROCESS = {"compression", "deepctr_training", "keras_choice", "serving", "training"}
 """Run as the pages say; the others, whose imports take longer than they do, in this one."""
 NOT_IN_THE_BUNDLE = ("tfx", "apache_beam", "tensorflow_transform", "tensorflow_serving", "grpc", "pyarrow", "yaml")
 """What ``benchmarks/gpu_bundle.sh`` leaves out, and ``training`` does without."""
@@ -154,6 +161,8 @@ def test_a_benchmark_prints_its_ratios(name: str, tmp_path: Path, run_here: Run)
     tiny = TINY[name]
     if name == "compression":
         write_impressions(tmp_path / "examples")
+    if name == "serving":
+        write_model(tmp_path / "ctr/1")
     if name == "training":
         for package in NOT_IN_THE_BUNDLE:
             (tmp_path / f"{package}.py").write_text("raise ImportError(f'{__name__} is not in the bundle')")
@@ -201,6 +210,20 @@ def write_impressions(folder: Path) -> None:
             example = tf.train.Example()
             example.features.feature["history_item_id"].int64_list.value.extend(range(number, number + 50))
             writer.write(example.SerializeToString())
+
+
+def write_model(folder: Path) -> None:
+    import tensorflow as tf
+
+    from ctr.models.impression import REQUEST_FEATURES
+
+    class Zeros(tf.Module):
+        @tf.function(input_signature=[{name: tf.TensorSpec([None, None], tf.int64, name) for name in REQUEST_FEATURES}])
+        def rank(self, impression: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            return {"logit": tf.zeros_like(impression["candidate_item_id"], tf.float32)}
+
+    module = Zeros()
+    tf.saved_model.save(module, str(folder), signatures={"rank": module.rank})
 
 
 def test_compression_without_impressions_says_so(tmp_path: Path, run_here: Run) -> None:

@@ -36,10 +36,11 @@ def _inputs() -> dict[str, np.ndarray]:
 class Scorer(tf.Module):
     def __init__(self, model: Ranker) -> None:
         super().__init__()
-        self.model = model
+        # As the export does: of Keras' variables themselves two sets would be written.
+        self.weights = [weight.value for weight in model.variables]
         names = (*REQUEST_FEATURES, *INDEX_OF.values())
         self.score = tf.function(
-            lambda inputs: self.model(inputs, training=False).logits,
+            lambda inputs: model(inputs, training=False).logits,
             input_signature=[{name: tf.TensorSpec([None, None], tf.int64, name) for name in names}],
             autograph=False,
         )

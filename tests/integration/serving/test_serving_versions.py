@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 
 from ctr.serving.client import RankingClient, ServingError
 from ctr.serving.impressions import Impression
+from ctr.serving.messages import PREDICT
 from ctr.serving.requests import rank_request
 from ctr.serving.server import ModelServer
 from ctr.serving.warmup import write_warmup
@@ -117,6 +120,28 @@ def test_a_new_version_takes_over_without_a_failed_request(
         assert set(mine) == {(1, 2.0), (2, 12.0)}
         versions = [version for version, _ in mine]
         assert versions == sorted(versions)
+
+
+def test_a_version_that_is_replaced_is_freed_at_once(base: Path, push: Any, connect: Any, impression: Make) -> None:
+    push(base, 1)
+    spoilt = rank_request([impression([3], [3])], "ctr")
+    spoilt.inputs["history_age"].ParseFromString(tf.make_tensor_proto([[1, 2]], tf.int64).SerializeToString())
+    gc.disable()
+    try:
+        with served(base) as server, connect(server) as client:
+            server.wait_until_ready(60)
+            old = weakref.ref(server._catalogue._watchers["ctr"].loaded[1])
+            client.rank(impression([], [1]))
+            with (
+                grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+                pytest.raises(grpc.RpcError, match="history features differ"),
+            ):
+                channel.unary_unary(PREDICT)(spoilt.SerializeToString())
+            push(base, 2)
+            wait_for(lambda: states(server) == {1: "END", 2: "AVAILABLE"}, "version 1 unloaded")
+            wait_for(lambda: old() is None, "version 1 freed", seconds=5)
+    finally:
+        gc.enable()
 
 
 def test_a_directory_half_copied_waits(base: Path, push: Any, saved_models: dict[float, Path]) -> None:

@@ -43,6 +43,21 @@ def test_a_server_may_wait_for_a_model_that_is_named(
     assert started == [f"127.0.0.1:0 for model 'ctr' in {tmp_path}/serving/ctr"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--processes", "0"], "--processes: must be 1 or more, got 0"),
+        (["--batch-size", "0"], "batching: size: must be 1 or more, got 0"),
+        (["--batch-microseconds", "-1"], "batching: microseconds: must be 0 or more, got -1"),
+    ],
+)
+def test_impossible_limits_are_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], says: str
+) -> None:
+    assert cli.main(["serve", "--output", str(tmp_path), "--port", "0", "--model", "ctr", "--wait", *flags]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_a_configuration_of_models_stands_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

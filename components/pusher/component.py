@@ -20,7 +20,9 @@ def Pusher(
     base_directory: Parameter[str],
     settings: Parameter[str],
 ) -> None:
-    """Publishes a blessed model with its card and its blessing as ``base_directory/<version>/``, atomically; an unblessed one nowhere.
+    """Publishes a blessed model as ``base_directory/<version>/``, atomically; an unblessed one nowhere.
+
+    Its card, for people, and its blessing, for programs, lie beside it.
 
     Args:
       model: the Trainer's model.

@@ -117,6 +117,7 @@ def _subjects(command: Sequence[str]) -> Sequence[ModuleType]:
         generate,
         history,
         kubeflow,
+        release,
         report,
         run,
         serving,
@@ -124,4 +125,18 @@ def _subjects(command: Sequence[str]) -> Sequence[ModuleType]:
         sweep,
     )
 
-    return (run, report, sweep, history, serving, generate, show_config, clean, demo, kubeflow, container, completion)
+    return (
+        run,
+        report,
+        sweep,
+        history,
+        serving,
+        release,
+        generate,
+        show_config,
+        clean,
+        demo,
+        kubeflow,
+        container,
+        completion,
+    )

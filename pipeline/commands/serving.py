@@ -159,7 +159,7 @@ def _models(options: argparse.Namespace) -> tuple[ModelConfig, ...]:
         return read_models_config(options.model_config_file)
     if options.wait and not options.model:
         raise ConfigError("--wait: name the model that is to come with --model, e.g. --model ctr")
-    model = options.model or _served_model(options.output)
+    model = options.model or served_model(options.output)
     base = Layout(absolute(options.output)).model_base(model)
     if not os.path.isdir(base) and not options.wait:
         raise CtrError(f"{base}: no such folder; 'run' pushes blessed models there, and --wait lets the server wait")
@@ -177,7 +177,12 @@ def _check_free(host: str, port: int) -> None:
         ) from error
 
 
-def _served_model(output: str) -> str:
+def served_model(output: str) -> str:
+    """The only model in the output folder of a run.
+
+    Raises:
+      CtrError: if there is none, or there are several.
+    """
     folder = Layout(absolute(output)).serving
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if os.path.isdir(folder) else []
     if not names:
@@ -193,7 +198,7 @@ def _predict(options: argparse.Namespace) -> int:
     load_plugins(options.plugin)
     chosen = None
     impression = load_impression(options.impression) if options.impression else None
-    model = options.model or (_served_model(options.output) if options.output else "ctr")
+    model = options.model or (served_model(options.output) if options.output else "ctr")
     _check_reachable(options.host, options.port)
     if impression is None:
         with terminal_of(options).loading("TensorFlow"):

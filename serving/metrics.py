@@ -13,6 +13,8 @@ _REQUESTS: Final = ":tensorflow:serving:request_count"
 _LATENCY: Final = ":tensorflow:serving:request_latency"
 _LOADS: Final = ":tensorflow:cc:saved_model:load_attempt_count"
 _LOAD_TIME: Final = ":tensorflow:cc:saved_model:load_latency"
+_LOGGED: Final = "ctr_request_log_total"
+"""The project's own: TF Serving counts nothing of its request log."""
 
 _BOUNDS: Final = [10 * 1.8**power for power in range(33)]
 """Microseconds, TF Serving's own buckets: alerts on them hold for both servers."""
@@ -29,6 +31,7 @@ class Metrics:
         self._micros: Counter[tuple[str, str, str]] = Counter()
         self._loads: Counter[tuple[str, str]] = Counter()
         self._load_micros: Counter[str] = Counter()
+        self._logged: Counter[str] = Counter()
 
     def request(self, model: str, api: str, entrypoint: str, code: grpc.StatusCode, seconds: float) -> None:
         """Counts an answer, and where it is one the time that it took."""
@@ -45,6 +48,11 @@ class Metrics:
         with self._lock:
             self._loads[path, "success" if loaded else "fail"] += 1
             self._load_micros[path] += round(seconds * _MILLION)
+
+    def logged(self, status: str) -> None:
+        """Counts a request for the request log: ``written``, ``dropped`` or ``failed``."""
+        with self._lock:
+            self._logged[status] += 1
 
     def text(self) -> str:
         """All of them, as Prometheus reads them."""
@@ -73,6 +81,11 @@ class Metrics:
             lines += [
                 f"{_LOAD_TIME}{_labels(model_path=path)} {micros}" for path, micros in sorted(self._load_micros.items())
             ]
+            if self._logged:
+                lines.append(f"# TYPE {_LOGGED} counter")
+                lines += [
+                    f"{_LOGGED}{_labels(status=status)} {count}" for status, count in sorted(self._logged.items())
+                ]
             return "\n".join(lines) + "\n"
 
 

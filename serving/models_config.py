@@ -135,7 +135,9 @@ def _model(config: Any) -> ModelConfig:
     if config.model_platform != "tensorflow":
         raise ValueError(f"model {config.name}: model_platform must be 'tensorflow', got {config.model_platform!r}")
     if config.HasField("logging_config"):
-        raise ValueError(f"model {config.name}: this server has no request log; remove logging_config")
+        raise ValueError(
+            f"model {config.name}: the flag --request-log is this server's request log; remove logging_config"
+        )
     return ModelConfig(
         config.name, Path(config.base_path), *_policy(config), labels=dict(sorted(config.version_labels.items()))
     )

@@ -33,6 +33,7 @@ from ctr.serving.catalogue import Catalogue
 from ctr.serving.metrics import Metrics
 from ctr.serving.model import RequestError, invalid
 from ctr.serving.models_config import FollowedConfig, ModelConfig
+from ctr.serving.request_log import RequestLog, RequestLogSettings
 from ctr.serving.rest import Api, RestServer
 from ctr.serving.services import Services
 from ctr.serving.tls import ServerTls
@@ -50,6 +51,8 @@ class Access:
     """None: in clear text, which is for loopback and trusted networks."""
     log: bool = False
     """Whether each answer gets a line of the logger ``ctr.serving.access``, at INFO."""
+    request_log: RequestLogSettings | None = None
+    """Which requests are kept, and where; None: none."""
 
 
 class ModelServer:
@@ -113,7 +116,8 @@ class ModelServer:
             [ModelConfig(model_name, Path(base_path))], poll_seconds, self._tell_health, metrics
         )
         self._services = Services(self._catalogue)
-        calls = Calls(metrics, lambda: self._catalogue.names, access.log)
+        self._request_log = RequestLog(access.request_log, metrics) if access.request_log else None
+        calls = Calls(metrics, lambda: self._catalogue.names, access.log, self._request_log)
         self._api = Api(self._catalogue, self._services, calls, metrics)
         self._tls = access.tls
         self._rest_port = access.rest_port
@@ -208,6 +212,8 @@ class ModelServer:
                 raise OSError(f"cannot listen on {self._host}:{self._rest_port} for REST: {error.strerror}") from error
             self._rest.start()
         self._catalogue.start()
+        if self._request_log is not None:
+            self._request_log.start()
         self._server.start()
         return self
 
@@ -217,6 +223,8 @@ class ModelServer:
         if self._rest is not None:
             self._rest.stop()
         stopped.wait()
+        if self._request_log is not None:
+            self._request_log.stop()
         self._catalogue.stop()
 
     def _tell_health(self) -> None:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from ctr.components.files import absolute
 from ctr.models.errors import ConfigError, CtrError
 from ctr.models.registration import load_plugins
-from ctr.pipeline.commands.command_line import OK, add_command, add_plugin_option, print_json, program, terminal_of
+from ctr.pipeline.commands.command_line import (
+    OK,
+    add_command,
+    add_plugin_option,
+    check_output,
+    print_json,
+    program,
+    terminal_of,
+)
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.process.terminal import width as terminal_width
 
@@ -60,6 +68,13 @@ examples:
     parser.add_argument("--tls-certificate", metavar="FILE", help="PEM; turns TLS on, with --tls-key")
     parser.add_argument("--tls-key", metavar="FILE", help="PEM, without a password")
     parser.add_argument("--tls-client-ca", metavar="FILE", help="PEM; lets in these authorities' clients alone")
+    parser.add_argument("--request-log", metavar="DIR", help="keep some answered requests there, without a user")
+    parser.add_argument(
+        "--request-log-rate", metavar="X", type=_share, default=0.01, help="share that is kept; default: %(default)s"
+    )
+    parser.add_argument(
+        "--request-log-max-mb", metavar="N", type=_megabytes, default=1000.0, help="the oldest go; default: %(default)g"
+    )
     parser.add_argument("--access-log", action="store_true", help="a line for each answer: id, version, status, ms")
 
     parser = add_command(
@@ -106,6 +121,20 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share; choose above 0 and at most 1")
+    return share
+
+
+def _megabytes(text: str) -> float:
+    size = float(text)
+    if not 0 < size < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is no size; choose above 0 megabytes")
+    return size
+
+
 def _port(text: str) -> int:
     port = int(text)
     if not 0 <= port <= 65535:
@@ -119,12 +148,18 @@ def _serve(options: argparse.Namespace) -> int:
     _check_free(options.host, options.port)
     if options.rest_port is not None:
         _check_free(options.host, options.rest_port)
+    if options.request_log:
+        check_output(options.request_log, "--request-log")
     with terminal_of(options).loading("TensorFlow"):
+        from ctr.serving.request_log import RequestLogSettings
         from ctr.serving.server import Access, ModelServer, serve_forever
 
+    folder = Path(absolute(options.request_log)) if options.request_log else None
+    bounds = (options.request_log_rate, options.request_log_max_mb)
+    request_log = RequestLogSettings(folder, *bounds) if folder else None
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     logging.getLogger("ctr.serving").setLevel(logging.WARNING if options.quiet else logging.INFO)
-    access = Access(rest_port=options.rest_port, tls=tls, log=options.access_log)
+    access = Access(rest_port=options.rest_port, tls=tls, log=options.access_log, request_log=request_log)
     reached = {"host": options.host, "port": options.port, "access": access}
     try:
         if options.model_config_file:

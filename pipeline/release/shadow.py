@@ -41,11 +41,11 @@ def compare(
       source: where they are from, in words.
 
     Raises:
-      DataError: if there is no request, or a score is no number.
+      DataError: if there is no request, a version cannot be loaded, or a score is no number.
     """
     if not impressions:
         raise DataError(f"{source}: there is no request to compare two versions with")
-    loaded = [tf.saved_model.load(folder, tags=["serve"]) for folder in folders]
+    loaded = [_loaded(folder) for folder in folders]
     ranks = [model.signatures[RANK_SIGNATURE] for model in loaded]
     inputs = [_tensors(impression) for impression in impressions]
     scores = [[_scores(rank, each) for each in inputs] for rank in ranks]
@@ -63,6 +63,16 @@ def compare(
         **_distribution(*(tuple(map(np.concatenate, zip(*each, strict=True))) for each in scores)),
         **dict(zip(("stable_latency", "canary_latency"), _latencies(ranks, inputs), strict=True)),
     )
+
+
+def _loaded(folder: str) -> Any:
+    try:
+        model = tf.saved_model.load(folder, tags=["serve"])
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise DataError(f"{folder}: cannot be loaded: {str(error).splitlines()[0]}") from error
+    if RANK_SIGNATURE not in model.signatures:
+        raise DataError(f"{folder}: has no signature {RANK_SIGNATURE!r}")
+    return model
 
 
 def _tensors(impression: Impression) -> dict[str, tf.Tensor]:

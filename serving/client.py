@@ -40,6 +40,7 @@ class RankingClient:
         text, which is for loopback and trusted networks.
       certificate: PEM file of the client's own certificate, where the server asks for one (mutual TLS); with
         ``private_key``, the PEM file of its key.
+      version_label: of the version that is asked, such as ``canary``; empty for the newest one.
 
     Raises:
       OSError: if the certificates or the key cannot be read.
@@ -55,12 +56,14 @@ class RankingClient:
         root_certificates: str | Path | None = None,
         certificate: str | Path | None = None,
         private_key: str | Path | None = None,
+        version_label: str = "",
     ) -> None:
         if (certificate is None) != (private_key is None) or (certificate is not None and root_certificates is None):
             raise ValueError("certificate and private_key go together, and with root_certificates")
         self._target = target
         self._model_name = model_name
         self._timeout = timeout
+        self._version_label = version_label
         options: list[tuple[str, int]] = [("grpc.max_receive_message_length", -1)]
         if root_certificates is None:
             # A web proxy of the environment would otherwise be asked to reach loopback.
@@ -88,7 +91,7 @@ class RankingClient:
 
     def rank_batch(self, impressions: Sequence[Impression]) -> list[Ranking]:
         """Ranks several impressions in one request, in their order. Errors as for :meth:`rank`."""
-        response = self._answer(rank_request(impressions, self._model_name))
+        response = self._answer(rank_request(impressions, self._model_name, self._version_label))
         width = max(len(impression.candidates) for impression in impressions)
         probability = self._output(response, PROBABILITY, (len(impressions), width))
         logit = self._output(response, LOGIT, (len(impressions), width))

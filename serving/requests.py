@@ -13,13 +13,14 @@ from ctr.serving.messages import Example, PredictRequest, set_int64, set_strings
 from ctr.serving.signatures import DEFAULT_SIGNATURE, EXAMPLES, RANK_SIGNATURE
 
 
-def rank_request(impressions: Sequence[Impression], model_name: str) -> Message:
+def rank_request(impressions: Sequence[Impression], model_name: str, version_label: str = "") -> Message:
     """One request for a batch of impressions: the one place where they become padded tensors.
 
     Args:
       impressions: B >= 1 impressions. Histories are right-padded with 0 to the longest, T (0 if all are empty),
         candidates to the largest number, N.
       model_name: as the server knows it.
+      version_label: of the version that is asked, such as ``canary``; empty for the newest one.
 
     Returns:
       A ``PredictRequest`` with int64 inputs: history features [B, T], candidate features [B, N].
@@ -28,6 +29,8 @@ def rank_request(impressions: Sequence[Impression], model_name: str) -> Message:
       ValueError: if there is no impression.
     """
     request = _request(impressions, model_name, RANK_SIGNATURE)
+    if version_label:
+        request.model_spec.version_label = version_label
     rows = [impression.features() for impression in impressions]
     for name in REQUEST_FEATURES:
         values = [row[name] for row in rows]

@@ -101,6 +101,7 @@ examples:
     source.add_argument("--output", metavar="DIR", help="take an impression of the eval split of the run in DIR")
     _add_address(parser, "of the server")
     parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving, or ctr")
+    parser.add_argument("--label", metavar="LABEL", default="", help="of the version that is asked, e.g. canary")
     parser.add_argument("--tls-ca", metavar="FILE", help="PEM; turns TLS on, and trusts these authorities")
     parser.add_argument("--tls-certificate", metavar="FILE", help="PEM, for a server that asks for one")
     parser.add_argument("--tls-key", metavar="FILE", help="PEM, of that certificate")
@@ -259,6 +260,7 @@ def _client(options: argparse.Namespace, model: str) -> RankingClient:
             root_certificates=options.tls_ca,
             certificate=options.tls_certificate,
             private_key=options.tls_key,
+            version_label=options.label,
         )
     except OSError as error:
         raise ConfigError(f"TLS: {error.filename}: cannot be read: {error.strerror}") from error

@@ -47,8 +47,7 @@ def asked_by_label(server: ModelServer, impression: Impression) -> Iterator[dict
     done = threading.Event()
 
     def ask(label: str) -> None:
-        request = rank_request([impression], "ctr")
-        request.model_spec.version_label = label
+        request = rank_request([impression], "ctr", label)
         with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.enable_http_proxy", 0)]) as channel:
             call = channel.unary_unary(PREDICT, PredictRequest.SerializeToString, PredictResponse.FromString)
             while not done.is_set():
@@ -165,6 +164,8 @@ def test_a_followed_file_loads_a_version_before_its_label_moves(base: Path, push
                 followed.look()
                 time.sleep(0.05)
                 assert time.monotonic() < deadline, answers
+        with RankingClient(f"127.0.0.1:{server.port}", "ctr", version_label="canary") as client:
+            assert client.rank(impression([], [1])).model_version == 2
     assert (answers["stable"].keys(), answers["canary"].keys() - {2}) == ({1}, {1})
 
 

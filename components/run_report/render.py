@@ -250,7 +250,8 @@ def served_words(served: ServedSkew) -> str:
     known = [end for end in (served.first, served.last) if end is not None]
     ends = [f"{dt.datetime.fromtimestamp(end, LOG_TIMEZONE):%Y-%m-%d %H:%M}" for end in known]
     when = f", {' to '.join(ends)} ({LOG_TIMEZONE.key})" if ends else ""
-    of = f", answered by version {', '.join(map(str, served.versions))}" if served.versions else ""
+    plural = "s" if len(served.versions) > 1 else ""
+    of = f", answered by version{plural} {', '.join(map(str, served.versions))}" if served.versions else ""
     return (
         f"{served.requests:,} requests of {served.request_log}{when}{of}, beside {served.trained:,} train impressions. "
         "Distances are from 0, alike, to 1."

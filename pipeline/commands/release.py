@@ -65,6 +65,11 @@ examples:
     parser.add_argument("--wait-seconds", metavar="N", type=_positive, default=120.0, help="that a version may load")
     parser.add_argument("--reason", metavar="TEXT", default="", help="for the record")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
+    parser.add_argument(
+        "--load-only",
+        action="store_true",
+        help="of a canary: have it loaded under the labels in force, for servers that follow the file alone",
+    )
     parser.add_argument("--dry-run", action="store_true", help="check and compare, and change nothing")
     parser.add_argument("--config-file", metavar="FILE", default="", help="models.config; default: beside the versions")
     parser.add_argument(
@@ -111,6 +116,8 @@ def _release(options: argparse.Namespace) -> int:
     versions = _versions(options)
     if options.version is not None and options.action in ("status", "rollback"):
         raise ConfigError(f"release {options.action}: takes no VERSION (got {options.version})")
+    if options.load_only and (options.action != "canary" or options.json or options.dry_run or options.server):
+        raise ConfigError("--load-only: goes with canary, without --server, --dry-run and --json")
     if options.version is None and options.action == "canary":
         raise ConfigError("release canary: name the VERSION that is to be tried; 'release status' lists them")
     with contextlib.ExitStack() as stack:
@@ -170,6 +177,12 @@ def _change(options: argparse.Namespace, versions: Versions, servers: Sequence[S
     else:
         if options.action == "canary":
             after, blessing = change.canary(versions, before, options.version)
+            if options.load_only:
+                file.write(file.with_labels(before, also_loaded=[options.version]))
+                terminal_of(options).note(
+                    f"{versions.config_path}: version {options.version} is to be loaded, no label moved"
+                )
+                return OK
             shadow = _compared(options, versions, before, options.version)
         else:
             after, blessing = change.promoted(versions, before, options.version)

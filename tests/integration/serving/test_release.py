@@ -26,7 +26,7 @@ from ctr.models.impression import REQUEST_FEATURES
 from ctr.pipeline.commands.cli import main
 from ctr.pipeline.release import record
 from ctr.serving.client import RankingClient, ServingError
-from ctr.serving.impressions import Impression
+from ctr.serving.impressions import Candidate, Impression
 from ctr.serving.management import ServerManagement
 from ctr.serving.messages import PREDICT, PredictRequest, PredictResponse
 from ctr.serving.metrics import Metrics
@@ -142,6 +142,28 @@ def test_labels_move_under_load_and_each_change_is_written_down(
     assert (made[1].shadow.kendall_tau, made[1].shadow.same_first) == (1.0, 1.0)
     assert made[4].shadow is not None
     assert (made[4].shadow.mean_difference, made[4].shadow.psi) == (0, 0)
+
+
+def test_a_version_that_a_server_cannot_load_leaves_all_as_it_was(
+    base: Path, push: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = tmp_path / "seen by the server"
+    seen.mkdir()
+    for version in (1, 2):
+        push(base, version, prepare=bless)
+        push(seen, version, prepare=broken if version == 2 else None)
+    log = kept(tmp_path / "requests", [Impression(history=[], candidates=[Candidate(item_id=1, category_id=1)])])
+    output = ("--output", str(tmp_path), "--yes")
+    assert main(["release", "promote", "1", *output, "--base-path", str(seen)]) == 0
+    file = base / "models.config"
+    before = read_models_config(file)
+    with ModelServer.of_models(before, poll_seconds=0.05) as server:
+        server.wait_until_ready(60)
+        told = ("--server", f"127.0.0.1:{server.port}", "--requests", str(log), "--max-latency-ratio", "none")
+        assert main(["release", "canary", "2", *output, *told]) == 1
+        assert "version 2 of model ctr is not loaded: " in capsys.readouterr().err
+        assert tuple(server.models) == read_models_config(file) == before
+    assert [change.action for change in record.read(str(base))] == ["promote"]
 
 
 def test_a_followed_file_loads_a_version_before_its_label_moves(base: Path, push: Any, impression: Make) -> None:

@@ -225,7 +225,7 @@ def test_what_was_served_stands_beside_what_was_trained_on() -> None:
         table = section(text, "Skew: requests served and data trained on")
         assert row(table, "history_length") == ["5,000", "20,000", "0.4321", "0.1000", "reported"]
         assert row(table, "candidate_item_id") == ["500,000", "60,000", "0.0123", "0.1000", "within"]
-    assert "answered by version 1732500000, 1732413600, beside 20,000 train" in " ".join(render(served).split())
+    assert "answered by versions 1732500000, 1732413600, beside 20,000 train" in " ".join(render(served).split())
     assert "| history_length | 5,000 |" in render_markdown(served)
     page = render_page(served)
     assert "<caption>Requests served and data trained on</caption>" in page

@@ -20,6 +20,7 @@ from ctr.pipeline.output.leftovers import clear_all
 from ctr.pipeline.release import record
 from ctr.pipeline.release.change import Versions, changing
 from ctr.pipeline.release.labels import Labels
+from ctr.serving.models_config import read_models_config
 
 
 @pytest.fixture
@@ -157,6 +158,17 @@ def test_a_canary_is_another_than_the_stable_and_promoted_by_its_name(base: Path
     assert "version 3 is not the canary, version 2 is" in release("promote", "3", "--yes")[1]
     code, said = release("canary", "3", "--max-psi", "-1")
     assert (code, "max_psi: must be at least 0" in said) == (2, True), said
+
+
+def test_a_version_is_loaded_under_the_labels_in_force(base: Path, release: Any) -> None:
+    release("promote", "1", "--yes")
+    assert release("canary", "2", "--load-only")[0] == 0
+    (model,) = read_models_config(base / "models.config")
+    assert (model.specific, model.labels) == ({1, 2}, {"canary": 1, "stable": 1})
+    assert len(record.read(str(base))) == 1
+    assert "--load-only: goes with canary" in release("promote", "--load-only")[1]
+    (base / "3" / BLESSING_FILE).unlink()
+    assert "nothing says that this version was blessed" in release("canary", "3", "--load-only")[1]
 
 
 def test_a_person_is_asked(base: Path, release: Any, monkeypatch: pytest.MonkeyPatch) -> None:

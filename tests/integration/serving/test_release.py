@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -17,6 +20,7 @@ import grpc
 import pytest
 import tensorflow as tf
 from blessed_versions import bless
+from ports import free_port
 from tensorflow_data_validation.statistics.stats_impl import generate_statistics_in_memory
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
@@ -25,13 +29,22 @@ from ctr.models.errors import DataError
 from ctr.models.impression import REQUEST_FEATURES
 from ctr.pipeline.commands.cli import main
 from ctr.pipeline.release import record
+from ctr.pipeline.release.change import Versions
+from ctr.pipeline.release.labels import Labels
 from ctr.serving.client import RankingClient, ServingError
 from ctr.serving.impressions import Candidate, Impression
 from ctr.serving.management import ServerManagement
 from ctr.serving.messages import PREDICT, PredictRequest, PredictResponse
 from ctr.serving.metrics import Metrics
-from ctr.serving.models_config import FollowedConfig, read_models_config
-from ctr.serving.request_log import RequestLog, RequestLogSettings, read_impressions, read_log, remove_oldest
+from ctr.serving.models_config import read_models_config
+from ctr.serving.request_log import (
+    MODEL_VERSION,
+    RequestLog,
+    RequestLogSettings,
+    read_impressions,
+    read_log,
+    remove_oldest,
+)
 from ctr.serving.requests import examples_request, rank_request
 from ctr.serving.server import Access, ModelServer
 
@@ -39,10 +52,8 @@ Make = Callable[[list[int], list[int]], Impression]
 
 
 @contextmanager
-def asked_by_label(server: ModelServer, impression: Impression) -> Iterator[dict[str, Counter[int | str]]]:
+def asked_by_label(port: int, impression: Impression) -> Iterator[dict[str, Counter[int | str]]]:
     """Clients that ask for each label without a pause; label -> version that answered, or what failed -> how often."""
-    server.wait_until_ready(60)
-    port = server.port
     answers = {label: Counter[int | str]() for label in ("stable", "canary")}
     done = threading.Event()
 
@@ -99,8 +110,10 @@ def test_labels_move_under_load_and_each_change_is_written_down(
     with (
         ModelServer.of_models(read_models_config(file), poll_seconds=0.05) as server,
         ServerManagement(f"127.0.0.1:{server.port}") as management,
-        asked_by_label(server, impression([3], [3])) as answers,
+        contextlib.ExitStack() as stack,
     ):
+        server.wait_until_ready(60)
+        answers = stack.enter_context(asked_by_label(server.port, impression([3], [3])))
         told = ("--server", f"127.0.0.1:{server.port}", "--requests", str(log / "ctr"))
         code, said = release("canary", "2", *told)
         assert code == 1
@@ -166,29 +179,51 @@ def test_a_version_that_a_server_cannot_load_leaves_all_as_it_was(
     assert [change.action for change in record.read(str(base))] == ["promote"]
 
 
-def test_a_followed_file_loads_a_version_before_its_label_moves(base: Path, push: Any, impression: Make) -> None:
+@contextmanager
+def process(*arguments: str) -> Iterator[int]:
+    """The port of a server as a person starts it; that it ends well."""
+    port = free_port()
+    command = [sys.executable, "-m", "ctr", "serve", "--port", str(port), *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            yield port
+        finally:
+            server.terminate()
+            said = server.communicate(timeout=60)[1]
+    assert server.returncode == 0, said
+
+
+def test_a_server_that_follows_the_file_loads_a_version_before_its_label_moves(
+    base: Path, push: Any, impression: Make, tmp_path: Path
+) -> None:
     for version in (1, 2):
         push(base, version, prepare=bless)
-    output = str(base.parents[1])
-    assert main(["release", "promote", "1", "--output", output, "--yes"]) == 0
-    file = base / "models.config"
-    with ModelServer.of_models(read_models_config(file), poll_seconds=0.05) as server:
-        followed = FollowedConfig(file, server.models, server.change)
-        with asked_by_label(server, impression([3], [3])) as answers:
-            file.write_text(
-                file.read_text()
-                .replace("versions: 1", "versions: 1\n versions: 2")
-                .replace('key: "canary"\n      value: 1', 'key: "canary"\n      value: 2')
-            )
-            assert 'key: "canary"\n      value: 2' in file.read_text()
-            deadline = time.monotonic() + 60
-            while not answers["canary"][2]:
-                followed.look()
-                time.sleep(0.05)
-                assert time.monotonic() < deadline, answers
-        with RankingClient(f"127.0.0.1:{server.port}", "ctr", version_label="canary") as client:
+    assert main(["release", "promote", "1", "--output", str(base.parents[1]), "--yes"]) == 0
+    file, log = base / "models.config", tmp_path / "log"
+    follows = ("--model-config-file", str(file), "--model-config-file-poll-seconds", "0.2")
+    with process(*follows, "--request-log", str(log), "--request-log-rate", "1") as port:
+        with ServerManagement(f"127.0.0.1:{port}") as management:
+            wait_for(lambda: management.states("ctr") == {1: "AVAILABLE"}, "version 1")
+        with asked_by_label(port, impression([3], [3])) as answers:
+            # One change for both, as TF Serving would refuse it.
+            release = Versions(str(base), "ctr").file()
+            release.write(release.with_labels(Labels(1, 2)))
+            wait_for(lambda: answers["canary"][2] > 20, "the canary")
+        with RankingClient(f"127.0.0.1:{port}", "ctr", version_label="canary") as client:
             assert client.rank(impression([], [1])).model_version == 2
     assert (answers["stable"].keys(), answers["canary"].keys() - {2}) == ({1}, {1})
+    kept = Counter(example.features.feature[MODEL_VERSION].int64_list.value[0] for example in read_log(log / "ctr"))
+    assert kept == answers["stable"] + answers["canary"] + Counter({2: 1})
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        with contextlib.suppress(ServingError):
+            if condition():
+                return
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
 
 
 # --- the request log -----------------------------------------------------------------------------------------------

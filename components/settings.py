@@ -299,6 +299,28 @@ class StatisticsConfig(Section):
     """Hours and histories are compared of splits with so many events: those of some hundred users are not a shop's."""
 
 
+class ServedSkewConfig(Section):
+    """What a server was asked, against what the model is trained on: each feature of a request, by the largest distance
+    of the cumulative distributions, of a share, or of the share of unknown ids."""
+
+    request_log: str = ""
+    """Folder of a served model in the log of ``serve --request-log``; empty: nothing is compared."""
+    report: Share | None = 0.1
+    """From here on it is noted."""
+    stop: Share | None = None
+    """From here on the run stops before the push."""
+    min_requests: Annotated[int, Field(ge=1)] = 1000
+    """Of fewer, nothing is compared."""
+    max_requests: Annotated[int, Field(ge=1)] = 20_000
+    """The newest are looked at; and of the train split no more."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ServedSkewConfig:
+        if self.report is not None and self.stop is not None and self.stop < self.report:
+            raise ValueError(f"stop ({self.stop:g}) must not be below report ({self.report:g})")
+        return self
+
+
 class TransformConfig(Section):
     """Ids to dense ids (``components/transform``)."""
 

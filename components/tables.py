@@ -29,6 +29,17 @@ class Table(NamedTuple):
     """Paragraphs."""
 
 
+def fitting(table: Table, width: int, least: int) -> Table:
+    """Without the last columns that do not fit, but with at least so many; a note names those that are left out."""
+    widths = [2 + max(map(len, (name, *cells))) for name, *cells in zip(table.header, *table.rows, strict=True)]
+    shown = len(table.header)
+    while shown > least and sum(widths[:shown]) > width:
+        shown -= 1
+    out = table.header[shown:]
+    notes = [f"Left out, as they do not fit: {', '.join(out)}."] if out else []
+    return Table(table.title, table.header[:shown], [row[:shown] for row in table.rows], [*notes, *table.notes])
+
+
 def laid_out(tables: Iterable[Table], width: int) -> Group:
     """Tables below one another, for :func:`as_text` or a console of the same width."""
     parts: list[RenderableType] = []

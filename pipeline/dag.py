@@ -245,6 +245,7 @@ def create_pipeline(
             history_length=config.ingest.history_length,
             precision=config.training.precision,
             seed=config.ingest.seed,
+            served=config.skew,
         ).model_dump_json(),
     )
     pusher.add_upstream_node(skew)
@@ -257,6 +258,7 @@ def create_pipeline(
         baselines=baselines,
         evaluation=evaluator.outputs["evaluation"],
         pushed_model=pusher.outputs["pushed_model"],
+        skew=skew.outputs["report"],
         settings=config.to_json(),
     ).with_id(REPORTS)
     return _pipeline(config, [*nodes, evaluator, skew, pusher, report])

@@ -13,8 +13,10 @@ import grpc
 
 from ctr.serving.metrics import Metrics
 from ctr.serving.model import RequestError
+from ctr.serving.request_log import RequestLog
 
-INFERENCES: Final = frozenset({"Predict", "Classify", "Regress", "MultiInference"})
+PREDICT: Final = "Predict"
+INFERENCES: Final = frozenset({PREDICT, "Classify", "Regress", "MultiInference"})
 """The methods that are counted."""
 REQUEST_ID: Final = "x-request-id"
 """The name, in gRPC's metadata and HTTP's headers, by which a caller may say what the access log calls its request."""
@@ -33,12 +35,20 @@ class Calls:
       names: of the models that are served now; a request for any other counts for the model ``""``, so that strangers
         cannot fill the memory with names.
       access_log: whether each answer gets a line of the logger ``ctr.serving.access``, at INFO.
+      request_log: what keeps some of the requests that were answered, if any does.
     """
 
-    def __init__(self, metrics: Metrics, names: Callable[[], Collection[str]], access_log: bool) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        names: Callable[[], Collection[str]],
+        access_log: bool,
+        request_log: RequestLog | None = None,
+    ) -> None:
         self._metrics = metrics
         self._names = names
         self._access_log = access_log
+        self._request_log = request_log
 
     def answer(
         self,
@@ -92,6 +102,8 @@ class Calls:
         finally:
             # Its traceback holds this frame, and so the version that answered, until garbage is looked for.
             del refused
+        if self._request_log is not None and method == PREDICT:
+            self._request_log.offer(request, response)
         return response
 
 

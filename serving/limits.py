@@ -1,9 +1,10 @@
-"""How requests are put together; without TensorFlow, for the command line."""
+"""How requests are put together, and which of them are kept; without TensorFlow, for the command line."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,15 @@ class Batching:
         for name, least in (("size", 1), ("microseconds", 0), ("queue", 1), ("threads", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"batching: {name}: must be {least} or more, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class RequestLogSettings:
+    """What is kept of requests, and where."""
+
+    folder: Path
+    """Gets a folder for each model."""
+    rate: float = 0.01
+    """Share of the answered requests, above 0 and up to 1."""
+    max_mb: float = 1000.0
+    """Of all shards in the folder, of all servers that write there; the oldest ones go."""

@@ -20,7 +20,9 @@ from ctr.models.arrays import Array, Int64Array
 DESCRIPTORS: Final = Path(__file__).with_name("tf_serving.desc")
 """A serialized ``FileDescriptorSet``; a file stands behind those that it imports."""
 PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
-"""The method, as gRPC names it."""
+GET_MODEL_STATUS: Final = "/tensorflow.serving.ModelService/GetModelStatus"
+RELOAD_CONFIG: Final = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
+"""The methods, as gRPC names them."""
 
 # Not the default pool: in a process with TensorFlow the packages' own messages of the same names lie there.
 POOL: Final = descriptor_pool.DescriptorPool()
@@ -33,6 +35,10 @@ _class_of: Final = (
 
 PredictRequest: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.serving.PredictRequest"))
 PredictResponse: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.serving.PredictResponse"))
+GetModelStatusRequest: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.serving.GetModelStatusRequest"))
+GetModelStatusResponse: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.serving.GetModelStatusResponse"))
+ReloadConfigRequest: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.serving.ReloadConfigRequest"))
+ReloadConfigResponse: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.serving.ReloadConfigResponse"))
 Example: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.Example"))
 
 # Of the enum tensorflow.DataType.

@@ -14,6 +14,8 @@ _REQUESTS: Final = ":tensorflow:serving:request_count"
 _LATENCY: Final = ":tensorflow:serving:request_latency"
 _LOADS: Final = ":tensorflow:cc:saved_model:load_attempt_count"
 _LOAD_TIME: Final = ":tensorflow:cc:saved_model:load_latency"
+_LOGGED: Final = "ctr_request_log_total"
+"""The project's own: TF Serving counts nothing of its request log."""
 
 _BOUNDS: Final = [10 * 1.8**power for power in range(33)]
 """Microseconds, TF Serving's own buckets: alerts on them hold for both servers."""
@@ -30,6 +32,7 @@ class Metrics:
         self._micros: Counter[tuple[str, str, str]] = Counter()
         self._loads: Counter[tuple[str, str]] = Counter()
         self._load_micros: Counter[str] = Counter()
+        self._logged: Counter[str] = Counter()
 
     def request(self, model: str, api: str, entrypoint: str, code: grpc.StatusCode, seconds: float) -> None:
         """Counts an answer, and where it is one the time that it took."""
@@ -47,6 +50,11 @@ class Metrics:
             self._loads[path, "success" if loaded else "fail"] += 1
             self._load_micros[path] += round(seconds * _MILLION)
 
+    def logged(self, status: str) -> None:
+        """Counts a request for the request log: ``written``, ``dropped`` or ``failed``."""
+        with self._lock:
+            self._logged[status] += 1
+
     def snapshot(self) -> Snapshot:
         """All of them now, for another process to add to its own."""
         with self._lock:
@@ -57,6 +65,7 @@ class Metrics:
                 Counter(self._micros),
                 Counter(self._loads),
                 Counter(self._load_micros),
+                Counter(self._logged),
             )
 
     def text(self) -> str:
@@ -72,6 +81,7 @@ class Snapshot(NamedTuple):
     micros: Counter[tuple[str, str, str]]
     loads: Counter[tuple[str, str]]
     load_micros: Counter[str]
+    logged: Counter[str]
 
 
 def text_of(snapshots: Sequence[Snapshot]) -> str:
@@ -80,6 +90,7 @@ def text_of(snapshots: Sequence[Snapshot]) -> str:
     micros: Counter[tuple[str, str, str]] = sum((each.micros for each in snapshots), Counter())
     loads: Counter[tuple[str, str]] = sum((each.loads for each in snapshots), Counter())
     load_micros: Counter[str] = sum((each.load_micros for each in snapshots), Counter())
+    logged: Counter[str] = sum((each.logged for each in snapshots), Counter())
     histograms: dict[tuple[str, str, str], list[int]] = {}
     for each in snapshots:
         for key, buckets in each.buckets.items():
@@ -106,6 +117,9 @@ def text_of(snapshots: Sequence[Snapshot]) -> str:
     ]
     lines.append(f"# TYPE {_LOAD_TIME} counter")
     lines += [f"{_LOAD_TIME}{_labels(model_path=path)} {took}" for path, took in sorted(load_micros.items())]
+    if logged:
+        lines.append(f"# TYPE {_LOGGED} counter")
+        lines += [f"{_LOGGED}{_labels(status=status)} {count}" for status, count in sorted(logged.items())]
     return "\n".join(lines) + "\n"
 
 

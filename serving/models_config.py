@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,11 @@ class FollowedConfig:
         self._last_problem = ""
 
     def look(self) -> None:
-        """Reads the file; what is in force stays where it cannot be meant, or a label cannot move, until it can."""
+        """Reads the file; what is in force stays where it cannot be meant. A label moves when its version is loaded."""
         try:
             models = read_models_config(self._path)
             if models != self._models:
-                self._change(models)
+                self._take(models)
                 self._models = models
                 _logger.info("%s: now serving %s", self._path, ", ".join(model.name for model in models))
             problem = ""
@@ -83,6 +83,28 @@ class FollowedConfig:
         if problem and problem != self._last_problem:
             _logger.error("%s: not taken: %s", self._path, problem.removeprefix(f"{self._path}: "))
         self._last_problem = problem
+
+    def _take(self, models: Sequence[ModelConfig]) -> None:
+        try:
+            self._change(models)
+        except CtrError:
+            # A label moves to what is loaded alone, and what nobody asks for is never loaded: so the versions come
+            # first, under the labels in force, and a later look moves these.
+            self._change(_loading(models, self._models))
+            raise
+
+
+def _loading(models: Sequence[ModelConfig], before: Sequence[ModelConfig]) -> list[ModelConfig]:
+    """Other models under the labels that their names have now, with the versions of both."""
+    labels = {model.name: model.labels for model in before}
+    return [
+        replace(
+            model,
+            labels=labels.get(model.name, model.labels),
+            specific=model.specific and model.specific | {*labels.get(model.name, {}).values()},
+        )
+        for model in models
+    ]
 
 
 def models_of(config: model_server_config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:
@@ -113,7 +135,9 @@ def _model(config: Any) -> ModelConfig:
     if config.model_platform != "tensorflow":
         raise ValueError(f"model {config.name}: model_platform must be 'tensorflow', got {config.model_platform!r}")
     if config.HasField("logging_config"):
-        raise ValueError(f"model {config.name}: this server has no request log; remove logging_config")
+        raise ValueError(
+            f"model {config.name}: the flag --request-log is this server's request log; remove logging_config"
+        )
     return ModelConfig(
         config.name, Path(config.base_path), *_policy(config), labels=dict(sorted(config.version_labels.items()))
     )

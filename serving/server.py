@@ -33,11 +33,12 @@ from tensorflow_serving.apis import (
 from ctr.serving.batching import DEADLINE, Batcher
 from ctr.serving.calls import REQUEST_ID, Calls
 from ctr.serving.catalogue import Catalogue
-from ctr.serving.limits import Batching
+from ctr.serving.limits import Batching, RequestLogSettings
 from ctr.serving.metrics import Metrics, text_of
 from ctr.serving.model import RequestError, invalid
 from ctr.serving.models_config import FollowedConfig, ModelConfig
 from ctr.serving.processes import Ended, Siblings
+from ctr.serving.request_log import RequestLog
 from ctr.serving.rest import Api, RestServer
 from ctr.serving.services import MODEL_SERVICE, PREDICTION_SERVICE, SERVICES, Services
 from ctr.serving.tls import ServerTls
@@ -60,6 +61,8 @@ class Access:
     """Whether each answer gets a line of the logger ``ctr.serving.access``, at INFO."""
     one_of_several: bool = False
     """Whether other processes may listen on the same ports, see :mod:`ctr.serving.processes`."""
+    request_log: RequestLogSettings | None = None
+    """Which requests are kept, and where; None: none."""
 
 
 class ModelServer:
@@ -129,7 +132,8 @@ class ModelServer:
             functools.partial(Batcher, batching=batching or Batching()),
         )
         self._services = Services(self._catalogue)
-        calls = Calls(metrics, lambda: self._catalogue.names, access.log)
+        self._request_log = RequestLog(access.request_log, metrics) if access.request_log else None
+        calls = Calls(metrics, lambda: self._catalogue.names, access.log, self._request_log)
         self._api = Api(self._catalogue, self._services, calls, metrics)
         self._tls = access.tls
         self._one_of_several = access.one_of_several
@@ -272,6 +276,8 @@ class ModelServer:
             self._rest.start()
         if not self._waits_for_versions:
             self._catalogue.start()
+        if self._request_log is not None:
+            self._request_log.start()
         self._server.start()
         self._listens.set()
         return self
@@ -282,6 +288,8 @@ class ModelServer:
         if self._rest is not None:
             self._rest.stop()
         stopped.wait()
+        if self._request_log is not None:
+            self._request_log.stop()
         self._catalogue.stop()
 
     def _tell_health(self) -> None:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 LISTED = (
     *("run", "report", "sweep", "runs", "compare", "lineage"),
-    *("serve", "predict", "inspect", "ids", "check-data", "generate", "show-config", "clean", "demo"),
+    *("serve", "predict", "release", "inspect", "ids", "check-data", "generate", "show-config", "clean", "demo"),
     *("compile", "submit", "schedule", "completion"),
 )

@@ -31,6 +31,7 @@ from ctr.components.scoring.evaluation import (
     Value,
     Verdict,
 )
+from ctr.components.skew import ServedFeature, ServedSkew, SkewFindings
 from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
 from ctr.pipeline.settings.pipeline_config import load_preset
 
@@ -223,6 +224,38 @@ DRIFT = (
     ),
 )
 
+SKEW = SkewFindings(
+    impressions=300, candidates=1500, tolerance=1e-5, model_to_signature=2.3e-7, signature_to_server=1.1e-7
+)
+SERVED = ServedSkew(
+    request_log="/logs/ctr",
+    requests=5_000,
+    first=1_732_500_000,
+    last=1_732_586_400,
+    versions={1732500000: 4_990, 1732413600: 10},
+    trained=20_000,
+    features=(
+        ServedFeature(
+            feature="history_length",
+            measure="largest distance of the cumulative distributions",
+            value=0.4321,
+            served=5_000,
+            trained=20_000,
+            bound=0.1,
+            state="reported",
+        ),
+        ServedFeature(
+            feature="candidate_item_id",
+            measure="difference of the share of ids unknown to the vocabulary",
+            value=0.0123,
+            served=500_000,
+            trained=60_000,
+            bound=0.1,
+            state="within",
+        ),
+    ),
+)
+
 
 def make_report(**changes: Any) -> Report:
     values: dict[str, Any] = {
@@ -254,6 +287,7 @@ def make_report(**changes: Any) -> Report:
             for number in range(1, 7)
         ),
         "drift": DRIFT,
+        "skew": SKEW,
         "baselines": BaselineResults(
             sets={
                 name: SetResult(

@@ -14,9 +14,10 @@ SHELLS = ("component", "driver", "executor")
 # Room -> the rooms that it may import. A shell is the component.py of a step, with its driver.py and
 # executor.py, an engine the rest of its folder.
 ARROWS = {
-    "commands": "sweep runners dag output process settings engines generator shared serving models",
+    "commands": "sweep runners release dag output process settings engines generator shared serving models",
     "sweep": "runners step_code output process settings engines shared serving models",
     "runners": "dag output process settings shared models",
+    "release": "output shared serving models",
     "dag": "step_code output settings shells engines models",
     "step_code": "models",
     "output": "process settings shared serving models",

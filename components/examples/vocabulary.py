@@ -6,10 +6,12 @@ import os
 from contextlib import closing
 from typing import Final
 
+import numpy as np
+
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.files import open_file
 from ctr.components.settings import TransformConfig
-from ctr.models.arrays import Array
+from ctr.models.arrays import Array, Int64Array
 from ctr.models.errors import DataError
 
 ITEM_VOCABULARY: Final = "item_vocabulary"
@@ -33,6 +35,12 @@ def vocabularies(catalogue: Catalogue, config: TransformConfig) -> dict[str, Arr
         if not len(ids):
             raise DataError(f"transform.min_{what}_count: no {what} has {fewest} events in the train split; lower it")
     return {ITEM_VOCABULARY: items, CATEGORY_VOCABULARY: categories}
+
+
+def read_vocabulary(transform_graph: str, name: str) -> Int64Array:
+    """The ids of one of the vocabularies of a transform graph, in their order."""
+    with closing(open_file(os.path.join(transform_graph, "transform_fn", "assets", f"{name}.txt"))) as file:
+        return np.array(file.read().split(), dtype=np.int64)
 
 
 def vocabulary_size(transform_graph: str, name: str) -> int:

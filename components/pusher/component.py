@@ -20,7 +20,9 @@ def Pusher(
     base_directory: Parameter[str],
     settings: Parameter[str],
 ) -> None:
-    """Publishes a blessed model with its card as ``base_directory/<version>/``, atomically; an unblessed one nowhere.
+    """Publishes a blessed model as ``base_directory/<version>/``, atomically; an unblessed one nowhere.
+
+    Its card, for people, and its blessing, for programs, lie beside it.
 
     Args:
       model: the Trainer's model.
@@ -32,11 +34,12 @@ def Pusher(
       base_directory: the folder that the server watches.
       settings: JSON of :class:`ctr.components.pusher.settings.CardSettings`.
     """
+    from ctr.components.blessing import BLESSING_FILE
     from ctr.components.examples.log_content import LogContent
     from ctr.components.examples.summary import IngestSummary
     from ctr.components.provenance import gather
     from ctr.components.pusher.model_card import MODEL_CARD, CardFacts, render_card
-    from ctr.components.pusher.publish import publish
+    from ctr.components.pusher.publish import blessing_of, publish
     from ctr.components.pusher.settings import CardSettings
     from ctr.components.scoring.reading import read_evaluation
 
@@ -58,6 +61,8 @@ def Pusher(
         execution=os.path.basename(pushed_model.uri.rstrip("/")),
         provenance=gather(),
     )
+    proof = blessing_of(facts, model_dir)
+    io_utils.write_string_file(os.path.join(pushed_model.uri, BLESSING_FILE), proof.model_dump_json(indent=2) + "\n")
     io_utils.write_string_file(os.path.join(pushed_model.uri, MODEL_CARD), render_card(facts))
     version = publish(pushed_model.uri, base_directory)
     pushed_model.set_string_custom_property("pushed_destination", f"{base_directory.rstrip('/')}/{version}")

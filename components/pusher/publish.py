@@ -14,9 +14,35 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from ctr.components.blessing import Blessing, sha256
 from ctr.components.files import is_address
 from ctr.components.locks import held
+from ctr.components.pusher.model_card import CardFacts
+from ctr.components.scoring.evaluation import MODEL
+from ctr.components.scoring.reading import AUC
 from ctr.serving.version_folders import SAVED_MODEL_FILE, incoming_folder, lock_file, next_version
+
+
+def blessing_of(facts: CardFacts, model_dir: str) -> Blessing:
+    """What proves that the model in this folder, local or remote, was blessed."""
+    evaluation = facts.evaluation
+    judged = evaluation.of(evaluation.judged_set)
+    files = {}
+    for folder, _, names in tf.io.gfile.walk(model_dir):
+        for name in names:
+            path = os.path.join(folder, name)
+            with tf.io.gfile.GFile(path, "rb") as file:
+                files[os.path.join(folder[len(model_dir) :].lstrip("/"), name)] = sha256(file)
+    return Blessing(
+        served_model_name=facts.served_model_name,
+        judged_set=evaluation.judged_set,
+        auc=judged.metrics.get(MODEL, {}).get(AUC) if judged is not None else None,
+        verdict=evaluation.verdict,
+        artifacts=facts.artifacts,
+        execution=facts.execution,
+        data_digest=facts.content.digest,
+        files=dict(sorted(files.items())),
+    )
 
 
 def publish(model_dir: str, base_dir: str) -> int:

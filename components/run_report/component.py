@@ -27,13 +27,14 @@ from ctr.components.run_report.report import (
 from ctr.components.run_report.tensorboard import write_scalars
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults
 from ctr.components.scoring.evaluation import EVALUATION_FILE, Evaluation
+from ctr.components.skew import SKEW_FILE, SkewFindings
 
 _QUARANTINED_ROWS: Final = 5
 """Of a reason, in the report."""
 
 
 @component
-def RunReport(
+def RunReport(  # noqa: PLR0913 (an input each)
     catalogue: InputArtifact[artifacts.ImpressionCatalogue],
     quarantined: InputArtifact[artifacts.ImpressionQuarantine],
     approval: InputArtifact[artifacts.DataApproval],
@@ -42,6 +43,7 @@ def RunReport(
     baselines: InputArtifact[artifacts.BaselineReport],
     evaluation: InputArtifact[ModelEvaluation],
     pushed_model: InputArtifact[PushedModel],
+    skew: InputArtifact[artifacts.SkewReport],
     report: OutputArtifact[artifacts.RunReport],
     settings: Parameter[str],
 ) -> None:
@@ -58,6 +60,7 @@ def RunReport(
       baselines: of Baselines.
       evaluation: of the Evaluator, with the verdict.
       pushed_model: of the Pusher.
+      skew: of SkewCheck.
       report: gets ``report.json``, ``report.md``, ``report.html`` and an event file of TensorBoard; the configuration,
         the verdict and the version are properties.
       settings: ``PipelineConfig.to_json()``.
@@ -84,6 +87,7 @@ def RunReport(
             "categories": vocabulary_size(transform_graph.uri, CATEGORY_VOCABULARY),
         },
         drift=tuple(_drift(approval.uri)),
+        skew=SkewFindings.model_validate_json(io_utils.read_string_file(os.path.join(skew.uri, SKEW_FILE))),
         epochs=tuple(
             EpochOfRun.model_validate(epoch)
             for epoch in json.loads(io_utils.read_string_file(os.path.join(model_run.uri, EPOCHS_FILE)))

@@ -24,8 +24,10 @@ from ctr.components.run_report.render import (
     protocol,
     pushed,
     reason,
+    served_words,
     sets_of,
     unknown_table,
+    ways_asked,
     what_of,
 )
 from ctr.components.run_report.report import NEW_ITEM, Afterwards, Report, set_words, words_of
@@ -107,6 +109,8 @@ def render_page(report: Report, after: Afterwards | None = None) -> str:
             training=_training(report),
             unknown=unknown_table(report.baselines.unknown),
             quarantined=_quarantined(report),
+            ways_asked=ways_asked,
+            served_words=served_words,
             dropped=_dropped(report),
             steps=_steps(after),
             memory=any(each.peak_memory for each in after.steps),

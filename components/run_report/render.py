@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
@@ -11,7 +12,8 @@ from ctr.components.run_report.report import NEW_ITEM, Afterwards, Report, set_w
 from ctr.components.scoring.baselines import UnknownShare
 from ctr.components.scoring.evaluation import BLESSED, MODEL, BoundResult, SliceResult, Value
 from ctr.components.scoring.metrics import METRICS
-from ctr.components.settings import IngestConfig
+from ctr.components.settings import LOG_TIMEZONE, IngestConfig
+from ctr.components.skew import ServedSkew, SkewFindings
 from ctr.components.tables import Table, as_number, as_text, laid_out, paragraph
 from ctr.models.impression import EVAL_SPLIT, NEGATIVE_SETS
 from ctr.models.registration import load_plugins
@@ -41,8 +43,12 @@ def layout(report: Report, width: int, after: Afterwards | None = None) -> Group
     load_plugins(report.config["plugins"])
     head = paragraph(headline(report, after), width, style="bold green" if report.blessed else "bold red")
     first = [paragraph(reason(report), width, indent=2)]
-    tables = [headline_table(report), set_table(report), gate_table(report, after), _run(report, after)]
-    return Group(head, *first, laid_out(tables, width))
+    return Group(head, *first, laid_out(_tables(report, after), width))
+
+
+def _tables(report: Report, after: Afterwards) -> list[Table]:
+    tables = [headline_table(report), set_table(report), gate_table(report, after)]
+    return [*tables, *([skew_table(report.skew)] if report.skew else []), _run(report, after)]
 
 
 def render_markdown(report: Report, after: Afterwards | None = None) -> str:
@@ -50,7 +56,7 @@ def render_markdown(report: Report, after: Afterwards | None = None) -> str:
     after = after or Afterwards()
     load_plugins(report.config["plugins"])
     parts = [f"# {headline(report, after)}", reason(report)]
-    for table in (headline_table(report), set_table(report), gate_table(report, after), _run(report, after)):
+    for table in _tables(report, after):
         parts.append(f"## {table.title}")
         if table.rows:
             rule = ("---", *("---:" for _ in table.header[1:]))
@@ -227,6 +233,49 @@ def limit_of(bound: BoundResult) -> tuple[str, float]:
     # A difference is the model's less the other's.
     allowed = -bound.bound if bound.kind == "max_drop" else bound.bound
     return ("<=", -allowed) if lower_is_better else (">=", allowed)
+
+
+def ways_asked(skew: SkewFindings) -> str:
+    """How a model was asked before it was pushed, and how far the answers differ, in a sentence."""
+    found = [difference for difference in (skew.model_to_signature, skew.signature_to_server) if difference is not None]
+    ways = "as trained, by its signatures and over gRPC" if len(found) > 1 else "by its signatures and over gRPC"
+    return (
+        f"Asked {ways}, {skew.impressions:,} impressions: logits differ by {max(found):.1e} at most, allowed "
+        f"{skew.tolerance:g}."
+    )
+
+
+def served_words(served: ServedSkew) -> str:
+    """Which requests were compared with which data, in a sentence."""
+    known = [end for end in (served.first, served.last) if end is not None]
+    ends = [f"{dt.datetime.fromtimestamp(end, LOG_TIMEZONE):%Y-%m-%d %H:%M}" for end in known]
+    when = f", {' to '.join(ends)} ({LOG_TIMEZONE.key})" if ends else ""
+    plural = "s" if len(served.versions) > 1 else ""
+    of = f", answered by version{plural} {', '.join(map(str, served.versions))}" if served.versions else ""
+    return (
+        f"{served.requests:,} requests of {served.request_log}{when}{of}, beside {served.trained:,} train impressions. "
+        "Distances are from 0, alike, to 1."
+    )
+
+
+def skew_table(skew: SkewFindings) -> Table:
+    """Whether the model answers alike in every way, and is asked what it was trained on."""
+    served = skew.served
+    if served is None:
+        return Table("Skew", (), [], [ways_asked(skew)])
+    rows = [
+        (
+            each.feature,
+            f"{each.served:,}",
+            f"{each.trained:,}",
+            as_number(each.value),
+            as_number(each.bound),
+            each.state.replace("_", " "),
+        )
+        for each in served.features
+    ]
+    header = ("", "served", "trained", "distance", "bound", "")
+    return Table("Skew: requests served and data trained on", header, rows, [served_words(served), ways_asked(skew)])
 
 
 def _run(report: Report, after: Afterwards) -> Table:

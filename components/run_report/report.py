@@ -14,6 +14,7 @@ from ctr.components.scoring.attributes import Slice
 from ctr.components.scoring.baselines import BASELINES, BaselineResults
 from ctr.components.scoring.evaluation import BLESSED, MODEL, Evaluation, SliceResult
 from ctr.components.scoring.metrics import METRICS
+from ctr.components.skew import SkewFindings
 from ctr.components.usage import Usage
 from ctr.models.errors import CtrError
 from ctr.models.section import Record
@@ -81,6 +82,8 @@ class Report(Record):
     """Of the training, in order."""
     drift: tuple[Comparison, ...] = ()
     """How far the data are from those before them, and eval from train."""
+    skew: SkewFindings | None = None
+    """Of a model that answers alike in every way; None of a report of before it was noted."""
     baselines: BaselineResults
     evaluation: Evaluation
     pushed_version: int | None

@@ -11,7 +11,7 @@ from tfx.utils import io_utils, path_utils
 from ctr.components.artifacts import SkewReport
 from ctr.components.examples.shards import list_shards
 from ctr.components.skew import SKEW_FILE
-from ctr.models.impression import EVAL_SPLIT
+from ctr.models.impression import EVAL_SPLIT, TRAIN_SPLIT
 
 
 @component
@@ -28,7 +28,8 @@ def SkewCheck(
     What publishes waits for it: ``pusher.add_upstream_node(check)``.
 
     Args:
-      examples: raw impressions; some of the eval split are asked with.
+      examples: raw impressions; some of the eval split are asked with, some of the train split compared with requests
+        that were served.
       transformed_examples: the same ones after Transform.
       transform_graph: of the Transform step.
       model: of the Trainer.
@@ -36,16 +37,22 @@ def SkewCheck(
       settings: JSON of :class:`ctr.components.skew_check.settings.SkewCheckSettings`.
 
     Raises:
-      SkewError: names an impression and a candidate for which two ways differ.
+      SkewError: names an impression and a candidate for which two ways differ, or a feature of the requests that is
+        too far from the train split's.
     """
     from ctr.components.skew_check.check import check
+    from ctr.components.skew_check.served import compare_with_log
     from ctr.components.skew_check.settings import SkewCheckSettings
 
+    wanted = SkewCheckSettings.model_validate_json(settings)
+    train = list_shards(artifact_utils.get_split_uri([examples], TRAIN_SPLIT)) if wanted.served.request_log else []
+    served = compare_with_log(wanted, train, transform_graph.uri) if train else None
     found = check(
-        SkewCheckSettings.model_validate_json(settings),
+        wanted,
         raw_files=list_shards(artifact_utils.get_split_uri([examples], EVAL_SPLIT)),
         transformed_files=list_shards(artifact_utils.get_split_uri([transformed_examples], EVAL_SPLIT)),
         transform_uri=transform_graph.uri,
         model_folder=path_utils.serving_model_path(model.uri),
     )
+    found = found.model_copy(update={"served": served})
     io_utils.write_string_file(os.path.join(report.uri, SKEW_FILE), found.model_dump_json(indent=2) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ctr.components.settings import ServedSkewConfig
 from ctr.models.model_config import ModelConfig
 from ctr.models.registration import Plugin
 from ctr.models.section import Section
@@ -21,3 +22,5 @@ class SkewCheckSettings(Section):
     """Of the computation."""
     seed: int
     """Of the sample."""
+    served: ServedSkewConfig = ServedSkewConfig()
+    """Which requests the train split is compared with."""

@@ -133,6 +133,7 @@ def _subjects(command: Sequence[str]) -> Sequence[ModuleType]:
         history,
         kubeflow,
         predict,
+        release,
         report,
         run,
         serving,
@@ -140,5 +141,19 @@ def _subjects(command: Sequence[str]) -> Sequence[ModuleType]:
         sweep,
     )
 
-    people = (run, report, sweep, history, serving, predict, data, generate, show_config, clean, demo, kubeflow)
+    people = (
+        run,
+        report,
+        sweep,
+        history,
+        serving,
+        predict,
+        release,
+        data,
+        generate,
+        show_config,
+        clean,
+        demo,
+        kubeflow,
+    )
     return (*people, container, completion)

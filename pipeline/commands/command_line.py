@@ -150,8 +150,8 @@ def terminal_of(options: argparse.Namespace) -> Terminal:
     return Terminal(quiet=options.quiet, verbose=options.verbose)
 
 
-def check_output(output: str) -> None:
-    """That a folder can be written to, or made.
+def check_output(output: str, option: str = "--output") -> None:
+    """That a folder, which the option names, can be written to, or made.
 
     Raises:
       CtrError: if it cannot.
@@ -162,9 +162,9 @@ def check_output(output: str) -> None:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise CtrError(f"--output {output}: {folder} is a file, not a folder")
+        raise CtrError(f"{option} {output}: {folder} is a file, not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise CtrError(f"--output {output}: {folder} cannot be written to by this user")
+        raise CtrError(f"{option} {output}: {folder} cannot be written to by this user")
 
 
 def add_config_options(parser: argparse.ArgumentParser, preset: str = "full", needs_data: bool = False) -> None:

@@ -125,7 +125,7 @@ def answer(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _listed(runs: Sequence[Run], earlier: int, width: int) -> Group:
     from ctr.components.scoring.reading import interval
-    from ctr.components.tables import Table, laid_out
+    from ctr.components.tables import Table, fitting, laid_out
     from ctr.pipeline.output.documents import auc_of
 
     header = ("run", "verdict", "AUC", "version", "seconds", "cached", "model", "preset", "started")
@@ -143,14 +143,9 @@ def _listed(runs: Sequence[Run], earlier: int, width: int) -> Group:
         )
         for run in runs
     ]
-    widths = [2 + max(map(len, (name, *cells))) for name, *cells in zip(header, *rows, strict=True)]
-    shown = len(header)
-    while shown > _LEAST and sum(widths[:shown]) > width:
-        shown -= 1
-    notes = [f"Left out, as they do not fit: {', '.join(header[shown:])}."] if shown < len(header) else []
-    notes += [f"Not listed: {earlier} earlier."] if earlier else []
+    notes = [f"Not listed: {earlier} earlier."] if earlier else []
     title = f"{len(runs)} run{'s' * (len(runs) != 1)}"
-    return laid_out([Table(title, header[:shown], [row[:shown] for row in rows], notes)], width)
+    return laid_out([fitting(Table(title, header, rows, notes), width, _LEAST)], width)
 
 
 # --- compare -------------------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ctr.components.files import absolute
 from ctr.models.errors import ConfigError, CtrError
-from ctr.pipeline.commands.command_line import OK, add_command, terminal_of
+from ctr.pipeline.commands.command_line import OK, add_command, check_output, terminal_of
 from ctr.pipeline.output.layout import Layout
 
 if TYPE_CHECKING:
+    from ctr.serving.limits import RequestLogSettings
     from ctr.serving.models_config import ModelConfig
     from ctr.serving.tls import ServerTls
 
@@ -56,6 +57,13 @@ examples:
     parser.add_argument("--tls-certificate", metavar="FILE", help="PEM; turns TLS on, with --tls-key")
     parser.add_argument("--tls-key", metavar="FILE", help="PEM, without a password")
     parser.add_argument("--tls-client-ca", metavar="FILE", help="PEM; lets in these authorities' clients alone")
+    parser.add_argument("--request-log", metavar="DIR", help="keep some answered requests there, without a user")
+    parser.add_argument(
+        "--request-log-rate", metavar="X", type=_share, default=0.01, help="share that is kept; default: %(default)s"
+    )
+    parser.add_argument(
+        "--request-log-max-mb", metavar="N", type=_megabytes, default=1000.0, help="the oldest go; default: %(default)g"
+    )
     parser.add_argument("--access-log", action="store_true", help="a line for each answer: id, version, status, ms")
     parser.add_argument(
         "--processes", type=int, metavar="N", default=1, help="that answer on one port; default: %(default)s"
@@ -86,6 +94,20 @@ def seconds(text: str) -> float:
     return number
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share; choose above 0 and at most 1")
+    return share
+
+
+def _megabytes(text: str) -> float:
+    size = float(text)
+    if not 0 < size < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is no size; choose above 0 megabytes")
+    return size
+
+
 def _port(text: str) -> int:
     port = int(text)
     if not 0 <= port <= 65535:
@@ -108,7 +130,7 @@ def _serve(options: argparse.Namespace) -> int:
     level = logging.WARNING if options.quiet else logging.INFO
     logging.getLogger("ctr.serving").setLevel(level)
     reached = {"host": options.host, "port": options.port}
-    access = {"tls": tls, "log": options.access_log}
+    access = {"tls": tls, "log": options.access_log, "request_log": _request_log(options)}
     followed = options.model_config_file, options.model_config_file_poll_seconds
     try:
         batching = Batching(size=options.batch_size, microseconds=options.batch_microseconds)
@@ -137,6 +159,15 @@ def _serve(options: argparse.Namespace) -> int:
     except OSError as error:
         raise CtrError(error) from error
     return OK
+
+
+def _request_log(options: argparse.Namespace) -> RequestLogSettings | None:
+    from ctr.serving.limits import RequestLogSettings
+
+    if not options.request_log:
+        return None
+    check_output(options.request_log, "--request-log")
+    return RequestLogSettings(Path(absolute(options.request_log)), options.request_log_rate, options.request_log_max_mb)
 
 
 def _server_tls(options: argparse.Namespace) -> ServerTls | None:

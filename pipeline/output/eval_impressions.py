@@ -1,9 +1,10 @@
-"""Reads an impression of a run's eval split, to try a served model on."""
+"""Reads impressions of a run's eval split, to try served models on."""
 
 from __future__ import annotations
 
 import itertools
 import os
+from typing import Final
 
 from ctr.components.examples.shards import list_shards, split_folder
 from ctr.models import impression as names
@@ -14,11 +15,12 @@ from ctr.serving.impressions import Impression
 _EVENT = (names.USER_ID, names.TIMESTAMP)
 
 
+_LOOKED_AT: Final = 1000
+"""Stored impressions of which one is chosen."""
+
+
 def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     """The eval impression with the longest history among the first thousand of the newest run.
-
-    Its candidates are those of the event's impressions in all negative sets, by id: a ranking that keeps the order
-    of equal scores must not find the real one first.
 
     Returns:
       The impression and the item that the user really chose.
@@ -26,6 +28,19 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     Raises:
       NoSuchRun: if there is no run, or its examples are gone.
     """
+    events = _events(output, pipeline_name, _LOOKED_AT)
+    chosen = max(events, key=lambda group: (len(group), len(group[0][names.HISTORY_AGE])))
+    return _impression(chosen), chosen[0][names.CANDIDATE_ITEM_ID][0]
+
+
+def eval_impressions(output: str, pipeline_name: str, count: int) -> list[Impression]:
+    """The first so many of the eval split of the newest run. Errors as for :func:`eval_impression`."""
+    stored = count * len(names.NEGATIVE_SETS)
+    return [_impression(group) for group in _events(output, pipeline_name, stored)[:count]]
+
+
+def _events(output: str, pipeline_name: str, count: int) -> list[list[dict[str, list[int]]]]:
+    """The first so many stored impressions, those of one event together."""
     examples = latest_output(Layout(output).metadata_db, pipeline_name, *IMPRESSIONS)
     split = split_folder(examples, names.EVAL_SPLIT)
     if not os.path.isdir(split):
@@ -37,16 +52,21 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     from ctr.components.examples.impressions import first_features
 
     events: dict[tuple[int, ...], list[dict[str, list[int]]]] = {}
-    for record in first_features(list_shards(split), 1000):
+    for record in first_features(list_shards(split), count):
         event = (*(record[name][0] for name in _EVENT), record[names.CANDIDATE_ITEM_ID][0])
         events.setdefault(event, []).append(record)
     if not events:
         raise NoSuchRun(f"{examples}: the eval split is empty")
-    chosen = max(events.values(), key=lambda group: (len(group), len(group[0][names.HISTORY_AGE])))
+    return list(events.values())
+
+
+def _impression(group: list[dict[str, list[int]]]) -> Impression:
+    """Of an event; its candidates are those of all negative sets, by id: a ranking that keeps the order of equal scores
+    must not find the real one first."""
     rows = itertools.chain.from_iterable(
-        zip(*(record[name] for name in names.CANDIDATE_FEATURES), strict=True) for record in chosen
+        zip(*(record[name] for name in names.CANDIDATE_FEATURES), strict=True) for record in group
     )
     of_item = {row[0]: row for row in reversed(list(rows))}
     columns = map(list, zip(*(of_item[item] for item in sorted(of_item)), strict=True))
-    features = chosen[0] | dict(zip(names.CANDIDATE_FEATURES, columns, strict=True))
-    return Impression.from_features(features), chosen[0][names.CANDIDATE_ITEM_ID][0]
+    features = group[0] | dict(zip(names.CANDIDATE_FEATURES, columns, strict=True))
+    return Impression.from_features(features)

@@ -20,7 +20,14 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 
 from ctr.components.files import absolute
 from ctr.components.scoring.metrics import OVERALL
-from ctr.components.settings import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
+from ctr.components.settings import (
+    EvaluationConfig,
+    IngestConfig,
+    ServedSkewConfig,
+    StatisticsConfig,
+    TrainingConfig,
+    TransformConfig,
+)
 from ctr.models.errors import ConfigError
 from ctr.models.model_config import ModelConfig
 from ctr.models.registration import Plugin
@@ -83,6 +90,7 @@ class PipelineConfig(Section):
     sampler: SamplerConfig = Field(default_factory=SamplerConfig)
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig
+    skew: ServedSkewConfig = ServedSkewConfig()
     metadata: MetadataConfig = MetadataConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()
 
@@ -141,8 +149,11 @@ class PipelineConfig(Section):
         return json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
 
     def with_absolute_paths(self) -> PipelineConfig:
-        """A copy whose ``data`` and ``output`` mean the same from any working directory."""
-        return self.with_overrides({"data": absolute(self.data), "output": absolute(self.output)})
+        """A copy whose paths mean the same from any working directory."""
+        paths = {"data": absolute(self.data), "output": absolute(self.output)}
+        if self.skew.request_log:
+            paths["skew.request_log"] = absolute(self.skew.request_log)
+        return self.with_overrides(paths)
 
     @classmethod
     def from_json(cls, text: str) -> PipelineConfig:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from trained_run import Trained
 
+from ctr.components.blessing import check_blessed
 from ctr.components.provenance import Provenance, gather
 from ctr.components.pusher.model_card import MODEL_CARD
 from ctr.components.run_report.render import render
@@ -22,6 +23,7 @@ from ctr.components.scoring.reading import interval, read_evaluation
 from ctr.components.settings import IngestConfig
 from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, REVISIT, SPLITS
 from ctr.pipeline.commands import cli
+from ctr.pipeline.output.eval_impressions import eval_impressions
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.runners.local import LocalRunner, RunFailed
 from ctr.serving.server import ModelServer
@@ -114,6 +116,15 @@ def test_every_component_ran_and_took_time(trained: Trained) -> None:
     assert training.peak_memory is not None
     # With TensorFlow in it, no process is smaller.
     assert 200e6 < training.peak_memory < 20e9
+
+
+def test_the_pushed_version_has_what_a_label_needs(trained: Trained) -> None:
+    blessing = check_blessed(str(trained.version_dir), "ctr")
+    assert blessing.verdict == trained.result.report.evaluation.verdict
+    assert blessing.auc is not None
+    assert blessing.auc.value == auc_of(trained.result.report, CONTEMPORANEOUS)
+    assert {"saved_model.pb", "variables/variables.index"} < {*blessing.files}
+    assert len(eval_impressions(str(trained.output), "ctr", 7)) == 7
 
 
 def test_the_pushed_version_has_a_card_with_the_numbers_of_its_run(trained: Trained) -> None:

@@ -3,11 +3,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from card_facts import make_facts
+from card_facts import make_facts, value
 from tfx import types
 from tfx.types import standard_artifacts
 
 from ctr.components.artifacts import ImpressionCatalogue, pushed_version
+from ctr.components.blessing import check_blessed
 from ctr.components.pusher.component import Pusher
 from ctr.components.pusher.model_card import MODEL_CARD
 from ctr.components.pusher.settings import CardSettings
@@ -63,6 +64,8 @@ def test_a_blessed_model_is_published_and_archived(tmp_path: Path) -> None:
     assert (tmp_path / "pushed" / "7" / MODEL_CARD).read_text() == card
     assert card.startswith("# serving: DIN\n")
     assert "execution 7, model 0, " in card
+    proof = check_blessed(str(tmp_path / "serving" / str(version)), "serving")
+    assert (proof.execution, proof.auc, list(proof.files)) == ("7", value(0.8912), ["saved_model.pb"])
     # The Trainer's own output stays as it was.
     assert os.listdir(tmp_path / "model" / "Format-Serving") == ["saved_model.pb"]
 

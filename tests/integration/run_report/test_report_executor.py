@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
-from report_sample import DRIFT, MISSED, evaluation, make_report
+from report_sample import DRIFT, MISSED, SKEW, evaluation, make_report
 from tensorboard.backend.event_processing import event_accumulator
 from tfx import types
 from tfx.types import standard_artifacts
@@ -33,6 +33,7 @@ from ctr.components.run_report.report import Report, read_report
 from ctr.components.run_report.tensorboard import scalars, write_scalars
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults, SetResult
 from ctr.components.scoring.evaluation import EVALUATION_FILE, Evaluation
+from ctr.components.skew import SKEW_FILE
 from ctr.components.trainer.fit import Epoch
 from ctr.components.transform.preprocessing import preprocessing_fn
 from ctr.models.impression import NEGATIVE_SETS, SPLITS
@@ -131,6 +132,8 @@ def report_of(
     if version is not None:
         pushed.set_string_custom_property("pushed_version", str(version))
         pushed.set_string_custom_property("pushed_destination", f"serving/ctr/{version}")
+    skew = artifact(artifacts.SkewReport, folder / "skew")
+    (folder / "skew" / SKEW_FILE).write_text(SKEW.model_dump_json())
     inputs = {
         "catalogue": catalogue,
         "quarantined": quarantined,
@@ -140,6 +143,7 @@ def report_of(
         "baselines": baselines,
         "evaluation": evaluation,
         "pushed_model": pushed,
+        "skew": skew,
     }
     node = RunReport(settings=config.to_json(), **{name: types.Channel(type=type(a)) for name, a in inputs.items()})
     output = artifact(artifacts.RunReport, folder / "report")
@@ -165,6 +169,7 @@ def test_a_blessed_run_is_reported_whole(
     assert report.vocabulary == {"items": 3, "categories": 2}
     assert [epoch.validation_auc for epoch in report.epochs] == [0.71, 0.72]
     assert report.drift == DRIFT
+    assert report.skew == SKEW
     assert report.evaluation == found
     assert report.blessed
     assert output.get_int_custom_property("blessed") == 1

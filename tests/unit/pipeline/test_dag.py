@@ -109,6 +109,7 @@ def test_only_light_steps_leave_beam_out(log: Path) -> None:
         ({"evaluation__slices": ["candidate_category_id"]}, {"Baselines", "Evaluator"}),
         ({"evaluation__baseline_training_impressions": 500}, {"Baselines"}),
         ({"served_model_name": "other"}, {"Pusher"}),
+        ({"skew__request_log": "/requests/ctr"}, {"SkewCheck"}),
         ({"beam_pipeline_args": ["--direct_num_workers=2"]}, BEAM_STEPS),
         ({"preset": "other"}, set()),
     ],

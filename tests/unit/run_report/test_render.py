@@ -12,6 +12,8 @@ from report_sample import (
     HARDER,
     MISSED,
     REFUSED,
+    SERVED,
+    SKEW,
     around,
     bound,
     evaluation,
@@ -19,6 +21,7 @@ from report_sample import (
     slice_result,
 )
 
+from ctr.components.run_report.page import render_page
 from ctr.components.run_report.render import render, render_markdown
 from ctr.components.run_report.report import Afterwards, Report, ReportUnreadable, read_report
 from ctr.components.scoring.evaluation import MODEL, Verdict
@@ -209,3 +212,21 @@ def test_rendering_loads_neither_tensorflow_nor_tfx() -> None:
     code = f"import sys, {modules}; print({{'tensorflow', 'tfx', 'apache_beam'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_what_was_served_stands_beside_what_was_trained_on() -> None:
+    alone = section(render(make_report()), "Skew")
+    words = (
+        "Asked as trained, by its signatures and over gRPC, 300 impressions: logits differ by 2.3e-07 at most, allowed"
+    )
+    assert f"{words} 1e-05." in " ".join(alone.split())
+    served = make_report(skew=SKEW.model_copy(update={"served": SERVED}))
+    for text in (render(served), render(served, width=80)):
+        table = section(text, "Skew: requests served and data trained on")
+        assert row(table, "history_length") == ["5,000", "20,000", "0.4321", "0.1000", "reported"]
+        assert row(table, "candidate_item_id") == ["500,000", "60,000", "0.0123", "0.1000", "within"]
+    assert "answered by versions 1732500000, 1732413600, beside 20,000 train" in " ".join(render(served).split())
+    assert "| history_length | 5,000 |" in render_markdown(served)
+    page = render_page(served)
+    assert "<caption>Requests served and data trained on</caption>" in page
+    assert '<span class="state reported">reported</span>' in page

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from tensorflow.core.example import example_pb2
-from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, predict_pb2
 
 from ctr.serving.messages import DESCRIPTORS, PredictResponse, floats
 
@@ -27,7 +27,8 @@ def installed() -> FileDescriptorSet:
             add(imported)
         found[file.name] = FileDescriptorProto.FromString(file.serialized_pb)
 
-    add(predict_pb2.DESCRIPTOR)
+    for module in (predict_pb2, get_model_status_pb2, model_management_pb2):
+        add(module.DESCRIPTOR)
     add(example_pb2.DESCRIPTOR)
     return FileDescriptorSet(file=found.values())
 

@@ -59,7 +59,7 @@ def test_each_policy_is_read(tmp_path: Path, fields: str, latest: int | None, sp
         ([model(base="models/ctr")], r"an absolute path on this machine; got base_path\(\)=models/ctr"),
         ([model(base="gs://bucket/ctr")], "an absolute path on this machine"),
         ([model(platform="jax")], "model_platform must be 'tensorflow', got 'jax'"),
-        ([model("logging_config {}")], "no request log; remove logging_config"),
+        ([model("logging_config {}")], "--request-log is this server's request log; remove logging_config"),
         ([model("model_version_policy { specific {} }")], "specific must list versions of 0 or more"),
         ([model("num_versions: 1")], r'no ModelServerConfig of TF Serving: 2:\d+ : .*"num_versions"'),
     ],

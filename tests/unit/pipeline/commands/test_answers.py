@@ -14,8 +14,10 @@ from ctr.components.run_report.report import Report
 from ctr.components.scoring.evaluation import Evaluation, Verdict
 from ctr.components.usage import Usage
 from ctr.generator.behavior_log import GeneratorSummary
-from ctr.pipeline.commands import data, generate, predict, run, sweep
+from ctr.pipeline.commands import data, generate, predict, release, run, sweep
 from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.release.change import described
+from ctr.pipeline.release.labels import Labels
 from ctr.pipeline.runners.local import RunResult
 from ctr.pipeline.sweep.render import SweepReport
 from ctr.serving.impressions import RankedCandidate, Ranking
@@ -41,6 +43,7 @@ def run_result() -> RunResult:
 
 CANDIDATE = RankedCandidate(item_id=5, category_id=7, position=0, probability=0.5, logit=0.0)
 RANKING = Ranking(model_name="ctr", model_version=12, candidates=(CANDIDATE,))
+CHANGE = described("canary", None, Labels(1, 2), "", None)
 NOTHING: dict[str, Any] = dict.fromkeys(SweepReport.model_fields)
 SWEEP = SweepReport.model_construct(**NOTHING)
 
@@ -53,6 +56,7 @@ SWEEP = SweepReport.model_construct(**NOTHING)
         ("key of a sweep", lambda: sweep.answer(SWEEP, Layout("output"))),
         ("key of a ranking", lambda: predict.answer(RANKING, 50, None)),
         ("key of a check", lambda: data.answer(Checked([], []))),
+        ("key of a change", lambda: release.answer(CHANGE, moved=True)),
         ("key of a log", lambda: generate.answer(GeneratorSummary(Path("x.csv"), 1, 2, {"pv": 2}, {}))),
     ],
 )

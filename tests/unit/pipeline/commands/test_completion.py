@@ -47,7 +47,18 @@ def offered(file: Path, line: str) -> list[str]:
 
 
 COMMANDS = [name for name in LISTED if name != "completion"]
-ANSWERING = ("run", "sweep", "runs", "compare", "lineage", "predict", "check-data", "generate", "show-config")
+ANSWERING = (
+    "run",
+    "sweep",
+    "runs",
+    "compare",
+    "lineage",
+    "predict",
+    "release",
+    "check-data",
+    "generate",
+    "show-config",
+)
 
 
 @pytest.mark.parametrize("program", ["ctr", ".venv/bin/ctr", "/opt/venv/bin/ctr"])

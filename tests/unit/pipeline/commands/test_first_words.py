@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,9 +17,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+from blessed_versions import version
 
 from ctr.generator.behavior_log import generate
 from ctr.generator.generator_config import GeneratorConfig
+from ctr.pipeline.release.change import Versions
+from ctr.pipeline.release.labels import Labels
 
 ROOT = Path(__file__).parents[4]
 STOPPED = 77
@@ -89,6 +93,9 @@ ERRORS = [
     ("runs --output gs://bucket/output", 2, "this is an address"),
     ("compare a b --output served", 1, "metadata.sqlite: no such file"),
     ("lineage 1 --output served", 1, "metadata.sqlite: no such file"),
+    ("release status --output nosuch", 1, "no pushed model"),
+    ("release rollback --output served", 1, "nothing to go back to"),
+    ("release promote 1 --yes --output served", 1, "nothing says that this version was blessed"),
     ("generate --output x.csv --dirt bogus=3", 2, "there are negative_timestamp"),
     ("generate --output x.txt", 1, "must end in .csv"),
     ("demo --output log.csv", 1, "is a file"),
@@ -115,6 +122,21 @@ def test_an_error_does_not_wait_for_tensorflow(
     assert says.replace("TAKEN", str(taken_port)) in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_release_goes_on_and_back_without_tensorflow(folder: Path) -> None:
+    base = folder / "served" / "serving" / "ctr"
+    for number in (5, 6):
+        version(base, number)
+    for arguments in (("promote", "5", "--yes"), ("status",)):
+        done = run("release", *arguments, "--output", "served", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    file = Versions(str(base), "ctr").file()
+    file.write(file.with_labels(Labels(6, 6, 5)))
+    shutil.rmtree(base / "6")
+    done = run("release", "rollback", "--output", "served", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert Versions(str(base), "ctr").file().labels == Labels(5, 5)
 
 
 WORK = [

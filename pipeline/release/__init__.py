@@ -1,0 +1,1 @@
+"""Which pushed version is served under which label, and how that changes."""

@@ -1,0 +1,71 @@
+"""Each change of a label, a line of JSON each; lines are only ever added."""
+
+from __future__ import annotations
+
+import os
+from typing import Final, Literal
+
+from pydantic import ValidationError
+
+from ctr.models.errors import CtrError
+from ctr.models.section import Record
+from ctr.pipeline.release.shadow_record import Shadow
+
+RECORD_FILE: Final = "release.jsonl"
+"""Beside the versions."""
+
+Action = Literal["canary", "promote", "rollback"]
+
+
+class Change(Record):
+    """One change."""
+
+    time: str
+    """ISO 8601, with its offset."""
+    by: str
+    """``user@host`` of the process."""
+    action: Action
+    before: dict[str, int]
+    """Label -> version; empty at the first release."""
+    after: dict[str, int]
+    reason: str
+    """Of the person; may be empty."""
+    verdict: str | None
+    """Of the version that a label moved to, when it was pushed, in words; None where nothing was read of it."""
+    execution: str | None
+    """Number of its push in ML Metadata; likewise."""
+    run_id: str | None = None
+    """Of its push; None where no metadata lies beside the versions."""
+    shadow: Shadow | None = None
+    """What it was compared with before; None of a change without a comparison."""
+
+
+def append(folder: str, change: Change) -> None:
+    """Adds a line, which is on the disk when this returns."""
+    descriptor = os.open(os.path.join(folder, RECORD_FILE), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(descriptor, (change.model_dump_json() + "\n").encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(folder: str) -> list[Change]:
+    """All changes, the newest last.
+
+    Raises:
+      CtrError: at a line that another version of this project wrote, or that is cut.
+    """
+    path = os.path.join(folder, RECORD_FILE)
+    if not os.path.exists(path):
+        return []
+    found = []
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                found.append(Change.model_validate_json(line))
+            except ValidationError as error:
+                problem = error.errors()[0]
+                where = ".".join(map(str, problem["loc"])) or "the line"
+                raise CtrError(f"{path}, line {number}: {where}: {problem['msg'].lower()}") from error
+    return found

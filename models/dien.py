@@ -15,7 +15,7 @@ from ctr.models.layers.draws import next_seed
 from ctr.models.layers.embedding import EmbeddedImpression
 from ctr.models.layers.numeric import masked_softmax
 from ctr.models.layers.pooling import for_each_candidate, masked_mean
-from ctr.models.layers.recurrent import AttentionalGRU, cut, longest, states_of
+from ctr.models.layers.recurrent import AttentionalGRU, cut, longest, some_steps, states_of
 from ctr.models.registry import DIENConfig, RecurrentConfig
 
 AUXILIARY_LOSS: Final = "next_event"
@@ -101,7 +101,9 @@ def next_event_loss(
     of_the_user = tf.reduce_any(negative_ids[:, :, None] == item_ids[:, None, :], axis=2)
     counts = (mask & ~of_the_user & (negative_ids != PADDING_ID))[:, 1:]
 
-    states, positives, negatives = (tf.cast(x, tf.float32) for x in (states[:, :-1], events[:, 1:], negatives[:, 1:]))
+    pairs = tf.shape(events)[1] - 1
+    parts = (some_steps(states, pairs), some_steps(events, pairs, first=1), some_steps(negatives, pairs, first=1))
+    states, positives, negatives = (tf.cast(part, tf.float32) for part in parts)
     loss = tf.nn.softplus(-tf.reduce_sum(states * positives, axis=2))
     loss += tf.nn.softplus(tf.reduce_sum(states * negatives, axis=2))
     steps = tf.reduce_sum(tf.cast(counts, tf.float32), axis=1)

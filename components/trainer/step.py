@@ -149,13 +149,14 @@ class ReplicaStep:
         return score_histogram(logits, labels, real), loss, pairs
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any]) -> Any:
+    """A ``tf.function`` that XLA compiles."""
+
     def traced(*arguments: Any) -> Any:
         with compiled():
             return function(*arguments)
 
-    together: Callable[..., Any] = tf.function(traced, jit_compile=True, autograph=False)
-    return together
+    return tf.function(traced, jit_compile=True, autograph=False)
 
 
 def _reason(error: Exception) -> str:

@@ -353,6 +353,11 @@ class TrainingConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     cpu_replicas: Annotated[int, Field(ge=1, le=64)] = 1
     """Without a GPU: logical CPU devices to mirror over. With GPUs, all of them are used and this is ignored."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether XLA compiles the training step; ``auto`` does where a GPU trains, and what cannot be compiled trains
+    without. On a CPU a compiled step takes several times as long."""
+    tf32: bool = True
+    """Whether a GPU may round the factors of float32 products to 10 bits of mantissa (TensorFloat-32)."""
 
 
 Bound = Annotated[float, Field(allow_inf_nan=False)]

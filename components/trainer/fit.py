@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,12 +18,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ctr.components.settings import TrainingConfig
-from ctr.components.trainer.metrics import BINS, auc_of_histogram, score_histogram
+from ctr.components.trainer.metrics import BINS, auc_of_histogram
+from ctr.components.trainer.step import Compile, ReplicaStep
 from ctr.models.contract import Ranker
 from ctr.models.errors import CtrError, DataError
-from ctr.models.impression import CANDIDATE_ITEM_ID, PADDING_ID, USER_ID
 from ctr.models.loss_scale import DynamicLossScale
-from ctr.models.losses import pointwise_cross_entropy, training_loss
 from ctr.models.optimizers import LazyAdam
 from ctr.models.samplers.base import Sampler
 from ctr.models.samplers.sampler_config import LossConfig
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
     from ctr.components.trainer.checkpoint import EpochCheckpoint
 
 _logger = logging.getLogger(__name__)
+
+_OF_DATA: Final = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.ResourceExhaustedError)
+"""Errors that no compiler gives."""
 
 _STEPS_PER_CALL: Final = 16
 """Steps run inside one graph call; more amortises the call, fewer moves the progress bar more often."""
@@ -65,6 +67,7 @@ class TrainingLoop:
       loss: what is minimised.
       learning_rate: of the optimizer.
       row_decay: see :class:`ctr.models.optimizers.LazyAdam`.
+      compile: see :class:`ctr.components.trainer.step.ReplicaStep`.
     """
 
     def __init__(
@@ -75,17 +78,31 @@ class TrainingLoop:
         loss: LossConfig,
         learning_rate: float,
         row_decay: float = 0.0,
+        compile: Compile = "auto",
     ) -> None:
         self.model = model
         self.strategy = strategy
         self.sampler = sampler
-        self.loss = loss
         with strategy.scope():
             self.optimizer = LazyAdam(learning_rate, row_decay)
             self.optimizer.build(model.trainable_variables)
             self.loss_scale = DynamicLossScale() if model.compute_dtype == "float16" else None
+        self.step = ReplicaStep(model, sampler, loss, self.optimizer, self.loss_scale, compile)
+        # Several replicas draw before what is compiled: a step that fails there has been counted.
+        self._sampler_before = [(v, v.numpy()) for v in sampler.variables] if self.step.compiles else []
+        self._has_run = False
+        self._trace()
+
+    def _trace(self) -> None:
         self._train_steps = tf.function(self._train_steps_eagerly)
         self._validation_step = tf.function(self._validation_step_eagerly, reduce_retracing=True, autograph=False)
+
+    def _stop_compiling(self, error: Exception) -> None:
+        self.step.give_up_compiling(error)
+        if not self._has_run:
+            for variable, value in self._sampler_before:
+                variable.assign(value)
+        self._trace()
 
     def train_epoch(self, batches: tf.distribute.DistributedDataset, bar: tqdm[Any] | None = None) -> tuple[float, int]:
         """One pass over the data; gives its mean loss and the number of impressions.
@@ -97,7 +114,15 @@ class TrainingLoop:
         loss_sum, count, impressions = 0.0, 0.0, 0
         more = True
         while more:
-            sums, more_tensor = self._train_steps(iterator)
+            try:
+                sums, more_tensor = self._train_steps(iterator)
+            except Exception as error:
+                if self._has_run or not self.step.compiles or isinstance(error, _OF_DATA):
+                    raise
+                self._stop_compiling(error)
+                iterator = iter(batches)
+                continue
+            self._has_run = True
             more = bool(more_tensor)
             loss, counted, impression_count, hopeless = (float(value) for value in sums)
             loss_sum, count, impressions = loss_sum + loss, count + counted, impressions + int(impression_count)
@@ -119,7 +144,13 @@ class TrainingLoop:
         """Mean loss and AUC over all pairs of the batches; NaN as the AUC where a class is missing."""
         histogram, loss_sum, pairs = np.zeros([2, BINS]), 0.0, 0.0
         for batch in batches:
-            counts, loss, pair_count = self._validation_step(batch)
+            try:
+                counts, loss, pair_count = self._validation_step(batch)
+            except Exception as error:
+                if not self.step.compiles or isinstance(error, _OF_DATA):
+                    raise
+                self._stop_compiling(error)
+                counts, loss, pair_count = self._validation_step(batch)
             histogram += counts.numpy()
             loss_sum, pairs = loss_sum + float(loss), pairs + float(pair_count)
         return loss_sum / max(pairs, 1), auc_of_histogram(histogram)
@@ -132,54 +163,14 @@ class TrainingLoop:
             more = batch.has_value()
             if not more:
                 break
-            replicas = self.strategy.run(self._replica_step, args=(batch.get_value(),))
+            replicas = self.strategy.run(self.step.train, args=(batch.get_value(),))
             sums += self.strategy.reduce(tf.distribute.ReduceOp.SUM, replicas, axis=None)
         return sums, more
-
-    # AutoGraph is for the loop above. Without it, as in Keras' own fit, tracing takes half as long: it would rewrite
-    # each function of Keras that a model calls.
-    @tf.autograph.experimental.do_not_convert
-    def _replica_step(self, batch: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tf.Tensor:
-        inputs, labels = batch
-        real = inputs[CANDIDATE_ITEM_ID][:, 0] != PADDING_ID
-        impressions = tf.reduce_sum(tf.cast(real, tf.float32))
-
-        def score(candidates: Mapping[str, tf.Tensor]) -> tf.Tensor:
-            return self.model({**inputs, **candidates}, training=False).logits
-
-        candidates = self.sampler.sample(inputs, labels, inputs[USER_ID][:, 0], score)
-        with tf.GradientTape() as tape:
-            output = self.model({**inputs, **candidates.features}, training=True)
-            loss, count = training_loss(self.loss, output.logits, candidates)
-            # The mean is over what is real in the global batch: the last batch of an epoch is partly padding.
-            context = tf.distribute.get_replica_context()
-            global_count, global_impressions = tf.unstack(
-                context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([count, impressions]))
-            )
-            objective = loss / tf.maximum(global_count, 1.0)
-            for auxiliary in output.auxiliary_losses.values():
-                objective += tf.reduce_sum(auxiliary) / tf.maximum(global_impressions, 1.0)
-            if self.loss_scale is not None:
-                objective = self.loss_scale.scaled(objective)
-        gradients = tape.gradient(objective, self.model.trainable_variables)
-        hopeless = tf.constant(False)
-        if self.loss_scale is None:
-            self.optimizer.apply(gradients, self.model.trainable_variables)
-        else:
-            hopeless = self.loss_scale.apply(self.optimizer, gradients, self.model.trainable_variables)
-        return tf.stack([loss, count, impressions, tf.cast(hopeless, tf.float32)])
 
     def _validation_step_eagerly(
         self, batch: tuple[dict[str, tf.Tensor], tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        def replica(batch: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            inputs, labels = batch
-            real = inputs[CANDIDATE_ITEM_ID] != PADDING_ID
-            logits = self.model(inputs, training=False).logits
-            loss, pairs = pointwise_cross_entropy(logits, labels, real)
-            return score_histogram(logits, labels, real), loss, pairs
-
-        replicas = self.strategy.run(replica, args=(batch,))
+        replicas = self.strategy.run(self.step.validate, args=(batch,))
         counts, loss, pairs = (self.strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in replicas)
         return counts, loss, pairs
 

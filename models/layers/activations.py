@@ -95,7 +95,8 @@ class Dice(keras.layers.Layer):
             square = tf.where(weight > 0, tf.convert_to_tensor(self.moving_square) / seen, 1.0)
         variance = tf.maximum(square - tf.square(mean), 0.0)
         p = tf.sigmoid((s - mean) * tf.math.rsqrt(variance + self.epsilon))
-        return tf.cast(s * (p + (1.0 - p) * tf.cast(self.slope, tf.float32)), x.dtype)
+        slope = tf.cast(self.slope, tf.float32)
+        return tf.cast(s * (slope + p * (1.0 - slope)), x.dtype)
 
     def _batch_moments(self, s: tf.Tensor, valid: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         channels = s.shape[-1]

@@ -51,8 +51,8 @@ class LocalActivationUnit(keras.layers.Layer):
         )
         history_part = rows_matmul(events, of_event + of_difference) + rows_matmul(embedded.event_context, of_context)
         target_part = rows_matmul(candidates, of_target - of_difference) + tf.cast(self.bias, events.dtype)
-        product_part = rows_matmul(events[:, None] * candidates[:, :, None], of_product)
-        hidden = product_part + history_part[:, None] + target_part[:, :, None]
+        product_part = rows_matmul(tf.expand_dims(events, 1) * tf.expand_dims(candidates, 2), of_product)
+        hidden = product_part + tf.expand_dims(history_part, 1) + tf.expand_dims(target_part, 2)
         mask = embedded.event_mask[:, None, :] & embedded.candidate_mask[:, :, None]
         hidden = self.first_activation(hidden, training=training, valid=mask)
         hidden = self.rest(hidden, training=training, valid=mask)

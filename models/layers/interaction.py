@@ -25,5 +25,5 @@ class StateAndProduct(keras.layers.Layer):
 
     def call(self, state: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """State [B, S] and candidates [B, N, D] -> [B, N, S + D]."""
-        product = self.projection(state)[:, None, :] * candidates
+        product = tf.expand_dims(self.projection(state), 1) * candidates
         return tf.concat([for_each_candidate(state, candidates), product], axis=-1)

@@ -13,4 +13,5 @@ def masked_mean(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 def for_each_candidate(x: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
     """Repeats [B, C], which no candidate has a say in, for the N of ``candidates`` [B, N, D]: [B, N, C]."""
-    return tf.repeat(x[:, None, :], tf.shape(candidates)[1], axis=1)
+    shape = tf.concat([tf.shape(candidates)[:2], [x.shape[-1]]], axis=0)
+    return tf.ensure_shape(tf.broadcast_to(tf.expand_dims(x, 1), shape), [*candidates.shape[:2], x.shape[-1]])

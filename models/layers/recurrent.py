@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from ctr.models.compiled import is_compiled
 from ctr.models.layers.dense import rows_matmul
 
 
@@ -23,14 +24,56 @@ def state_at_last_event(states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     return last * tf.cast(length > 0, states.dtype)[:, None]
 
 
-def longest(mask: tf.Tensor) -> tf.Tensor:
-    """Steps of the longest history of a batch, at least 1: recurrence need not go further."""
+def states_of(layer: keras.layers.RNN, events: tf.Tensor, training: bool) -> tf.Tensor:
+    """The state of each step of a recurrent layer of Keras, without dropout: [B, T, C] to [B, T, H]."""
+    fused = not is_compiled() and bool(tf.config.list_logical_devices("GPU"))
+    if isinstance(layer, keras.layers.GRU) and not fused:
+        return _gru_states(layer, events)
+    # XLA cannot compile the fused kernels that Keras takes where there is a GPU. A simple layer has none.
+    if hasattr(layer, "use_cudnn"):
+        layer.use_cudnn = "auto" if fused else False
+    return layer(events, training=training)
+
+
+def _gru_states(layer: keras.layers.GRU, events: tf.Tensor) -> tf.Tensor:
+    """Half of the time of Keras' own loop on a CPU, which projects the events step by step, and whose slices' gradients
+    are filled with zeros and added up."""
+    kernel, recurrent, bias = (
+        tf.cast(weight, events.dtype) for weight in (layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias)
+    )
+    sizes = [2 * layer.units, layer.units]
+    of_events, of_states = tf.unstack(bias)
+
+    def step(state: tf.Tensor, projected: tf.Tensor) -> tf.Tensor:
+        x_gates, x = tf.split(projected, sizes, axis=-1)
+        h_gates, h = tf.split(tf.matmul(state, recurrent) + of_states, sizes, axis=-1)
+        update, reset = tf.split(tf.sigmoid(x_gates + h_gates), 2, axis=-1)
+        candidate = tf.tanh(x + reset * h)
+        return candidate + update * (state - candidate)
+
+    projected = tf.transpose(rows_matmul(events, kernel) + of_events, [1, 0, 2])
+    states = tf.scan(step, projected, tf.zeros([tf.shape(events)[0], layer.units], events.dtype))
+    return tf.ensure_shape(tf.transpose(states, [1, 0, 2]), [*events.shape[:2], layer.units])
+
+
+def longest(mask: tf.Tensor) -> tf.Tensor | int:
+    """Steps of the longest history of a batch, at least 1: recurrence need not go further. All of them, compiled."""
+    if is_compiled():
+        return max(mask.shape[1], 1)
     return tf.maximum(tf.reduce_max(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)), 1)
 
 
-def cut(x: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+def cut(x: tf.Tensor, steps: tf.Tensor | int) -> tf.Tensor:
     """[B, T, ...] to [B, steps, ...], with zeros behind where T is less: ``PADDING_ID``, or False."""
-    return tf.pad(x[:, :steps], [[0, 0], [0, tf.maximum(steps - tf.shape(x)[1], 0)], *[[0, 0]] * (len(x.shape) - 2)])
+    kept = tf.minimum(steps, tf.shape(x)[1])
+    return tf.pad(some_steps(x, kept), [[0, 0], [0, steps - kept], *[[0, 0]] * (len(x.shape) - 2)])
+
+
+def some_steps(x: tf.Tensor, steps: tf.Tensor | int, first: int = 0) -> tf.Tensor:
+    """x[:, first : first + steps], whose gradient costs a CPU several times that of ``tf.slice``."""
+    rest = len(x.shape) - 2
+    part = tf.slice(x, [0, first, *[0] * rest], tf.stack([-1, steps, *[-1] * rest]))
+    return tf.ensure_shape(part, [x.shape[0], None, *x.shape[2:]])
 
 
 class AttentionalGRU(keras.layers.Layer):
@@ -70,16 +113,17 @@ class AttentionalGRU(keras.layers.Layer):
         """
         projected = rows_matmul(x, tf.cast(self.kernel, x.dtype)) + tf.cast(self.bias, x.dtype)
         recurrent = tf.cast(self.recurrent_kernel, x.dtype)
+        sizes = [2 * self.units, self.units]
         batch, candidates = tf.unstack(tf.shape(attention)[:2])
 
         def step(state: tf.Tensor, at: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             inputs, weight = at
-            hidden = rows_matmul(state, recurrent)
-            inputs = inputs[:, None, :]
-            gates = tf.sigmoid(inputs[..., : 2 * self.units] + hidden[..., : 2 * self.units])
-            update, reset = tf.split(gates, 2, axis=-1)
-            candidate = tf.tanh(inputs[..., 2 * self.units :] + reset * hidden[..., 2 * self.units :])
-            update *= weight[..., None]
+            # The gradient of a slice, of one that only adds an axis, too, is filled with zeros first: none in a loop.
+            x_gates, x = tf.split(tf.expand_dims(inputs, 1), sizes, axis=-1)
+            h_gates, h = tf.split(rows_matmul(state, recurrent), sizes, axis=-1)
+            update, reset = tf.split(tf.sigmoid(x_gates + h_gates), 2, axis=-1)
+            candidate = tf.tanh(x + reset * h)
+            update *= tf.expand_dims(weight, -1)
             return state + update * (candidate - state)
 
         start = tf.zeros([batch, candidates, self.units], x.dtype)

@@ -323,6 +323,10 @@ class TrainingConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     cpu_replicas: Annotated[int, Field(ge=1, le=64)] = 1
     """Without a GPU: logical CPU devices to mirror over. With GPUs, all of them are used and this is ignored."""
+    profile_steps: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Steps that are traced for TensorBoard, and whose parts are timed, before training; 0 leaves it out."""
+    auc_fractions: Annotated[int, Field(ge=1, le=100)] = 1
+    """Parts of an epoch after each of which the validation AUC is measured; the epoch's end still chooses."""
 
 
 Bound = Annotated[float, Field(allow_inf_nan=False)]

@@ -6,6 +6,7 @@ from typing import Final
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import ModelEvaluation, ModelRun, PushedModel, TransformGraph
 from tfx.utils import io_utils
 
@@ -27,6 +28,7 @@ from ctr.components.run_report.report import (
 from ctr.components.run_report.tensorboard import write_scalars
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults
 from ctr.components.scoring.evaluation import EVALUATION_FILE, Evaluation
+from ctr.components.step_profile import PROFILE_FILE, StepProfile
 
 _QUARANTINED_ROWS: Final = 5
 """Of a reason, in the report."""
@@ -54,7 +56,7 @@ def RunReport(
       quarantined: of ImpressionGen, for some of its rows.
       approval: of AnomalyGate, for what it compared.
       transform_graph: of Transform, for the sizes of the vocabularies.
-      model_run: of the Trainer, for its epochs.
+      model_run: of the Trainer, for its epochs and, where there is one, its profile.
       baselines: of Baselines.
       evaluation: of the Evaluator, with the verdict.
       pushed_model: of the Pusher.
@@ -87,6 +89,7 @@ def RunReport(
             EpochOfRun.model_validate(epoch)
             for epoch in json.loads(io_utils.read_string_file(os.path.join(model_run.uri, EPOCHS_FILE)))
         ),
+        profile=_profile(model_run.uri),
         baselines=BaselineResults.model_validate_json(
             io_utils.read_string_file(os.path.join(baselines.uri, FILE_NAME))
         ),
@@ -104,6 +107,11 @@ def RunReport(
     report.set_int_custom_property("blessed", int(found.blessed))
     if version is not None:
         report.set_string_custom_property("pushed_version", str(version))
+
+
+def _profile(model_run: str) -> StepProfile | None:
+    path = os.path.join(model_run, PROFILE_FILE)
+    return StepProfile.model_validate_json(io_utils.read_string_file(path)) if fileio.exists(path) else None
 
 
 def _drift(approval: str) -> tuple[Comparison, ...]:

@@ -240,6 +240,8 @@ def _run(report: Report, after: Afterwards) -> Table:
         longest = sorted(after.steps, key=lambda each: -each.seconds)[:3]
         of = ", ".join(f"{each.step} {each.seconds:.1f}" for each in longest)
         notes.append(f"{sum(each.seconds for each in after.steps):.1f} s, of them {of}.")
+    if report.profile is not None:
+        notes.append(report.profile.words)
     return Table("Run", (), [], notes)
 
 

@@ -14,6 +14,7 @@ from ctr.components.scoring.attributes import Slice
 from ctr.components.scoring.baselines import BASELINES, BaselineResults
 from ctr.components.scoring.evaluation import BLESSED, MODEL, Evaluation, SliceResult
 from ctr.components.scoring.metrics import METRICS
+from ctr.components.step_profile import StepProfile
 from ctr.components.usage import Usage
 from ctr.models.errors import CtrError
 from ctr.models.section import Record
@@ -52,6 +53,8 @@ class EpochOfRun(Record):
     validation_auc: float
     seconds: float
     impressions_per_second: float
+    auc_within: tuple[float, ...] = ()
+    """Validation AUC after each part of the epoch but the last; empty for an epoch of one part."""
 
 
 class Report(Record):
@@ -77,6 +80,8 @@ class Report(Record):
     """``items`` and ``categories`` that have an index of their own."""
     epochs: tuple[EpochOfRun, ...] = ()
     """Of the training, in order."""
+    profile: StepProfile | None = None
+    """Of a training step, where ``training.profile_steps`` asked for it."""
     drift: tuple[Comparison, ...] = ()
     """How far the data are from those before them, and eval from train."""
     baselines: BaselineResults

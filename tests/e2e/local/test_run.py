@@ -20,6 +20,7 @@ from ctr.components.scoring.baselines import CATEGORY_RECENCY, COLDNESS, LOGISTI
 from ctr.components.scoring.evaluation import MODEL
 from ctr.components.scoring.reading import interval, read_evaluation
 from ctr.components.settings import IngestConfig
+from ctr.components.trainer.run import AUC_WITHIN_TAG
 from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, REVISIT, SPLITS
 from ctr.pipeline.commands import cli
 from ctr.pipeline.output.layout import Layout
@@ -155,9 +156,33 @@ def test_the_noise_and_the_epochs_are_in_the_log(trained: Trained) -> None:
     assert 1 <= len(lines) <= epochs
 
 
+def test_the_training_is_followed_within_its_epochs_and_its_steps(trained: Trained) -> None:
+    from tensorboard.backend.event_processing import event_accumulator
+
+    report, log = trained.result.report, Path(trained.result.log).read_text()
+    assert [len(epoch.auc_within) for epoch in report.epochs] == [1] * len(report.epochs)
+    assert f"Epoch 1, after 1/2 of it: validation AUC {report.epochs[0].auc_within[0]:.4f}" in log
+    assert report.profile is not None
+    assert (report.profile.steps, report.profile.batch_size) == (2, report.config["training"]["batch_size"])
+    assert report.profile.words in log
+    assert " ".join(report.profile.words.split()[:6]) in " ".join(render(report).split())
+    folder = trained.artifact("Trainer", "model_run")
+    assert list(folder.glob("plugins/profile/*/*.xplane.pb"))
+    events = event_accumulator.EventAccumulator(str(folder), {event_accumulator.TENSORS: 0})
+    events.Reload()
+    steps = [event.step for event in events.Tensors(AUC_WITHIN_TAG)]
+    assert steps == list(range(1, 2 * len(report.epochs) + 1))
+
+
 def test_another_runner_takes_the_data_from_the_cache(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:
     config = trained.config.with_overrides(
-        {"runner": "local", "training.epochs": 1, "model.name": "dnn", "evaluation.compare_with_blessed": True}
+        {
+            "runner": "local",
+            "training.epochs": 1,
+            "training.profile_steps": 0,
+            "model.name": "dnn",
+            "evaluation.compare_with_blessed": True,
+        }
     )
     result = LocalRunner().run(config)
     assert result.cached == DATA_NODES | {"Baselines"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
@@ -242,6 +243,9 @@ def _run(report: Report, after: Afterwards) -> Table:
         notes.append(f"{sum(each.seconds for each in after.steps):.1f} s, of them {of}.")
     if report.profile is not None:
         notes.append(report.profile.words)
+    if report.tuning is not None:
+        tuned = ", ".join(f"{name} {json.dumps(value)}" for name, value in report.tuning.best.values.items())
+        notes.append(f"Of {len(report.tuning.trials)} trials ({report.tuning.algorithm}) the best had {tuned}.")
     return Table("Run", (), [], notes)
 
 

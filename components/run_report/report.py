@@ -15,6 +15,7 @@ from ctr.components.scoring.baselines import BASELINES, BaselineResults
 from ctr.components.scoring.evaluation import BLESSED, MODEL, Evaluation, SliceResult
 from ctr.components.scoring.metrics import METRICS
 from ctr.components.step_profile import StepProfile
+from ctr.components.tuning import Tuning
 from ctr.components.usage import Usage
 from ctr.models.errors import CtrError
 from ctr.models.section import Record
@@ -82,6 +83,9 @@ class Report(Record):
     """Of the training, in order."""
     profile: StepProfile | None = None
     """Of a training step, where ``training.profile_steps`` asked for it."""
+    tuning: Tuning | None = None
+    """Of the search before training, where ``tuner.space`` asked for one; the model has its best values, whatever
+    ``config`` says."""
     drift: tuple[Comparison, ...] = ()
     """How far the data are from those before them, and eval from train."""
     baselines: BaselineResults

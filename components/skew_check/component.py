@@ -5,12 +5,13 @@ import os
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import Examples, Model, TransformGraph
+from tfx.types.standard_artifacts import Examples, HyperParameters, Model, TransformGraph
 from tfx.utils import io_utils, path_utils
 
 from ctr.components.artifacts import SkewReport
 from ctr.components.examples.shards import list_shards
 from ctr.components.skew import SKEW_FILE
+from ctr.components.tuning import best_values, with_values
 from ctr.models.impression import EVAL_SPLIT
 
 
@@ -22,6 +23,7 @@ def SkewCheck(
     model: InputArtifact[Model],
     report: OutputArtifact[SkewReport],
     settings: Parameter[str],
+    hyperparameters: InputArtifact[HyperParameters] = None,
 ) -> None:
     """Fails, and so keeps the model from being pushed, if it does not answer alike in every way.
 
@@ -34,6 +36,7 @@ def SkewCheck(
       model: of the Trainer.
       report: gets ``skew.json``.
       settings: JSON of :class:`ctr.components.skew_check.settings.SkewCheckSettings`.
+      hyperparameters: of a search, which the model was trained with.
 
     Raises:
       SkewError: names an impression and a candidate for which two ways differ.
@@ -41,8 +44,12 @@ def SkewCheck(
     from ctr.components.skew_check.check import check
     from ctr.components.skew_check.settings import SkewCheckSettings
 
+    asked = SkewCheckSettings.model_validate_json(settings)
+    if hyperparameters is not None:
+        tuned = with_values(asked.model, "model", best_values(hyperparameters.uri))
+        asked = asked.model_copy(update={"model": tuned})
     found = check(
-        SkewCheckSettings.model_validate_json(settings),
+        asked,
         raw_files=list_shards(artifact_utils.get_split_uri([examples], EVAL_SPLIT)),
         transformed_files=list_shards(artifact_utils.get_split_uri([transformed_examples], EVAL_SPLIT)),
         transform_uri=transform_graph.uri,

@@ -8,6 +8,7 @@ and impossible values are refused with the field's dotted name. Importing this m
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,7 +21,14 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 
 from ctr.components.files import absolute
 from ctr.components.scoring.metrics import OVERALL
-from ctr.components.settings import EvaluationConfig, IngestConfig, StatisticsConfig, TrainingConfig, TransformConfig
+from ctr.components.settings import (
+    EvaluationConfig,
+    IngestConfig,
+    StatisticsConfig,
+    TrainingConfig,
+    TransformConfig,
+    TunerConfig,
+)
 from ctr.models.errors import ConfigError
 from ctr.models.model_config import ModelConfig
 from ctr.models.registration import Plugin
@@ -81,6 +89,7 @@ class PipelineConfig(Section):
     model: ModelConfig = Field(default_factory=ModelConfig)
     sampler: SamplerConfig = Field(default_factory=SamplerConfig)
     training: TrainingConfig = TrainingConfig()
+    tuner: TunerConfig = TunerConfig()
     evaluation: EvaluationConfig
     metadata: MetadataConfig = MetadataConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()
@@ -118,6 +127,15 @@ class PipelineConfig(Section):
         for bound in self.evaluation.bounds.each(self.ingest.judged_set):
             if bound.negative_set not in (OVERALL, *self.ingest.evaluation_sets):
                 raise ValueError(f"evaluation.bounds: {bound.negative_set} is not among ingest.evaluation_sets")
+        return self
+
+    @model_validator(mode="after")
+    def _space_is_possible(self) -> PipelineConfig:
+        for model, values in itertools.product((self.model.name, *self.also_train), self.tuner.corners()):
+            try:
+                self.with_overrides({"model.name": model, **values, "also_train": (), "tuner": {}})
+            except ConfigError as error:
+                raise ValueError(f"tuner.space: {error}") from error
         return self
 
     def _without_effect(self, swept: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:

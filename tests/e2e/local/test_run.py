@@ -175,6 +175,8 @@ def test_the_training_is_followed_within_its_epochs_and_its_steps(trained: Train
 
 
 def test_another_runner_takes_the_data_from_the_cache(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:
+    import tensorflow as tf
+
     config = trained.config.with_overrides(
         {
             "runner": "local",
@@ -182,6 +184,9 @@ def test_another_runner_takes_the_data_from_the_cache(trained: Trained, capfd: p
             "training.profile_steps": 0,
             "model.name": "dnn",
             "evaluation.compare_with_blessed": True,
+            # A model of a size of its own, which all steps after the Tuner have to know.
+            "tuner.space": {"model.embedding_dim": [4, 6], "training.learning_rate": {"low": 1e-4, "high": 1e-2}},
+            "tuner.trials": 2,
         }
     )
     result = LocalRunner().run(config)
@@ -191,8 +196,19 @@ def test_another_runner_takes_the_data_from_the_cache(trained: Trained, capfd: p
     assert whole is not None
     assert whole.differences["blessed"]["auc"].low is not None
     shown = [line.split("]")[1].split() for line in capfd.readouterr().err.splitlines() if line.startswith("[")]
-    assert sorted(line[0] for line in shown) == sorted(NODES)
+    assert sorted(line[0] for line in shown) == sorted([*NODES, "Tuner"])
     assert {line[0] for line in shown if line[1] == "cached"} == result.cached
+
+    tuning = result.report.tuning
+    assert tuning is not None
+    assert [set(trial.values) for trial in tuning.trials] == [{"model.embedding_dim", "training.learning_rate"}] * 2
+    assert tuning.best.auc == max(trial.auc or 0 for trial in tuning.trials)
+    exported = dict(tf.train.list_variables(f"{result.report.pushed_to}/variables/variables"))
+    sizes = [shape[1] for name, shape in exported.items() if "item" in name and len(shape) == 2]
+    assert tuning.best.values["model.embedding_dim"] in sizes
+    card = Path(f"{result.report.pushed_to}/{MODEL_CARD}").read_text()
+    assert f"| `model.embedding_dim` | {tuning.best.values['model.embedding_dim']} |" in card
+    assert f"| `training.learning_rate` | {tuning.best.values['training.learning_rate']} |" in card
 
 
 def test_an_identical_run_trains_evaluates_and_pushes_nothing(

@@ -11,8 +11,8 @@ negative.
 - ``logits``: no time, but by how much the logits of one device's weights differ on another, TF32 off and on.
 
 Sides are this project's ``default`` settings, ``wide`` (these with DeepCTR's default widths) and ``same`` (with those
-widths, item and category alone, no auxiliary loss), on each device; and peers (``training_peers.py``), which have the
-inputs and widths of ``same``, and whose data lie in memory: they stand beside ``step``.
+widths, item and category alone, no auxiliary loss), on each device, compiled or not; and peers (``training_peers.py``),
+which have the inputs and widths of ``same``, and whose data lie in memory: they stand beside ``step``.
 
     python3.10 -m venv peer-2.15 && peer-2.15/bin/pip install -r benchmarks/deepctr_2.15.txt
     .venv/bin/python -m benchmarks.training --models din --batches 128 --sides same --peer deepctr=peer-2.15/bin/python
@@ -54,6 +54,7 @@ class Case(NamedTuple):
     """A side of this project."""
 
     device: str
+    compile: str
     settings: str
     model: str
     precision: str
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES), metavar="BATCH", help=says)
     parser.add_argument("--devices", nargs="+", choices=DEVICES, help="default: the GPU where there is one")
     parser.add_argument("--sides", nargs="+", choices=SETTINGS, default=["default"], help="default: %(default)s")
+    says = "training.compile; default: auto, which compiles on a GPU"
+    parser.add_argument("--compile", nargs="+", choices=("auto", "on", "off"), default=["auto"], help=says)
     parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
     says = f"one of {', '.join(PEERS)} and the Python of its environment; may be repeated"
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON", help=says)
@@ -122,7 +125,7 @@ def run(options: argparse.Namespace, peers: dict[str, str], parser: argparse.Arg
         header = HEADER_OF_LOGITS if "logits" in options.what else HEADER
         print(f"| {' | '.join(header)} |\n|{' --- |' * len(header)}", flush=True)
         for model in options.models:
-            cases = itertools.product(devices, options.sides)
+            cases = itertools.product(devices, options.compile, options.sides)
             own = [started(Case(*case, model, options.precision, folder)) for case in cases]
             others = [
                 Side(peer, [python, "-m", "benchmarks.training_peers", peer, model, os.path.join(folder, DATA)], {})
@@ -174,7 +177,9 @@ def started(case: Case) -> Side:
     # Without a GPU, as a machine without one would be; with one, several processes have to share it.
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if case.device == "cpu" else {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     command = [sys.executable, "-m", "benchmarks.training", "--side", *case]
-    return Side(f"{case.settings}, {case.device}", command, hidden)
+    # Of ``auto`` the device says it.
+    compiled = {"auto": "", "on": ", compiled", "off": ", not compiled"}[case.compile]
+    return Side(f"{case.settings}, {case.device}{compiled}", command, hidden)
 
 
 def rates_of(
@@ -255,7 +260,8 @@ def _trainer(case: Case, batch: int) -> Any:
     nothing = np.empty(0, np.int64)
     with np.load(os.path.join(case.folder, FEATURES)) as values:
         known = TrainingWindow(int(values["known"]), nothing, nothing, nothing)
-    return trainer_of(_config(case), SamplerConfig(), LossConfig(), known, negatives=1, batch_size=batch)
+    chosen: Any = case.compile
+    return trainer_of(_config(case), SamplerConfig(), LossConfig(), known, 1, batch, compile=chosen)
 
 
 def _in_memory(case: Case, batch: int) -> Any:

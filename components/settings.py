@@ -331,6 +331,11 @@ class TrainingConfig(Section):
     """Steps that are traced for TensorBoard, and whose parts are timed, before training; 0 leaves it out."""
     auc_fractions: Annotated[int, Field(ge=1, le=100)] = 1
     """Parts of an epoch after each of which the validation AUC is measured; the epoch's end still chooses."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether XLA compiles the training step; ``auto`` does where a GPU trains, and what cannot be compiled trains
+    without. On a CPU a compiled step takes several times as long."""
+    tf32: bool = True
+    """Whether a GPU may round the factors of float32 products to 10 bits of mantissa (TensorFloat-32)."""
 
 
 class SearchRange(Section):

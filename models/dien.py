@@ -15,7 +15,7 @@ from ctr.models.layers.draws import next_seed
 from ctr.models.layers.embedding import EmbeddedImpression
 from ctr.models.layers.numeric import masked_softmax
 from ctr.models.layers.pooling import for_each_candidate, masked_mean
-from ctr.models.layers.recurrent import AttentionalGRU, cut, longest
+from ctr.models.layers.recurrent import AttentionalGRU, cut, longest, states_of
 from ctr.models.registry import DIENConfig, RecurrentConfig
 
 AUXILIARY_LOSS: Final = "next_event"
@@ -53,7 +53,7 @@ class DIEN(Ranker):
         """[B, N, H + D + C]."""
         steps = longest(embedded.event_mask)
         events = tf.concat([embedded.events, embedded.event_context], axis=-1)
-        interests = self.extractor(cut(events, steps), training=training)
+        interests = states_of(self.extractor, cut(events, steps), training)
         mask = cut(embedded.event_mask, steps)
         weights = self.attention_of(interests, mask, embedded.candidates)
         evolved = self.evolution(interests, weights)
@@ -87,14 +87,17 @@ def next_event_loss(
     Returns:
       [B] float32; 0 where no step counts.
     """
-    real_events = tf.concat([tf.boolean_mask(events, mask), tf.zeros_like(events[0, :1])], axis=0)
-    real_ids = tf.concat([tf.boolean_mask(item_ids, mask), [PADDING_ID]], axis=0)
-    count = tf.maximum(tf.shape(real_ids)[0] - 1, 1)
+    flat = tf.reshape(mask, [-1])
+    rank = tf.cumsum(tf.cast(flat, tf.int32)) - 1
+    size = tf.size(flat)
+    # Where the real events stand, one behind the other: a list as long as the batch, whatever it holds.
+    places = tf.math.unsorted_segment_sum(tf.range(size), tf.where(flat, rank, size), size + 1)
+    count = tf.maximum(rank[-1] + 1, 1)
     # One random shift along the real events of the batch: a draw that padding has no part in.
     shift = tf.random.stateless_uniform([], seed, 1, tf.maximum(count, 2), tf.int32)
-    rank = tf.reshape(tf.cumsum(tf.reshape(tf.cast(mask, tf.int32), [-1])), tf.shape(mask)) - 1
-    drawn = tf.math.floormod(rank + shift, count)
-    negatives, negative_ids = tf.gather(real_events, drawn), tf.gather(real_ids, drawn)
+    drawn = tf.reshape(tf.gather(places, tf.math.floormod(rank + shift, count)), tf.shape(mask))
+    negatives = tf.gather(tf.reshape(events, [-1, events.shape[-1]]), drawn)
+    negative_ids = tf.gather(tf.reshape(item_ids, [-1]), drawn)
     of_the_user = tf.reduce_any(negative_ids[:, :, None] == item_ids[:, None, :], axis=2)
     counts = (mask & ~of_the_user & (negative_ids != PADDING_ID))[:, 1:]
 

@@ -7,12 +7,12 @@ and with several replicas it asks the first one alone, whose own gradients it ha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 import keras
 import tensorflow as tf
 
-Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices"
+from ctr.models.optimizers import Gradient, LazyAdam
 
 FIRST_SCALE: Final = 2.0**15
 SMALLEST_SCALE: Final = 1.0
@@ -41,7 +41,7 @@ class DynamicLossScale(tf.Module):
 
     def apply(
         self,
-        optimizer: keras.optimizers.Optimizer,
+        optimizer: LazyAdam,
         gradients: Sequence[Gradient | None],
         variables: Sequence[keras.Variable],
     ) -> tf.Tensor:

@@ -35,6 +35,12 @@ def training_loss(config: LossConfig, logits: tf.Tensor, candidates: Sampled) ->
     return sampled_softmax(logits / config.temperature - log_q, candidates.mask)
 
 
+def counted(config: LossConfig, candidates: Sampled) -> tf.Tensor:
+    """What the mean of the configured loss is taken over, known before any logit; see :func:`training_loss`."""
+    mask = candidates.mask if config.name == "pointwise" else candidates.mask[:, 0]
+    return tf.reduce_sum(tf.cast(mask, tf.float32))
+
+
 def pointwise_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, real: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Binary cross-entropy of every pair.
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ctr.models.contract import Ranker
 from ctr.models.layers.embedding import EmbeddedImpression
 from ctr.models.layers.interaction import StateAndProduct
-from ctr.models.layers.recurrent import cut, longest, state_at_last_event
+from ctr.models.layers.recurrent import cut, longest, state_at_last_event, states_of
 from ctr.models.registry import RecurrentConfig
 
 
@@ -38,6 +38,6 @@ class RecurrentRanker(Ranker, abc.ABC):
     def encode(self, embedded: EmbeddedImpression, training: bool) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
         """[B, N, H + D]."""
         events = tf.concat([embedded.events, embedded.event_context], axis=-1)
-        states = self.recurrence(cut(events, longest(embedded.event_mask)), training=training)
+        states = states_of(self.recurrence, cut(events, longest(embedded.event_mask)), training)
         state = state_at_last_event(states, embedded.event_mask)
         return self.interaction(state, embedded.candidates), {}

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ctr.components.settings import TrainingConfig
 from ctr.components.trainer.metrics import BINS, auc_of_histogram
-from ctr.components.trainer.step import ReplicaStep
+from ctr.components.trainer.step import Compile, ReplicaStep
 from ctr.models.contract import Ranker
 from ctr.models.errors import CtrError, DataError
 from ctr.models.loss_scale import DynamicLossScale
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from ctr.components.trainer.checkpoint import EpochCheckpoint
 
 _logger = logging.getLogger(__name__)
+
+_OF_DATA: Final = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.ResourceExhaustedError)
+"""Errors that no compiler gives."""
 
 _STEPS_PER_CALL: Final = 16
 """Steps run inside one graph call; more amortises the call, fewer moves the progress bar more often."""
@@ -68,6 +71,7 @@ class TrainingLoop:
       loss: what is minimised.
       learning_rate: of the optimizer.
       row_decay: see :class:`ctr.models.optimizers.LazyAdam`.
+      compile: see :class:`ctr.components.trainer.step.ReplicaStep`.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class TrainingLoop:
         loss: LossConfig,
         learning_rate: float,
         row_decay: float = 0.0,
+        compile: Compile = "auto",
     ) -> None:
         self.model = model
         self.strategy = strategy
@@ -86,9 +91,22 @@ class TrainingLoop:
             self.optimizer = LazyAdam(learning_rate, row_decay)
             self.optimizer.build(model.trainable_variables)
             self.loss_scale = DynamicLossScale() if model.compute_dtype == "float16" else None
-        self.step = ReplicaStep(model, sampler, loss, self.optimizer, self.loss_scale)
+        self.step = ReplicaStep(model, sampler, loss, self.optimizer, self.loss_scale, compile)
+        # Several replicas draw before what is compiled: a step that fails there has been counted.
+        self._sampler_before = [(v, v.numpy()) for v in sampler.variables] if self.step.compiles else []
+        self._has_run = False
+        self._trace()
+
+    def _trace(self) -> None:
         self._train_steps = tf.function(self._train_steps_eagerly)
         self._validation_step = tf.function(self._validation_step_eagerly, reduce_retracing=True, autograph=False)
+
+    def _stop_compiling(self, error: Exception) -> None:
+        self.step.give_up_compiling(error)
+        if not self._has_run:
+            for variable, value in self._sampler_before:
+                variable.assign(value)
+        self._trace()
 
     def train_epoch(
         self,
@@ -113,7 +131,15 @@ class TrainingLoop:
         more, steps, waiting = True, 0, list(pauses)
         while more:
             limit = min(_STEPS_PER_CALL, waiting[0] - steps) if waiting else _STEPS_PER_CALL
-            sums, more_tensor = self._train_steps(iterator, tf.constant(limit))
+            try:
+                sums, more_tensor = self._train_steps(iterator, tf.constant(limit))
+            except Exception as error:
+                if self._has_run or not self.step.compiles or isinstance(error, _OF_DATA):
+                    raise
+                self._stop_compiling(error)
+                iterator = iter(batches)
+                continue
+            self._has_run = True
             more, steps = bool(more_tensor), steps + limit
             loss, counted, impression_count, hopeless = (float(value) for value in sums)
             loss_sum, count, impressions = loss_sum + loss, count + counted, impressions + int(impression_count)
@@ -138,7 +164,13 @@ class TrainingLoop:
         """Mean loss and AUC over all pairs of the batches; NaN as the AUC where a class is missing."""
         histogram, loss_sum, pairs = np.zeros([2, BINS]), 0.0, 0.0
         for batch in batches:
-            counts, loss, pair_count = self._validation_step(batch)
+            try:
+                counts, loss, pair_count = self._validation_step(batch)
+            except Exception as error:
+                if not self.step.compiles or isinstance(error, _OF_DATA):
+                    raise
+                self._stop_compiling(error)
+                counts, loss, pair_count = self._validation_step(batch)
             histogram += counts.numpy()
             loss_sum, pairs = loss_sum + float(loss), pairs + float(pair_count)
         return loss_sum / max(pairs, 1), auc_of_histogram(histogram)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from ctr.components.step_profile import StepProfile
 from ctr.components.trainer.fit import TrainingLoop
+from ctr.models.compiled import compiled
 
 _WARM_UP: Final = 3
 """Calls of each graph before anything is measured: the first traces it, and a second may still allocate."""
@@ -23,10 +24,11 @@ _logger = logging.getLogger(__name__)
 def profile(trainer: TrainingLoop, batches: tf.data.Dataset, steps: int, folder: str) -> StepProfile:
     """Trains some steps under TensorFlow's profiler, times their parts, and puts all that training changes back.
 
-    So a profiled training gives the weights that it would have given otherwise. Forward, forward with backward, and the
-    whole step are graphs of their own, which run one after another on the same batches; the device is waited for after
-    each. They are called one by one, as the steps of a training are not: on a fast device each part has some tenths of
-    a millisecond of that in it.
+    So a profiled training gives the weights that it would have given otherwise. Forward, forward with backward and
+    the whole step are graphs that run one after another on the same batches; the device is waited for after each.
+    They are called one by one, as the steps of a training are not: on a fast device each part has some tenths of a
+    millisecond of that in it. Several replicas that are compiled compile forward and backward together: the first
+    of these parts has both in it.
 
     Args:
       trainer: before its training, or between two epochs.
@@ -34,15 +36,12 @@ def profile(trainer: TrainingLoop, batches: tf.data.Dataset, steps: int, folder:
       steps: how many.
       folder: gets the trace, as TensorBoard's profile plugin reads it.
     """
-    run = trainer.strategy.run
-    # What is not returned is not computed, which leaves the gradients out of the first one.
-    parts = [
-        _graph(lambda batch: run(lambda b: trainer.step.gradients(b)[1], args=(batch,))),
-        _graph(lambda batch: run(trainer.step.gradients, args=(batch,))),
-        _graph(lambda batch: run(trainer.step.train, args=(batch,))),
-    ]
-    iterator = iter(trainer.strategy.experimental_distribute_dataset(batches.repeat()))
+    distributed = trainer.strategy.experimental_distribute_dataset
+    iterator = iter(distributed(batches.repeat()))
     with _put_back(trainer):
+        # After this it is known whether a step can be compiled.
+        trainer.train_epoch(distributed(batches.take(1)))
+        parts = _parts(trainer)
         first = next(iterator)
         for part in parts * _WARM_UP:
             _seconds(part, first)
@@ -73,9 +72,30 @@ def profile(trainer: TrainingLoop, batches: tf.data.Dataset, steps: int, folder:
     return found
 
 
-def _graph(part: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    graph: Callable[[Any], Any] = tf.function(part, autograph=False)
-    return graph
+def _parts(trainer: TrainingLoop) -> list[Callable[[Any], Any]]:
+    """Forward; forward and backward; a whole step: each a graph, compiled where the step is."""
+    step, replicas = trainer.step, trainer.strategy.num_replicas_in_sync
+    # What is not returned is not computed, which leaves the gradients out of the first one.
+    of_replica: list[Callable[[Any], Any]] = [lambda batch: step.gradients(batch)[1], step.gradients]
+    if step.compiles and replicas == 1:
+        of_replica = [_compiled(part) for part in of_replica]
+
+    def graph(part: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        whole: Callable[[Any], Any] = tf.function(
+            lambda batch: trainer.strategy.run(part, args=(batch,)), autograph=False
+        )
+        return whole
+
+    return [graph(part) for part in (*of_replica, step.train)]
+
+
+def _compiled(part: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def traced(batch: Any) -> Any:
+        with compiled():
+            return part(batch)
+
+    program: Callable[[Any], Any] = tf.function(traced, jit_compile=True, autograph=False)
+    return program
 
 
 def _seconds(part: Callable[[Any], Any], batch: Any) -> float:

@@ -8,11 +8,11 @@ import tensorflow as tf
 
 
 def training_strategy(cpu_replicas: int = 1) -> tf.distribute.Strategy:
-    """Mirrors over whatever is there.
+    """The cheapest one for whatever is there.
 
-    ``TF_CONFIG`` naming several workers gives MultiWorkerMirroredStrategy; GPUs give MirroredStrategy over
-    all of them; a CPU alone gives MirroredStrategy over ``cpu_replicas`` logical devices, or the default
-    strategy for one.
+    ``TF_CONFIG`` naming several workers gives MultiWorkerMirroredStrategy; several GPUs give MirroredStrategy over
+    all of them, one GPU OneDeviceStrategy, which mirrors nothing and still copies batches to the GPU ahead of time; a
+    CPU alone gives MirroredStrategy over ``cpu_replicas`` logical devices, or the default strategy for one.
 
     Args:
       cpu_replicas: logical CPU devices wanted where there is no GPU.
@@ -22,8 +22,9 @@ def training_strategy(cpu_replicas: int = 1) -> tf.distribute.Strategy:
     """
     if '"worker"' in os.environ.get("TF_CONFIG", ""):
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if tf.config.list_physical_devices("GPU"):
-        return tf.distribute.MirroredStrategy()
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.OneDeviceStrategy(gpus[0].name)
     if cpu_replicas == 1:
         return tf.distribute.get_strategy()
     cpu = tf.config.list_physical_devices("CPU")[0]

@@ -85,6 +85,7 @@ def train(
       TrainingDiverged: if the loss is not finite.
     """
     training, stored = settings.training, settings.stored
+    tf.config.experimental.enable_tensor_float_32_execution(training.tf32)
     strategy = training_strategy(training.cpu_replicas)
     keras.utils.set_random_seed(training.seed)
     start = time.perf_counter()
@@ -122,7 +123,15 @@ def train(
             settings.sampler, window, stored.training_negatives, training.batch_size, training.seed
         )
         sampler = build_sampler(context)
-    trainer = TrainingLoop(model, strategy, sampler, training.loss, training.learning_rate, settings.model.embedding_l2)
+    trainer = TrainingLoop(
+        model,
+        strategy,
+        sampler,
+        training.loss,
+        training.learning_rate,
+        settings.model.embedding_l2,
+        compile=training.compile,
+    )
     several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     checkpoint = EpochCheckpoint(checkpoint_folder, trainer) if checkpoint_folder and not several_workers else None
     profiled = None

@@ -120,7 +120,7 @@ class ImpressionEmbedding(keras.layers.Layer):
     def _look_up(self, feature: Feature, impression: Mapping[str, tf.Tensor]) -> tf.Tensor:
         values = impression[feature.name]
         rows = age_bucket(values) if feature.embedding == "log2" else values
-        return tf.gather(self.context_tables[_table(feature)], rows)
+        return look_up(self.context_tables[_table(feature)], rows)
 
     def call(self, impression: Mapping[str, tf.Tensor], training: bool = False) -> EmbeddedImpression:
         """Looks up a transformed impression (dense tensors, right-padded with 0)."""
@@ -132,11 +132,11 @@ class ImpressionEmbedding(keras.layers.Layer):
             seed = next_seed(self.salts, each_replica=False)
             salt = tf.random.stateless_uniform([], seed, 0, 2**31, tf.int64)
             event_item, candidate_item = self._forget(event_item, salt), self._forget(candidate_item, salt)
-        events = [tf.gather(self.event_categories, impression[HISTORY_CATEGORY_INDEX])]
-        candidates = [tf.gather(self.categories, impression[CANDIDATE_CATEGORY_INDEX])]
+        events = [look_up(self.event_categories, impression[HISTORY_CATEGORY_INDEX])]
+        candidates = [look_up(self.categories, impression[CANDIDATE_CATEGORY_INDEX])]
         if self.config.item_embedding:
-            events.insert(0, tf.gather(self.event_items, event_item))
-            candidates.insert(0, tf.gather(self.items, candidate_item))
+            events.insert(0, look_up(self.event_items, event_item))
+            candidates.insert(0, look_up(self.items, candidate_item))
         context = [tf.zeros([*tf.unstack(tf.shape(event_mask)), 0], self.variable_dtype)]
         context += [self._look_up(feature, impression) for feature in self._event_context]
         event_weight = tf.cast(event_mask, self.compute_dtype)[..., None]
@@ -157,6 +157,15 @@ class ImpressionEmbedding(keras.layers.Layer):
         hashed = tf.bitwise.bitwise_and(tf.bitwise.bitwise_xor(hashed, hashed // 65536) * 0x85EBCA6B, 0xFFFFFFFF)
         forgotten = tf.cast(hashed, tf.float32) < self.config.item_unknown_rate * 2.0**32
         return tf.where(forgotten & (index >= FIRST_KNOWN_INDEX), tf.constant(UNKNOWN_INDEX, index.dtype), index)
+
+
+def look_up(table: keras.Variable, rows: tf.Tensor) -> tf.Tensor:
+    """Rows of a table, int64 any shape, as [..., columns].
+
+    Of the TensorFlow variable: of Keras' own, ``tf.gather`` would first read the whole table, which is a copy of it
+    once an optimizer has written single rows.
+    """
+    return tf.gather(table.value, rows)
 
 
 def _embedded(group: Group, config: ModelConfig) -> list[Feature]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ctr.models.layers.activations import make_activation
 from ctr.models.layers.dense import Dense
+from ctr.models.layers.draws import Dropout
 from ctr.models.model_config import ModelConfig
 
 
@@ -26,7 +27,7 @@ class MLP(keras.layers.Layer):
         self.units = tuple(units)
         self.dense = [Dense(width, kernel_initializer="glorot_normal") for width in self.units]
         self.activations = [make_activation(config) for _ in self.units]
-        self.dropout = keras.layers.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Builds each dense layer and activation for its input width."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from ctr.models.compiled import is_compiled
 from ctr.models.layers.dense import rows_matmul
 
 
@@ -23,12 +24,22 @@ def state_at_last_event(states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     return last * tf.cast(length > 0, states.dtype)[:, None]
 
 
-def longest(mask: tf.Tensor) -> tf.Tensor:
-    """Steps of the longest history of a batch, at least 1: recurrence need not go further."""
+def states_of(layer: keras.layers.Layer, events: tf.Tensor, training: bool) -> tf.Tensor:
+    """The state of each step of a recurrent layer of Keras: [B, T, C] to [B, T, H]."""
+    # XLA cannot compile the fused kernels that Keras takes where there is a GPU. A simple layer has none.
+    if hasattr(layer, "use_cudnn"):
+        layer.use_cudnn = False if is_compiled() else "auto"
+    return layer(events, training=training)
+
+
+def longest(mask: tf.Tensor) -> tf.Tensor | int:
+    """Steps of the longest history of a batch, at least 1: recurrence need not go further. All of them, compiled."""
+    if is_compiled():
+        return max(mask.shape[1], 1)
     return tf.maximum(tf.reduce_max(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)), 1)
 
 
-def cut(x: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+def cut(x: tf.Tensor, steps: tf.Tensor | int) -> tf.Tensor:
     """[B, T, ...] to [B, steps, ...], with zeros behind where T is less: ``PADDING_ID``, or False."""
     return tf.pad(x[:, :steps], [[0, 0], [0, tf.maximum(steps - tf.shape(x)[1], 0)], *[[0, 0]] * (len(x.shape) - 2)])
 

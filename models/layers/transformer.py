@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from ctr.models.layers.dense import Dense
+from ctr.models.layers.draws import Dropout
 from ctr.models.layers.numeric import masked_softmax
 from ctr.models.model_config import ModelConfig
 from ctr.models.registry import TransformerConfig
@@ -25,7 +26,7 @@ class TransformerBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         self.heads, self.width, self.feed_forward = heads, width, feed_forward
         self.scale = (width // heads) ** -0.5
-        self.dropout = keras.layers.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.query, self.key, self.value, self.output_weight = (
             Dense(width, name=name) for name in ("query", "key", "value", "output")
         )

@@ -106,13 +106,16 @@ class StreamingFrequencies(Frequencies):
 
     def observe(self, positives: tf.Tensor, step: tf.Tensor) -> None:
         """See the class docstring."""
-        places = tf.reshape(self._places(tf.boolean_mask(positives, positives != PADDING_ID)), [-1])
-        last = tf.gather(self.last_step, places)
-        newest = tf.cast(step - last, tf.float32)
-        seen = tf.minimum(tf.gather(self.seen, places) + 1.0, 1.0 / self._config.rate)
-        before = tf.gather(self.gap, places)
+        real = positives != PADDING_ID
+        # Padding stands for the first real one once more: a bucket counts once a step.
+        first = tf.gather(positives, tf.argmax(real))
+        places = tf.reshape(self._places(tf.where(real, positives, first)), [-1])
+        last, before, times = (tf.gather(array, places) for array in (self.last_step, self.gap, self.seen))
+        seen = tf.minimum(times + 1.0, 1.0 / self._config.rate)
+        gap = before + (tf.cast(step - last, tf.float32) - before) / seen
+        any_real = tf.reduce_any(real)
         # A place that occurs twice is computed twice from the same values: it is written the same twice.
-        values = (before + (newest - before) / seen, seen, tf.fill(tf.shape(places), step))
+        values = (tf.where(any_real, gap, before), tf.where(any_real, seen, times), tf.where(any_real, step, last))
         tf.distribute.get_replica_context().merge_call(self._write, args=(places, values))
 
     def share(self, items: tf.Tensor, step: tf.Tensor) -> tf.Tensor:

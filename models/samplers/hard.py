@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from ctr.models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, SAME_CATEGORY
+from ctr.models.layers.draws import uniform
 from ctr.models.samplers import base
 from ctr.models.samplers.frequency import Frequencies, configured_frequencies
 from ctr.models.samplers.in_batch import BatchColumns, Columns, log_multiplicity
@@ -66,7 +67,7 @@ class HardPool(base.Sampler):
         rank = tf.argsort(tf.argsort(scores, direction="DESCENDING", stable=True), stable=True)
         is_hard = (rank < hard) & pool.mask
         # The columns of a row are in random order, but those of neighbouring steps must not be taken alike.
-        order = tf.random.stateless_uniform(size[1:], tf.stack([tf.cast(self.seed, tf.int64), -step.number]))
+        order = uniform(size[1:], tf.stack([tf.cast(self.seed, tf.int64), -step.number]))
         key = tf.where(is_hard, 2.0, tf.where(pool.mask, order, -1.0))
         _, place = tf.math.top_k(key, self.negatives)
         return place, tf.gather(is_hard, place, batch_dims=1)

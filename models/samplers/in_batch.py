@@ -8,6 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from ctr.models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, PADDING_ID
+from ctr.models.layers.draws import uniform
 from ctr.models.samplers import base
 from ctr.models.samplers.hashing import pair_key
 from ctr.models.samplers.lookup import find
@@ -54,9 +55,7 @@ class BatchColumns:
         places = tf.argsort(tf.where(real, 0, 1), stable=True)
         rank = tf.gather(tf.cumsum(tf.cast(real, tf.int64)) - 1, row)
 
-        keys = tf.random.stateless_uniform(
-            [tf.shape(positives)[0] - 1], tf.stack([tf.cast(self._seed, tf.int64), step.number])
-        )
+        keys = uniform([tf.shape(positives)[0] - 1], tf.stack([tf.cast(self._seed, tf.int64), step.number]))
         keys = tf.where(tf.range(tf.size(keys, tf.int64)) < rows - 1, keys, -1.0)
         chosen, distance = tf.math.top_k(keys, count)
         enough = chosen >= 0

@@ -37,7 +37,9 @@ def test_finite_gradients_move_what_the_unscaled_loss_would_move() -> None:
     np.testing.assert_allclose(training.scale.scaled(tf.constant(0.5)), 0.5 * FIRST_SCALE)
     expected = [keras.Variable(np.ones(2, "float32")), keras.Variable(np.ones((6, 3), "float32"))]
     rows = tf.IndexedSlices(tf.fill([2, 3], 0.25), tf.constant([4, 1]), tf.constant([6, 3]))
-    LazyAdam(0.1, row_decay=0.1).apply([tf.fill([2], 0.25), rows], expected)
+    optimizer = LazyAdam(0.1, row_decay=0.1)
+    optimizer.build(expected)
+    optimizer.apply([tf.fill([2], 0.25), rows], expected)
     for ours, theirs in zip(training.variables, expected, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6)
     # Sparse still: the other rows have not been touched.

@@ -43,8 +43,8 @@ from ctr.models.registry import MODELS
 DEVICES, SETTINGS, WHAT = ("cpu", "gpu"), ("default", "wide", "same"), ("step", "input", "whole", "logits")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 BATCHES = (256, 1024, 4096, 16_384)
-DATA, FEATURES = "data.npz", "features.npz"
-"""For peers, and for sides of this project."""
+DATA, FEATURES, FILES = "data.npz", "features.npz", "files"
+"""In memory, for peers and for sides of this project; and as Transform leaves them."""
 SHUFFLE_BUFFER = 10_000
 REQUIREMENTS = {"deepctr": "deepctr_2.15.txt or deepctr_2.10.txt (DIEN, BST)", "rechub": "torch_2.11.txt"}
 """Of a peer; those of the others are rechub's."""
@@ -169,7 +169,9 @@ def write_data(options: argparse.Namespace, folder: str) -> None:
     np.savez(os.path.join(folder, DATA), **{name: value.astype(np.int32) for name, value in arrays.items()}, **sizes)
     np.savez(os.path.join(folder, FEATURES), **values, known=options.items)
     if set(options.what) & {"input", "whole"}:
-        write({**values, names.LABEL: np.tile([1, 0], (options.impressions, 1))}, folder)
+        files = os.path.join(folder, FILES)
+        os.mkdir(files)
+        write({**values, names.LABEL: np.tile([1, 0], (options.impressions, 1))}, files)
 
 
 def started(case: Case) -> Side:
@@ -282,7 +284,7 @@ def _from_files(case: Case, batch: int) -> Any:
     from benchmarks.samplers import LENGTH
     from ctr.components.trainer.input_pipeline import read_batches
 
-    files = [str(path) for path in Path(case.folder).glob("*.gz")] * 4
+    files = [str(path) for path in Path(case.folder, FILES).iterdir()] * 4
     return read_batches(files, batch_size=batch, history_length=LENGTH, shuffle_buffer=SHUFFLE_BUFFER, seed=1)
 
 

@@ -262,7 +262,7 @@ def test_runs_are_listed_and_compared(trained: Trained, capfd: pytest.CaptureFix
     found = json.loads(capfd.readouterr().out)
     assert {"model.name": ["din", "dnn"], "training.epochs": [2, 1]}.items() <= found["config"].items()
     assert (found["data"], found["packages"], found["same_impressions"]) == ({}, {}, True)
-    assert set(found["code"]) == {"Trainer"}
+    assert set(found["code"]) == {"Trainer", "Tuner"}
     assert found["metrics"]["AUC, contemporaneous"]["b"] == other["auc"]
 
 

@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="of a round, at least; default: %(default)s")
     parser.add_argument("--items", type=int, default=2_000_000, help="of the vocabulary; default: %(default)s")
     parser.add_argument("--impressions", type=int, default=65_536, help="in memory; default: %(default)s")
-    parser.add_argument("--quick", action="store_true", help="the size that two cores do in five minutes")
+    parser.add_argument("--quick", action="store_true", help="DNN and DIN, at a size for two cores")
     parser.add_argument("--side", nargs=len(Case._fields), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.side:
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if options.quick:
         options.models, options.batches, options.rounds, options.seconds = ["dnn", "din"], [256, 4096], 2, 3.0
-        options.impressions, options.items = 16_384, 200_000
+        options.impressions, options.items = 8192, 200_000
     peers = dict(each.partition("=")[::2] for each in options.peer)
     for name, python in peers.items():
         if name not in PEERS or shutil.which(python) is None:

@@ -13,6 +13,8 @@
 # makes nothing of, and so are PTX sources wherever a compiled kernel stands beside them.
 #
 # PYTHON=3.13 packs for that version, and CUDA= without what the GPU needs, to try a bundle on a CPU. LEVEL is zstd's.
+# TORCH=yes packs the peers of benchmarks/torch_2.11.txt, too, with CUDA's libraries of their own, and a program that
+# runs them over there: --peer rechub=TARGET/peer/python.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -42,6 +44,19 @@ done >"$work/requirements.txt"
 printf '%s\n' $cuda >>"$work/requirements.txt"
 "$uv" pip install --quiet --no-deps --link-mode copy --target "$site" --python-version "$python" \
     --python-platform x86_64-manylinux_2_39 -r "$work/requirements.txt"
+
+if [ -n "${TORCH-}" ]; then
+    "$uv" pip install --quiet --link-mode copy --target "$work/bundle/peer" --python-version "$python" \
+        --python-platform x86_64-manylinux_2_39 -r "$here/benchmarks/torch_2.11.txt"
+    find "$work/bundle/peer" -name '*.a' -delete
+    # CUDA's libraries of the one side are too old for the other: each finds its own.
+    cat >"$work/bundle/peer/python" <<PEER
+#!/bin/sh
+here=\$(cd "\$(dirname "\$0")" && pwd)
+PYTHONPATH=\$here LD_LIBRARY_PATH= exec python$python "\$@"
+PEER
+    chmod +x "$work/bundle/peer/python"
+fi
 
 # --- what no training reads ------------------------------------------------------------------------------------------
 rm -rf "$site/tensorflow/include" "$site/bin" "$site/nvidia/cusolver/lib/libcusolverMg.so.11"

@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr.components.trainer.fit import TrainingLoop
+from ctr.components.trainer.step import Compile
 from ctr.components.trainer.strategy import training_strategy
 from ctr.components.trainer.window import read_window
 from ctr.models.impression import (
@@ -111,6 +112,7 @@ def trainer_of(
     known: TrainingWindow,
     negatives: int,
     batch_size: int,
+    compile: Compile = "auto",
 ) -> TrainingLoop:
     """A trainer of a new model of the catalogue's items, on the devices that the Trainer step would use."""
     keras.utils.set_random_seed(1)
@@ -119,7 +121,7 @@ def trainer_of(
         model = build_model(config, FIRST_KNOWN_INDEX + known.catalogue_size, FIRST_KNOWN_INDEX + CATEGORIES, LENGTH)
         stored = StoredNegatives(uniform=negatives, contemporaneous=0)
         drawn = build_sampler(SamplerContext(sampler, window=known, stored=stored, batch_size=batch_size, seed=1))
-    return TrainingLoop(model, strategy, drawn, loss, 1e-3, config.embedding_l2)
+    return TrainingLoop(model, strategy, drawn, loss, 1e-3, config.embedding_l2, compile=compile)
 
 
 def main() -> None:

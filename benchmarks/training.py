@@ -1,12 +1,21 @@
-"""What a training step costs on a GPU and on this machine's CPU, and whether both give the same logits.
+"""What training costs: a step alone, the input alone, and both together, beside other libraries in the same run.
 
-Each model trains in the loop of the Trainer step, on the devices that step would choose, with batches from memory:
-users' histories of 1 to 50 events, Zipf items of a vocabulary of two million, a positive and a uniform negative. Each
-device is a process of its own, and they take turns. Printed: the median over graph calls of 16 steps, the first pass
-left out, which traces; the rate relative to the first device's; the loss over the batches before and after; and by how
-much the logits of the first device's trained weights differ from that device's, with TF32 off and on (the default).
+Each side is a process of its own that compiles and warms up; then they take turns, round after round, and medians
+count. All of them train on the same impressions: histories of 1 to 50 events, Zipf items, a positive and a uniform
+negative.
 
-    .venv/bin/python -m benchmarks.training --devices cpu gpu --models din
+- ``step``: the Trainer's own loop on batches that lie in memory.
+- ``input``: the Trainer's input pipeline alone, from files as Transform leaves them. ``benchmarks.training_input``
+  takes it apart.
+- ``whole``: that loop, fed by that pipeline.
+- ``logits``: no time, but by how much the logits of one device's weights differ on another, TF32 off and on.
+
+Sides are this project's ``default`` settings, ``wide`` (these with DeepCTR's default widths) and ``same`` (with those
+widths, item and category alone, no auxiliary loss), on each device, compiled or not; and peers (``training_peers.py``),
+which have the inputs and widths of ``same``, and whose data lie in memory: they stand beside ``step``.
+
+    python3.10 -m venv peer-2.15 && peer-2.15/bin/pip install -r benchmarks/deepctr_2.15.txt
+    .venv/bin/python -m benchmarks.training --models din --batches 128 --sides same --peer deepctr=peer-2.15/bin/python
 
 It imports nothing of TFX. benchmarks/gpu_bundle.sh packs what it needs for a machine without a package registry.
 """
@@ -14,164 +23,311 @@ It imports nothing of TFX. benchmarks/gpu_bundle.sh packs what it needs for a ma
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import functools
+import itertools
 import os
-import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
-import tensorflow as tf
-from tqdm import tqdm
 
-from benchmarks.samplers import CATEGORIES, LENGTH, impressions, trainer_of
-from ctr.models.model_config import ModelConfig
+from benchmarks.training_peers import ATTENTION, DIM, FEED_FORWARD, HEADS, HIDDEN, PEERS
+from benchmarks.turns import Side, Work, answer, take_turns
 from ctr.models.registry import MODELS
-from ctr.models.samplers.base import TrainingWindow
-from ctr.models.samplers.sampler_config import LossConfig, SamplerConfig
 
-DEVICES = ("cpu", "gpu")
+DEVICES, SETTINGS, WHAT = ("cpu", "gpu"), ("default", "wide", "same"), ("step", "input", "whole", "logits")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
-DIFFERENT_BATCHES = 16
+BATCHES = (256, 1024, 4096, 16_384)
+DATA, FEATURES, FILES = "data.npz", "features.npz", "files"
+"""In memory, for peers and for sides of this project; and as Transform leaves them."""
+SHUFFLE_BUFFER = 10_000
+REQUIREMENTS = {"deepctr": "deepctr_2.15.txt or deepctr_2.10.txt (DIEN, BST)", "rechub": "torch_2.11.txt"}
+"""Of a peer; those of the others are rechub's."""
 
 
-class Trained(NamedTuple):
-    """What training on one device gave.
+class Case(NamedTuple):
+    """A side of this project."""
 
-    Attributes:
-      milliseconds: of a step.
-      losses: over the batches before and after training, mean over pairs, in nats.
-      weights: after it.
-      logits: [B, 2] that they give to the first batch.
-      others_logits: likewise of the weights of another device, without TF32 and with it; empty where there are none.
-    """
-
-    milliseconds: float
-    losses: tuple[float, float]
-    weights: list[np.ndarray]
-    logits: np.ndarray
-    others_logits: tuple[np.ndarray, ...]
-
-
-class Clock(tqdm):
-    """A bar that nobody sees: the loop tells it after each graph call how many impressions that trained on."""
-
-    def __init__(self) -> None:
-        super().__init__(disable=True)
-        self.calls: list[tuple[float, float]] = [(time.perf_counter(), 0.0)]
-
-    def update(self, n: float | None = 1) -> None:
-        """Keeps the time."""
-        self.calls.append((time.perf_counter(), n or 0.0))
-
-
-def use(device: str, precision: str) -> None:
-    """In a new process, before anything runs: hides GPUs from a CPU, as a machine without one would be."""
-    keras.config.set_dtype_policy(precision)
-    if device == "cpu":
-        tf.config.set_visible_devices([], "GPU")
-
-
-def train(model: str, options: argparse.Namespace, weights: list[np.ndarray] | None) -> Trained:
-    """Trains a new model; ``weights`` are those of the other device, whose logits are wanted here."""
-    config, nothing = ModelConfig(name=model), np.empty(0, np.int64)
-    known = TrainingWindow(options.items, nothing, nothing, nothing)
-    trainer = trainer_of(config, SamplerConfig(), LossConfig(), known, negatives=1, batch_size=options.batch)
-    different = min(DIFFERENT_BATCHES, options.steps)
-    values = impressions(different * options.batch, 1, options.items)
-    values = {feature: value.reshape(different, options.batch, -1) for feature, value in values.items()}
-    # Whole batches: to put one together of its rows takes longer than a step of a GPU.
-    labels = np.tile(np.array([1, 0], np.float32), (different, options.batch, 1))
-    data = tf.data.Dataset.from_tensor_slices((values, labels))
-    first, _ = next(iter(data))
-
-    def logits() -> np.ndarray:
-        return np.asarray(trainer.model(first, training=False).logits)
-
-    others = []
-    if weights is not None:
-        own = trainer.model.get_weights()
-        trainer.model.set_weights(weights)
-        for allowed in (False, True):
-            tf.config.experimental.enable_tensor_float_32_execution(allowed)
-            others.append(logits())
-        trainer.model.set_weights(own)
-
-    def batches(steps: int) -> tf.distribute.DistributedDataset:
-        several = data.repeat().take(steps).prefetch(tf.data.AUTOTUNE)
-        return trainer.strategy.experimental_distribute_dataset(several)
-
-    before, _ = trainer.evaluate(batches(different))
-    trainer.train_epoch(batches(options.steps))
-    clock = Clock()
-    trainer.train_epoch(batches(options.steps), clock)
-    after, _ = trainer.evaluate(batches(different))
-    # The last call may find nothing left.
-    steps = [
-        (end - start) / (count / options.batch)
-        for (start, _), (end, count) in zip(clock.calls, clock.calls[1:], strict=False)
-        if count
-    ]
-    own_weights = trainer.model.get_weights()
-    return Trained(float(np.median(steps)) * 1000, (before, after), own_weights, logits(), tuple(others))
-
-
-def row(name: str, device: str, trained: Trained, first: Trained | None, options: argparse.Namespace) -> str:
-    """Of the table."""
-    pairs = 2 * options.batch / trained.milliseconds * 1000
-    cells = [name, device, f"{trained.milliseconds:,.2f}", f"{pairs:,.0f}"]
-    cells.append(f"{(first or trained).milliseconds / trained.milliseconds:.2f}")
-    cells += [f"{loss:.4f}" for loss in trained.losses]
-    if first:
-        cells += [f"{np.abs(mine - first.logits).max():.1e}" for mine in trained.others_logits]
-        cells.append(f"{np.abs(first.logits).max():.1f}")
-    else:
-        cells += ["", "", f"{np.abs(trained.logits).max():.1f}"]
-    return f"| {' | '.join(cells)} |"
+    device: str
+    compile: str
+    settings: str
+    model: str
+    precision: str
+    folder: str
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    gpus = tf.config.list_physical_devices("GPU")
-    there = DEVICES if gpus else DEVICES[:1]
-    parser.add_argument("--devices", nargs="+", choices=DEVICES, default=there, help="default: what is there")
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT[:3], help="default: all but logits")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="default: all")
+    says = "impressions of two pairs each; default: %(default)s"
+    parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES), metavar="BATCH", help=says)
+    parser.add_argument("--devices", nargs="+", choices=DEVICES, help="default: the GPU where there is one")
+    parser.add_argument("--sides", nargs="+", choices=SETTINGS, default=["default"], help="default: %(default)s")
+    says = "training.compile; default: auto, which compiles on a GPU"
+    parser.add_argument("--compile", nargs="+", choices=("auto", "on", "off"), default=["auto"], help=says)
     parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=4096, help="impressions of two pairs each; default: %(default)s")
-    parser.add_argument("--steps", type=int, default=96, help="of a pass; default: %(default)s")
+    says = f"one of {', '.join(PEERS)} and the Python of its environment; may be repeated"
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON", help=says)
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of a round, at least; default: %(default)s")
     parser.add_argument("--items", type=int, default=2_000_000, help="of the vocabulary; default: %(default)s")
+    parser.add_argument("--impressions", type=int, default=65_536, help="in memory; default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="DNN and DIN, at a size for two cores")
+    parser.add_argument("--side", nargs=len(Case._fields), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if "gpu" in options.devices and not gpus:
+    if options.side:
+        answer(functools.partial(prepare, Case(*options.side)))
+        return
+    if options.quick:
+        options.models, options.batches, options.rounds, options.seconds = ["dnn", "din"], [256, 4096], 2, 3.0
+        options.impressions, options.items = 8192, 200_000
+    peers = dict(each.partition("=")[::2] for each in options.peer)
+    for name, python in peers.items():
+        if name not in PEERS or shutil.which(python) is None:
+            of = REQUIREMENTS.get(name, REQUIREMENTS["rechub"])
+            parser.error(
+                f"--peer {name}={python}: "
+                + (
+                    f"{python} is no program"
+                    if name in PEERS
+                    else f"there is no such peer; there are {', '.join(PEERS)}"
+                )
+                + f". Make its environment with\n  python3.10 -m venv peer && peer/bin/pip install -r benchmarks/{of}\n"
+                "and give --peer NAME=peer/bin/python"
+            )
+    options.impressions = max(options.impressions, *options.batches)
+    run(options, peers, parser)
+
+
+def run(options: argparse.Namespace, peers: dict[str, str], parser: argparse.ArgumentParser) -> None:
+    """Measures model by model, and prints each batch size as soon as it is done."""
+    import keras
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    devices = options.devices or (["gpu"] if gpus else ["cpu"])
+    if "gpu" in devices and not gpus:
         parser.error("--devices gpu: TensorFlow finds no GPU; what it lacks stands above, and --devices cpu needs none")
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name") if gpus else "no GPU"
     print(
         f"TensorFlow {tf.__version__}, Keras {keras.__version__}; {os.cpu_count()} cores, {name}; {options.precision}\n"
-        f"batches of {options.batch}, {options.items:,} items, {CATEGORIES:,} categories, histories of up to {LENGTH}\n"
+        f"{options.impressions:,} impressions of 2 candidates, {options.items:,} items\n"
     )
-    print(
-        f"| model | device | ms a step | pairs/s | relative to {options.devices[0]} | loss before | after | "
-        "logits apart, TF32 off | TF32 on | largest logit |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    spawn = multiprocessing.get_context("spawn")
-    pools = [
-        ProcessPoolExecutor(1, mp_context=spawn, initializer=use, initargs=(device, options.precision))
-        for device in options.devices
-    ]
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        write_data(options, folder)
+        header = HEADER_OF_LOGITS if "logits" in options.what else HEADER
+        print(f"| {' | '.join(header)} |\n|{' --- |' * len(header)}", flush=True)
         for model in options.models:
-            first: Trained | None = None
-            for device, pool in zip(options.devices, pools, strict=True):
-                weights: Any = first.weights if first else None
-                trained = pool.submit(train, model, options, weights).result()
-                print(row(model, device, trained, first, options), flush=True)
-                first = first or trained
-    finally:
-        for pool in pools:
-            pool.shutdown(wait=False, cancel_futures=True)
+            cases = itertools.product(devices, options.compile, options.sides)
+            own = [started(Case(*case, model, options.precision, folder)) for case in cases]
+            others = [
+                Side(peer, [python, "-m", "benchmarks.training_peers", peer, model, os.path.join(folder, DATA)], {})
+                for peer, python in peers.items()
+                if model in PEERS[peer]
+            ]
+            try:
+                for batch in options.batches:
+                    rows = (
+                        logits_of(model, batch, own)
+                        if "logits" in options.what
+                        else (rates_of(model, batch, own, others, options))
+                    )
+                    for row in rows:
+                        print(f"| {' | '.join(row)} |", flush=True)
+            finally:
+                for side in [*own, *others]:
+                    side.close()
+
+
+HEADER = ("model", "batch", "side", "what", "ms a step", "pairs/s", "relative to the first", "of its own step")
+HEADER_OF_LOGITS = (
+    *("model", "batch", "side", "loss before", "after", "logits apart, TF32 off", "TF32 on", "largest logit"),
+)
+
+
+def write_data(options: argparse.Namespace, folder: str) -> None:
+    """The impressions for all sides: arrays for those that have them in memory, and files for input and whole."""
+    from benchmarks.samplers import CATEGORIES, impressions, write
+    from ctr.models import impression as names
+
+    values = impressions(options.impressions, 1, options.items)
+    arrays = {
+        "history_item": values[names.INDEX_OF[names.HISTORY_ITEM_ID]],
+        "history_category": values[names.INDEX_OF[names.HISTORY_CATEGORY_ID]],
+        "candidate_item": values[names.INDEX_OF[names.CANDIDATE_ITEM_ID]],
+        "candidate_category": values[names.INDEX_OF[names.CANDIDATE_CATEGORY_ID]],
+    }
+    indices = names.FIRST_KNOWN_INDEX
+    sizes = {"items": indices + options.items, "categories": indices + CATEGORIES}
+    np.savez(os.path.join(folder, DATA), **{name: value.astype(np.int32) for name, value in arrays.items()}, **sizes)
+    np.savez(os.path.join(folder, FEATURES), **values, known=options.items)
+    if set(options.what) & {"input", "whole"}:
+        files = os.path.join(folder, FILES)
+        os.mkdir(files)
+        write({**values, names.LABEL: np.tile([1, 0], (options.impressions, 1))}, files)
+
+
+def started(case: Case) -> Side:
+    """A process for one device and one model."""
+    # Without a GPU, as a machine without one would be; with one, several processes have to share it.
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if case.device == "cpu" else {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    command = [sys.executable, "-m", "benchmarks.training", "--side", *case]
+    # Of ``auto`` the device says it.
+    compiled = {"auto": "", "on": ", compiled", "off": ", not compiled"}[case.compile]
+    return Side(f"{case.settings}, {case.device}{compiled}", command, hidden)
+
+
+def rates_of(
+    model: str, batch: int, own: Sequence[Side], others: Sequence[Side], options: argparse.Namespace
+) -> Iterator[Sequence[str]]:
+    """Rows of one model and batch size, peers first."""
+    first: list[float] | None = None
+    steps: dict[str, float] = {}
+    for what in options.what:
+        sides = [*others, *own] if what == "step" else own
+        for side in sides:
+            side.prepare(*([str(batch)] if side in others else [what, str(batch)]))
+        take_turns(sides, options.rounds, options.seconds)
+        for side in sides:
+            first = first or side.rates
+            rate = statistics.median(side.rates)
+            ratio = statistics.median(mine / its for mine, its in zip(side.rates, first, strict=True))
+            steps.setdefault(side.name, rate)
+            cells = [model, f"{batch:,}", side.name, what, f"{batch / rate * 1000:,.2f}", f"{2 * rate:,.0f}"]
+            yield [*cells, f"{ratio:.2f}", f"{rate / steps[side.name]:.2f}"]
+
+
+def logits_of(model: str, batch: int, own: Sequence[Side]) -> Iterator[Sequence[str]]:
+    """Rows of one model and batch size: the first side trains, and all give logits by its weights."""
+    for side in own:
+        side.prepare("logits", str(batch))
+        side.wait_until_ready()
+        yield [model, f"{batch:,}", side.name, *side.facts["cells"]]
+
+
+# --- in the process of a side ----------------------------------------------------------------------------------------
+
+
+def prepare(case: Case, what: str, batch: str) -> tuple[Work, dict[str, Any]]:
+    """What :func:`benchmarks.turns.answer` asks for."""
+    import keras
+
+    keras.config.set_dtype_policy(case.precision)
+    size = int(batch)
+    if what == "input":
+        return _reads(_from_files(case, size), size), {}
+    trainer = _trainer(case, size)
+    if what == "whole":
+        return _trains_on(trainer, _from_files(case, size)), {}
+    batches = _in_memory(case, size)
+    if what == "logits":
+        return lambda: 1, {"cells": _logits(case, trainer, batches)}
+    return _trains_on(trainer, batches), {"parameters": trainer.model.count_params()}
+
+
+def _config(case: Case) -> Any:
+    from ctr.models.model_config import ModelConfig
+
+    settings: dict[str, Any] = {"name": case.model}
+    own: dict[str, dict[str, Any]]
+    if case.settings != "default":
+        settings |= {"embedding_dim": DIM, "hidden_units": HIDDEN}
+        own = {
+            "din": {"attention_units": ATTENTION},
+            "dien": {"recurrent": {"units": 2 * DIM}},
+            "transformer4rec": {"transformer": {"heads": HEADS, "width": 2 * DIM, "feed_forward": FEED_FORWARD * DIM}},
+        }
+        settings |= own.get(case.model, {})
+    if case.settings == "same":
+        settings |= dict.fromkeys(("match_features", "behavior_embedding", "age_embedding"), False)
+        settings |= {"item_unknown_rate": 0.0, "embedding_l2": 0.0}
+        own = {"dien": {"dien": {"auxiliary_weight": 0.0}}, "bert4rec": {"bert4rec": {"cloze_weight": 0.0}}}
+        settings |= own.get(case.model, {})
+    return ModelConfig.model_validate(settings)
+
+
+def _trainer(case: Case, batch: int) -> Any:
+    """The Trainer's loop around a new model, on the devices that the Trainer step would use."""
+    from benchmarks.samplers import trainer_of
+    from ctr.models.samplers.base import TrainingWindow
+    from ctr.models.samplers.sampler_config import LossConfig, SamplerConfig
+
+    nothing = np.empty(0, np.int64)
+    with np.load(os.path.join(case.folder, FEATURES)) as values:
+        known = TrainingWindow(int(values["known"]), nothing, nothing, nothing)
+    chosen: Any = case.compile
+    return trainer_of(_config(case), SamplerConfig(), LossConfig(), known, 1, batch, compile=chosen)
+
+
+def _in_memory(case: Case, batch: int) -> Any:
+    """Whole batches of (inputs, labels), as the input pipeline gives them."""
+    import tensorflow as tf
+
+    with np.load(os.path.join(case.folder, FEATURES)) as file:
+        values = {name: file[name] for name in file.files if file[name].ndim}
+    steps = len(next(iter(values.values()))) // batch
+    # To put a batch together of its rows would take longer than a step of a GPU.
+    whole = {name: value[: steps * batch].reshape(steps, batch, -1) for name, value in values.items()}
+    labels = np.tile(np.array([1, 0], np.float32), (steps, batch, 1))
+    return tf.data.Dataset.from_tensor_slices((whole, labels)).prefetch(tf.data.AUTOTUNE)
+
+
+def _from_files(case: Case, batch: int) -> Any:
+    """As the Trainer reads them, each file often enough that a pass takes longer than it takes to start."""
+    from benchmarks.samplers import LENGTH
+    from ctr.components.trainer.input_pipeline import read_batches
+
+    files = [str(path) for path in Path(case.folder, FILES).iterdir()] * 4
+    return read_batches(files, batch_size=batch, history_length=LENGTH, shuffle_buffer=SHUFFLE_BUFFER, seed=1)
+
+
+def _trains_on(trainer: Any, batches: Any) -> Work:
+    def epoch() -> int:
+        _, impressions = trainer.train_epoch(trainer.strategy.experimental_distribute_dataset(batches))
+        return int(impressions)
+
+    return epoch
+
+
+def _reads(batches: Any, batch: int) -> Work:
+    def epoch() -> int:
+        return sum(batch for _ in batches)
+
+    return epoch
+
+
+def _logits(case: Case, trainer: Any, batches: Any) -> list[str]:
+    """Cells: the first process that is asked trains and keeps its weights; the others load them."""
+    import tensorflow as tf
+
+    kept = Path(case.folder) / f"logits-{case.model}.npz"
+    first, _ = next(iter(batches))
+
+    def logits() -> np.ndarray:
+        return np.asarray(trainer.model(first, training=False).logits)
+
+    if not kept.exists():
+        distributed = trainer.strategy.experimental_distribute_dataset(batches)
+        before, _ = trainer.evaluate(distributed)
+        trainer.train_epoch(distributed)
+        after, _ = trainer.evaluate(distributed)
+        np.savez(kept, *trainer.model.get_weights(), logits=logits())
+        return [f"{before:.4f}", f"{after:.4f}", "", "", f"{np.abs(logits()).max():.1f}"]
+    with np.load(kept) as file:
+        trainer.model.set_weights([file[f"arr_{number}"] for number in range(len(file.files) - 1)])
+        theirs = file["logits"]
+    apart = []
+    for allowed in (False, True):
+        tf.config.experimental.enable_tensor_float_32_execution(allowed)
+        apart.append(f"{np.abs(logits() - theirs).max():.1e}")
+    return ["", "", *apart, f"{np.abs(theirs).max():.1f}"]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    JsonValue,
     NaiveDatetime,
     field_validator,
     model_validator,
@@ -46,6 +47,9 @@ LOG_TIMEZONE = PUBLIC_LOG.zone
 _SPAN_DAYS: Final = 9
 """Of a window that counts back from a span, where nothing else is said: as many as the public log has."""
 WINDOW_SETTINGS = ("ingest.window_start", "ingest.window_end", "ingest.window_days")
+
+SEARCHED_OF_TRAINING: Final = ("training.learning_rate", "training.batch_size")
+"""Settings that a search may vary, beside those of the model: no step but the Trainer has to know them."""
 
 _Value = TypeVar("_Value")
 OrAuto = Annotated[_Value | None, BeforeValidator(lambda value: None if value == "auto" else value)]
@@ -353,11 +357,64 @@ class TrainingConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     cpu_replicas: Annotated[int, Field(ge=1, le=64)] = 1
     """Without a GPU: logical CPU devices to mirror over. With GPUs, all of them are used and this is ignored."""
+    profile_steps: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Steps that are traced for TensorBoard, and whose parts are timed, before training; 0 leaves it out."""
+    auc_fractions: Annotated[int, Field(ge=1, le=100)] = 1
+    """Parts of an epoch after each of which the validation AUC is measured; the epoch's end still chooses."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether XLA compiles the training step; ``auto`` does where a GPU trains, and what cannot be compiled trains
     without. On a CPU a compiled step takes several times as long."""
     tf32: bool = True
     """Whether a GPU may round the factors of float32 products to 10 bits of mantissa (TensorFloat-32)."""
+
+
+class SearchRange(Section):
+    """Numbers between two, whole ones between whole ones."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    """Whether each power of ten is as likely as another."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> SearchRange:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            above = " and above 0" if self.log else ""
+            raise ValueError(f"low must be below high{above}; they are {self.low} and {self.high}")
+        return self
+
+
+class TunerConfig(Section):
+    """A search for settings before training; off where there is no ``space``."""
+
+    space: dict[str, SearchRange | Annotated[tuple[JsonValue, ...], Field(min_length=2)]] = Field(default_factory=dict)
+    """Setting, by its dotted name -> a list of values, or ``{low: 1.0e-4, high: 1.0e-2, log: true}``. Settings below
+    ``model`` but its name, ``training.learning_rate`` and ``training.batch_size`` can be searched."""
+    algorithm: Literal["random", "bayesian"] = "random"
+    """Keras Tuner's: values drawn at random, or by a Gaussian process over those that were tried."""
+    trials: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Trainings of the search."""
+    epochs: Annotated[int, Field(ge=1)] = 1
+    """Of each of them; such models are best after about one."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    """Of the values."""
+
+    @field_validator("space")
+    @classmethod
+    def _searchable(cls, space: dict[str, Any]) -> dict[str, Any]:
+        for name in space:
+            if name == "model.name" or not name.startswith(("model.", *SEARCHED_OF_TRAINING)):
+                raise ValueError(
+                    f"{name} cannot be searched; there are the settings below model but model.name, and "
+                    f"{', '.join(SEARCHED_OF_TRAINING)}"
+                )
+        return space
+
+    def corners(self) -> Iterator[dict[str, Any]]:
+        """Setting -> value, one setting at a time: each value of a list, both ends of a range."""
+        for name, values in self.space.items():
+            of = (values.low, values.high) if isinstance(values, SearchRange) else values
+            yield from ({name: value} for value in of)
 
 
 Bound = Annotated[float, Field(allow_inf_nan=False)]

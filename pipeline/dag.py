@@ -45,8 +45,8 @@ from ctr.components.schema.impression_schema import Ranges
 from ctr.components.skew_check.component import SkewCheck
 from ctr.components.skew_check.settings import SkewCheckSettings
 from ctr.components.statistics.component import StatisticsGen
-from ctr.components.trainer.component import Trainer
-from ctr.components.trainer.settings import TrainerSettings
+from ctr.components.trainer.component import Trainer, Tuner
+from ctr.components.trainer.settings import BEST_KEY, HYPERPARAMETERS_KEY, TrainerSettings, TunerSettings
 from ctr.components.transform.component import ImpressionTransform
 from ctr.models.errors import ConfigError
 from ctr.pipeline.output.layout import IMPRESSIONS, PUSHER, REPORT, Layout
@@ -148,7 +148,7 @@ def compile_dag(
 
 
 def _kind(node: BaseNode) -> StepKind:
-    if isinstance(node, Trainer):
+    if isinstance(node, Trainer | Tuner):
         return "trainer"
     return "beam" if isinstance(node, BaseBeamComponent) else "light"
 
@@ -192,17 +192,31 @@ def create_pipeline(
       ConfigError: if ``config.data`` names nothing that can be ingested.
     """
     data = _data_part(config, data_must_exist, resolvers_of_tfx_alone)
+    nodes: list[BaseNode] = list(data.nodes)
+    trained = TrainerSettings.of(config.model, config.sampler, config.training, config.ingest, config.plugins)
+    tuned = {}
+    if config.tuner.space:
+        tuner = Tuner(
+            examples=data.transformed,
+            transform_graph=data.transform_graph,
+            catalogue=data.catalogue,
+            settings=TunerSettings(tuner=config.tuner, trainer=trained),
+        )
+        tuner.add_upstream_node(data.baselines)
+        nodes.append(tuner)
+        tuned = {HYPERPARAMETERS_KEY: tuner.outputs[BEST_KEY]}
     training = Trainer(
         examples=data.transformed,
         transform_graph=data.transform_graph,
         catalogue=data.catalogue,
         raw_examples=data.examples,
-        settings=TrainerSettings.of(config.model, config.sampler, config.training, config.ingest, config.plugins),
+        settings=trained,
+        **tuned,
     )
     model = training.outputs["model"]
     # It refuses bounds that cannot be checked, before hours are spent on a model.
     training.add_upstream_node(data.baselines)
-    nodes: list[BaseNode] = [*data.nodes, training]
+    nodes.append(training)
     baselines = data.baselines.outputs["report"]
 
     judge = EvaluatorSettings.of(config.evaluation, config.ingest.judged_set)
@@ -233,6 +247,7 @@ def create_pipeline(
         catalogue=data.catalogue,
         base_directory=Layout(config.output).model_base(config.served_model_name),
         settings=CardSettings.of(config.model, config.sampler, config.training, config.ingest).model_dump_json(),
+        **tuned,
     ).with_id(PUSHES)
     skew = SkewCheck(
         examples=data.examples,
@@ -247,6 +262,7 @@ def create_pipeline(
             seed=config.ingest.seed,
             served=config.skew,
         ).model_dump_json(),
+        **tuned,
     )
     pusher.add_upstream_node(skew)
     report = RunReport(

@@ -16,8 +16,8 @@ SETTINGS = (
 )
 
 
-def compile_package() -> str:
+def compile_package(*more: str) -> str:
     from ctr.pipeline.runners.kubeflow.package import PackageWriter
     from ctr.pipeline.settings.pipeline_config import load_preset
 
-    return PackageWriter().run(load_preset("kubeflow", SETTINGS))
+    return PackageWriter().run(load_preset("kubeflow", (*SETTINGS, *more)))

@@ -4,10 +4,11 @@ import os
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation, PushedModel
+from tfx.types.standard_artifacts import HyperParameters, Model, ModelBlessing, ModelEvaluation, PushedModel
 from tfx.utils import io_utils, path_utils
 
 from ctr.components.artifacts import ImpressionCatalogue
+from ctr.components.tuning import best_values
 
 
 @component
@@ -19,6 +20,7 @@ def Pusher(
     pushed_model: OutputArtifact[PushedModel],
     base_directory: Parameter[str],
     settings: Parameter[str],
+    hyperparameters: InputArtifact[HyperParameters] = None,
 ) -> None:
     """Publishes a blessed model as ``base_directory/<version>/``, atomically; an unblessed one nowhere.
 
@@ -33,6 +35,7 @@ def Pusher(
         :func:`ctr.components.artifacts.pushed_version`.
       base_directory: the folder that the server watches.
       settings: JSON of :class:`ctr.components.pusher.settings.CardSettings`.
+      hyperparameters: of a search, which the model was trained with, for the card.
     """
     from ctr.components.blessing import BLESSING_FILE
     from ctr.components.examples.log_content import LogContent
@@ -51,9 +54,12 @@ def Pusher(
     # The archive first: once the version is visible, nothing may fail any more.
     io_utils.copy_dir(model_dir, pushed_model.uri)
     sources = {"model": model, "blessing": model_blessing, "evaluation": evaluation, "catalogue": catalogue}
+    training = CardSettings.model_validate_json(settings).training
+    if hyperparameters is not None:
+        training |= best_values(hyperparameters.uri)
     facts = CardFacts(
         served_model_name=os.path.basename(base_directory.rstrip("/")),
-        training=CardSettings.model_validate_json(settings).training,
+        training=training,
         summary=IngestSummary.read(catalogue.uri),
         content=LogContent.read(catalogue.uri),
         evaluation=read_evaluation(evaluation.uri),

@@ -2,10 +2,11 @@
 
 import json
 import os
-from typing import Final
+from typing import Final, TypeVar
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import ModelEvaluation, ModelRun, PushedModel, TransformGraph
 from tfx.utils import io_utils
 
@@ -28,9 +29,14 @@ from ctr.components.run_report.tensorboard import write_scalars
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults
 from ctr.components.scoring.evaluation import EVALUATION_FILE, Evaluation
 from ctr.components.skew import SKEW_FILE, SkewFindings
+from ctr.components.step_profile import PROFILE_FILE, StepProfile
+from ctr.components.tuning import TUNING_FILE, Tuning
+from ctr.models.section import Record
 
 _QUARANTINED_ROWS: Final = 5
 """Of a reason, in the report."""
+
+_Found = TypeVar("_Found", bound=Record)
 
 
 @component
@@ -56,7 +62,7 @@ def RunReport(  # noqa: PLR0913 (an input each)
       quarantined: of ImpressionGen, for some of its rows.
       approval: of AnomalyGate, for what it compared.
       transform_graph: of Transform, for the sizes of the vocabularies.
-      model_run: of the Trainer, for its epochs.
+      model_run: of the Trainer, for its epochs and, where there are some, its profile and the search before it.
       baselines: of Baselines.
       evaluation: of the Evaluator, with the verdict.
       pushed_model: of the Pusher.
@@ -92,6 +98,8 @@ def RunReport(  # noqa: PLR0913 (an input each)
             EpochOfRun.model_validate(epoch)
             for epoch in json.loads(io_utils.read_string_file(os.path.join(model_run.uri, EPOCHS_FILE)))
         ),
+        profile=_if_there(StepProfile, model_run.uri, PROFILE_FILE),
+        tuning=_if_there(Tuning, model_run.uri, TUNING_FILE),
         baselines=BaselineResults.model_validate_json(
             io_utils.read_string_file(os.path.join(baselines.uri, FILE_NAME))
         ),
@@ -109,6 +117,11 @@ def RunReport(  # noqa: PLR0913 (an input each)
     report.set_int_custom_property("blessed", int(found.blessed))
     if version is not None:
         report.set_string_custom_property("pushed_version", str(version))
+
+
+def _if_there(kind: type[_Found], folder: str, name: str) -> _Found | None:
+    path = os.path.join(folder, name)
+    return kind.model_validate_json(io_utils.read_string_file(path)) if fileio.exists(path) else None
 
 
 def _drift(approval: str) -> tuple[Comparison, ...]:

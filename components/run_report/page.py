@@ -384,22 +384,26 @@ def _training(report: Report) -> list[Figure]:
     epochs = report.epochs
     if not epochs:
         return []
-    numbers = [epoch.number for epoch in epochs]
-    x = "epoch", Scale(min(numbers), max(max(numbers), min(numbers) + 1))
+    numbers = [float(epoch.number) for epoch in epochs]
+    last = max(*numbers, numbers[0] + 1)
     losses = {
-        "other": ("training", [epoch.train_loss for epoch in epochs]),
-        "model": ("validation", [epoch.validation_loss for epoch in epochs]),
+        "other": ("training", numbers, [epoch.train_loss for epoch in epochs]),
+        "model": ("validation", numbers, [epoch.validation_loss for epoch in epochs]),
     }
-    aucs = {"model": ("validation", [epoch.validation_auc for epoch in epochs])}
+    parts = [(epoch, [*epoch.auc_within, epoch.validation_auc]) for epoch in epochs]
+    at = [epoch.number - 1 + (part + 1) / len(of) for epoch, of in parts for part in range(len(of))]
+    aucs = {"model": ("validation", at, [auc for _, of in parts for auc in of])}
     figures = []
     for name, title, curves in (("loss", "Loss in nats", losses), ("auc", "AUC", aucs)):
-        lines = [Line(kind, list(zip(numbers, of, strict=True)), dots=True) for kind, (_, of) in curves.items()]
-        scale = Scale.around(value for _, of in curves.values() for value in of)
-        ends = "; ".join(f"{label} from {of[0]:.4f} to {of[-1]:.4f}" for label, of in curves.values())
+        lines = [Line(kind, list(zip(xs, of, strict=True)), dots=True) for kind, (_, xs, of) in curves.items()]
+        scale = Scale.around(value for _, _, of in curves.values() for value in of)
+        ends = "; ".join(f"{label} from {of[0]:.4f} to {of[-1]:.4f}" for label, _, of in curves.values())
+        xs = next(iter(curves.values()))[1]
+        x = "epoch", Scale(min(xs), last)
         chart = charts.line_chart(f"epochs-{name}", f"{title} by epoch", ends, lines, x, (title, scale), whole=True)
-        rows = [[f"{number}", *(f"{of[i]:.4f}" for _, of in curves.values())] for i, number in enumerate(numbers)]
-        keys = [(kind, label) for kind, (label, _) in curves.items()]
-        header = ("epoch", *(label for label, _ in curves.values()))
+        rows = [[f"{number:.4g}", *(f"{of[i]:.4f}" for _, _, of in curves.values())] for i, number in enumerate(xs)]
+        keys = [(kind, label) for kind, (label, *_) in curves.items()]
+        header = ("epoch", *(label for label, *_ in curves.values()))
         figures.append(Figure(f"{title} by epoch", chart, keys, header, rows))
     return figures
 

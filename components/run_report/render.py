@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
@@ -290,6 +291,11 @@ def _run(report: Report, after: Afterwards) -> Table:
         longest = sorted(after.steps, key=lambda each: -each.seconds)[:3]
         of = ", ".join(f"{each.step} {each.seconds:.1f}" for each in longest)
         notes.append(f"{sum(each.seconds for each in after.steps):.1f} s, of them {of}.")
+    if report.profile is not None:
+        notes.append(report.profile.words)
+    if report.tuning is not None:
+        tuned = ", ".join(f"{name} {json.dumps(value)}" for name, value in report.tuning.best.values.items())
+        notes.append(f"Of {len(report.tuning.trials)} trials ({report.tuning.algorithm}) the best had {tuned}.")
     return Table("Run", (), [], notes)
 
 

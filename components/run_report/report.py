@@ -15,6 +15,8 @@ from ctr.components.scoring.baselines import BASELINES, BaselineResults
 from ctr.components.scoring.evaluation import BLESSED, MODEL, Evaluation, SliceResult
 from ctr.components.scoring.metrics import METRICS
 from ctr.components.skew import SkewFindings
+from ctr.components.step_profile import StepProfile
+from ctr.components.tuning import Tuning
 from ctr.components.usage import Usage
 from ctr.models.errors import CtrError
 from ctr.models.section import Record
@@ -53,6 +55,8 @@ class EpochOfRun(Record):
     validation_auc: float
     seconds: float
     impressions_per_second: float
+    auc_within: tuple[float, ...] = ()
+    """Validation AUC after each part of the epoch but the last; empty for an epoch of one part."""
 
 
 class Report(Record):
@@ -80,6 +84,11 @@ class Report(Record):
     """``items`` and ``categories`` that have an index of their own."""
     epochs: tuple[EpochOfRun, ...] = ()
     """Of the training, in order."""
+    profile: StepProfile | None = None
+    """Of a training step, where ``training.profile_steps`` asked for it."""
+    tuning: Tuning | None = None
+    """Of the search before training, where ``tuner.space`` asked for one; the model has its best values, whatever
+    ``config`` says."""
     drift: tuple[Comparison, ...] = ()
     """How far the data are from those before them, and eval from train."""
     skew: SkewFindings | None = None

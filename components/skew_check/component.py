@@ -5,12 +5,13 @@ import os
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import Examples, Model, TransformGraph
+from tfx.types.standard_artifacts import Examples, HyperParameters, Model, TransformGraph
 from tfx.utils import io_utils, path_utils
 
 from ctr.components.artifacts import SkewReport
 from ctr.components.examples.shards import list_shards
 from ctr.components.skew import SKEW_FILE
+from ctr.components.tuning import best_values, with_values
 from ctr.models.impression import EVAL_SPLIT, TRAIN_SPLIT
 
 
@@ -22,6 +23,7 @@ def SkewCheck(
     model: InputArtifact[Model],
     report: OutputArtifact[SkewReport],
     settings: Parameter[str],
+    hyperparameters: InputArtifact[HyperParameters] = None,
 ) -> None:
     """Fails, and so keeps the model from being pushed, if it does not answer alike in every way.
 
@@ -35,6 +37,7 @@ def SkewCheck(
       model: of the Trainer.
       report: gets ``skew.json``.
       settings: JSON of :class:`ctr.components.skew_check.settings.SkewCheckSettings`.
+      hyperparameters: of a search, which the model was trained with.
 
     Raises:
       SkewError: names an impression and a candidate for which two ways differ, or a feature of the requests that is
@@ -45,6 +48,9 @@ def SkewCheck(
     from ctr.components.skew_check.settings import SkewCheckSettings
 
     wanted = SkewCheckSettings.model_validate_json(settings)
+    if hyperparameters is not None:
+        tuned = with_values(wanted.model, "model", best_values(hyperparameters.uri))
+        wanted = wanted.model_copy(update={"model": tuned})
     train = list_shards(artifact_utils.get_split_uri([examples], TRAIN_SPLIT)) if wanted.served.request_log else []
     served = compare_with_log(wanted, train, transform_graph.uri) if train else None
     found = check(

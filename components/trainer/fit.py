@@ -7,10 +7,11 @@ in docs/models.md for the experiment that decided it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -51,6 +52,9 @@ class Epoch:
     validation_auc: float
     seconds: float
     impressions_per_second: float
+    """With what validation within the epoch took."""
+    auc_within: list[float] = dataclasses.field(default_factory=list)
+    """Validation AUC after each part of the epoch but the last, see ``training.auc_fractions``."""
 
 
 class TrainingDiverged(CtrError):
@@ -104,18 +108,31 @@ class TrainingLoop:
                 variable.assign(value)
         self._trace()
 
-    def train_epoch(self, batches: tf.distribute.DistributedDataset, bar: tqdm[Any] | None = None) -> tuple[float, int]:
+    def train_epoch(
+        self,
+        batches: tf.distribute.DistributedDataset,
+        bar: tqdm[Any] | None = None,
+        pauses: Sequence[int] = (),
+        at_pause: Callable[[], None] = lambda: None,
+    ) -> tuple[float, int]:
         """One pass over the data; gives its mean loss and the number of impressions.
+
+        Args:
+          batches: the data.
+          bar: told of the impressions.
+          pauses: numbers of steps, not falling, after each of which ``at_pause`` is called; they change nothing else.
+          at_pause: what is to be done there.
 
         Raises:
           TrainingDiverged: as soon as the loss is not finite, or float16 cannot hold the gradients.
         """
         iterator = iter(batches)
         loss_sum, count, impressions = 0.0, 0.0, 0
-        more = True
+        more, steps, waiting = True, 0, list(pauses)
         while more:
+            limit = min(_STEPS_PER_CALL, waiting[0] - steps) if waiting else _STEPS_PER_CALL
             try:
-                sums, more_tensor = self._train_steps(iterator)
+                sums, more_tensor = self._train_steps(iterator, tf.constant(limit))
             except Exception as error:
                 if self._has_run or not self.step.compiles or isinstance(error, _OF_DATA):
                     raise
@@ -123,7 +140,7 @@ class TrainingLoop:
                 iterator = iter(batches)
                 continue
             self._has_run = True
-            more = bool(more_tensor)
+            more, steps = bool(more_tensor), steps + limit
             loss, counted, impression_count, hopeless = (float(value) for value in sums)
             loss_sum, count, impressions = loss_sum + loss, count + counted, impressions + int(impression_count)
             if not math.isfinite(loss):
@@ -138,6 +155,9 @@ class TrainingLoop:
             if bar is not None:
                 bar.update(int(impression_count))
                 bar.set_postfix(loss=f"{loss_sum / max(count, 1):.4f}", refresh=False)
+            while more and waiting and waiting[0] == steps:
+                waiting.pop(0)
+                at_pause()
         return loss_sum / max(count, 1), impressions
 
     def evaluate(self, batches: tf.distribute.DistributedDataset) -> tuple[float, float]:
@@ -155,10 +175,12 @@ class TrainingLoop:
             loss_sum, pairs = loss_sum + float(loss), pairs + float(pair_count)
         return loss_sum / max(pairs, 1), auc_of_histogram(histogram)
 
-    def _train_steps_eagerly(self, iterator: tf.distribute.DistributedIterator) -> tuple[tf.Tensor, tf.Tensor]:
+    def _train_steps_eagerly(
+        self, iterator: tf.distribute.DistributedIterator, limit: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         sums = tf.zeros([4])
         more = tf.constant(True)
-        for _ in tf.range(_STEPS_PER_CALL):
+        for _ in tf.range(limit):
             batch = iterator.get_next_as_optional()
             more = batch.has_value()
             if not more:
@@ -182,6 +204,7 @@ def fit(
     config: TrainingConfig,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     checkpoint: EpochCheckpoint | None = None,
+    train_impressions: int = 0,
 ) -> list[Epoch]:
     """Trains until ``epochs`` or until the validation AUC has not risen for ``early_stopping_patience`` epochs.
 
@@ -194,6 +217,7 @@ def fit(
       config: the training section.
       on_epoch: called after each epoch, at once for those before a stop.
       checkpoint: where training goes on if it was stopped, and what it saves to.
+      train_impressions: of an epoch, which ``auc_fractions`` are of.
 
     Returns:
       All epochs, those before a stop included.
@@ -209,19 +233,22 @@ def fit(
     best = max(epochs, key=lambda epoch: epoch.validation_auc, default=None)
     best_weights = None
     impressions: int | None = None
+    pauses = _pauses(-(-train_impressions // config.batch_size), config.auc_fractions)
     for number in range(len(epochs) + 1, config.epochs + 1):
         if best is not None and len(epochs) - best.number >= config.early_stopping_patience:
             break
         batches = trainer.strategy.experimental_distribute_dataset(train(number))
+        within: list[float] = []
+        validate = functools.partial(_validate_within, trainer, distributed_validation, within, number, config)
         start = time.perf_counter()
         # disable=None: no bar without a terminal.
         with tqdm(total=impressions, desc=f"epoch {number}/{config.epochs}", unit=" imp", disable=None) as bar:
-            train_loss, impressions = trainer.train_epoch(batches, bar)
+            train_loss, impressions = trainer.train_epoch(batches, bar, pauses, validate)
         seconds = time.perf_counter() - start
         loss, auc = trainer.evaluate(distributed_validation)
         if math.isnan(auc):
             raise DataError("the validation AUC is undefined: the validation split needs positives and negatives")
-        epochs.append(Epoch(number, train_loss, loss, auc, seconds, impressions / seconds))
+        epochs.append(Epoch(number, train_loss, loss, auc, seconds, impressions / seconds, within))
         on_epoch(epochs[-1])
         _logger.info(
             "Epoch %d of %d: training loss %.4f, validation loss %.4f, validation AUC %.4f, %.0f impressions/s",
@@ -244,3 +271,20 @@ def fit(
     elif checkpoint is not None:
         checkpoint.restore_best()
     return epochs
+
+
+def _pauses(steps: int, parts: int) -> list[int]:
+    """Steps after which each part but the last is over; of an epoch shorter than that, some of them at once."""
+    return [max(1, steps * part // parts) for part in range(1, parts)] if steps else []
+
+
+def _validate_within(
+    trainer: TrainingLoop,
+    validation: tf.distribute.DistributedDataset,
+    within: list[float],
+    number: int,
+    config: TrainingConfig,
+) -> None:
+    _, auc = trainer.evaluate(validation)
+    within.append(auc)
+    _logger.info("Epoch %d, after %d/%d of it: validation AUC %.4f", number, len(within), config.auc_fractions, auc)

@@ -13,14 +13,18 @@ import tensorflow_transform as tft
 
 from ctr.components.artifacts import EPOCHS_FILE
 from ctr.components.examples.catalogue import Catalogue
+from ctr.components.examples.summary import IngestSummary
+from ctr.components.step_profile import PROFILE_FILE
 from ctr.components.trainer.export import export
 from ctr.components.trainer.fit import Epoch
 from ctr.components.trainer.settings import TrainerSettings
 from ctr.components.trainer.train import train
 from ctr.components.trainer.warmup import warmup_requests
+from ctr.models.impression import TRAIN_SPLIT
 from ctr.serving.warmup import write_warmup
 
 CALIBRATION_FILE: Final = "calibration.json"
+AUC_WITHIN_TAG: Final = "validation_auc_by_part"
 
 
 def run(
@@ -46,16 +50,20 @@ def run(
       catalogue_uri: the catalogue of the train split.
       checkpoint_folder: where a try that was stopped left off, and this one may.
       model_folder: gets the SavedModel.
-      model_run_uri: gets the epochs, as JSON and for TensorBoard, and the calibration.
+      model_run_uri: gets the epochs, as JSON and for TensorBoard, the calibration and, if asked for, the profile.
     """
     transform = tft.TFTransformOutput(transform_uri)
     writer = tf.summary.create_file_writer(model_run_uri)
 
     def log(epoch: Epoch) -> None:
         values = dataclasses.asdict(epoch)
+        within = [*values.pop("auc_within"), epoch.validation_auc]
         with writer.as_default(step=values.pop("number")):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
+            for part, auc in enumerate(within, start=1):
+                # A step is a part of an epoch here: TensorBoard's are whole numbers.
+                tf.summary.scalar(AUC_WITHIN_TAG, auc, step=(epoch.number - 1) * len(within) + part)
 
     trained = train(
         settings,
@@ -65,7 +73,12 @@ def run(
         validation_files=validation_files,
         checkpoint_folder=checkpoint_folder,
         on_epoch=log,
+        train_impressions=IngestSummary.read(catalogue_uri).impressions[TRAIN_SPLIT],
+        profile_folder=model_run_uri,
     )
+    if trained.profile is not None:
+        with tf.io.gfile.GFile(os.path.join(model_run_uri, PROFILE_FILE), "w") as file:
+            file.write(trained.profile.model_dump_json())
     with tf.io.gfile.GFile(os.path.join(model_run_uri, EPOCHS_FILE), "w") as file:
         file.write(json.dumps([dataclasses.asdict(epoch) for epoch in trained.epochs], indent=1))
     with tf.io.gfile.GFile(os.path.join(model_run_uri, CALIBRATION_FILE), "w") as file:

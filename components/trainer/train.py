@@ -14,10 +14,12 @@ import tensorflow_transform as tft
 
 from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 from ctr.components.settings import StoredImpressions, TrainingConfig
+from ctr.components.step_profile import StepProfile
 from ctr.components.trainer.calibration import Calibration, fit_calibration, validation_scores
 from ctr.components.trainer.checkpoint import EpochCheckpoint
 from ctr.components.trainer.fit import Epoch, TrainingLoop, fit
 from ctr.components.trainer.input_pipeline import read_batches
+from ctr.components.trainer.profile import profile
 from ctr.components.trainer.settings import TrainerSettings
 from ctr.components.trainer.strategy import training_strategy
 from ctr.components.trainer.window import read_window
@@ -48,6 +50,8 @@ class Trained(NamedTuple):
     """What the logits of the training went through; scale 1 and offset 0 if nothing was asked for."""
     preparation_seconds: float
     """The pass over the training split that a sampler needs; 0 where it needs none."""
+    profile: StepProfile | None = None
+    """Where ``training.profile_steps`` asks for it, and there is a folder for the trace."""
 
 
 def train(
@@ -59,6 +63,8 @@ def train(
     validation_files: Sequence[str],
     checkpoint_folder: str | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    train_impressions: int = 0,
+    profile_folder: str | None = None,
 ) -> Trained:
     """Trains on the train split and chooses the epoch on the validation split (or on ``choose_epoch_on``).
 
@@ -71,6 +77,8 @@ def train(
       checkpoint_folder: to go on from, if a training was stopped, and to save to after each epoch. With several workers
         nothing is saved.
       on_epoch: called after each epoch.
+      train_impressions: of the train split, for ``training.auc_fractions``, which has no effect without it.
+      profile_folder: gets the trace of ``training.profile_steps``, which has no effect without it.
 
     Raises:
       ValueError: if a split has no files, or the validation split lacks positives or negatives.
@@ -126,9 +134,12 @@ def train(
     )
     several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     checkpoint = EpochCheckpoint(checkpoint_folder, trainer) if checkpoint_folder and not several_workers else None
-    epochs = fit(trainer, epoch_batches, validation_batches, training, on_epoch, checkpoint)
+    profiled = None
+    if training.profile_steps and profile_folder:
+        profiled = profile(trainer, epoch_batches(1), training.profile_steps, profile_folder)
+    epochs = fit(trainer, epoch_batches, validation_batches, training, on_epoch, checkpoint, train_impressions)
     calibration = _calibrate(model, validation_batches, training, stored)
-    return Trained(model, epochs, calibration, preparation_seconds)
+    return Trained(model, epochs, calibration, preparation_seconds, profiled)
 
 
 def judged_candidates(batches: tf.data.Dataset, stored: StoredImpressions) -> tf.data.Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ctr.components.files import absolute
 from ctr.models.errors import ConfigError, CtrError
@@ -27,6 +27,9 @@ from ctr.serving.version_folders import newest_version
 
 if TYPE_CHECKING:
     from ctr.pipeline.runners.local import RunResult
+
+PROFILED_STEPS: Final = 20
+"""Of ``--profile``, where the configuration asks for no number."""
 
 
 def add(commands: Any) -> None:
@@ -51,10 +54,15 @@ examples:
         answers=True,
     )
     add_config_options(parser)
+    says = f"trace {PROFILED_STEPS} training steps for TensorBoard and report what their parts take"
+    parser.add_argument("--profile", action="store_true", help=f"{says}: training.profile_steps={PROFILED_STEPS}")
 
 
 def _run(options: argparse.Namespace) -> int:
-    return train(configuration(options), terminal_of(options), as_json=options.json)
+    config = configuration(options)
+    if options.profile and not config.training.profile_steps:
+        config = config.with_overrides({"training.profile_steps": PROFILED_STEPS})
+    return train(config, terminal_of(options), as_json=options.json)
 
 
 def train(config: PipelineConfig, terminal: Terminal, as_json: bool = False) -> int:

@@ -8,6 +8,7 @@ and impossible values are refused with the field's dotted name. Importing this m
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from ctr.components.settings import (
     StatisticsConfig,
     TrainingConfig,
     TransformConfig,
+    TunerConfig,
 )
 from ctr.models.errors import ConfigError
 from ctr.models.model_config import ModelConfig
@@ -89,6 +91,7 @@ class PipelineConfig(Section):
     model: ModelConfig = Field(default_factory=ModelConfig)
     sampler: SamplerConfig = Field(default_factory=SamplerConfig)
     training: TrainingConfig = TrainingConfig()
+    tuner: TunerConfig = TunerConfig()
     evaluation: EvaluationConfig
     skew: ServedSkewConfig = ServedSkewConfig()
     metadata: MetadataConfig = MetadataConfig()
@@ -127,6 +130,15 @@ class PipelineConfig(Section):
         for bound in self.evaluation.bounds.each(self.ingest.judged_set):
             if bound.negative_set not in (OVERALL, *self.ingest.evaluation_sets):
                 raise ValueError(f"evaluation.bounds: {bound.negative_set} is not among ingest.evaluation_sets")
+        return self
+
+    @model_validator(mode="after")
+    def _space_is_possible(self) -> PipelineConfig:
+        for model, values in itertools.product((self.model.name, *self.also_train), self.tuner.corners()):
+            try:
+                self.with_overrides({"model.name": model, **values, "also_train": (), "tuner": {}})
+            except ConfigError as error:
+                raise ValueError(f"tuner.space: {error}") from error
         return self
 
     def _without_effect(self, swept: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:

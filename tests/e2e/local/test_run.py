@@ -21,6 +21,7 @@ from ctr.components.scoring.baselines import CATEGORY_RECENCY, COLDNESS, LOGISTI
 from ctr.components.scoring.evaluation import MODEL
 from ctr.components.scoring.reading import interval, read_evaluation
 from ctr.components.settings import IngestConfig
+from ctr.components.trainer.run import AUC_WITHIN_TAG
 from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS, REVISIT, SPLITS
 from ctr.pipeline.commands import cli
 from ctr.pipeline.output.eval_impressions import eval_impressions
@@ -166,9 +167,38 @@ def test_the_noise_and_the_epochs_are_in_the_log(trained: Trained) -> None:
     assert 1 <= len(lines) <= epochs
 
 
+def test_the_training_is_followed_within_its_epochs_and_its_steps(trained: Trained) -> None:
+    from tensorboard.backend.event_processing import event_accumulator
+
+    report, log = trained.result.report, Path(trained.result.log).read_text()
+    assert [len(epoch.auc_within) for epoch in report.epochs] == [1] * len(report.epochs)
+    assert f"Epoch 1, after 1/2 of it: validation AUC {report.epochs[0].auc_within[0]:.4f}" in log
+    assert report.profile is not None
+    assert (report.profile.steps, report.profile.batch_size) == (2, report.config["training"]["batch_size"])
+    assert report.profile.words in log
+    assert " ".join(report.profile.words.split()[:6]) in " ".join(render(report).split())
+    folder = trained.artifact("Trainer", "model_run")
+    assert list(folder.glob("plugins/profile/*/*.xplane.pb"))
+    events = event_accumulator.EventAccumulator(str(folder), {event_accumulator.TENSORS: 0})
+    events.Reload()
+    steps = [event.step for event in events.Tensors(AUC_WITHIN_TAG)]
+    assert steps == list(range(1, 2 * len(report.epochs) + 1))
+
+
 def test_another_runner_takes_the_data_from_the_cache(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:
+    import tensorflow as tf
+
     config = trained.config.with_overrides(
-        {"runner": "local", "training.epochs": 1, "model.name": "dnn", "evaluation.compare_with_blessed": True}
+        {
+            "runner": "local",
+            "training.epochs": 1,
+            "training.profile_steps": 0,
+            "model.name": "dnn",
+            "evaluation.compare_with_blessed": True,
+            # A model of a size of its own, which all steps after the Tuner have to know.
+            "tuner.space": {"model.embedding_dim": [4, 6], "training.learning_rate": {"low": 1e-4, "high": 1e-2}},
+            "tuner.trials": 2,
+        }
     )
     result = LocalRunner().run(config)
     assert result.cached == DATA_NODES | {"Baselines"}
@@ -177,8 +207,19 @@ def test_another_runner_takes_the_data_from_the_cache(trained: Trained, capfd: p
     assert whole is not None
     assert whole.differences["blessed"]["auc"].low is not None
     shown = [line.split("]")[1].split() for line in capfd.readouterr().err.splitlines() if line.startswith("[")]
-    assert sorted(line[0] for line in shown) == sorted(NODES)
+    assert sorted(line[0] for line in shown) == sorted([*NODES, "Tuner"])
     assert {line[0] for line in shown if line[1] == "cached"} == result.cached
+
+    tuning = result.report.tuning
+    assert tuning is not None
+    assert [set(trial.values) for trial in tuning.trials] == [{"model.embedding_dim", "training.learning_rate"}] * 2
+    assert tuning.best.auc == max(trial.auc or 0 for trial in tuning.trials)
+    exported = dict(tf.train.list_variables(f"{result.report.pushed_to}/variables/variables"))
+    sizes = [shape[1] for name, shape in exported.items() if "item" in name and len(shape) == 2]
+    assert tuning.best.values["model.embedding_dim"] in sizes
+    card = Path(f"{result.report.pushed_to}/{MODEL_CARD}").read_text()
+    assert f"| `model.embedding_dim` | {tuning.best.values['model.embedding_dim']} |" in card
+    assert f"| `training.learning_rate` | {tuning.best.values['training.learning_rate']} |" in card
 
 
 def test_an_identical_run_trains_evaluates_and_pushes_nothing(
@@ -232,7 +273,7 @@ def test_runs_are_listed_and_compared(trained: Trained, capfd: pytest.CaptureFix
     found = json.loads(capfd.readouterr().out)
     assert {"model.name": ["din", "dnn"], "training.epochs": [2, 1]}.items() <= found["config"].items()
     assert (found["data"], found["packages"], found["same_impressions"]) == ({}, {}, True)
-    assert set(found["code"]) == {"Trainer"}
+    assert set(found["code"]) == {"Trainer", "Tuner"}
     assert found["metrics"]["AUC, contemporaneous"]["b"] == other["auc"]
 
 

@@ -23,9 +23,13 @@ SETTINGS = (
     "evaluation.bounds.auc.min_margin=null",
     "--set",
     "sampler.name=streaming_frequency",
+    "--set",
+    "training.auc_fractions=2",
+    "--set",
+    "training.profile_steps=2",
 )
 """A sampler that keeps variables, so that all that follows shows that they stay in training. Trained as little as
-this, a model may be below the logistic regression."""
+this, a model may be below the logistic regression. Followed as closely as can be."""
 
 
 @dataclass(frozen=True)

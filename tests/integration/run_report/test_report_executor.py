@@ -34,10 +34,13 @@ from ctr.components.run_report.tensorboard import scalars, write_scalars
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults, SetResult
 from ctr.components.scoring.evaluation import EVALUATION_FILE, Evaluation
 from ctr.components.skew import SKEW_FILE
+from ctr.components.step_profile import PROFILE_FILE, StepProfile
 from ctr.components.trainer.fit import Epoch
 from ctr.components.transform.preprocessing import preprocessing_fn
 from ctr.models.impression import NEGATIVE_SETS, SPLITS
 from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
+
+PROFILE = StepProfile(steps=5, batch_size=256, device="CPU", input_wait=0.1, forward=2, backward=4, update=1)
 
 
 def artifact(cls: type[types.Artifact], folder: Path) -> types.Artifact:
@@ -126,7 +129,9 @@ def report_of(
     (folder / "approval" / DRIFT_FILE).write_text(json.dumps({"compared_with": None, "comparisons": comparisons}))
     model_run = artifact(standard_artifacts.ModelRun, folder / "model_run")
     epochs = [dataclasses.asdict(Epoch(number, 0.6, 0.5, 0.7 + number / 100, 2.5, 4000)) for number in (1, 2)]
+    epochs[1]["auc_within"] = [0.71]
     (folder / "model_run" / EPOCHS_FILE).write_text(json.dumps(epochs))
+    (folder / "model_run" / PROFILE_FILE).write_text(PROFILE.model_dump_json())
     pushed = artifact(standard_artifacts.PushedModel, folder / "pushed")
     pushed.set_int_custom_property("pushed", int(version is not None))
     if version is not None:
@@ -168,6 +173,8 @@ def test_a_blessed_run_is_reported_whole(
     assert report.impressions == {"train": 60, "validation": 9, "eval": 60}
     assert report.vocabulary == {"items": 3, "categories": 2}
     assert [epoch.validation_auc for epoch in report.epochs] == [0.71, 0.72]
+    assert [epoch.auc_within for epoch in report.epochs] == [(), (0.71,)]
+    assert report.profile == PROFILE
     assert report.drift == DRIFT
     assert report.skew == SKEW
     assert report.evaluation == found

@@ -79,6 +79,29 @@ def test_the_nodes(log: Path) -> None:
     assert set(_keys(_ir(log, evaluation__compare_with_blessed=False))) == ALL - {"LatestBlessedModel"}
 
 
+def test_a_search_is_one_more_node_before_training(log: Path) -> None:
+    from ctr.pipeline.dag import compile_dag
+
+    space = {"model.embedding_dim": [4, 8]}
+    config = load_preset("demo").with_overrides({"data": str(log), "tuner.space": space})
+    dag = compile_dag(config, "one")
+    nodes = {node.id: node for node in dag.nodes}
+    assert nodes.keys() == ALL | {"Tuner"}
+    assert nodes["Tuner"].kind == "trainer"
+    assert "Baselines" in nodes["Tuner"].upstream
+    # Those that have to know what was found.
+    found = {
+        node.pipeline_node.node_info.id
+        for node in dag.ir.nodes
+        if "hyperparameters" in node.pipeline_node.inputs.inputs
+    }
+    assert found == BUILT
+    before, after = _keys(_ir(log, tuner__space=space)), _keys(_ir(log, tuner__space=space, tuner__trials=3))
+    assert {name for name in before if before[name] != after[name]} == {"Tuner", "RunReport"}
+    # Off, it changes nothing that a cached result was kept under.
+    assert _changed(log, tuner__trials=3) == {"RunReport"}
+
+
 def test_only_light_steps_leave_beam_out(log: Path) -> None:
     from ctr.pipeline.dag import compile_dag
     from ctr.pipeline.runners.kubeflow.step import WITHOUT_BEAM

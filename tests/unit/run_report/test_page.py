@@ -12,8 +12,11 @@ from report_sample import AFTERWARDS, HOSTILE, MISSED, REFUSED, evaluation, make
 
 from ctr.components.run_report.charts import Line, Scale, line_chart, strip
 from ctr.components.run_report.page import render_page
+from ctr.components.run_report.render import render
 from ctr.components.run_report.report import Afterwards, Lineage, Report
 from ctr.components.scoring.evaluation import Value
+from ctr.components.step_profile import StepProfile
+from ctr.components.tuning import SearchTrial, Tuning
 
 _EMPTY = {"meta", "br", "path", "rect"}
 
@@ -51,7 +54,21 @@ def words(text: str) -> str:
 
 
 FIRST = make_report(evaluation=evaluation(blessed=False, slices=False), epochs=(), drift=(), quarantined_rows=())
+FOLLOWED = make_report(
+    epochs=[epoch.model_copy(update={"auc_within": (0.8, 0.8125)}) for epoch in make_report().epochs],
+    profile=StepProfile(
+        steps=20, batch_size=4096, device="NVIDIA H200", input_wait=0.5, forward=2, backward=4.5, update=3
+    ),
+    tuning=Tuning(
+        algorithm="random",
+        trials=[
+            SearchTrial(values={"model.hidden_units": [64, 32], "training.learning_rate": 0.5}, auc=None),
+            SearchTrial(values={"model.hidden_units": [8], "training.learning_rate": 0.01}, auc=0.81),
+        ],
+    ),
+)
 PAGES = {
+    "followed": (FOLLOWED, AFTERWARDS),
     "blessed": (make_report(), AFTERWARDS),
     "refused": (make_report(**REFUSED), AFTERWARDS),
     "first, in the step itself": (FIRST, Afterwards()),
@@ -198,3 +215,19 @@ def test_points_are_where_their_values_are() -> None:
     beyond = strip(Scale(0, 10), 12, 11, 13, "model")
     assert "beyond" in beyond
     assert "interval" not in beyond
+
+
+def test_a_training_that_was_followed_shows_its_step_and_the_auc_within_its_epochs() -> None:
+    shown = words(render_page(FOLLOWED, AFTERWARDS))
+
+    assert "A training step, 4,096 impressions on NVIDIA H200, medians of 20" in shown
+    assert "input wait 0.50 5% forward 2.00 20% backward 4.50 45% update 3.00 30%" in shown
+    # The first epoch's parts end after a third and two thirds of it.
+    assert "0.3333 0.8000 0.6667 0.8125 1 0.8300 1.333 0.8000" in shown
+    assert "AUC by epoch validation from 0.8000 to 0.8717" in shown
+    assert "trial model.hidden_units training.learning_rate AUC 1 [64, 32] 0.5 failed 2 [8] 0.01 0.8100" in shown
+    text = " ".join(render(FOLLOWED).split())
+    assert "Of 2 trials (random) the best had model.hidden_units [8], training.learning_rate 0.01." in text
+    plain = words(render_page(*PAGES["blessed"]))
+    assert "A training step" not in plain
+    assert "0.3333" not in plain

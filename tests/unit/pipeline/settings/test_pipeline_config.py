@@ -321,3 +321,33 @@ def test_json_round_trip(overrides: dict[str, Any]) -> None:
     again = PipelineConfig.from_json(config.to_json())
     assert again == config
     assert again.to_json() == config.to_json()
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        ({"model.embeding_dim": [8, 16]}, "model.embeding_dim: unknown key; did you mean embedding_dim?"),
+        ({"model.embedding_dim": [8, 0]}, r"model.embedding_dim: must be at least 1 and at most 1,024 \(got 0\)"),
+        ({"model.dropout": {"low": 0.1, "high": 1}}, r"model.dropout: must be at least 0 and below 1 \(got 1\)"),
+        ({"model.recurrent.units": [16, 64]}, "model.recurrent: belongs to rnn, lstm, gru4rec, dien and has no effect"),
+        ({"training.seed": [1, 2]}, "training.seed cannot be searched; there are the settings below model but"),
+        ({"model.name": ["din", "dnn"]}, "model.name cannot be searched"),
+        ({"model.dropout": {"low": 0.5, "high": 0.1}}, "low must be below high; they are 0.5 and 0.1"),
+        ({"model.dropout": {"low": 0, "high": 0.1, "log": True}}, "low must be below high and above 0"),
+        ({"model.dropout": [0.5]}, "must have at least 2 items"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused_before_a_run(space: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=f"tuner.space.*{says}"):
+        load_preset("demo", [f"tuner.space={json.dumps(space)}"])
+
+
+def test_a_space_is_held_to_each_model_that_is_trained() -> None:
+    given = [
+        'tuner.space={"model.attention_units": [[8], [16, 8]], "training.learning_rate": {"low": 0.01, "high": 0.1}}'
+    ]
+    config = load_preset("demo", given)
+    assert config.tuner.space["model.attention_units"] == ([8], [16, 8])
+    assert PipelineConfig.from_json(config.to_json()) == config
+    with pytest.raises(ConfigError, match="model.attention_units: belongs to din and has no effect with dnn"):
+        load_preset("demo", [*given, "also_train=[dnn]"])

@@ -100,6 +100,17 @@ def test_steps_and_dependencies_are_those_of_the_dag(spec: pipeline_spec_pb2.Pip
     assert "anomaly-gate" in tasks["impression-transform"]
 
 
+def test_a_search_is_a_step_of_its_own_with_what_training_gets() -> None:
+    document, platform = yaml.safe_load_all(compile_package("tuner.space={model.embedding_dim: [8, 16]}"))
+    tasks = document["root"]["dag"]["tasks"]
+    assert "baselines" in tasks["tuner"]["dependentTasks"]
+    assert [name for name, task in tasks.items() if "tuner" in task.get("dependentTasks", ())] == [
+        *("pusher", "skew-check", "trainer"),
+    ]
+    pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert pods["exec-tuner"] == pods["exec-trainer"]
+
+
 def test_each_step_runs_its_node_in_the_image(spec: pipeline_spec_pb2.PipelineSpec, containers: dict, dag: Any) -> None:
     nodes = {node.pipeline_node.node_info.id for node in dag.nodes}
     seen = set()

@@ -136,7 +136,7 @@ def test_impressions_without_what_is_needed_are_named(tmp_path: Path, split_file
     row = impression("uniform", [], [20, 30])
     del row["target_behavior"]
     file = write(tmp_path / "eval.gz", [row])
-    with pytest.raises(DataError, match="target_behavior: 0 values in 1 impressions; was the split written by"):
+    with pytest.raises(DataError, match="eval.gz: no target_behavior in its impressions; they were written by another"):
         compute(split_files | {"eval": [file]}, CATALOGUE, 100, seed=5)
 
 

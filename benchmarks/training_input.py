@@ -185,7 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sizes = {what: sum(map(os.path.getsize, several)) / count for what, several in files.items()}
     print(
         f"TensorFlow {tf.__version__}; {os.cpu_count()} cores; {count:,} impressions, {options.events} of a user; "
-        f"batches of {options.batch}, shuffle buffer {options.shuffle_buffer:,}\n"
+        f"batches of {options.batch}, shuffle buffer {options.shuffle_buffer:,}; peak memory "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB\n"
     )
     print(f"| | bytes an impression | impressions/s | relative to {TF_EXAMPLES} | CPU µs an impression | likewise |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -196,7 +197,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"| {what} | {sizes[what]:.0f} | {1 / seconds:,.0f} | {first[0] / seconds:.2f} | {cpu * 1e6:.2f} | "
             f"{first[1] / max(cpu, 1e-9):.2f} |"
         )
-    print(f"\npeak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,9 @@ EVENTS = st.lists(st.tuples(NUMBERS, st.integers(1, 4), st.integers(0, 3), st.in
 @st.composite
 def rows(draw: Callable[..., Any]) -> list[Row]:
     """Of users one after the other: of a log that grows, mostly; of which an event may change, or all."""
-    made, log, now = [], [], 0
+    made: list[Row] = []
+    log: list[list[int]] = []
+    now = 0
     for _ in range(draw(st.integers(1, 14))):
         if draw(st.integers(0, 5)) == 0:
             log = []

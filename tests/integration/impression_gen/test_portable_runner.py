@@ -174,7 +174,7 @@ def context(folder: Path, beam_arguments: list[str]) -> BaseBeamExecutor.Context
 
 
 def shards(folder: Path) -> dict[Path, bytes]:
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.gz")}
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("data_tfrecord*")}
 
 
 def statistics(folder: Path) -> dict[tuple[str, str], tuple[float, ...]]:

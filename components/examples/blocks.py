@@ -382,9 +382,12 @@ class Reader:
             if group == _HISTORY:
                 over = tf.maximum(lengths - history_length, 0)
                 lengths, starts, width = lengths - over, starts + over, history_length
+            elif candidates is None:
+                width = tf.reduce_max(lengths)
             else:
-                width = tf.reduce_max(lengths) if candidates is None else candidates
-                within = tf.debugging.assert_less_equal(lengths, width, message="too many candidates")
+                width = candidates
+                why = f"an impression has more than {width} candidates; was it stored with other training negatives?"
+                within = tf.debugging.assert_less_equal(lengths, width, message=why)
                 with tf.control_dependencies([within]):
                     lengths = tf.identity(lengths)
             places = tf.range(width)

@@ -126,7 +126,7 @@ def test_shapes_are_static_where_the_candidates_are_told(many: list[str]) -> Non
     inputs, labels = shuffled(many, 1, candidates=2).element_spec
     assert {tuple(spec.shape) for spec in inputs.values()} == {(64, 2), (64, 1)}
     assert tuple(labels.shape) == (64, 2)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="too many candidates"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="an impression has more than 1 candidates"):
         next(iter(shuffled(many, 1, candidates=1)))
 
 

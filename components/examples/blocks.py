@@ -452,7 +452,7 @@ def layout_of(files: Sequence[str]) -> Layout:
         try:
             for block in tf.data.TFRecordDataset(file).take(1).as_numpy_iterator():
                 return Layout.parse(block)
-        except (tf.errors.DataLossError, ValueError) as error:
+        except (tf.errors.DataLossError, ValueError, struct.error) as error:
             raise DataError(_described(file, 0, error)) from error
     return Layout.of([*FEATURES, *INDEX_OF.values()])
 

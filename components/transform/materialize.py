@@ -46,6 +46,12 @@ class TransformShard(beam.DoFn):
             return {name: transformed[name].values for name in INDEX_OF.values()}
 
         self._indices = indices
+        # Traced once, and not for each shard.
+        self._parse = tf.function(
+            lambda serialized: parse(serialized, FEATURES),
+            input_signature=[tf.TensorSpec([None], tf.string)],
+            autograph=False,
+        )
 
     def process(self, paths: tuple[str, str]) -> Iterator[int]:
         """Transforms one shard.
@@ -56,9 +62,8 @@ class TransformShard(beam.DoFn):
         raw, transformed = paths
         count = 0
         with blocks.new_file(transformed, self._temporary_folder) as writer:
-            batches = records([raw]).batch(blocks.ROWS * _BLOCKS_OF_A_BATCH)
-            for parsed in batches.map(lambda serialized: parse(serialized, FEATURES)).prefetch(1):
-                features = blocks.lists(parsed)
+            for serialized in records([raw]).batch(blocks.ROWS * _BLOCKS_OF_A_BATCH).prefetch(1):
+                features = blocks.lists(self._parse(serialized))
                 try:
                     for block in blocks.encode(features, self._of_values):
                         writer.write(block)

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ctr.components.examples import blocks
 from ctr.components.trainer.fit import TrainingLoop
 from ctr.components.trainer.step import Compile
 from ctr.components.trainer.strategy import training_strategy
@@ -75,17 +76,18 @@ def impressions(count: int, negatives: int, items: int = ITEMS) -> dict[str, np.
 
 
 def write(values: dict[str, np.ndarray], folder: str) -> list[str]:
-    """The impressions as Transform leaves them: gzip TFRecords, histories without padding."""
-    paths = [os.path.join(folder, f"{number}.gz") for number in range(FILES)]
+    """The impressions as Transform leaves them: in blocks, histories without padding."""
+    paths = [os.path.join(folder, str(number)) for number in range(FILES)]
     events = (values[HISTORY_ITEM_ID] > 0).sum(axis=1)
     for path, rows in zip(paths, np.array_split(np.arange(len(events)), FILES), strict=True):
-        with tf.io.TFRecordWriter(path, "GZIP") as writer:
-            for row in rows:
-                example = tf.train.Example()
-                for name, value in values.items():
-                    kept = value[row, : events[row]] if name in HISTORY_INPUTS else value[row]
-                    example.features.feature[name].int64_list.value.extend(kept.tolist())
-                writer.write(example.SerializeToString())
+        features = {}
+        for name, value in values.items():
+            of_rows = value[rows]
+            real = np.arange(LENGTH) < events[rows, None] if name in HISTORY_INPUTS else np.ones(of_rows.shape, bool)
+            features[name] = real.sum(axis=1), of_rows[real]
+        with blocks.new_file(path, f"{folder}.unfinished") as writer:
+            for block in blocks.encode(features):
+                writer.write(block)
     return paths
 
 

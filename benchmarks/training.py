@@ -285,7 +285,9 @@ def _from_files(case: Case, batch: int) -> Any:
     from ctr.components.trainer.input_pipeline import read_batches
 
     files = [str(path) for path in Path(case.folder, FILES).iterdir()] * 4
-    return read_batches(files, batch_size=batch, history_length=LENGTH, shuffle_buffer=SHUFFLE_BUFFER, seed=1)
+    return read_batches(
+        files, batch_size=batch, history_length=LENGTH, shuffle_buffer=SHUFFLE_BUFFER, seed=1, candidates=2
+    )
 
 
 def _trains_on(trainer: Any, batches: Any) -> Work:

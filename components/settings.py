@@ -242,6 +242,11 @@ class StoredImpressions(Section):
     flip_labels: bool
     """An impression has one candidate, and it may be a negative."""
 
+    @property
+    def candidates(self) -> int:
+        """N, of impressions that are trained on."""
+        return 1 if self.flip_labels else 1 + self.training_negatives.total
+
 
 class DriftBounds(Section):
     """How far a distribution may be from another one, from 0, alike, to 1; null for no bound."""

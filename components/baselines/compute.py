@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
-from typing import Final
 
 import numpy as np
 import tensorflow as tf
@@ -20,8 +18,9 @@ from sklearn.preprocessing import StandardScaler
 from ctr.components.baselines.columns import Columns, one_shard
 from ctr.components.baselines.reservoir import Reservoir
 from ctr.components.baselines.unknown import UnknownCounter
+from ctr.components.examples import blocks
 from ctr.components.examples.catalogue import Catalogue
-from ctr.components.examples.impressions import BATCH_SIZE, Impressions, parse, records
+from ctr.components.examples.impressions import Impressions
 from ctr.components.lookup import values_of
 from ctr.components.scoring import baselines as results
 from ctr.components.scoring.baselines import BaselineResults, SetResult
@@ -29,7 +28,7 @@ from ctr.components.scoring.by_set import pairs_by_set
 from ctr.components.scoring.pairs import Pairs, auc, auc_new, finite
 from ctr.components.scoring.scored_shards import ScoredShard
 from ctr.models import impression as names
-from ctr.models.arrays import Array
+from ctr.models.arrays import Array, Int64Array
 from ctr.models.errors import DataError
 from ctr.models.layers.match import MATCH_FEATURE_NAMES, match_features
 
@@ -46,11 +45,11 @@ def compute(
 
     Seen before is whether the item stands in the history; popularity, the item's count in the train split; coldness,
     whether that is above 0; category recency, how recently the candidate's category stands in the history; logistic
-    regression takes all match features. In memory at once: a batch, the sample that the regression is fitted on, a
-    shard of the eval split as columns, and 30 bytes for each eval pair.
+    regression takes all match features. In memory at once: a batch, the match features of the sample that the
+    regression is fitted on, a shard of the eval split as columns, and 30 bytes for each eval pair.
 
     Args:
-      files: split -> gzipped TFRecord files of transformed impressions, for each of the three splits.
+      files: split -> files of transformed impressions, for each of the three splits.
       catalogue: of the train split.
       training_impressions: size of the sample of train impressions that the regression is fitted on.
       seed: of that sample.
@@ -62,21 +61,21 @@ def compute(
     """
     unknown = UnknownCounter()
     sample = Reservoir(training_impressions, seed)
-    for serialized in _batches(files[names.TRAIN_SPLIT]):
-        unknown.add(names.TRAIN_SPLIT, _parse(serialized))
-        sample.add(serialized)
-    for serialized in _batches(files[names.VALIDATION_SPLIT]):
-        unknown.add(names.VALIDATION_SPLIT, _parse(serialized))
-    impressions = sample.sample()
-    regression = _fit(impressions, seed)
+    seen = 0
+    for batch in _batches(files[names.TRAIN_SPLIT], ()):
+        unknown.add(names.TRAIN_SPLIT, batch)
+        sample.add(np.arange(seen, seen := seen + batch.candidates.size))
+    for batch in _batches(files[names.VALIDATION_SPLIT], ()):
+        unknown.add(names.VALIDATION_SPLIT, batch)
+    chosen = sample.sample().astype(np.int64)
+    regression = _fit(files[names.TRAIN_SPLIT], chosen, seed)
     order = np.argsort(catalogue.item_ids)
     item_counts = catalogue.item_ids[order], catalogue.item_counts[order]
 
     sets: defaultdict[str, list[Pairs]] = defaultdict(list)
     for file in files[names.EVAL_SPLIT]:
         parts = []
-        for serialized in chain(_batches([file]), [_NOTHING]):
-            batch = _parse(serialized, columns.needed)
+        for batch in _batches([file], columns.needed, at_least_one=True):
             unknown.add(names.EVAL_SPLIT, batch)
             match = _match(batch)
             counts = values_of(*item_counts, batch.of_pairs(names.CANDIDATE_ITEM_ID))
@@ -88,23 +87,20 @@ def compute(
     return BaselineResults(
         sets={name: _set_result(Pairs.joined(parts)) for name, parts in sorted(sets.items())},
         unknown=unknown.shares(),
-        fitted_impressions=len(impressions),
+        fitted_impressions=len(chosen),
         seed=seed,
     )
 
 
-_NOTHING: Final = np.empty(0, object)
-"""The last batch of each file of the eval split, which may have no other."""
-
-
-def _batches(files: Sequence[str]) -> Iterator[Array]:
-    yield from records(files).batch(BATCH_SIZE).as_numpy_iterator()
-
-
-def _parse(serialized: Array, needed: Sequence[str] = names.REQUEST_FEATURES) -> Impressions:
+def _batches(files: Sequence[str], needed: Sequence[str], at_least_one: bool = False) -> Iterator[Impressions]:
+    """Of an impression's candidates, and of it what is needed; at the end an empty one, where one is wanted anyway."""
     indices = (names.CANDIDATE_ITEM_INDEX, names.CANDIDATE_CATEGORY_INDEX)
-    features = {*needed, *indices, names.LABEL, names.NEGATIVE_SET}
-    return Impressions(parse(tf.constant(serialized, tf.string), features), indices)
+    features = list(dict.fromkeys((*needed, names.CANDIDATE_ITEM_ID, *indices, names.LABEL, names.NEGATIVE_SET)))
+    with blocks.damage_named(files):
+        for batch in blocks.read(files, features):
+            yield Impressions(batch, indices)
+    if at_least_one:
+        yield Impressions(blocks.none(features), indices)
 
 
 def _match(batch: Impressions) -> Array:
@@ -112,12 +108,18 @@ def _match(batch: Impressions) -> Array:
     return features[batch.real]
 
 
-def _fit(impressions: Array, seed: int) -> Pipeline:
-    if not len(impressions):
+def _fit(files: Sequence[str], chosen: Int64Array, seed: int) -> Pipeline:
+    """To the impressions of these places in the files, rising."""
+    if not len(chosen):
         raise DataError("split train has no impressions, so no baseline can be fitted")
-    batches = [_parse(impressions[i : i + BATCH_SIZE]) for i in range(0, len(impressions), BATCH_SIZE)]
-    features = np.concatenate([_match(batch) for batch in batches])
-    labels = np.concatenate([batch.of_pairs(names.LABEL) for batch in batches])
+    found, seen = [], 0
+    for batch in _batches(files, names.REQUEST_FEATURES):
+        first, last = np.searchsorted(chosen, (seen, seen := seen + batch.candidates.size))
+        if first < last:
+            rows = chosen[first:last] - (seen - batch.candidates.size)
+            of_rows = Impressions({name: tf.gather(each, rows) for name, each in batch.features.items()})
+            found.append((_match(of_rows), of_rows.of_pairs(names.LABEL)))
+    features, labels = map(np.concatenate, zip(*found, strict=True))
     if np.unique(labels).size < 2:
         raise DataError(f"split train: all {labels.size} labels are {labels[0]}, so no baseline can be fitted")
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))

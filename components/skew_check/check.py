@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ctr.components.examples import blocks
 from ctr.components.examples.impressions import parse, records
 from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY, vocabulary_size
 from ctr.components.files import is_address
@@ -36,6 +37,7 @@ from ctr.models.impression import (
     MODEL_INPUTS,
     NEGATIVE_SET,
     PADDING_ID,
+    REQUEST_FEATURES,
     TIMESTAMP,
     USER_ID,
 )
@@ -46,8 +48,8 @@ from ctr.serving.server import ModelServer
 from ctr.serving.signatures import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, TRANSFORM_FEATURES
 
 IMPRESSIONS: Final = 300
-_OF_A_SHARD: Final = 5000
-"""Impressions of a shard that are drawn from: a gzip file is read from its beginning."""
+_BLOCKS_OF_A_SHARD: Final = 10
+"""That impressions are drawn from: a gzip file is read from its beginning."""
 _OF_A_REQUEST: Final = 20
 _SECONDS: Final = 120.0
 """For the server to load the model, and for one answer."""
@@ -58,6 +60,8 @@ TOLERANCES: Final = {"float32": 1e-5, "mixed_float16": 2e-2, "mixed_bfloat16": 1
 _MODEL: Final = "ctr"
 _WEIGHT_KEY: Final = "weights/{}/.ATTRIBUTES/VARIABLE_VALUE"
 _WEIGHT: Final = re.compile(_WEIGHT_KEY.format(r"\d+"))
+
+_SAME_RUN: Final = "are both splits of the same run?"
 
 _logger = logging.getLogger(__name__)
 
@@ -71,8 +75,8 @@ class Sample(NamedTuple):
 
     raw: Array
     """[n] serialized, as ingest wrote them."""
-    transformed: Array
-    """[n] serialized, as Transform did."""
+    transformed: dict[str, tf.RaggedTensor]
+    """Their model inputs, as Transform wrote them."""
 
 
 def check(
@@ -128,38 +132,50 @@ def draw(raw_files: Sequence[str], transformed_files: Sequence[str], seed: int) 
     Raises:
       DataError: as for :func:`check`.
     """
-    rng = np.random.default_rng(seed)
+    rng, known = np.random.default_rng(seed), (USER_ID, TIMESTAMP, *REQUEST_FEATURES)
+    names = list(dict.fromkeys((*known, *MODEL_INPUTS)))
     pairs = list(zip(sorted(raw_files), sorted(transformed_files), strict=True))
     raw: list[bytes] = []
-    transformed: list[bytes] = []
+    transformed: list[dict[str, tf.RaggedTensor]] = []
     for place in rng.permutation(len(pairs)):
-        both = tf.data.Dataset.zip(tuple(records([file]) for file in pairs[place])).take(_OF_A_SHARD)
-        batches = [[part.tolist() for part in batch] for batch in both.batch(_OF_A_SHARD).as_numpy_iterator()]
-        for before, after in batches:
-            chosen = rng.permutation(len(before))[: IMPRESSIONS - len(raw)]
-            raw += [before[i] for i in chosen]
-            transformed += [after[i] for i in chosen]
+        before, after = pairs[place]
+        with blocks.damage_named([after]):
+            stored = [*blocks.read([after], names).take(_BLOCKS_OF_A_SHARD)]
+        if not stored:
+            continue
+        features = {name: tf.concat([each[name] for each in stored], axis=0) for name in names}
+        count = int(features[USER_ID].shape[0])
+        serialized = [*records([before]).take(count).as_numpy_iterator()]
+        chosen = rng.permutation(count)[: IMPRESSIONS - len(raw)]
+        if len(serialized) < count:
+            raise DataError(f"{before}: {len(serialized)} impressions, but there are more after Transform; {_SAME_RUN}")
+        raw += [serialized[i] for i in chosen]
+        transformed.append({name: tf.gather(values, chosen) for name, values in features.items()})
         if len(raw) == IMPRESSIONS:
             break
     if not raw:
         raise DataError("no impressions to ask a model with: the split is empty")
-    strange = [
-        i for i, (before, after) in enumerate(zip(raw, transformed, strict=True)) if not after.startswith(before)
-    ]
-    if strange:
-        raise DataError(
-            f"impression {strange[0]} of the sample is another one after Transform; are both splits of the same run?"
-        )
-    return Sample(np.array(raw, dtype=object), np.array(transformed, dtype=object))
+    joined = {name: tf.concat([each[name] for each in transformed], axis=0) for name in names}
+    _check_same(parse(tf.constant(raw), known), joined)
+    return Sample(np.array(raw, dtype=object), {name: joined[name] for name in MODEL_INPUTS})
 
 
-def _as_trained(transformed: Array, history_length: int) -> dict[str, tf.Tensor]:
-    lists = parse(tf.constant(transformed), MODEL_INPUTS)
+def _check_same(before: Mapping[str, tf.RaggedTensor], after: Mapping[str, tf.RaggedTensor]) -> None:
+    """That two forms are of the same impressions."""
+    for name in before:
+        pairs = zip(before[name].numpy(), after[name].numpy(), strict=True)
+        if strange := [i for i, pair in enumerate(pairs) if not np.array_equal(*pair)]:
+            raise DataError(
+                f"impression {strange[0]} of the sample is another one after Transform, its {name} differs; {_SAME_RUN}"
+            )
+
+
+def _as_trained(transformed: Mapping[str, tf.RaggedTensor], history_length: int) -> dict[str, tf.Tensor]:
     return {
         name: values[:, -history_length:].to_tensor(shape=[None, history_length])
         if name in HISTORY_INPUTS
         else values.to_tensor()
-        for name, values in lists.items()
+        for name, values in transformed.items()
     }
 
 

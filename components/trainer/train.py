@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from ctr.components.examples.blocks import damage_named
 from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY
 from ctr.components.settings import StoredImpressions, TrainingConfig
 from ctr.components.step_profile import StepProfile
@@ -24,7 +25,7 @@ from ctr.components.trainer.settings import TrainerSettings
 from ctr.components.trainer.strategy import training_strategy
 from ctr.components.trainer.window import read_window
 from ctr.models.contract import Ranker
-from ctr.models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX
+from ctr.models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX, VALIDATION_SPLIT
 from ctr.models.registry import build_model
 from ctr.models.samplers.base import POSITIVE, TrainingWindow
 from ctr.models.samplers.registry import SamplerContext, build_sampler
@@ -72,7 +73,7 @@ def train(
       settings: what is trained, and how.
       transform: output of the Transform step, for the sizes of its vocabularies.
       catalogue_size: items of the train split, which uniform negatives were drawn from.
-      train_files: transformed examples, TFRecord gzip.
+      train_files: transformed examples, see :mod:`ctr.components.examples.blocks`.
       validation_files: likewise, later in time than those of train.
       checkpoint_folder: to go on from, if a training was stopped, and to save to after each epoch. With several workers
         nothing is saved.
@@ -81,7 +82,7 @@ def train(
       profile_folder: gets the trace of ``training.profile_steps``, which has no effect without it.
 
     Raises:
-      ValueError: if a split has no files, or the validation split lacks positives or negatives.
+      ValueError: if a split has no files or a damaged one, or the validation split lacks positives or negatives.
       TrainingDiverged: if the loss is not finite.
     """
     training, stored = settings.training, settings.stored
@@ -98,6 +99,7 @@ def train(
             batch_size=training.batch_size,
             history_length=stored.history_length,
             shuffle_buffer=training.shuffle_buffer,
+            candidates=stored.candidates,
             # Of the number as well, so that a training that goes on sees the order that it would have seen.
             seed=int(np.random.SeedSequence([training.seed, number]).generate_state(1)[0] >> 1),
         )
@@ -108,6 +110,7 @@ def train(
             batch_size=training.batch_size,
             history_length=stored.history_length,
             limit=training.max_validation_impressions,
+            candidates=stored.candidates if training.choose_epoch_on == VALIDATION_SPLIT else None,
         ),
         stored,
     )
@@ -135,10 +138,11 @@ def train(
     several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     checkpoint = EpochCheckpoint(checkpoint_folder, trainer) if checkpoint_folder and not several_workers else None
     profiled = None
-    if training.profile_steps and profile_folder:
-        profiled = profile(trainer, epoch_batches(1), training.profile_steps, profile_folder)
-    epochs = fit(trainer, epoch_batches, validation_batches, training, on_epoch, checkpoint, train_impressions)
-    calibration = _calibrate(model, validation_batches, training, stored)
+    with damage_named([*train_files, *validation_files]):
+        if training.profile_steps and profile_folder:
+            profiled = profile(trainer, epoch_batches(1), training.profile_steps, profile_folder)
+        epochs = fit(trainer, epoch_batches, validation_batches, training, on_epoch, checkpoint, train_impressions)
+        calibration = _calibrate(model, validation_batches, training, stored)
     return Trained(model, epochs, calibration, preparation_seconds, profiled)
 
 

@@ -8,14 +8,13 @@ from typing import Final, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ctr.components.examples.impressions import parse, records
+from ctr.components.examples import blocks
 from ctr.models.arrays import Int64Array
 from ctr.models.errors import DataError
 from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, PADDING_ID, USER_ID
 from ctr.models.samplers.base import TrainingWindow
 from ctr.models.samplers.hashing import pair_key
 
-_BATCH_SIZE: Final = 4096
 _FILES_AT_ONCE: Final = 8
 _KEYS_AT_ONCE: Final = 20_000_000
 """Keys collected before repetitions are dropped: 160 MB, and at most twice that for items and counts beside them."""
@@ -28,21 +27,23 @@ def read_window(files: Sequence[str], catalogue_size: int) -> TrainingWindow:
     that met, 16 for each item; four times that while what was collected is merged.
 
     Args:
-      files: transformed examples of the train split, TFRecord gzip, each positive first.
+      files: transformed examples of the train split, each positive first.
       catalogue_size: items that uniform negatives were drawn from.
 
     Raises:
-      DataError: if there is no file or no impression.
+      DataError: if there is no file or no impression, or a file is damaged.
     """
     if not files:
         raise DataError("no transformed examples to count: the train split has no files")
-    batches = records(files, _FILES_AT_ONCE).batch(_BATCH_SIZE).map(_count_batch, num_parallel_calls=tf.data.AUTOTUNE)
+    impressions = blocks.read(files, (USER_ID, HISTORY_ITEM_ID, CANDIDATE_ITEM_ID), _FILES_AT_ONCE)
+    batches = impressions.map(_count_batch, num_parallel_calls=tf.data.AUTOTUNE)
     waiting, keys = [_Found()], 0
-    for batch in batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-        waiting.append(_Found(*batch))
-        keys += batch[0].size
-        if keys > _KEYS_AT_ONCE:
-            waiting, keys = [_merged(waiting)], 0
+    with blocks.damage_named(files):
+        for batch in batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+            waiting.append(_Found(*batch))
+            keys += batch[0].size
+            if keys > _KEYS_AT_ONCE:
+                waiting, keys = [_merged(waiting)], 0
     found = _merged(waiting)
     if not found.items.size:
         raise DataError("the train split has no impressions to count")
@@ -66,8 +67,7 @@ def _merged(parts: Sequence[_Found]) -> _Found:
     return _Found(np.unique(keys), unique, total)
 
 
-def _count_batch(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    features = parse(serialized, (USER_ID, HISTORY_ITEM_ID, CANDIDATE_ITEM_ID))
+def _count_batch(features: dict[str, tf.RaggedTensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     positives = features[CANDIDATE_ITEM_ID][:, :1].to_tensor(shape=[None, 1])
     items = tf.concat([positives, features[HISTORY_ITEM_ID].to_tensor()], axis=1)
     # A batch holds a user many times.

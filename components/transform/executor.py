@@ -18,6 +18,7 @@ from tfx_bsl.public.tfxio import TFExampleBeamRecord
 from ctr.components import keys
 from ctr.components.artifacts import Artifacts, Properties
 from ctr.components.direct_beam import keep_beam_here
+from ctr.components.examples.blocks import FILE_FORMAT, PAYLOAD_FORMAT
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.shards import unfinished_folder
 from ctr.components.examples.vocabulary import vocabularies
@@ -25,8 +26,6 @@ from ctr.components.settings import SETTINGS_KEY, TransformConfig
 from ctr.components.transform.component import CATALOGUE_KEY
 from ctr.components.transform.materialize import TransformShard
 from ctr.components.transform.preprocessing import preprocessing_fn
-
-_PAYLOAD_PROPERTIES = ("payload_format", "file_format")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -78,13 +77,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
     def _materialize(self, raw: types.Artifact, transformed: types.Artifact, graph_uri: str) -> None:
         transformed.split_names = raw.split_names
-        for name in _PAYLOAD_PROPERTIES:
-            transformed.set_string_custom_property(name, raw.get_string_custom_property(name))
+        transformed.set_string_custom_property("payload_format", PAYLOAD_FORMAT)
+        transformed.set_string_custom_property("file_format", FILE_FORMAT)
         temporary = unfinished_folder(transformed.uri)
         shards = []
         for split in artifact_utils.decode_split_names(raw.split_names):
             source, target = (artifact_utils.get_split_uri([each], split) for each in (raw, transformed))
-            shards += [(os.path.join(source, name), os.path.join(target, name)) for name in fileio.listdir(source)]
+            shards += [
+                (os.path.join(source, name), os.path.join(target, name.removesuffix(".gz")))
+                for name in fileio.listdir(source)
+            ]
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline

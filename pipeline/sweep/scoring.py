@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 from scipy.special import expit
 
-from ctr.components.examples.impressions import BATCH_SIZE, Impressions, parse, records
+from ctr.components.examples import blocks
+from ctr.components.examples.impressions import BATCH_SIZE, Impressions
 from ctr.components.scoring.by_set import pairs_by_set
 from ctr.components.scoring.logits import scorer
 from ctr.components.scoring.pairs import Pairs, auc, auc_new, finite, gauc, log_loss
@@ -20,22 +22,24 @@ from ctr.models.impression import HISTORY_FEATURES, HISTORY_INPUTS, LABEL, MODEL
 from ctr.pipeline.sweep.results import SetMetrics
 
 _SHUFFLE_SEED: Final = 2017
-_SHUFFLE_BUFFER: Final = 200_000
+_BLOCKS_AT_ONCE: Final = 800
+"""Of which each holds impressions of several negative sets, up to 500 in all."""
+
+Features: TypeAlias = "dict[str, tf.RaggedTensor]"
 
 
 def score(model: Ranker, files: Sequence[str], history_length: int) -> dict[str, Pairs]:
     """Scores every pair of shards of transformed examples; by negative set, what is predicted is the logit."""
-    return _score(model, map(Impressions, _parsed(records(files).batch(BATCH_SIZE))), history_length)
+    return _score(model, map(Impressions, _read(files)), history_length)
 
 
 def score_with_shuffled_histories(model: Ranker, files: Sequence[str], history_length: int, negative_set: str) -> Pairs:
     """The same for one negative set, each impression with the history of an impression of another user.
 
-    Impressions are shuffled, and each takes the history of the one before it in its batch. Where both are of one
-    user, the impression is left out.
+    Impressions are shuffled, some hundred thousand at a time, and each takes the history of the one before it in its
+    batch. Where both are of one user, the impression is left out.
     """
-    wanted = records(files).batch(BATCH_SIZE * 8).map(lambda batch: _only(batch, negative_set)).unbatch()
-    batches = _parsed(wanted.shuffle(_SHUFFLE_BUFFER, seed=_SHUFFLE_SEED).batch(BATCH_SIZE))
+    batches = _shuffled(_only(batch, negative_set) for batch in _read(files))
     return _score(model, map(_with_exchanged_histories, batches), history_length)[negative_set]
 
 
@@ -54,16 +58,27 @@ def metrics(pairs: Pairs) -> SetMetrics:
     )
 
 
-def _only(serialized: tf.Tensor, negative_set: str) -> tf.Tensor:
-    return tf.boolean_mask(serialized, parse(serialized, [NEGATIVE_SET])[NEGATIVE_SET] == negative_set)
+def _read(files: Sequence[str]) -> Iterator[Features]:
+    with blocks.damage_named(files):
+        yield from blocks.read(files, (*MODEL_INPUTS, LABEL, USER_ID, NEGATIVE_SET))
 
 
-def _parsed(batches: tf.data.Dataset) -> tf.data.Dataset:
-    features = (*MODEL_INPUTS, LABEL, USER_ID, NEGATIVE_SET)
-    return batches.map(lambda serialized: parse(serialized, features)).prefetch(tf.data.AUTOTUNE)
+def _only(features: Features, negative_set: str) -> Features:
+    wanted = features[NEGATIVE_SET] == negative_set
+    return {name: tf.ragged.boolean_mask(values, wanted) for name, values in features.items()}
 
 
-def _with_exchanged_histories(features: Mapping[str, tf.RaggedTensor]) -> Impressions:
+def _shuffled(batches: Iterable[Features]) -> Iterator[Features]:
+    rng = np.random.default_rng(_SHUFFLE_SEED)
+    several = iter(batches)
+    while waiting := list(itertools.islice(several, _BLOCKS_AT_ONCE)):
+        whole = {name: tf.concat([features[name] for features in waiting], axis=0) for name in waiting[0]}
+        order = rng.permutation(int(whole[NEGATIVE_SET].shape[0]))
+        for start in range(0, len(order), BATCH_SIZE):
+            yield {name: tf.gather(values, order[start : start + BATCH_SIZE]) for name, values in whole.items()}
+
+
+def _with_exchanged_histories(features: Features) -> Impressions:
     users = features[USER_ID].numpy()[:, 0]
     before = np.roll(np.arange(users.size), 1)
     kept = np.flatnonzero(users != users[before])

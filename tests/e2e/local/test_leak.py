@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from block_files import rows_of, write_blocks
 from trained_run import Trained
 
 from ctr.models.impression import CONTEMPORANEOUS, LABEL, NEGATIVE_SET, SPLITS
@@ -16,20 +17,9 @@ pytestmark = pytest.mark.slow
 
 def _with_dealt_labels(source: Path, target: Path, rng: np.random.Generator, negative_set: str | None) -> int:
     """Copies a split with the labels of each impression in random order; gives the number of impressions."""
-    import tensorflow as tf
-
-    written = 0
-    with tf.io.TFRecordWriter(str(target), "GZIP") as writer:
-        for record in tf.data.TFRecordDataset(sorted(map(str, source.glob("*.gz"))), compression_type="GZIP"):
-            example = tf.train.Example.FromString(record.numpy())
-            features = example.features.feature
-            if negative_set and features[NEGATIVE_SET].bytes_list.value[0].decode() != negative_set:
-                continue
-            labels = features[LABEL].int64_list.value
-            labels[:] = rng.permutation(labels).tolist()
-            writer.write(example.SerializeToString())
-            written += 1
-    return written
+    rows = [row for row in rows_of(source) if negative_set is None or row[NEGATIVE_SET].decode() == negative_set]
+    write_blocks(target, (row | {LABEL: rng.permutation(row[LABEL]).tolist()} for row in rows))
+    return len(rows)
 
 
 def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from block_files import first_rows
 from forks import Forks
 from pages import ROOT, write_package
 
-from ctr.components.examples.impressions import first_features
 from ctr.components.examples.shards import list_shards
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.output.runs import latest_output
@@ -62,7 +62,8 @@ def test_what_plugins_register_is_ingested_trained_judged_and_served(log: Path, 
     # The log to features, and their bounds.
     folder = artifact("ImpressionTransform", "transformed_examples")
     for split in ("train", "eval"):
-        for values in first_features(list_shards(str(folder / f"Split-{split}")), 20):
+        names = ("timestamp", "history_age", "history_hour", "candidate_item_id", "candidate_magnitude")
+        for values in first_rows(list_shards(str(folder / f"Split-{split}")), names, 20):
             hours = (values["timestamp"][0] - np.array(values["history_age"]) + 8 * 3600) // 3600 % 24
             assert values["history_hour"] == hours.tolist()
             assert values["candidate_magnitude"] == [len(str(item)) - 1 for item in values["candidate_item_id"]]

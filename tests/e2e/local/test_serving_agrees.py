@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from block_files import rows_of, write_blocks
 from ports import free_port
 from trained_run import Trained, restored_model
 
@@ -50,7 +51,8 @@ def _examples(folder: Path) -> dict[tuple[int, ...], Any]:
 def pairs(trained: Trained) -> list[tuple[Any, Any]]:
     """The same eval impressions, raw and transformed."""
     raw = _examples(trained.artifact("ImpressionGen", "examples") / "Split-eval")
-    transformed = _examples(trained.artifact("ImpressionTransform", "transformed_examples") / "Split-eval")
+    rows = rows_of(trained.artifact("ImpressionTransform", "transformed_examples") / "Split-eval")
+    transformed = {(*row[names.USER_ID], *row[names.TIMESTAMP], *row[names.CANDIDATE_ITEM_ID]): row for row in rows}
     assert raw.keys() == transformed.keys()
     return [(raw[key], transformed[key]) for key in sorted(raw)[:: len(raw) // COUNT]][:COUNT]
 
@@ -73,14 +75,9 @@ def served(trained: Trained) -> Any:
 def training_batch(
     trained: Trained, pairs: list[tuple[Any, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, Any], Any]:
-    import tensorflow as tf
-
     from ctr.components.trainer.input_pipeline import read_batches
 
-    file = str(tmp_path_factory.mktemp("transformed") / "data.gz")
-    with tf.io.TFRecordWriter(file, "GZIP") as writer:
-        for _, transformed in pairs:
-            writer.write(transformed.SerializeToString())
+    file = write_blocks(tmp_path_factory.mktemp("transformed") / "data", [transformed for _, transformed in pairs])
     [batch] = read_batches([file], batch_size=COUNT, history_length=trained.config.ingest.history_length)
     return batch
 

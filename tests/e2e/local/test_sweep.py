@@ -105,7 +105,7 @@ def test_a_sweep_trains_on_the_data_of_the_run_and_goes_on_where_it_was(
 def test_the_sweep_measures_what_the_evaluator_measures(trained: Trained) -> None:
     from ctr.pipeline.sweep.scoring import metrics, score
 
-    files = sorted(map(str, trained.artifact("ImpressionTransform", "transformed_examples").glob("Split-eval/*.gz")))
+    files = sorted(map(str, trained.artifact("ImpressionTransform", "transformed_examples").glob("Split-eval/*")))
     sets = score(restored_model(trained), files, trained.config.ingest.history_length)
     ours = {name: metrics(pairs) for name, pairs in sets.items()}
     evaluation = trained.result.report.evaluation

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from block_files import write_blocks
 from tfx import types
 from tfx.types import artifact_utils, standard_artifacts
 
@@ -28,17 +29,14 @@ def write_split(examples: Path, split: str, negative_set: bytes) -> None:
     for part in range(2):
         path = Path(shard_path(str(examples), split, part, 2))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tf.io.TFRecordWriter(str(path), options="GZIP") as writer:
-            for i in range(5):
-                row = {name: [1] for name in HISTORY_FEATURES}
-                row |= {name: [1, 100 + i] for name in CANDIDATE_FEATURES}
-                row |= {index: [2] if len(row[raw]) == 1 else [2, 1] for raw, index in INDEX_OF.items()}
-                example = tf.train.Example()
-                example.features.feature["negative_set"].bytes_list.value.append(negative_set)
-                row |= {"label": [1, 0], "user_id": [1], "timestamp": [TRAIN_ENDS + i], "target_behavior": [4]}
-                for name, values in row.items():
-                    example.features.feature[name].int64_list.value.extend(values)
-                writer.write(example.SerializeToString())
+        rows = []
+        for i in range(5):
+            row: dict[str, Any] = {name: [1] for name in HISTORY_FEATURES}
+            row |= {name: [1, 100 + i] for name in CANDIDATE_FEATURES}
+            row |= {index: [2] if len(row[raw]) == 1 else [2, 1] for raw, index in INDEX_OF.items()}
+            row |= {"label": [1, 0], "user_id": [1], "timestamp": [TRAIN_ENDS + i], "target_behavior": [4]}
+            rows.append(row | {"negative_set": negative_set})
+        write_blocks(path, rows)
 
 
 def settings(*bounds: str, slices: tuple[str, ...] = ()) -> str:

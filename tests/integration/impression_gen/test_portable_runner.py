@@ -23,6 +23,7 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import Artifact, artifact_utils, standard_artifacts
 
 from ctr.components.artifacts import ImpressionCatalogue
+from ctr.components.examples.blocks import PAYLOAD_FORMAT
 from ctr.components.impression_gen.build import run_ingest
 from ctr.components.keys import STATISTICS_FILE
 from ctr.components.schema.impression_schema import Ranges, impression_schema
@@ -154,6 +155,9 @@ def run_transform(ingested: Ingested, folder: Path, beam_arguments: list[str]) -
     }
     settings = {"settings": TransformConfig().model_dump_json()}
     Executor(context(folder, beam_arguments)).Do(inputs, outputs, settings)
+    (transformed,) = outputs["transformed_examples"]
+    assert transformed.get_string_custom_property("payload_format") == PAYLOAD_FORMAT
+    assert transformed.split_names == inputs["examples"][0].split_names
     return folder / "examples"
 
 
@@ -174,7 +178,7 @@ def context(folder: Path, beam_arguments: list[str]) -> BaseBeamExecutor.Context
 
 
 def shards(folder: Path) -> dict[Path, bytes]:
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.gz")}
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("data_tfrecord*")}
 
 
 def statistics(folder: Path) -> dict[tuple[str, str], tuple[float, ...]]:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from block_files import write_blocks
 
 from ctr.components.skew_check.check import IMPRESSIONS, SkewError, check, draw
 from ctr.components.skew_check.settings import SkewCheckSettings
 from ctr.models.errors import DataError
-from ctr.models.impression import HISTORY_FEATURES, INDEX_OF, MODEL_INPUTS, REQUEST_FEATURES
+from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_FEATURES, INDEX_OF, MODEL_INPUTS, REQUEST_FEATURES
 from ctr.models.model_config import ModelConfig
 
 LENGTH = 4
@@ -85,14 +86,15 @@ def write(folder: Path, count: int) -> dict[str, Any]:
 
     files: dict[str, Any] = {"raw_files": [], "transformed_files": [], "transform_uri": str(folder)}
     for shard in range(2):
-        for name in ("raw", "transformed"):
-            path = folder / f"{name}-{shard}.gz"
-            with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-                for features in rows[shard::2]:
-                    indices = {index: np.array(features[id_]) + 1 for id_, index in INDEX_OF.items()}
-                    added = serialized(indices) if name == "transformed" else b""
-                    writer.write(serialized(features, negative_set=b"uniform") + added)
-            files[f"{name}_files"].append(str(path))
+        path = str(folder / f"raw-{shard}.gz")
+        with tf.io.TFRecordWriter(path, "GZIP") as writer:
+            for features in rows[shard::2]:
+                writer.write(serialized(features, negative_set=b"uniform"))
+        files["raw_files"].append(path)
+        mapped = [
+            features | {index: features[id_] + 1 for id_, index in INDEX_OF.items()} for features in rows[shard::2]
+        ]
+        files["transformed_files"].append(write_blocks(folder / f"transformed-{shard}", mapped))
     assets = folder / "transform_fn" / "assets"
     assets.mkdir(parents=True)
     for name in ("item", "category"):
@@ -140,15 +142,20 @@ def test_the_sample_is_seeded_and_of_the_same_impressions(files: dict[str, Any],
     one, again, other = (draw(raw, transformed, seed) for seed in (1, 1, 2))
     assert one.raw.tolist() == again.raw.tolist() != other.raw.tolist()
     assert len(set(one.raw.tolist())) == IMPRESSIONS
-    assert all(after.startswith(before) for before, after in zip(*one, strict=True))
+    items = tf.io.parse_example(one.raw, {CANDIDATE_ITEM_ID: tf.io.RaggedFeature(tf.int64)})[CANDIDATE_ITEM_ID]
+    assert one.transformed[CANDIDATE_ITEM_ID].to_list() == items.to_list()
+    assert one.transformed.keys() == {*MODEL_INPUTS}
     with pytest.raises(DataError, match="is another one after Transform"):
         draw(raw[:1], transformed[1:], 1)
     empty = str(tmp_path / "empty.gz")
     with tf.io.TFRecordWriter(empty, "GZIP"):
         pass
+    nothing = write_blocks(tmp_path / "empty", [])
     with pytest.raises(DataError, match="the split is empty"):
-        draw([empty], [empty], 1)
-    assert len(draw([raw[0], empty], [transformed[0], empty], 1).raw) == IMPRESSIONS
+        draw([empty], [nothing], 1)
+    assert len(draw([raw[0], empty], [transformed[0], nothing], 1).raw) == IMPRESSIONS
+    with pytest.raises(DataError, match=f"{empty}: 0 impressions, but there are more after Transform"):
+        draw([empty], transformed[:1], 1)
 
 
 def test_every_input_of_a_model_is_compared(files: dict[str, Any], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from block_files import write_blocks
 
 from ctr.models.impression import INDEX_OF
 
@@ -18,17 +18,7 @@ TIME = 1_512_086_400
 
 
 def write(path: Path, rows: Iterable[Row]) -> str:
-    with tf.io.TFRecordWriter(str(path), options="GZIP") as writer:
-        for row in rows:
-            example = tf.train.Example()
-            for name, value in row.items():
-                feature = example.features.feature[name]
-                if isinstance(value, bytes):
-                    feature.bytes_list.value.append(value)
-                else:
-                    feature.int64_list.value.extend(value)
-            writer.write(example.SerializeToString())
-    return str(path)
+    return write_blocks(path, rows)
 
 
 def impression(negative_set: str, history: Sequence[tuple[int, int, int, int]], items: Sequence[int]) -> dict[str, Any]:

@@ -5,17 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from baseline_data import TIME, impression, write
 from sklearn.metrics import roc_auc_score
 
 from ctr.components.baselines import compute as engine
 from ctr.components.baselines.columns import Columns
 from ctr.components.examples.catalogue import Catalogue
+from ctr.components.examples.impressions import Impressions
 from ctr.components.scoring.auc import auc
 from ctr.components.scoring.baselines import BASELINES, BaselineResults
 from ctr.components.scoring.scored_shards import ScoredShard, joined
 from ctr.models.errors import DataError
-from ctr.models.impression import NEGATIVE_SETS
+from ctr.models.impression import CANDIDATE_ITEM_ID, CANDIDATE_ITEM_INDEX, LABEL, NEGATIVE_SETS
 
 RNG = np.random.default_rng(9)
 ITEMS = RNG.permutation(np.arange(10, 600))
@@ -136,7 +138,7 @@ def test_impressions_without_what_is_needed_are_named(tmp_path: Path, split_file
     row = impression("uniform", [], [20, 30])
     del row["target_behavior"]
     file = write(tmp_path / "eval.gz", [row])
-    with pytest.raises(DataError, match="target_behavior: 0 values in 1 impressions; was the split written by"):
+    with pytest.raises(DataError, match="eval.gz: no target_behavior in its impressions; they were written by another"):
         compute(split_files | {"eval": [file]}, CATALOGUE, 100, seed=5)
 
 
@@ -214,7 +216,12 @@ def test_a_train_split_that_cannot_be_fitted_is_named(tmp_path: Path, split_file
         compute(split_files | {"train": [one_class]}, CATALOGUE, training_impressions=100, seed=5)
 
 
-def test_labels_that_do_not_fit_the_candidates_are_named(tmp_path: Path, split_files: dict[str, list[str]]) -> None:
-    bad = write(tmp_path / "bad.gz", [impression("mixed", [], [20, 30]) | {"label": [1]}])
+def test_labels_that_do_not_fit_the_candidates_are_named() -> None:
+    features = {name: tf.ragged.constant([[20, 30]], tf.int64) for name in (CANDIDATE_ITEM_ID, CANDIDATE_ITEM_INDEX)}
+    labels = tf.ragged.constant([[1]], tf.int64)
     with pytest.raises(ValueError, match="label: 1 values for 2 candidates, in row 0"):
-        compute(split_files | {"train": [bad]}, CATALOGUE, training_impressions=100, seed=5)
+        Impressions(features | {LABEL: labels}, [CANDIDATE_ITEM_INDEX])
+    with pytest.raises(ValueError, match="candidate_item_index: 1 values for 2 candidates, in row 0"):
+        Impressions(
+            features | {LABEL: features[CANDIDATE_ITEM_ID], CANDIDATE_ITEM_INDEX: labels}, [CANDIDATE_ITEM_INDEX]
+        )

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from block_files import write_blocks
 
 from ctr.components.trainer import window as window_module
 from ctr.components.trainer.train import _window
@@ -27,11 +28,8 @@ IMPRESSIONS = [
 def files(tmp_path: Path) -> list[str]:
     paths = [str(tmp_path / "a.gz"), str(tmp_path / "b.gz")]
     for path, impressions in zip(paths, (IMPRESSIONS[:2], IMPRESSIONS[2:]), strict=True):
-        with tf.io.TFRecordWriter(path, "GZIP") as writer:
-            for user, history, candidates in impressions:
-                values = {USER_ID: [user], HISTORY_ITEM_ID: history, CANDIDATE_ITEM_ID: candidates}
-                feature = {n: tf.train.Feature(int64_list=tf.train.Int64List(value=v)) for n, v in values.items()}
-                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+        rows = ({USER_ID: [u], HISTORY_ITEM_ID: h, CANDIDATE_ITEM_ID: c} for u, h, c in impressions)
+        write_blocks(path, rows, rows_of_a_block=2)
     return paths
 
 
@@ -40,7 +38,6 @@ def test_positives_are_counted_and_the_users_items_known(
     files: list[str], keys_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(window_module, "_KEYS_AT_ONCE", keys_at_once)
-    monkeypatch.setattr(window_module, "_BATCH_SIZE", 2)
     window = read_window(files, catalogue_size=77)
     assert window.catalogue_size == 77
     assert dict(zip(window.item_ids.tolist(), window.item_counts.tolist(), strict=True)) == {10: 2, 11: 2, 13: 1}
@@ -51,7 +48,7 @@ def test_positives_are_counted_and_the_users_items_known(
 
 def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
     path = str(tmp_path / "empty.gz")
-    tf.io.TFRecordWriter(path, "GZIP").close()
+    write_blocks(path, [])
     with pytest.raises(ValueError, match="no impressions"):
         read_window([path], 1)
 

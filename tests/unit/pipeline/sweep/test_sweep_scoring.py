@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from block_files import write_blocks
 
 from ctr.components.scoring.pairs import Pairs
 from ctr.models.contract import Ranker
@@ -26,19 +28,15 @@ from ctr.pipeline.sweep.scoring import metrics, score, score_with_shuffled_histo
 LENGTH = 4
 
 
-def _example(user: int, negative_set: str, history: list[int], candidates: list[int]) -> tf.train.Example:
-    example = tf.train.Example()
-    feature = example.features.feature
-    feature[USER_ID].int64_list.value.append(user)
-    feature[NEGATIVE_SET].bytes_list.value.append(negative_set.encode())
-    feature[LABEL].int64_list.value.extend([1] + [0] * (len(candidates) - 1))
+def _row(user: int, negative_set: str, history: list[int], candidates: list[int]) -> dict[str, Any]:
+    row: dict[str, Any] = {USER_ID: [user], NEGATIVE_SET: negative_set.encode()}
+    row[LABEL] = [1] + [0] * (len(candidates) - 1)
     for name in REQUEST_FEATURES:
         values = history if name.startswith("history") else candidates
-        values = [1 + value % 4 for value in values] if "behavior" in name or "category" in name else values
-        feature[name].int64_list.value.extend(values)
+        row[name] = [1 + value % 4 for value in values] if "behavior" in name or "category" in name else values
         if name in INDEX_OF:
-            feature[INDEX_OF[name]].int64_list.value.extend(values)
-    return example
+            row[INDEX_OF[name]] = row[name]
+    return row
 
 
 @pytest.fixture
@@ -46,11 +44,11 @@ def files(tmp_path: Path) -> list[str]:
     """Users 1..20, two impressions each, the item of a user's history being its id."""
     paths = []
     for number in range(2):
-        paths.append(str(tmp_path / f"part-{number}.gz"))
-        with tf.io.TFRecordWriter(paths[-1], options="GZIP") as writer:
-            for user in range(1 + number, 21, 2):
-                writer.write(_example(user, UNIFORM, [user] * 3, [5, 6]).SerializeToString())
-                writer.write(_example(user, CONTEMPORANEOUS, [user] * 6, [7, 8, 9]).SerializeToString())
+        rows = []
+        for user in range(1 + number, 21, 2):
+            rows.append(_row(user, UNIFORM, [user] * 3, [5, 6]))
+            rows.append(_row(user, CONTEMPORANEOUS, [user] * 6, [7, 8, 9]))
+        paths.append(write_blocks(tmp_path / f"part-{number}", rows))
     return paths
 
 
@@ -70,15 +68,13 @@ def test_every_pair_is_scored_once(files: list[str], model: Ranker) -> None:
 def test_auc_on_new_items_leaves_out_impressions_whose_positive_stands_in_the_history(tmp_path: Path) -> None:
     """Scores rise with the item: a seen positive below its negative, and two new ones, one of them above."""
     rows = [([9, 3], [3, 8]), ([9, 3], [7, 6]), ([], [5, 6])]
-    with tf.io.TFRecordWriter(str(tmp_path / "eval.gz"), options="GZIP") as writer:
-        for user, (history, candidates) in enumerate(rows, start=1):
-            writer.write(_example(user, UNIFORM, history, candidates).SerializeToString())
+    file = write_blocks(tmp_path / "eval", (_row(user, UNIFORM, *lists) for user, lists in enumerate(rows, start=1)))
 
     class ItemId(tf.Module):
         def __call__(self, inputs: dict[str, tf.Tensor], training: bool) -> object:
             return type("Output", (), {"logits": tf.cast(inputs[CANDIDATE_ITEM_ID], tf.float32)})
 
-    pairs = score(ItemId(), [str(tmp_path / "eval.gz")], LENGTH)[UNIFORM]
+    pairs = score(ItemId(), [file], LENGTH)[UNIFORM]
     assert pairs.new.tolist() == [False, False, True, True, True, True]
     measured = metrics(pairs)
     # Of the positives 3, 7, 5 against the negatives 8, 6, 6, and of 7, 5 against 6, 6.
@@ -89,11 +85,8 @@ def test_auc_on_new_items_leaves_out_impressions_whose_positive_stands_in_the_hi
 def test_a_pairs_score_is_the_models_own(files: list[str], model: Ranker) -> None:
     pairs = score(model, files, LENGTH)[UNIFORM]
     row = np.flatnonzero(pairs.users == 3)
-    example = _example(3, UNIFORM, [3] * 3, [5, 6]).features.feature
-    inputs = {
-        name: tf.constant([list(example[name].int64_list.value)], tf.int64)
-        for name in (*REQUEST_FEATURES, *INDEX_OF.values())
-    }
+    example = _row(3, UNIFORM, [3] * 3, [5, 6])
+    inputs = {name: tf.constant([example[name]], tf.int64) for name in (*REQUEST_FEATURES, *INDEX_OF.values())}
     np.testing.assert_allclose(pairs.predictions[row], model(inputs).logits[0].numpy(), atol=1e-6)
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,12 +18,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ctr.components.settings import TrainingConfig
-from ctr.components.trainer.metrics import BINS, auc_of_histogram, score_histogram
+from ctr.components.trainer.metrics import BINS, auc_of_histogram
+from ctr.components.trainer.step import ReplicaStep
 from ctr.models.contract import Ranker
 from ctr.models.errors import CtrError, DataError
-from ctr.models.impression import CANDIDATE_ITEM_ID, PADDING_ID, USER_ID
 from ctr.models.loss_scale import DynamicLossScale
-from ctr.models.losses import pointwise_cross_entropy, training_loss
 from ctr.models.optimizers import LazyAdam
 from ctr.models.samplers.base import Sampler
 from ctr.models.samplers.sampler_config import LossConfig
@@ -79,11 +78,11 @@ class TrainingLoop:
         self.model = model
         self.strategy = strategy
         self.sampler = sampler
-        self.loss = loss
         with strategy.scope():
             self.optimizer = LazyAdam(learning_rate, row_decay)
             self.optimizer.build(model.trainable_variables)
             self.loss_scale = DynamicLossScale() if model.compute_dtype == "float16" else None
+        self.step = ReplicaStep(model, sampler, loss, self.optimizer, self.loss_scale)
         self._train_steps = tf.function(self._train_steps_eagerly)
         self._validation_step = tf.function(self._validation_step_eagerly, reduce_retracing=True, autograph=False)
 
@@ -132,54 +131,14 @@ class TrainingLoop:
             more = batch.has_value()
             if not more:
                 break
-            replicas = self.strategy.run(self._replica_step, args=(batch.get_value(),))
+            replicas = self.strategy.run(self.step.train, args=(batch.get_value(),))
             sums += self.strategy.reduce(tf.distribute.ReduceOp.SUM, replicas, axis=None)
         return sums, more
-
-    # AutoGraph is for the loop above. Without it, as in Keras' own fit, tracing takes half as long: it would rewrite
-    # each function of Keras that a model calls.
-    @tf.autograph.experimental.do_not_convert
-    def _replica_step(self, batch: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tf.Tensor:
-        inputs, labels = batch
-        real = inputs[CANDIDATE_ITEM_ID][:, 0] != PADDING_ID
-        impressions = tf.reduce_sum(tf.cast(real, tf.float32))
-
-        def score(candidates: Mapping[str, tf.Tensor]) -> tf.Tensor:
-            return self.model({**inputs, **candidates}, training=False).logits
-
-        candidates = self.sampler.sample(inputs, labels, inputs[USER_ID][:, 0], score)
-        with tf.GradientTape() as tape:
-            output = self.model({**inputs, **candidates.features}, training=True)
-            loss, count = training_loss(self.loss, output.logits, candidates)
-            # The mean is over what is real in the global batch: the last batch of an epoch is partly padding.
-            context = tf.distribute.get_replica_context()
-            global_count, global_impressions = tf.unstack(
-                context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([count, impressions]))
-            )
-            objective = loss / tf.maximum(global_count, 1.0)
-            for auxiliary in output.auxiliary_losses.values():
-                objective += tf.reduce_sum(auxiliary) / tf.maximum(global_impressions, 1.0)
-            if self.loss_scale is not None:
-                objective = self.loss_scale.scaled(objective)
-        gradients = tape.gradient(objective, self.model.trainable_variables)
-        hopeless = tf.constant(False)
-        if self.loss_scale is None:
-            self.optimizer.apply(gradients, self.model.trainable_variables)
-        else:
-            hopeless = self.loss_scale.apply(self.optimizer, gradients, self.model.trainable_variables)
-        return tf.stack([loss, count, impressions, tf.cast(hopeless, tf.float32)])
 
     def _validation_step_eagerly(
         self, batch: tuple[dict[str, tf.Tensor], tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        def replica(batch: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            inputs, labels = batch
-            real = inputs[CANDIDATE_ITEM_ID] != PADDING_ID
-            logits = self.model(inputs, training=False).logits
-            loss, pairs = pointwise_cross_entropy(logits, labels, real)
-            return score_histogram(logits, labels, real), loss, pairs
-
-        replicas = self.strategy.run(replica, args=(batch,))
+        replicas = self.strategy.run(self.step.validate, args=(batch,))
         counts, loss, pairs = (self.strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in replicas)
         return counts, loss, pairs
 

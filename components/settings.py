@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_args
 from zoneinfo import ZoneInfo
@@ -301,6 +302,10 @@ class TransformConfig(Section):
     """Keep only so many items, the most frequent; null keeps all above the threshold."""
 
 
+BASE_BATCH_SIZE: Final = 256
+"""What ``training.learning_rate`` is meant for where it is scaled."""
+
+
 class TrainingConfig(Section):
     """How it is trained (``components/trainer``)."""
 
@@ -323,6 +328,32 @@ class TrainingConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     cpu_replicas: Annotated[int, Field(ge=1, le=64)] = 1
     """Without a GPU: logical CPU devices to mirror over. With GPUs, all of them are used and this is ignored."""
+    learning_rate_scaling: Literal["none", "linear", "sqrt"] = "none"
+    """How ``learning_rate`` goes with ``batch_size``: not at all, or it is that of a batch of 256 and grows in
+    proportion (Goyal et al. 2017, arXiv 1706.02677) or with the square root (Krizhevsky 2014, arXiv 1404.5997)."""
+    accumulate_steps: Annotated[int, Field(ge=1, le=64)] = 1
+    """Parts that ``batch_size`` is passed through the model in, one after the other, before their gradients make one
+    step: a batch whose activations do not fit in memory at once."""
+    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Save within an epoch, too, whenever so many minutes are over. Null: after each epoch."""
+
+    @property
+    def step_size(self) -> float:
+        """The optimizer's learning rate."""
+        batches = self.batch_size / BASE_BATCH_SIZE
+        return (
+            self.learning_rate
+            * {"none": 1.0, "linear": batches, "sqrt": math.sqrt(batches)}[self.learning_rate_scaling]
+        )
+
+    @model_validator(mode="after")
+    def _whole_parts(self) -> TrainingConfig:
+        if self.batch_size % self.accumulate_steps:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which must be a multiple of accumulate_steps, "
+                f"{self.accumulate_steps}"
+            )
+        return self
 
 
 Bound = Annotated[float, Field(allow_inf_nan=False)]

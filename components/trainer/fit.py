@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ctr.components.settings import TrainingConfig
+from ctr.components.trainer.accumulation import AccumulatingStep
 from ctr.components.trainer.metrics import BINS, auc_of_histogram
 from ctr.components.trainer.step import ReplicaStep
 from ctr.models.contract import Ranker
@@ -50,6 +52,23 @@ class Epoch:
     impressions_per_second: float
 
 
+@dataclasses.dataclass
+class Position:
+    """How far an epoch is, and what it has given so far."""
+
+    steps: int = 0
+    loss_sum: float = 0.0
+    count: float = 0.0
+    """What the mean of the loss is taken over."""
+    impressions: int = 0
+    seconds: float = 0.0
+
+    @property
+    def mean_loss(self) -> float:
+        """Of what was passed."""
+        return self.loss_sum / max(self.count, 1)
+
+
 class TrainingDiverged(CtrError):
     """The loss is not finite, or the gradients never are."""
 
@@ -64,6 +83,7 @@ class TrainingLoop:
       loss: what is minimised.
       learning_rate: of the optimizer.
       row_decay: see :class:`ctr.models.optimizers.LazyAdam`.
+      accumulate_steps: parts that a batch is passed through the model in.
     """
 
     def __init__(
@@ -74,6 +94,7 @@ class TrainingLoop:
         loss: LossConfig,
         learning_rate: float,
         row_decay: float = 0.0,
+        accumulate_steps: int = 1,
     ) -> None:
         self.model = model
         self.strategy = strategy
@@ -82,37 +103,61 @@ class TrainingLoop:
             self.optimizer = LazyAdam(learning_rate, row_decay)
             self.optimizer.build(model.trainable_variables)
             self.loss_scale = DynamicLossScale() if model.compute_dtype == "float16" else None
-        self.step = ReplicaStep(model, sampler, loss, self.optimizer, self.loss_scale)
+        of_step = (model, sampler, loss, self.optimizer, self.loss_scale)
+        self.step = ReplicaStep(*of_step) if accumulate_steps == 1 else AccumulatingStep(accumulate_steps, *of_step)
         self._train_steps = tf.function(self._train_steps_eagerly)
+        self._skip = tf.function(self._skip_eagerly)
         self._validation_step = tf.function(self._validation_step_eagerly, reduce_retracing=True, autograph=False)
 
-    def train_epoch(self, batches: tf.distribute.DistributedDataset, bar: tqdm[Any] | None = None) -> tuple[float, int]:
-        """One pass over the data; gives its mean loss and the number of impressions.
+    def train_epoch(
+        self,
+        batches: tf.distribute.DistributedDataset,
+        bar: tqdm[Any] | None = None,
+        position: Position | None = None,
+        on_call: Callable[[], None] = lambda: None,
+    ) -> tuple[float, int]:
+        """One pass over the data, or what is left of it; gives the epoch's mean loss and number of impressions.
+
+        Args:
+          batches: of the whole epoch.
+          bar: moved along.
+          position: where to begin, moved along, too.
+          on_call: called whenever ``position`` was moved, as the model stands there.
 
         Raises:
           TrainingDiverged: as soon as the loss is not finite, or float16 cannot hold the gradients.
         """
         iterator = iter(batches)
-        loss_sum, count, impressions = 0.0, 0.0, 0
+        position = position or Position()
+        if position.steps:
+            self._skip(iterator, tf.constant(position.steps))
+        start = time.perf_counter() - position.seconds
         more = True
         while more:
-            sums, more_tensor = self._train_steps(iterator)
+            sums, steps, more_tensor = self._train_steps(iterator)
             more = bool(more_tensor)
             loss, counted, impression_count, hopeless = (float(value) for value in sums)
-            loss_sum, count, impressions = loss_sum + loss, count + counted, impressions + int(impression_count)
+            position.steps += int(steps)
+            position.loss_sum += loss
+            position.count += counted
+            position.impressions += int(impression_count)
+            position.seconds = time.perf_counter() - start
             if not math.isfinite(loss):
                 raise TrainingDiverged(
-                    f"the training loss is {loss} after {impressions} impressions; lower training.learning_rate"
+                    f"the training loss is {loss} after {position.impressions} impressions; lower "
+                    "training.learning_rate"
                 )
             if hopeless:
                 raise TrainingDiverged(
-                    f"after {impressions} impressions the gradients are too large for float16, however small the loss "
-                    "scale; choose training.precision=mixed_bfloat16 or float32"
+                    f"after {position.impressions} impressions the gradients are too large for float16, however small "
+                    "the loss scale; choose training.precision=mixed_bfloat16 or float32"
                 )
             if bar is not None:
                 bar.update(int(impression_count))
-                bar.set_postfix(loss=f"{loss_sum / max(count, 1):.4f}", refresh=False)
-        return loss_sum / max(count, 1), impressions
+                bar.set_postfix(loss=f"{position.mean_loss:.4f}", refresh=False)
+            if more:
+                on_call()
+        return position.mean_loss, position.impressions
 
     def evaluate(self, batches: tf.distribute.DistributedDataset) -> tuple[float, float]:
         """Mean loss and AUC over all pairs of the batches; NaN as the AUC where a class is missing."""
@@ -123,8 +168,11 @@ class TrainingLoop:
             loss_sum, pairs = loss_sum + float(loss), pairs + float(pair_count)
         return loss_sum / max(pairs, 1), auc_of_histogram(histogram)
 
-    def _train_steps_eagerly(self, iterator: tf.distribute.DistributedIterator) -> tuple[tf.Tensor, tf.Tensor]:
+    def _train_steps_eagerly(
+        self, iterator: tf.distribute.DistributedIterator
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         sums = tf.zeros([4])
+        steps = tf.constant(0)
         more = tf.constant(True)
         for _ in tf.range(_STEPS_PER_CALL):
             batch = iterator.get_next_as_optional()
@@ -133,7 +181,12 @@ class TrainingLoop:
                 break
             replicas = self.strategy.run(self.step.train, args=(batch.get_value(),))
             sums += self.strategy.reduce(tf.distribute.ReduceOp.SUM, replicas, axis=None)
-        return sums, more
+            steps += 1
+        return sums, steps, more
+
+    def _skip_eagerly(self, iterator: tf.distribute.DistributedIterator, steps: tf.Tensor) -> None:
+        for _ in tf.range(steps):
+            iterator.get_next_as_optional()
 
     def _validation_step_eagerly(
         self, batch: tuple[dict[str, tf.Tensor], tf.Tensor]
@@ -171,7 +224,7 @@ def fit(
       DataError: if the validation AUC is not a number, since nothing could be chosen by it.
     """
     distributed_validation = trainer.strategy.experimental_distribute_dataset(validation)
-    epochs = checkpoint.restore() if checkpoint is not None else []
+    epochs, position = checkpoint.restore() if checkpoint is not None else ([], Position())
     for epoch in epochs:
         on_epoch(epoch)
     best = max(epochs, key=lambda epoch: epoch.validation_auc, default=None)
@@ -181,15 +234,22 @@ def fit(
         if best is not None and len(epochs) - best.number >= config.early_stopping_patience:
             break
         batches = trainer.strategy.experimental_distribute_dataset(train(number))
-        start = time.perf_counter()
         # disable=None: no bar without a terminal.
-        with tqdm(total=impressions, desc=f"epoch {number}/{config.epochs}", unit=" imp", disable=None) as bar:
-            train_loss, impressions = trainer.train_epoch(batches, bar)
-        seconds = time.perf_counter() - start
+        with tqdm(
+            total=impressions,
+            initial=position.impressions,
+            desc=f"epoch {number}/{config.epochs}",
+            unit=" imp",
+            disable=None,
+        ) as bar:
+            save = partial(checkpoint.save_within, epochs, position) if checkpoint is not None else lambda: None
+            save_at_times = _Every(config.checkpoint_minutes, save)
+            train_loss, impressions = trainer.train_epoch(batches, bar, position, save_at_times)
         loss, auc = trainer.evaluate(distributed_validation)
         if math.isnan(auc):
             raise DataError("the validation AUC is undefined: the validation split needs positives and negatives")
-        epochs.append(Epoch(number, train_loss, loss, auc, seconds, impressions / seconds))
+        epochs.append(Epoch(number, train_loss, loss, auc, position.seconds, impressions / position.seconds))
+        position = Position()
         on_epoch(epochs[-1])
         _logger.info(
             "Epoch %d of %d: training loss %.4f, validation loss %.4f, validation AUC %.4f, %.0f impressions/s",
@@ -212,3 +272,17 @@ def fit(
     elif checkpoint is not None:
         checkpoint.restore_best()
     return epochs
+
+
+class _Every:
+    """Calls a function when so many minutes are over, and again when they are over again; null: never."""
+
+    def __init__(self, minutes: float | None, call: Callable[[], None]) -> None:
+        self._minutes = minutes
+        self._call = call
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        if self._minutes is not None and time.monotonic() - self._last >= self._minutes * 60:
+            self._call()
+            self._last = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from ctr.components.examples.catalogue import Catalogue
 from ctr.components.trainer.export import export
 from ctr.components.trainer.fit import Epoch
 from ctr.components.trainer.settings import TrainerSettings
+from ctr.components.trainer.strategy import is_chief
 from ctr.components.trainer.train import train
 from ctr.components.trainer.warmup import warmup_requests
 from ctr.serving.warmup import write_warmup
@@ -47,13 +49,22 @@ def run(
       checkpoint_folder: where a try that was stopped left off, and this one may.
       model_folder: gets the SavedModel.
       model_run_uri: gets the epochs, as JSON and for TensorBoard, and the calibration.
+
+    Of several workers the chief alone writes.
     """
     transform = tft.TFTransformOutput(transform_uri)
-    writer = tf.summary.create_file_writer(model_run_uri)
+    chief = is_chief()
+
+    # Made with the first epoch: before the strategy is there, a cluster bears no operation.
+    @functools.cache
+    def writer() -> tf.summary.SummaryWriter:
+        return tf.summary.create_file_writer(model_run_uri)
 
     def log(epoch: Epoch) -> None:
+        if not chief:
+            return
         values = dataclasses.asdict(epoch)
-        with writer.as_default(step=values.pop("number")):
+        with writer().as_default(step=values.pop("number")):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
@@ -66,6 +77,8 @@ def run(
         checkpoint_folder=checkpoint_folder,
         on_epoch=log,
     )
+    if not chief:
+        return
     with tf.io.gfile.GFile(os.path.join(model_run_uri, EPOCHS_FILE), "w") as file:
         file.write(json.dumps([dataclasses.asdict(epoch) for epoch in trained.epochs], indent=1))
     with tf.io.gfile.GFile(os.path.join(model_run_uri, CALIBRATION_FILE), "w") as file:

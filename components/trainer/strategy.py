@@ -2,9 +2,119 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import tensorflow as tf
+
+from ctr.models.errors import CtrError
+
+JOIN_SECONDS: Final = 1200.0
+"""For all workers to have started: nodes may have to be made, and images pulled."""
+
+
+class WorkerLost(CtrError):
+    """Another worker of the training has ended or cannot be reached, or did not come."""
+
+
+class _Task(NamedTuple):
+    """What ``TF_CONFIG`` says of this process."""
+
+    number: int
+    """Its place among the workers; that of the chief is 0."""
+    workers: int
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> _Task:
+        config = json.loads(environment.get("TF_CONFIG") or "{}")
+        task, cluster = config.get("task", {}), config.get("cluster", {})
+        chiefs, others = len(cluster.get("chief", ())), len(cluster.get("worker", ()))
+        return cls(int(task.get("index", 0)) + (chiefs if task.get("type") == "worker" else 0), max(1, chiefs + others))
+
+
+def several_workers(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether ``TF_CONFIG`` names more than this process."""
+    return _Task.of(environment).workers > 1
+
+
+def is_chief(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process saves, calibrates, exports and reports: one alone, or the first of several."""
+    return _Task.of(environment).number == 0
+
+
+def files_of_worker(files: Sequence[str], environment: Mapping[str, str] = os.environ) -> tuple[list[str], bool]:
+    """Those that this worker reads, and whether the others read the rest.
+
+    With as many files as workers, or more, each has its own. With fewer, all read all, and each takes its part of each
+    batch.
+    """
+    task = _Task.of(environment)
+    shared = 1 < task.workers <= len(files)
+    return (sorted(files)[task.number :: task.workers] if shared else list(files)), shared
+
+
+def all_for_this_worker(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches that no other worker has: a strategy takes all of them, in this worker's share of the batch size."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return batches.with_options(options)
+
+
+@contextlib.contextmanager
+def losing_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Says so where TensorFlow fails because another worker does.
+
+    Raises:
+      WorkerLost: within a minute or two: MultiWorkerMirroredStrategy asks the others every 30 s whether they are there,
+        and what waits for one that is not is ended.
+    """
+    try:
+        yield
+    except _OF_A_LOST_WORKER as error:
+        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise
+        raise WorkerLost(
+            "another worker of this training has ended or cannot be reached; its own log says why. Start all of them "
+            f"again: training goes on from the last checkpoint. TensorFlow says: {_cause(error)}"
+        ) from error
+
+
+def _cause(error: tf.errors.OpError) -> str:
+    lines: list[str] = [line.strip() for line in error.message.splitlines()]
+    return next((line for line in lines if "abort" in line), lines[0])
+
+
+_OF_A_LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
+
+
+@contextlib.contextmanager
+def _joined_within(seconds: float) -> Iterator[None]:
+    """Ends the process where the block takes longer: TensorFlow waits for workers without a bound, and nothing can
+    raise there."""
+
+    def give_up() -> None:
+        cluster = os.environ.get("TF_CONFIG")
+        print(f"error: not all workers came within {seconds:g} s, by TF_CONFIG={cluster}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def training_strategy(cpu_replicas: int = 1) -> tf.distribute.Strategy:
@@ -20,8 +130,9 @@ def training_strategy(cpu_replicas: int = 1) -> tf.distribute.Strategy:
     Raises:
       RuntimeError: if TensorFlow has started with fewer logical CPU devices than asked for.
     """
-    if '"worker"' in os.environ.get("TF_CONFIG", ""):
-        return tf.distribute.MultiWorkerMirroredStrategy()
+    if several_workers():
+        with _joined_within(JOIN_SECONDS):
+            return tf.distribute.MultiWorkerMirroredStrategy()
     if tf.config.list_physical_devices("GPU"):
         return tf.distribute.MirroredStrategy()
     if cpu_replicas == 1:

@@ -19,7 +19,13 @@ from ctr.components.trainer.checkpoint import EpochCheckpoint
 from ctr.components.trainer.fit import Epoch, TrainingLoop, fit
 from ctr.components.trainer.input_pipeline import read_batches
 from ctr.components.trainer.settings import TrainerSettings
-from ctr.components.trainer.strategy import training_strategy
+from ctr.components.trainer.strategy import (
+    all_for_this_worker,
+    files_of_worker,
+    is_chief,
+    losing_workers,
+    training_strategy,
+)
 from ctr.components.trainer.window import read_window
 from ctr.models.contract import Ranker
 from ctr.models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX
@@ -68,11 +74,14 @@ def train(
       catalogue_size: items of the train split, which uniform negatives were drawn from.
       train_files: transformed examples, TFRecord gzip.
       validation_files: likewise, later in time than those of train.
-      checkpoint_folder: to go on from, if a training was stopped, and to save to after each epoch. With several workers
-        nothing is saved.
+      checkpoint_folder: to go on from, if a training was stopped, and to save to. Several workers share it.
       on_epoch: called after each epoch.
 
+    Returns:
+      Of several workers, the chief's alone is calibrated.
+
     Raises:
+      WorkerLost: if another worker is.
       ValueError: if a split has no files, or the validation split lacks positives or negatives.
       TrainingDiverged: if the loss is not finite.
     """
@@ -83,15 +92,18 @@ def train(
     window = _window(settings.sampler, train_files, catalogue_size)
     preparation_seconds = time.perf_counter() - start if settings.sampler.needs_window else 0.0
 
+    files, is_part = files_of_worker(train_files)
+
     def epoch_batches(number: int) -> tf.data.Dataset:
-        return read_batches(
-            train_files,
+        batches = read_batches(
+            files,
             batch_size=training.batch_size,
             history_length=stored.history_length,
             shuffle_buffer=training.shuffle_buffer,
             # Of the number as well, so that a training that goes on sees the order that it would have seen.
             seed=int(np.random.SeedSequence([training.seed, number]).generate_state(1)[0] >> 1),
         )
+        return all_for_this_worker(batches) if is_part else batches
 
     validation_batches = judged_candidates(
         read_batches(
@@ -110,15 +122,23 @@ def train(
                 category_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(CATEGORY_VOCABULARY),
                 history_length=stored.history_length,
             )
-        context = SamplerContext(
-            settings.sampler, window, stored.training_negatives, training.batch_size, training.seed
-        )
+        batch_size = training.batch_size // training.accumulate_steps
+        context = SamplerContext(settings.sampler, window, stored.training_negatives, batch_size, training.seed)
         sampler = build_sampler(context)
-    trainer = TrainingLoop(model, strategy, sampler, training.loss, training.learning_rate, settings.model.embedding_l2)
-    several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    checkpoint = EpochCheckpoint(checkpoint_folder, trainer) if checkpoint_folder and not several_workers else None
-    epochs = fit(trainer, epoch_batches, validation_batches, training, on_epoch, checkpoint)
-    calibration = _calibrate(model, validation_batches, training, stored)
+    trainer = TrainingLoop(
+        model,
+        strategy,
+        sampler,
+        training.loss,
+        training.step_size,
+        settings.model.embedding_l2,
+        training.accumulate_steps,
+    )
+    chief = is_chief()
+    checkpoint = EpochCheckpoint(checkpoint_folder, trainer, writes=chief) if checkpoint_folder else None
+    with losing_workers(strategy):
+        epochs = fit(trainer, epoch_batches, validation_batches, training, on_epoch, checkpoint)
+    calibration = _calibrate(model, validation_batches, training, stored) if chief else Calibration(1.0, 0.0)
     return Trained(model, epochs, calibration, preparation_seconds)
 
 

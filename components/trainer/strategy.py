@@ -70,8 +70,8 @@ def losing_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Says so where TensorFlow fails because another worker does.
 
     Raises:
-      WorkerLost: within a minute or two: MultiWorkerMirroredStrategy asks the others every 30 s whether they are there,
-        and what waits for one that is not is ended.
+      WorkerLost: within half a minute: TensorFlow's coordination service misses a worker after 10 s, and ends what
+        waits for it.
     """
     try:
         yield

@@ -26,8 +26,10 @@ class Job:
     """Both workers of one try; the chief runs in this process and one that it starts."""
 
     def __init__(self, name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        cluster = {"worker": [f"127.0.0.1:{free_port()}" for _ in range(2)]}
-        first, second = (json.dumps({"cluster": cluster, "task": {"type": "worker", "index": k}}) for k in range(2))
+        # As kubernetes/components/training-workers has it.
+        kinds = ("chief", "worker")
+        cluster = {kind: [f"127.0.0.1:{free_port()}"] for kind in kinds}
+        first, second = (json.dumps({"cluster": cluster, "task": {"type": kind, "index": 0}}) for kind in kinds)
         monkeypatch.setenv(JOB_ENV, name)
         monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
         monkeypatch.setenv("PYTHONPATH", str(ROOT))

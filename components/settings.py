@@ -336,6 +336,14 @@ class TrainingConfig(Section):
     step: a batch whose activations do not fit in memory at once."""
     checkpoint_minutes: Annotated[float, Field(gt=0)] | None = None
     """Save within an epoch, too, whenever so many minutes are over. Null: after each epoch."""
+    shard_tables: bool = False
+    """Each device of one machine holds a part of the rows of the item tables, and of their moments, rather than all of
+    them (see "Large tables" in docs/training.md)."""
+
+    @property
+    def part_size(self) -> int:
+        """Impressions that models and samplers see at once, over all replicas together."""
+        return self.batch_size // self.accumulate_steps
 
     @property
     def step_size(self) -> float:

@@ -14,8 +14,8 @@ class AccumulatingStep(ReplicaStep):
     """Passes a batch through the model in parts and adds up their gradients, each by its share of what is real.
 
     The sum is the gradient of the mean over the whole batch; of auxiliary losses, too, where each part has as many
-    pairs an impression as the others. What looks at a batch sees a part: Dice's statistics, and a sampler, which draws
-    for each of them. A table's gradient stays the rows that it is of, those of all parts one behind the other.
+    pairs an impression as the others. What looks at a batch sees a part: Dice's statistics, a model's draws, and a
+    sampler's. A table's gradient stays the rows that it is of, those of all parts one behind the other.
 
     Args:
       parts: how many; the rest as :class:`ReplicaStep`.

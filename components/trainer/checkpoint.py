@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from ctr.components.trainer.fit import Epoch, Position, TrainingLoop
 from ctr.models.errors import CtrError
+from ctr.models.sharded_adam import ShardedAdam
 
 _STATE = "state"
 _BEST = "best"
@@ -44,8 +45,11 @@ class EpochCheckpoint:
         parts = {"model": model, "optimizer": optimizer, "sampler": trainer.sampler}
         if trainer.loss_scale is not None:
             parts["loss_scale"] = trainer.loss_scale
-        self._state = tf.train.Checkpoint(**parts)
-        self._best = tf.train.Checkpoint(model=model)
+        tables = {"tables": trainer.shards} if trainer.shards else {}
+        if isinstance(trainer.optimizer, ShardedAdam):
+            parts["moments_of_tables"] = trainer.optimizer.moments
+        self._state = tf.train.Checkpoint(**parts, **tables)
+        self._best = tf.train.Checkpoint(model=model, **tables)
 
     def restore(self) -> tuple[list[Epoch], Position]:
         """The epochs done, and where the next one stands; with none there, nothing is changed.

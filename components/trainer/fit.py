@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,12 +22,14 @@ from ctr.components.settings import TrainingConfig
 from ctr.components.trainer.accumulation import AccumulatingStep
 from ctr.components.trainer.metrics import BINS, auc_of_histogram
 from ctr.components.trainer.step import ReplicaStep
+from ctr.models.arrays import Array
 from ctr.models.contract import Ranker
 from ctr.models.errors import CtrError, DataError
 from ctr.models.loss_scale import DynamicLossScale
 from ctr.models.optimizers import LazyAdam
 from ctr.models.samplers.base import Sampler
 from ctr.models.samplers.sampler_config import LossConfig
+from ctr.models.sharded_adam import ShardedAdam
 
 if TYPE_CHECKING:
     from ctr.components.trainer.checkpoint import EpochCheckpoint
@@ -100,9 +102,12 @@ class TrainingLoop:
         self.strategy = strategy
         self.sampler = sampler
         with strategy.scope():
-            self.optimizer = LazyAdam(learning_rate, row_decay)
-            self.optimizer.build(model.trainable_variables)
+            optimizer = LazyAdam(learning_rate, row_decay)
+            optimizer.build(model.trainable_variables)
             self.loss_scale = DynamicLossScale() if model.compute_dtype == "float16" else None
+        tables = model.embedding.sharded_tables
+        self.shards = [shard for table in tables for shard in table.shards]
+        self.optimizer = ShardedAdam(optimizer, self.shards) if tables else optimizer
         of_step = (model, sampler, loss, self.optimizer, self.loss_scale)
         self.step = ReplicaStep(*of_step) if accumulate_steps == 1 else AccumulatingStep(accumulate_steps, *of_step)
         self._train_steps = tf.function(self._train_steps_eagerly)
@@ -158,6 +163,17 @@ class TrainingLoop:
             if more:
                 on_call()
         return position.mean_loss, position.impressions
+
+    def weights(self) -> list[Array]:
+        """Of the model, for :meth:`set_weights`; in the host's memory."""
+        return [*self.model.get_weights(), *(shard.numpy() for shard in self.shards)]
+
+    def set_weights(self, weights: Sequence[Array]) -> None:
+        """What :meth:`weights` gave."""
+        of_model = len(weights) - len(self.shards)
+        self.model.set_weights(weights[:of_model])
+        for shard, value in zip(self.shards, weights[of_model:], strict=True):
+            shard.assign(value)
 
     def evaluate(self, batches: tf.distribute.DistributedDataset) -> tuple[float, float]:
         """Mean loss and AUC over all pairs of the batches; NaN as the AUC where a class is missing."""
@@ -262,13 +278,13 @@ def fit(
         )
         is_best = best is None or auc > best.validation_auc
         if is_best:
-            best, best_weights = epochs[-1], trainer.model.get_weights()
+            best, best_weights = epochs[-1], trainer.weights()
         if checkpoint is not None:
             checkpoint.save(epochs, is_best)
     if best is not None:
         _logger.info("The weights of epoch %d are kept, the best of %d", best.number, len(epochs))
     if best_weights is not None:
-        trainer.model.set_weights(best_weights)
+        trainer.set_weights(best_weights)
     elif checkpoint is not None:
         checkpoint.restore_best()
     return epochs

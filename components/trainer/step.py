@@ -15,6 +15,7 @@ from ctr.models.losses import pointwise_cross_entropy, training_loss
 from ctr.models.optimizers import LazyAdam
 from ctr.models.samplers.base import Sampler
 from ctr.models.samplers.sampler_config import LossConfig
+from ctr.models.sharded_adam import ShardedAdam
 
 Batch: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor]"
 """This replica's part of a batch of :func:`ctr.components.trainer.input_pipeline.read_batches`."""
@@ -36,7 +37,7 @@ class ReplicaStep:
         model: Ranker,
         sampler: Sampler,
         loss: LossConfig,
-        optimizer: LazyAdam,
+        optimizer: LazyAdam | ShardedAdam,
         loss_scale: DynamicLossScale | None,
     ) -> None:
         self.model = model
@@ -44,6 +45,9 @@ class ReplicaStep:
         self.loss = loss
         self.optimizer = optimizer
         self.loss_scale = loss_scale
+        # The shards last, as ShardedAdam takes them.
+        shards = (shard for table in model.embedding.sharded_tables for shard in table.shards)
+        self.variables = [*model.trainable_variables, *shards]
 
     # AutoGraph is for the loop that calls this. Without it, as in Keras' own fit, tracing takes half as long: it would
     # rewrite each function of Keras that a model calls.
@@ -79,13 +83,13 @@ class ReplicaStep:
                 objective += tf.reduce_sum(auxiliary) / tf.maximum(global_impressions, 1.0)
             if self.loss_scale is not None:
                 objective = self.loss_scale.scaled(objective)
-        return tape.gradient(objective, self.model.trainable_variables), tf.stack([loss, count, impressions])
+        return tape.gradient(objective, self.variables), tf.stack([loss, count, impressions])
 
     def update(self, gradients: Sequence[Gradient | None]) -> tf.Tensor:
         """Applies the gradients of all replicas, each giving its own; scalar bool, see :meth:`train`."""
         if self.loss_scale is not None:
-            return self.loss_scale.apply(self.optimizer, gradients, self.model.trainable_variables)
-        self.optimizer.apply(gradients, self.model.trainable_variables)
+            return self.loss_scale.apply(self.optimizer, gradients, self.variables)
+        self.optimizer.apply(gradients, self.variables)
         return tf.constant(False)
 
     def validate(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

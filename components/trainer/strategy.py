@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 import tensorflow as tf
 
-from ctr.models.errors import CtrError
+from ctr.models.errors import ConfigError, CtrError
+from ctr.models.impression import CANDIDATE_INPUTS, USER_ID
 
 JOIN_SECONDS: Final = 1200.0
 """For all workers to have started: nodes may have to be made, and images pulled."""
@@ -31,8 +32,15 @@ class _Task(NamedTuple):
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> _Task:
-        config = json.loads(environment.get("TF_CONFIG") or "{}")
-        task, cluster = config.get("task", {}), config.get("cluster", {})
+        text = environment.get("TF_CONFIG") or "{}"
+        try:
+            config = json.loads(text)
+            task, cluster = config.get("task", {}), config.get("cluster", {})
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"TF_CONFIG: {text!r} is no JSON object with a cluster and a task; set it as in "
+                "kubernetes/components/training-workers/jobset.yaml, or unset it"
+            ) from error
         chiefs, others = len(cluster.get("chief", ())), len(cluster.get("worker", ()))
         return cls(int(task.get("index", 0)) + (chiefs if task.get("type") == "worker" else 0), max(1, chiefs + others))
 
@@ -58,11 +66,23 @@ def files_of_worker(files: Sequence[str], environment: Mapping[str, str] = os.en
     return (sorted(files)[task.number :: task.workers] if shared else list(files)), shared
 
 
-def all_for_this_worker(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Batches that no other worker has: a strategy takes all of them, in this worker's share of the batch size."""
+def all_for_this_worker(batches: tf.data.Dataset, candidates: int) -> tf.data.Dataset:
+    """Batches that no other worker has: a strategy takes all of them, in this worker's share of the batch size.
+
+    Args:
+      batches: of :func:`ctr.components.trainer.input_pipeline.read_batches`.
+      candidates: of each impression. A worker that comes to its end before the others is given batches of no rows until
+        they do, and TensorFlow makes 0 of every other size that is not known, too.
+    """
+
+    def sized(inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        widths = dict.fromkeys(CANDIDATE_INPUTS, candidates) | {USER_ID: 1}
+        known = {name: tf.ensure_shape(inputs[name], [None, width]) for name, width in widths.items()}
+        return {**inputs, **known}, tf.ensure_shape(labels, [None, candidates])
+
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return batches.with_options(options)
+    return batches.map(sized).with_options(options)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from ctr.components.trainer.checkpoint import EpochCheckpoint
 from ctr.components.trainer.fit import Epoch, TrainingLoop, fit
 from ctr.components.trainer.input_pipeline import read_batches
 from ctr.components.trainer.settings import TrainerSettings
+from ctr.components.trainer.sharding import whole
 from ctr.components.trainer.strategy import (
     all_for_this_worker,
     files_of_worker,
@@ -28,7 +29,9 @@ from ctr.components.trainer.strategy import (
 )
 from ctr.components.trainer.window import read_window
 from ctr.models.contract import Ranker
+from ctr.models.errors import ConfigError
 from ctr.models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX
+from ctr.models.layers.sharded_table import sharded_tables
 from ctr.models.registry import build_model
 from ctr.models.samplers.base import POSITIVE, TrainingWindow
 from ctr.models.samplers.registry import SamplerContext, build_sampler
@@ -103,7 +106,8 @@ def train(
             # Of the number as well, so that a training that goes on sees the order that it would have seen.
             seed=int(np.random.SeedSequence([training.seed, number]).generate_state(1)[0] >> 1),
         )
-        return all_for_this_worker(batches) if is_part else batches
+        candidates = 1 if stored.flip_labels else 1 + stored.training_negatives.total
+        return all_for_this_worker(batches, candidates) if is_part else batches
 
     validation_batches = judged_candidates(
         read_batches(
@@ -114,16 +118,25 @@ def train(
         ),
         stored,
     )
-    with strategy.scope():
+
+    def new_model() -> Ranker:
         with _policy(training.precision):
-            model = build_model(
+            return build_model(
                 settings.model,
                 item_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(ITEM_VOCABULARY),
                 category_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(CATEGORY_VOCABULARY),
                 history_length=stored.history_length,
             )
-        batch_size = training.batch_size // training.accumulate_steps
-        context = SamplerContext(settings.sampler, window, stored.training_negatives, batch_size, training.seed)
+
+    if training.shard_tables and isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ConfigError(
+            "training.shard_tables: tables are sharded over the devices of one machine, and TF_CONFIG names several "
+            "workers; shard on one of them, or set model.item_buckets"
+        )
+    with strategy.scope():
+        with sharded_tables(training.shard_tables):
+            model = new_model()
+        context = SamplerContext(settings.sampler, window, stored.training_negatives, training.part_size, training.seed)
         sampler = build_sampler(context)
     trainer = TrainingLoop(
         model,
@@ -138,6 +151,10 @@ def train(
     checkpoint = EpochCheckpoint(checkpoint_folder, trainer, writes=chief) if checkpoint_folder else None
     with losing_workers(strategy):
         epochs = fit(trainer, epoch_batches, validation_batches, training, on_epoch, checkpoint)
+    if training.shard_tables:
+        # The tables as a whole fit in the host's memory, and in a server's.
+        with tf.device("CPU:0"):
+            model = whole(model, new_model())
     calibration = _calibrate(model, validation_batches, training, stored) if chief else Calibration(1.0, 0.0)
     return Trained(model, epochs, calibration, preparation_seconds)
 

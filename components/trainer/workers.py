@@ -25,6 +25,7 @@ JOB_ENV: Final = "CTR_JOB"
 """Environment variable: the name of this try of the job, the same for all of its workers and for no other try."""
 _SETTINGS: Final = "settings"
 _POLL_SECONDS: Final = 1.0
+_COMPLAINTS: Final = ("error: ", "configuration: ")
 
 _logger = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ def lead(file: str, settings: TrainerSettings, work: Mapping[str, Any]) -> None:
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:  # noqa: S603
             for line in process.stderr or ():
                 sys.stderr.write(line)
-                last = line.strip() or last
+                # The command's own words, before what libraries say as it ends.
+                last = line.strip() if line.startswith(_COMPLAINTS) else last or line.strip()
     finally:
         tf.io.gfile.remove(file)
     if process.returncode:

@@ -24,6 +24,7 @@ from ctr.models.impression import (
     features_of,
 )
 from ctr.models.layers.draws import next_seed
+from ctr.models.layers.sharded_table import ShardedTable, is_sharded
 from ctr.models.model_config import ModelConfig
 
 Index = TypeVar("Index", int, tf.Tensor)
@@ -98,19 +99,29 @@ class ImpressionEmbedding(keras.layers.Layer):
         self.categories = table(self.category_indices, "categories")
         self.event_categories = self.categories
         item_rows = FIRST_KNOWN_INDEX + self.buckets if self.buckets else self.item_indices
+
+        def items(name: str) -> Any:
+            return ShardedTable(item_rows, dim, init, name) if is_sharded() else table(item_rows, name)
+
         if self.config.item_embedding:
-            self.items, self.item_quotients = table(item_rows, "items"), quotients("item_quotients")
+            self.items, self.item_quotients = items("items"), quotients("item_quotients")
             self.event_items, self.event_item_quotients = self.items, self.item_quotients
         if self.config.separate_history_embedding:
             self.event_categories = table(self.category_indices, "event_categories")
             if self.config.item_embedding:
-                self.event_items = table(item_rows, "event_items")
+                self.event_items = items("event_items")
                 self.event_item_quotients = quotients("event_item_quotients")
         self.context_tables = {}
         for feature in (*self._event_context, *self._candidate_context):
             rows = AGE_BUCKETS if feature.embedding == "log2" else feature.largest + 1
             self.context_tables[_table(feature)] = table(rows, f"{_table(feature)}s", self._width_of(feature))
         self.built = True
+
+    @property
+    def sharded_tables(self) -> list[ShardedTable]:
+        """The item tables, where they are sharded."""
+        tables = [self.items, self.event_items] if self.config.item_embedding else []
+        return list(dict.fromkeys(table for table in tables if isinstance(table, ShardedTable)))
 
     @property
     def width(self) -> int:
@@ -171,13 +182,13 @@ class ImpressionEmbedding(keras.layers.Layer):
         """[..., embedding_dim] float32 of [...] int64 item indices, as events of a history are embedded."""
         return self._item_vectors(index, self.event_items, self.event_item_quotients)
 
-    def _item_vectors(self, index: tf.Tensor, items: tf.Variable, quotients: Any) -> tf.Tensor:
+    def _item_vectors(self, index: tf.Tensor, items: Any, quotients: Any) -> tf.Tensor:
         if self.buckets is None:
-            return tf.gather(items, index)
+            return _rows(items, index)
         known = index >= FIRST_KNOWN_INDEX
         remainder = tf.where(known, (index - FIRST_KNOWN_INDEX) % self.buckets + FIRST_KNOWN_INDEX, index)
         quotient = tf.where(known, _quotient(index, self.buckets), 0)
-        return tf.gather(items, remainder) * tf.gather(quotients, quotient)
+        return _rows(items, remainder) * tf.gather(quotients, quotient)
 
     def _forget(self, index: tf.Tensor, salt: tf.Tensor) -> tf.Tensor:
         # A multiplicative hash of (index, salt) decides, so that an item is forgotten in history and
@@ -186,6 +197,10 @@ class ImpressionEmbedding(keras.layers.Layer):
         hashed = tf.bitwise.bitwise_and(tf.bitwise.bitwise_xor(hashed, hashed // 65536) * 0x85EBCA6B, 0xFFFFFFFF)
         forgotten = tf.cast(hashed, tf.float32) < self.config.item_unknown_rate * 2.0**32
         return tf.where(forgotten & (index >= FIRST_KNOWN_INDEX), tf.constant(UNKNOWN_INDEX, index.dtype), index)
+
+
+def _rows(table: Any, index: tf.Tensor) -> tf.Tensor:
+    return table.look_up(index) if isinstance(table, ShardedTable) else tf.gather(table, index)
 
 
 def _quotient(index: Index, buckets: int) -> Index:

@@ -16,13 +16,15 @@ from ctr.components.settings import TrainingConfig
 from ctr.components.trainer.checkpoint import CheckpointUnreadable, EpochCheckpoint
 from ctr.components.trainer.export import ServedRanker
 from ctr.components.trainer.fit import Epoch, Position, TrainingLoop, fit
+from ctr.models.layers.sharded_table import sharded_tables
 from ctr.models.model_config import ModelConfig
 from ctr.models.registry import MODELS, build_model
 from ctr.models.samplers.frequency import StreamingFrequencies
 from ctr.models.samplers.sampler_config import LossConfig
+from ctr.models.sharded_adam import ShardedAdam
 
 
-def trainer_of(model: str, sampler: str = "random", policy: str = "float32") -> TrainingLoop:
+def trainer_of(model: str, sampler: str = "random", policy: str = "float32", sharded: bool = False) -> TrainingLoop:
     """Default settings, unknown items included, with dropout on; small."""
     keras.utils.set_random_seed(1)
     settings = {"name": model, "dropout": 0.2, "embedding_dim": 4, "hidden_units": [4], "caser": {"events": 4}}
@@ -32,7 +34,8 @@ def trainer_of(model: str, sampler: str = "random", policy: str = "float32") -> 
     drawn_by = sampler_of(RANDOM if sampler == "random" else SAMPLERS[sampler])
     keras.config.set_dtype_policy(policy)
     try:
-        ranker = build_model(config, 10, 10, history_length=4)
+        with sharded_tables(sharded):
+            ranker = build_model(config, 10, 10, history_length=4)
     finally:
         keras.config.set_dtype_policy("float32")
     return TrainingLoop(ranker, tf.distribute.get_strategy(), drawn_by, loss, 1e-2, row_decay=1e-3)
@@ -51,6 +54,9 @@ def train(trainer: TrainingLoop, epochs: int, folder: Path, on_epoch: Callable[[
 def state(trainer: TrainingLoop) -> list[np.ndarray]:
     """All that training changes: weights, statistics, counters of draws, moments, the sampler's arrays, loss scale."""
     kept = [*trainer.model.variables, *trainer.optimizer.variables, *trainer.sampler.variables]
+    kept += trainer.shards
+    if isinstance(trainer.optimizer, ShardedAdam):
+        kept += [moment for both in trainer.optimizer.moments for moment in both]
     if trainer.loss_scale is not None:
         kept += trainer.loss_scale.variables
     return [np.asarray(variable) for variable in kept]
@@ -113,14 +119,18 @@ def test_a_stop_within_an_epoch_repeats_none_of_its_steps(tmp_path: Path, monkey
         config = TrainingConfig(epochs=2, early_stopping_patience=9, checkpoint_minutes=minutes)
         return fit(trainer, data_of, batches(ROWS, BATCH), config, checkpoint=checkpoint)
 
-    whole = trainer_of("dnn", "streaming_frequency")
+    # With sharded tables, which are no variables of the model, besides.
+    def new() -> TrainingLoop:
+        return trainer_of("dnn", "streaming_frequency", sharded=True)
+
+    whole = new()
     epochs = run(whole, tmp_path / "whole", minutes=None)
     assert left_off == [["state-1-0.index"], ["state-2-0.index"]]
     with pytest.raises(KeyboardInterrupt):
-        run(trainer_of("dnn", "streaming_frequency"), tmp_path / "parts", minutes=1e-9, stop_at=3)
+        run(new(), tmp_path / "parts", minutes=1e-9, stop_at=3)
     assert left_off[-1] == ["state-1-3.index"]
     del left_off[:]
-    resumed = trainer_of("dnn", "streaming_frequency")
+    resumed = new()
     again = run(resumed, tmp_path / "parts", minutes=1e-9)
     # Of an epoch of five steps, two were left.
     assert left_off == [["state-1-4.index"], ["state-1-5.index"], ["state-2-0.index"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_args
 
@@ -340,6 +341,10 @@ class TransformConfig(Section):
     """Keep only so many items, the most frequent; null keeps all above the threshold."""
 
 
+BASE_BATCH_SIZE: Final = 256
+"""What ``training.learning_rate`` is meant for where it is scaled."""
+
+
 class TrainingConfig(Section):
     """How it is trained (``components/trainer``)."""
 
@@ -363,7 +368,8 @@ class TrainingConfig(Section):
     cpu_replicas: Annotated[int, Field(ge=1, le=64)] = 1
     """Without a GPU: logical CPU devices to mirror over. With GPUs, all of them are used and this is ignored."""
     profile_steps: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Steps that are traced for TensorBoard, and whose parts are timed, before training; 0 leaves it out."""
+    """Steps that are traced for TensorBoard, and whose parts are timed, before training; 0 leaves it out, and so do
+    several workers."""
     auc_fractions: Annotated[int, Field(ge=1, le=100)] = 1
     """Parts of an epoch after each of which the validation AUC is measured; the epoch's end still chooses."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -371,6 +377,46 @@ class TrainingConfig(Section):
     without. On a CPU a compiled step takes several times as long."""
     tf32: bool = True
     """Whether a GPU may round the factors of float32 products to 10 bits of mantissa (TensorFloat-32)."""
+    learning_rate_scaling: Literal["none", "linear", "sqrt"] = "none"
+    """How ``learning_rate`` goes with ``batch_size``: not at all, or it is that of a batch of 256 and grows in
+    proportion (Goyal et al. 2017, arXiv 1706.02677) or with the square root (Krizhevsky 2014, arXiv 1404.5997)."""
+    accumulate_steps: Annotated[int, Field(ge=1, le=64)] = 1
+    """Parts that ``batch_size`` is passed through the model in, one after the other, before their gradients make one
+    step: a batch whose activations do not fit in memory at once."""
+    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Save within an epoch, too, whenever so many minutes are over. Null: after each epoch."""
+    shard_tables: bool = False
+    """Each device of one machine holds a part of the rows of the item tables, and of their moments, rather than all of
+    them (see "Large tables" in docs/training.md)."""
+
+    @property
+    def part_size(self) -> int:
+        """Impressions that models and samplers see at once, over all replicas together."""
+        return self.batch_size // self.accumulate_steps
+
+    @property
+    def step_size(self) -> float:
+        """The optimizer's learning rate."""
+        batches = self.batch_size / BASE_BATCH_SIZE
+        return (
+            self.learning_rate
+            * {"none": 1.0, "linear": batches, "sqrt": math.sqrt(batches)}[self.learning_rate_scaling]
+        )
+
+    @model_validator(mode="after")
+    def _can_be_compiled(self) -> TrainingConfig:
+        if self.shard_tables and self.compile == "on":
+            raise ValueError("a step with shard_tables cannot be compiled; set compile to auto or off")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_parts(self) -> TrainingConfig:
+        if self.batch_size % self.accumulate_steps:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which must be a multiple of accumulate_steps, "
+                f"{self.accumulate_steps}"
+            )
+        return self
 
 
 class SearchRange(Section):

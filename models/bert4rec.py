@@ -31,7 +31,7 @@ class BERT4Rec(Ranker):
 
     Cloze (section 3.6), in training, in a pass of its own: a share rho of the events is replaced by [mask], at
     least one, or only the last one; the true item is predicted from the state there by softmax over
-    GELU(h W + b) E^T plus a bias of each item (eq. 7), E being the item table. Items without an index of their own
+    GELU(h W + b) E^T plus a bias of each item (eq. 7), E being the items' vectors. Items without an index of their own
     cannot be predicted and do not count. The softmax is over the true item and ``bert4rec.cloze_negatives`` items
     drawn uniformly from the vocabulary, the true one among them left out; log Q of a uniform draw is the same for
     all, so it cancels.
@@ -102,7 +102,7 @@ class BERT4Rec(Ranker):
         Args:
           states: [B, T, W].
           masked: [B, T] bool.
-          items: [B, T] int64, rows of the item table.
+          items: [B, T] int64 item indices.
 
         Returns:
           [B] float32; 0 where nothing counts.
@@ -116,12 +116,12 @@ class BERT4Rec(Ranker):
         known = self.embedding.item_indices - FIRST_KNOWN_INDEX
         number = min(self.config.section(BERT4RecConfig).cloze_negatives, known)
         drawn = FIRST_KNOWN_INDEX + tf.random.stateless_uniform([number], self._seed(), 0, known, tf.int64)
-        table, bias = self.embedding.event_items, self.item_bias
+        vectors, bias = self.embedding.event_item_vectors, self.item_bias
         # As many rows at each step and on each replica, so that replicas can gather their tables' gradients.
         rows = tf.pad(true, [[0, tf.size(items) - tf.size(true)]], constant_values=PADDING_ID)
-        of_items, of_bias = (look_up(part, rows)[: tf.size(true)] for part in (table, bias))
+        of_items, of_bias = (part[: tf.size(true)] for part in (vectors(rows), look_up(bias, rows)))
         of_true = tf.reduce_sum(output * tf.cast(of_items, tf.float32), axis=1) + of_bias
-        of_drawn = tf.matmul(output, tf.cast(look_up(table, drawn), tf.float32), transpose_b=True)
+        of_drawn = tf.matmul(output, tf.cast(vectors(drawn), tf.float32), transpose_b=True)
         of_drawn = tf.where(drawn == true[:, None], tf.float32.min, of_drawn + look_up(bias, drawn))
         loss = tf.reduce_logsumexp(tf.concat([of_true[:, None], of_drawn], axis=1), axis=1) - of_true
         batch = tf.shape(masked)[0]

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from ctr.models.optimizers import Gradient, LazyAdam
+from ctr.models.sharded_adam import ShardedAdam
 
 FIRST_SCALE: Final = 2.0**15
 SMALLEST_SCALE: Final = 1.0
@@ -41,7 +42,7 @@ class DynamicLossScale(tf.Module):
 
     def apply(
         self,
-        optimizer: LazyAdam,
+        optimizer: LazyAdam | ShardedAdam,
         gradients: Sequence[Gradient | None],
         variables: Sequence[keras.Variable],
     ) -> tf.Tensor:

@@ -37,3 +37,6 @@ class ModelConfig(Extensible):
     """Share of item ids treated as unknown at each training step, so that unknown is learnt as unknown."""
     embedding_l2: Annotated[float, Field(ge=0)] = 1e-5
     """L2 penalty on the embedding rows that a batch touches."""
+    item_buckets: Annotated[int, Field(ge=2)] | None = None
+    """Hash the known items into so many rows, with one more for each ``item_buckets`` of them (see "Large tables" in
+    docs/training.md). Null: a row for each item."""

@@ -17,7 +17,7 @@ BETA_2: Final = 0.999
 EPSILON: Final = 1e-7
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """Scalars that the updates of one step have in common, float32."""
 
     beta_1_power: tf.Tensor
@@ -60,6 +60,13 @@ class LazyAdam:
         """All that a checkpoint has to hold."""
         return [self.iterations, *(moment for both in self._moments.values() for moment in both)]
 
+    def next_step(self) -> Step:
+        """What the updates of the step that :meth:`apply` is about to do have in common."""
+        number = tf.cast(self.iterations.value + 1, tf.float32)
+        powers = tf.pow([BETA_1, BETA_2], number)
+        corrections = 1.0 - powers
+        return Step(powers[0], powers[1], self.learning_rate * tf.sqrt(corrections[1]) / corrections[0])
+
     def apply(self, gradients: Sequence[Gradient | None], variables: Sequence[keras.Variable]) -> None:
         """Updates variables by the sum of all replicas' gradients; in a replica's context, once a step.
 
@@ -72,18 +79,15 @@ class LazyAdam:
         reduced = [gradient for gradient, _ in pairs]
         if context.num_replicas_in_sync > 1:
             reduced = _summed(reduced, context)
-        number = tf.cast(self.iterations.value + 1, tf.float32)
-        powers = tf.pow([BETA_1, BETA_2], number)
-        corrections = 1.0 - powers
-        step = _Step(powers[0], powers[1], self.learning_rate * tf.sqrt(corrections[1]) / corrections[0])
+        step = self.next_step()
 
-        def update(strategy: tf.distribute.Strategy, reduced: list[Gradient], step: _Step) -> None:
+        def update(strategy: tf.distribute.Strategy, reduced: list[Gradient], step: Step) -> None:
             for gradient, (own, variable) in zip(reduced, pairs, strict=True):
                 sparse = isinstance(own, tf.IndexedSlices)
                 first, second = (moment.value for moment in self._moments[id(variable)])
                 strategy.extended.update(
                     variable.value,
-                    self._update_rows if sparse else self._update_whole,
+                    self.update_rows if sparse else self._update_whole,
                     args=(first, second, gradient, step),
                     group=False,
                 )
@@ -92,7 +96,7 @@ class LazyAdam:
         self.iterations.value.assign_add(1)
 
     def _update_whole(
-        self, variable: tf.Variable, first: tf.Variable, second: tf.Variable, gradient: tf.Tensor, step: _Step
+        self, variable: tf.Variable, first: tf.Variable, second: tf.Variable, gradient: tf.Tensor, step: Step
     ) -> None:
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -107,14 +111,15 @@ class LazyAdam:
             grad=gradient,
         )
 
-    def _update_rows(
+    def update_rows(
         self,
         variable: tf.Variable,
         first: tf.Variable,
         second: tf.Variable,
         gradient: tf.IndexedSlices,
-        step: _Step,
+        step: Step,
     ) -> None:
+        """Updates the rows that a gradient is of, and their two moments, which lie as the variable does."""
         values, indices = gradient.values, gradient.indices
         rows, lookups = variable.shape[0], values.shape[0]
         # Both known, and fewer rows than were looked up: behaviours, ages, categories, or all items of a small shop.
@@ -140,7 +145,7 @@ class LazyAdam:
             local.scatter_update(tf.IndexedSlices(value, indices))
 
     def _updated(
-        self, weight: tf.Tensor, first: tf.Tensor, second: tf.Tensor, gradient: tf.Tensor, step: _Step
+        self, weight: tf.Tensor, first: tf.Tensor, second: tf.Tensor, gradient: tf.Tensor, step: Step
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         first = BETA_1 * first + (1.0 - BETA_1) * gradient
         second = BETA_2 * second + (1.0 - BETA_2) * tf.square(gradient)

@@ -102,9 +102,11 @@ class CompiledDag:
 
     def claim_devices(self) -> None:
         """Makes the devices that training wants, before another node of this process starts TensorFlow without them."""
-        from ctr.components.trainer.strategy import training_strategy
+        from ctr.components.trainer.strategy import several_workers, training_strategy
 
-        training_strategy(self.config.training.cpu_replicas)
+        if not several_workers():
+            # Each of those is a process of its own.
+            training_strategy(self.config.training.cpu_replicas)
 
 
 def compile_dag(

@@ -29,6 +29,8 @@ from ctr.components.trainer.settings import (
     TrainerSettings,
     TunerSettings,
 )
+from ctr.components.trainer.strategy import several_workers
+from ctr.components.trainer.workers import lead, work_file
 from ctr.components.tuning import BEST_FILE, TUNING_FILE, best_values
 from ctr.models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
 
@@ -49,17 +51,20 @@ class Executor(base_executor.BaseExecutor):
         checkpoint = checkpoint_folder(input_dict, output_dict, exec_properties)
         get_uri, get_split = artifact_utils.get_single_uri, artifact_utils.get_split_uri
         examples = input_dict[keys.EXAMPLES]
-        run(
-            settings,
-            train_files=list_shards(get_split(examples, TRAIN_SPLIT)),
-            validation_files=list_shards(get_split(examples, settings.training.choose_epoch_on)),
-            raw_files=list_shards(get_split(input_dict[RAW_EXAMPLES_KEY], VALIDATION_SPLIT)),
-            transform_uri=get_uri(input_dict[keys.TRANSFORM_GRAPH]),
-            catalogue_uri=get_uri(input_dict[CATALOGUE_KEY]),
-            checkpoint_folder=checkpoint,
-            model_folder=path_utils.serving_model_dir(get_uri(output_dict[keys.MODEL])),
-            model_run_uri=model_run,
-        )
+        work: dict[str, Any] = {
+            "train_files": list_shards(get_split(examples, TRAIN_SPLIT)),
+            "validation_files": list_shards(get_split(examples, settings.training.choose_epoch_on)),
+            "raw_files": list_shards(get_split(input_dict[RAW_EXAMPLES_KEY], VALIDATION_SPLIT)),
+            "transform_uri": get_uri(input_dict[keys.TRANSFORM_GRAPH]),
+            "catalogue_uri": get_uri(input_dict[CATALOGUE_KEY]),
+            "checkpoint_folder": checkpoint,
+            "model_folder": path_utils.serving_model_dir(get_uri(output_dict[keys.MODEL])),
+            "model_run_uri": model_run,
+        }
+        if several_workers():
+            lead(work_file(os.path.dirname(os.path.dirname(checkpoint))), settings, work)
+        else:
+            run(settings, **work)
         if fileio.exists(checkpoint):
             fileio.rmtree(checkpoint)
 

@@ -19,14 +19,17 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ctr.components.settings import TrainingConfig
+from ctr.components.trainer.accumulation import AccumulatingStep
 from ctr.components.trainer.metrics import BINS, auc_of_histogram
 from ctr.components.trainer.step import Compile, ReplicaStep
+from ctr.models.arrays import Array
 from ctr.models.contract import Ranker
 from ctr.models.errors import CtrError, DataError
 from ctr.models.loss_scale import DynamicLossScale
 from ctr.models.optimizers import LazyAdam
 from ctr.models.samplers.base import Sampler
 from ctr.models.samplers.sampler_config import LossConfig
+from ctr.models.sharded_adam import ShardedAdam
 
 if TYPE_CHECKING:
     from ctr.components.trainer.checkpoint import EpochCheckpoint
@@ -57,6 +60,25 @@ class Epoch:
     """Validation AUC after each part of the epoch but the last, see ``training.auc_fractions``."""
 
 
+@dataclasses.dataclass
+class Position:
+    """How far an epoch is, and what it has given so far."""
+
+    steps: int = 0
+    loss_sum: float = 0.0
+    count: float = 0.0
+    """What the mean of the loss is taken over."""
+    impressions: int = 0
+    seconds: float = 0.0
+    auc_within: list[float] = dataclasses.field(default_factory=list)
+    """As of :class:`Epoch`."""
+
+    @property
+    def mean_loss(self) -> float:
+        """Of what was passed."""
+        return self.loss_sum / max(self.count, 1)
+
+
 class TrainingDiverged(CtrError):
     """The loss is not finite, or the gradients never are."""
 
@@ -71,6 +93,7 @@ class TrainingLoop:
       loss: what is minimised.
       learning_rate: of the optimizer.
       row_decay: see :class:`ctr.models.optimizers.LazyAdam`.
+      accumulate_steps: parts that a batch is passed through the model in.
       compile: see :class:`ctr.components.trainer.step.ReplicaStep`.
     """
 
@@ -82,16 +105,22 @@ class TrainingLoop:
         loss: LossConfig,
         learning_rate: float,
         row_decay: float = 0.0,
+        accumulate_steps: int = 1,
         compile: Compile = "auto",
     ) -> None:
         self.model = model
         self.strategy = strategy
         self.sampler = sampler
         with strategy.scope():
-            self.optimizer = LazyAdam(learning_rate, row_decay)
-            self.optimizer.build(model.trainable_variables)
+            optimizer = LazyAdam(learning_rate, row_decay)
+            optimizer.build(model.trainable_variables)
             self.loss_scale = DynamicLossScale() if model.compute_dtype == "float16" else None
-        self.step = ReplicaStep(model, sampler, loss, self.optimizer, self.loss_scale, compile)
+        tables = model.embedding.sharded_tables
+        self.shards = [shard for table in tables for shard in table.shards]
+        self.optimizer = ShardedAdam(optimizer, self.shards) if tables else optimizer
+        # What devices tell one another at a look-up does not compile.
+        of_step = (model, sampler, loss, self.optimizer, self.loss_scale, "off" if tables else compile)
+        self.step = ReplicaStep(*of_step) if accumulate_steps == 1 else AccumulatingStep(accumulate_steps, *of_step)
         # Several replicas draw before what is compiled: a step that fails there has been counted.
         self._sampler_before = [(v, v.numpy()) for v in sampler.variables] if self.step.compiles else []
         self._has_run = False
@@ -99,6 +128,7 @@ class TrainingLoop:
 
     def _trace(self) -> None:
         self._train_steps = tf.function(self._train_steps_eagerly)
+        self._skip = tf.function(self._skip_eagerly)
         self._validation_step = tf.function(self._validation_step_eagerly, reduce_retracing=True, autograph=False)
 
     def _stop_compiling(self, error: Exception) -> None:
@@ -112,53 +142,84 @@ class TrainingLoop:
         self,
         batches: tf.distribute.DistributedDataset,
         bar: tqdm[Any] | None = None,
+        position: Position | None = None,
+        on_call: Callable[[], None] = lambda: None,
         pauses: Sequence[int] = (),
         at_pause: Callable[[], None] = lambda: None,
     ) -> tuple[float, int]:
-        """One pass over the data; gives its mean loss and the number of impressions.
+        """One pass over the data, or what is left of it; gives the epoch's mean loss and number of impressions.
 
         Args:
-          batches: the data.
-          bar: told of the impressions.
+          batches: of the whole epoch.
+          bar: moved along.
+          position: where to begin, moved along, too.
+          on_call: called whenever ``position`` was moved, as the model stands there.
           pauses: numbers of steps, not falling, after each of which ``at_pause`` is called; they change nothing else.
           at_pause: what is to be done there.
 
         Raises:
           TrainingDiverged: as soon as the loss is not finite, or float16 cannot hold the gradients.
         """
-        iterator = iter(batches)
-        loss_sum, count, impressions = 0.0, 0.0, 0
-        more, steps, waiting = True, 0, list(pauses)
+        position = position or Position()
+        start = time.perf_counter() - position.seconds
+        iterator = self._begun(batches, position)
+        more, waiting = True, [step for step in pauses if step > position.steps]
         while more:
-            limit = min(_STEPS_PER_CALL, waiting[0] - steps) if waiting else _STEPS_PER_CALL
+            limit = min(_STEPS_PER_CALL, waiting[0] - position.steps) if waiting else _STEPS_PER_CALL
             try:
-                sums, more_tensor = self._train_steps(iterator, tf.constant(limit))
+                sums, steps, more_tensor = self._train_steps(iterator, tf.constant(limit))
             except Exception as error:
                 if self._has_run or not self.step.compiles or isinstance(error, _OF_DATA):
                     raise
                 self._stop_compiling(error)
-                iterator = iter(batches)
+                iterator = self._begun(batches, position)
                 continue
             self._has_run = True
-            more, steps = bool(more_tensor), steps + limit
+            more = bool(more_tensor)
             loss, counted, impression_count, hopeless = (float(value) for value in sums)
-            loss_sum, count, impressions = loss_sum + loss, count + counted, impressions + int(impression_count)
+            position.steps += int(steps)
+            position.loss_sum += loss
+            position.count += counted
+            position.impressions += int(impression_count)
+            position.seconds = time.perf_counter() - start
             if not math.isfinite(loss):
                 raise TrainingDiverged(
-                    f"the training loss is {loss} after {impressions} impressions; lower training.learning_rate"
+                    f"the training loss is {loss} after {position.impressions} impressions; lower "
+                    "training.learning_rate"
                 )
             if hopeless:
                 raise TrainingDiverged(
-                    f"after {impressions} impressions the gradients are too large for float16, however small the loss "
-                    "scale; choose training.precision=mixed_bfloat16 or float32"
+                    f"after {position.impressions} impressions the gradients are too large for float16, however small "
+                    "the loss scale; choose training.precision=mixed_bfloat16 or float32"
                 )
             if bar is not None:
                 bar.update(int(impression_count))
-                bar.set_postfix(loss=f"{loss_sum / max(count, 1):.4f}", refresh=False)
-            while more and waiting and waiting[0] == steps:
+                bar.set_postfix(loss=f"{position.mean_loss:.4f}", refresh=False)
+            while more and waiting and waiting[0] == position.steps:
                 waiting.pop(0)
                 at_pause()
-        return loss_sum / max(count, 1), impressions
+            if more:
+                on_call()
+        return position.mean_loss, position.impressions
+
+    def _begun(
+        self, batches: tf.distribute.DistributedDataset, position: Position
+    ) -> tf.distribute.DistributedIterator:
+        iterator = iter(batches)
+        if position.steps:
+            self._skip(iterator, tf.constant(position.steps))
+        return iterator
+
+    def weights(self) -> list[Array]:
+        """Of the model, for :meth:`set_weights`; in the host's memory."""
+        return [*self.model.get_weights(), *(shard.numpy() for shard in self.shards)]
+
+    def set_weights(self, weights: Sequence[Array]) -> None:
+        """What :meth:`weights` gave."""
+        of_model = len(weights) - len(self.shards)
+        self.model.set_weights(weights[:of_model])
+        for shard, value in zip(self.shards, weights[of_model:], strict=True):
+            shard.assign(value)
 
     def evaluate(self, batches: tf.distribute.DistributedDataset) -> tuple[float, float]:
         """Mean loss and AUC over all pairs of the batches; NaN as the AUC where a class is missing."""
@@ -177,8 +238,9 @@ class TrainingLoop:
 
     def _train_steps_eagerly(
         self, iterator: tf.distribute.DistributedIterator, limit: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         sums = tf.zeros([4])
+        steps = tf.constant(0)
         more = tf.constant(True)
         for _ in tf.range(limit):
             batch = iterator.get_next_as_optional()
@@ -187,7 +249,12 @@ class TrainingLoop:
                 break
             replicas = self.strategy.run(self.step.train, args=(batch.get_value(),))
             sums += self.strategy.reduce(tf.distribute.ReduceOp.SUM, replicas, axis=None)
-        return sums, more
+            steps += 1
+        return sums, steps, more
+
+    def _skip_eagerly(self, iterator: tf.distribute.DistributedIterator, steps: tf.Tensor) -> None:
+        for _ in tf.range(steps):
+            iterator.get_next_as_optional()
 
     def _validation_step_eagerly(
         self, batch: tuple[dict[str, tf.Tensor], tf.Tensor]
@@ -227,7 +294,7 @@ def fit(
       DataError: if the validation AUC is not a number, since nothing could be chosen by it.
     """
     distributed_validation = trainer.strategy.experimental_distribute_dataset(validation)
-    epochs = checkpoint.restore() if checkpoint is not None else []
+    epochs, position = checkpoint.restore() if checkpoint is not None else ([], Position())
     for epoch in epochs:
         on_epoch(epoch)
     best = max(epochs, key=lambda epoch: epoch.validation_auc, default=None)
@@ -238,17 +305,24 @@ def fit(
         if best is not None and len(epochs) - best.number >= config.early_stopping_patience:
             break
         batches = trainer.strategy.experimental_distribute_dataset(train(number))
-        within: list[float] = []
-        validate = functools.partial(_validate_within, trainer, distributed_validation, within, number, config)
-        start = time.perf_counter()
+        validate = functools.partial(_validate_within, trainer, distributed_validation, position, number, config)
         # disable=None: no bar without a terminal.
-        with tqdm(total=impressions, desc=f"epoch {number}/{config.epochs}", unit=" imp", disable=None) as bar:
-            train_loss, impressions = trainer.train_epoch(batches, bar, pauses, validate)
-        seconds = time.perf_counter() - start
+        with tqdm(
+            total=impressions,
+            initial=position.impressions,
+            desc=f"epoch {number}/{config.epochs}",
+            unit=" imp",
+            disable=None,
+        ) as bar:
+            save = functools.partial(checkpoint.save_within, epochs, position) if checkpoint else lambda: None
+            save_at_times = _Every(config.checkpoint_minutes, save)
+            train_loss, impressions = trainer.train_epoch(batches, bar, position, save_at_times, pauses, validate)
         loss, auc = trainer.evaluate(distributed_validation)
         if math.isnan(auc):
             raise DataError("the validation AUC is undefined: the validation split needs positives and negatives")
-        epochs.append(Epoch(number, train_loss, loss, auc, seconds, impressions / seconds, within))
+        rate = impressions / position.seconds
+        epochs.append(Epoch(number, train_loss, loss, auc, position.seconds, rate, position.auc_within))
+        position = Position()
         on_epoch(epochs[-1])
         _logger.info(
             "Epoch %d of %d: training loss %.4f, validation loss %.4f, validation AUC %.4f, %.0f impressions/s",
@@ -261,13 +335,13 @@ def fit(
         )
         is_best = best is None or auc > best.validation_auc
         if is_best:
-            best, best_weights = epochs[-1], trainer.model.get_weights()
+            best, best_weights = epochs[-1], trainer.weights()
         if checkpoint is not None:
             checkpoint.save(epochs, is_best)
     if best is not None:
         _logger.info("The weights of epoch %d are kept, the best of %d", best.number, len(epochs))
     if best_weights is not None:
-        trainer.model.set_weights(best_weights)
+        trainer.set_weights(best_weights)
     elif checkpoint is not None:
         checkpoint.restore_best()
     return epochs
@@ -281,10 +355,25 @@ def _pauses(steps: int, parts: int) -> list[int]:
 def _validate_within(
     trainer: TrainingLoop,
     validation: tf.distribute.DistributedDataset,
-    within: list[float],
+    position: Position,
     number: int,
     config: TrainingConfig,
 ) -> None:
     _, auc = trainer.evaluate(validation)
-    within.append(auc)
-    _logger.info("Epoch %d, after %d/%d of it: validation AUC %.4f", number, len(within), config.auc_fractions, auc)
+    position.auc_within.append(auc)
+    done = len(position.auc_within)
+    _logger.info("Epoch %d, after %d/%d of it: validation AUC %.4f", number, done, config.auc_fractions, auc)
+
+
+class _Every:
+    """Calls a function when so many minutes are over, and again when they are over again; null: never."""
+
+    def __init__(self, minutes: float | None, call: Callable[[], None]) -> None:
+        self._minutes = minutes
+        self._call = call
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        if self._minutes is not None and time.monotonic() - self._last >= self._minutes * 60:
+            self._call()
+            self._last = time.monotonic()

@@ -14,6 +14,7 @@ import tensorflow as tf
 from ctr.components.step_profile import StepProfile
 from ctr.components.trainer.fit import TrainingLoop
 from ctr.models.compiled import compiled
+from ctr.models.sharded_adam import ShardedAdam
 
 _WARM_UP: Final = 3
 """Calls of each graph before anything is measured: the first traces it, and a second may still allocate."""
@@ -109,6 +110,9 @@ def _seconds(part: Callable[[Any], Any], batch: Any) -> float:
 def _put_back(trainer: TrainingLoop) -> Iterator[None]:
     """Leaves weights, moments, draws, the sampler's arrays and the loss scale as they were."""
     changed = [*trainer.model.variables, *trainer.optimizer.variables, *trainer.sampler.variables]
+    changed += trainer.shards
+    if isinstance(trainer.optimizer, ShardedAdam):
+        changed += [moment for both in trainer.optimizer.moments for moment in both]
     changed += trainer.loss_scale.variables if trainer.loss_scale is not None else []
     before = [np.array(variable) for variable in changed]
     try:

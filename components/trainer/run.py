@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from ctr.components.step_profile import PROFILE_FILE
 from ctr.components.trainer.export import export
 from ctr.components.trainer.fit import Epoch
 from ctr.components.trainer.settings import TrainerSettings
+from ctr.components.trainer.strategy import is_chief
 from ctr.components.trainer.train import train
 from ctr.components.trainer.warmup import warmup_requests
 from ctr.models.impression import TRAIN_SPLIT
@@ -51,14 +53,23 @@ def run(
       checkpoint_folder: where a try that was stopped left off, and this one may.
       model_folder: gets the SavedModel.
       model_run_uri: gets the epochs, as JSON and for TensorBoard, the calibration and, if asked for, the profile.
+
+    Of several workers the chief alone writes.
     """
     transform = tft.TFTransformOutput(transform_uri)
-    writer = tf.summary.create_file_writer(model_run_uri)
+    chief = is_chief()
+
+    # Made with the first epoch: before the strategy is there, a cluster bears no operation.
+    @functools.cache
+    def writer() -> tf.summary.SummaryWriter:
+        return tf.summary.create_file_writer(model_run_uri)
 
     def log(epoch: Epoch) -> None:
+        if not chief:
+            return
         values = dataclasses.asdict(epoch)
         within = [*values.pop("auc_within"), epoch.validation_auc]
-        with writer.as_default(step=values.pop("number")):
+        with writer().as_default(step=values.pop("number")):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
             for part, auc in enumerate(within, start=1):
@@ -76,6 +87,8 @@ def run(
         train_impressions=IngestSummary.read(catalogue_uri).impressions[TRAIN_SPLIT],
         profile_folder=model_run_uri,
     )
+    if not chief:
+        return
     if trained.profile is not None:
         with tf.io.gfile.GFile(os.path.join(model_run_uri, PROFILE_FILE), "w") as file:
             file.write(trained.profile.model_dump_json())

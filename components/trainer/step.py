@@ -24,6 +24,7 @@ from ctr.models.losses import counted, pointwise_cross_entropy, training_loss
 from ctr.models.optimizers import Gradient, LazyAdam
 from ctr.models.samplers.base import Sampled, Sampler
 from ctr.models.samplers.sampler_config import LossConfig
+from ctr.models.sharded_adam import ShardedAdam
 
 Batch: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor]"
 """This replica's part of a batch of :func:`ctr.components.trainer.input_pipeline.read_batches`."""
@@ -53,7 +54,7 @@ class ReplicaStep:
         model: Ranker,
         sampler: Sampler,
         loss: LossConfig,
-        optimizer: LazyAdam,
+        optimizer: LazyAdam | ShardedAdam,
         loss_scale: DynamicLossScale | None,
         compile: Compile = "auto",
     ) -> None:
@@ -62,6 +63,9 @@ class ReplicaStep:
         self.loss = loss
         self.optimizer = optimizer
         self.loss_scale = loss_scale
+        # The shards last, as ShardedAdam takes them.
+        shards = (shard for table in model.embedding.sharded_tables for shard in table.shards)
+        self.variables = [*model.trainable_variables, *shards]
         self._required = compile == "on"
         self.compiles = self._required or (compile == "auto" and bool(tf.config.list_logical_devices("GPU")))
         self._compiled_train = _compiled(self._train)
@@ -128,13 +132,13 @@ class ReplicaStep:
                 objective += tf.reduce_sum(auxiliary) / totals[1]
             if self.loss_scale is not None:
                 objective = self.loss_scale.scaled(objective)
-        return tape.gradient(objective, self.model.trainable_variables), loss
+        return tape.gradient(objective, self.variables), loss
 
     def update(self, gradients: Sequence[Gradient | None]) -> tf.Tensor:
         """Applies the gradients of all replicas, each giving its own; scalar bool, see :meth:`train`."""
         if self.loss_scale is not None:
-            return self.loss_scale.apply(self.optimizer, gradients, self.model.trainable_variables)
-        self.optimizer.apply(gradients, self.model.trainable_variables)
+            return self.loss_scale.apply(self.optimizer, gradients, self.variables)
+        self.optimizer.apply(gradients, self.variables)
         return tf.constant(False)
 
     def validate(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -22,10 +22,20 @@ from ctr.components.trainer.fit import Epoch, TrainingLoop, fit
 from ctr.components.trainer.input_pipeline import read_batches
 from ctr.components.trainer.profile import profile
 from ctr.components.trainer.settings import TrainerSettings
-from ctr.components.trainer.strategy import training_strategy
+from ctr.components.trainer.sharding import whole
+from ctr.components.trainer.strategy import (
+    all_for_this_worker,
+    files_of_worker,
+    is_chief,
+    losing_workers,
+    several_workers,
+    training_strategy,
+)
 from ctr.components.trainer.window import read_window
 from ctr.models.contract import Ranker
+from ctr.models.errors import ConfigError
 from ctr.models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX, VALIDATION_SPLIT
+from ctr.models.layers.sharded_table import sharded_tables
 from ctr.models.registry import build_model
 from ctr.models.samplers.base import POSITIVE, TrainingWindow
 from ctr.models.samplers.registry import SamplerContext, build_sampler
@@ -75,13 +85,16 @@ def train(
       catalogue_size: items of the train split, which uniform negatives were drawn from.
       train_files: transformed examples, see :mod:`ctr.components.examples.blocks`.
       validation_files: likewise, later in time than those of train.
-      checkpoint_folder: to go on from, if a training was stopped, and to save to after each epoch. With several workers
-        nothing is saved.
+      checkpoint_folder: to go on from, if a training was stopped, and to save to. Several workers share it.
       on_epoch: called after each epoch.
       train_impressions: of the train split, for ``training.auc_fractions``, which has no effect without it.
       profile_folder: gets the trace of ``training.profile_steps``, which has no effect without it.
 
+    Returns:
+      Of several workers, the chief's alone is calibrated.
+
     Raises:
+      WorkerLost: if another worker is.
       ValueError: if a split has no files or a damaged one, or the validation split lacks positives or negatives.
       TrainingDiverged: if the loss is not finite.
     """
@@ -93,9 +106,11 @@ def train(
     window = _window(settings.sampler, train_files, catalogue_size)
     preparation_seconds = time.perf_counter() - start if settings.sampler.needs_window else 0.0
 
+    files, is_part = files_of_worker(train_files)
+
     def epoch_batches(number: int) -> tf.data.Dataset:
-        return read_batches(
-            train_files,
+        batches = read_batches(
+            files,
             batch_size=training.batch_size,
             history_length=stored.history_length,
             shuffle_buffer=training.shuffle_buffer,
@@ -103,6 +118,7 @@ def train(
             # Of the number as well, so that a training that goes on sees the order that it would have seen.
             seed=int(np.random.SeedSequence([training.seed, number]).generate_state(1)[0] >> 1),
         )
+        return all_for_this_worker(batches, stored.candidates) if is_part else batches
 
     validation_batches = judged_candidates(
         read_batches(
@@ -114,35 +130,49 @@ def train(
         ),
         stored,
     )
-    with strategy.scope():
+
+    def new_model() -> Ranker:
         with _policy(training.precision):
-            model = build_model(
+            return build_model(
                 settings.model,
                 item_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(ITEM_VOCABULARY),
                 category_indices=FIRST_KNOWN_INDEX + transform.vocabulary_size_by_name(CATEGORY_VOCABULARY),
                 history_length=stored.history_length,
             )
-        context = SamplerContext(
-            settings.sampler, window, stored.training_negatives, training.batch_size, training.seed
+
+    if training.shard_tables and isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ConfigError(
+            "training.shard_tables: tables are sharded over the devices of one machine, and TF_CONFIG names several "
+            "workers; shard on one of them, or set model.item_buckets"
         )
+    with strategy.scope():
+        with sharded_tables(training.shard_tables):
+            model = new_model()
+        context = SamplerContext(settings.sampler, window, stored.training_negatives, training.part_size, training.seed)
         sampler = build_sampler(context)
     trainer = TrainingLoop(
         model,
         strategy,
         sampler,
         training.loss,
-        training.learning_rate,
+        training.step_size,
         settings.model.embedding_l2,
-        compile=training.compile,
+        training.accumulate_steps,
+        training.compile,
     )
-    several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    checkpoint = EpochCheckpoint(checkpoint_folder, trainer) if checkpoint_folder and not several_workers else None
+    chief = is_chief()
+    checkpoint = EpochCheckpoint(checkpoint_folder, trainer, writes=chief) if checkpoint_folder else None
     profiled = None
     with damage_named([*train_files, *validation_files]):
-        if training.profile_steps and profile_folder:
-            profiled = profile(trainer, epoch_batches(1), training.profile_steps, profile_folder)
-        epochs = fit(trainer, epoch_batches, validation_batches, training, on_epoch, checkpoint, train_impressions)
-        calibration = _calibrate(model, validation_batches, training, stored)
+        with losing_workers(strategy):
+            if training.profile_steps and profile_folder and not several_workers():
+                profiled = profile(trainer, epoch_batches(1), training.profile_steps, profile_folder)
+            epochs = fit(trainer, epoch_batches, validation_batches, training, on_epoch, checkpoint, train_impressions)
+        if training.shard_tables:
+            # The tables as a whole fit in the host's memory, and in a server's.
+            with tf.device("CPU:0"):
+                model = whole(model, new_model())
+        calibration = _calibrate(model, validation_batches, training, stored) if chief else Calibration(1.0, 0.0)
     return Trained(model, epochs, calibration, preparation_seconds, profiled)
 
 

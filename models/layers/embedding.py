@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import keras
 import tensorflow as tf
@@ -24,7 +24,10 @@ from ctr.models.impression import (
     features_of,
 )
 from ctr.models.layers.draws import next_seed
+from ctr.models.layers.sharded_table import ShardedTable, is_sharded
 from ctr.models.model_config import ModelConfig
+
+Index = TypeVar("Index", int, tf.Tensor)
 
 AGE_BUCKETS: Final = 22
 """Ages are bucketed by powers of two of a second; the last one holds all above 24 days."""
@@ -47,7 +50,7 @@ class EmbeddedImpression(NamedTuple):
     event_item_ids: tf.Tensor
     """[B, T] int64: raw ids, ``PADDING_ID`` where ``event_mask`` is false."""
     event_item_indices: tf.Tensor
-    """[B, T] int64: rows of the item table that the events were embedded with."""
+    """[B, T] int64: item indices that the events were embedded by."""
 
 
 class ImpressionEmbedding(keras.layers.Layer):
@@ -56,6 +59,11 @@ class ImpressionEmbedding(keras.layers.Layer):
     In training a share of item ids, drawn anew at each step and the same for every occurrence of an id in
     the batch, is treated as unknown. At evaluation most items are new, so the unknown vector must mean
     "unknown" rather than whatever kind of row happened to hold unknown ids in training.
+
+    With ``model.item_buckets`` fewer than the known items, an item's vector is the product of a row of two tables that
+    its index divided by the buckets gives: the remainder's and the quotient's (Shi et al. 2020, arXiv 1909.02107,
+    section 3). No two items have both rows in common. Indices follow frequency, so each of the most frequent items has
+    a remainder's row that it shares with rarer ones alone. Padding and unknown have rows of their own in both.
 
     Args:
       item_indices: size of the item index space, padding and unknown included.
@@ -67,6 +75,8 @@ class ImpressionEmbedding(keras.layers.Layer):
         self.config = config
         self.item_indices = item_indices
         self.category_indices = category_indices
+        known = item_indices - FIRST_KNOWN_INDEX
+        self.buckets = config.item_buckets if config.item_buckets and config.item_buckets < known else None
         self._event_context = _embedded("history", config)
         self._candidate_context = _embedded("candidate", config)
         self.salts = keras.random.SeedGenerator()
@@ -76,24 +86,42 @@ class ImpressionEmbedding(keras.layers.Layer):
         dim = self.config.embedding_dim
         init = keras.initializers.RandomNormal(stddev=0.05)
 
-        def table(rows: int, name: str, columns: int = dim) -> tf.Variable:
+        def table(rows: int, name: str, columns: int = dim, initializer: object = init) -> tf.Variable:
             # Under mixed precision Keras would cast the whole table at each step: the rows are cast after the lookup.
-            return self.add_weight(shape=(rows, columns), initializer=init, autocast=False, name=name)
+            return self.add_weight(shape=(rows, columns), initializer=initializer, autocast=False, name=name)
+
+        def quotients(name: str) -> Any:
+            if self.buckets is None:
+                return None
+            # Ones: the product starts as the remainder's row.
+            return table(_quotient(self.item_indices - 1, self.buckets) + 1, name, initializer="ones")
 
         self.categories = table(self.category_indices, "categories")
         self.event_categories = self.categories
+        item_rows = FIRST_KNOWN_INDEX + self.buckets if self.buckets else self.item_indices
+
+        def items(name: str) -> Any:
+            return ShardedTable(item_rows, dim, init, name) if is_sharded() else table(item_rows, name)
+
         if self.config.item_embedding:
-            self.items = table(self.item_indices, "items")
-            self.event_items = self.items
+            self.items, self.item_quotients = items("items"), quotients("item_quotients")
+            self.event_items, self.event_item_quotients = self.items, self.item_quotients
         if self.config.separate_history_embedding:
             self.event_categories = table(self.category_indices, "event_categories")
             if self.config.item_embedding:
-                self.event_items = table(self.item_indices, "event_items")
+                self.event_items = items("event_items")
+                self.event_item_quotients = quotients("event_item_quotients")
         self.context_tables = {}
         for feature in (*self._event_context, *self._candidate_context):
             rows = AGE_BUCKETS if feature.embedding == "log2" else feature.largest + 1
             self.context_tables[_table(feature)] = table(rows, f"{_table(feature)}s", self._width_of(feature))
         self.built = True
+
+    @property
+    def sharded_tables(self) -> list[ShardedTable]:
+        """The item tables, where they are sharded."""
+        tables = [self.items, self.event_items] if self.config.item_embedding else []
+        return list(dict.fromkeys(table for table in tables if isinstance(table, ShardedTable)))
 
     @property
     def width(self) -> int:
@@ -135,8 +163,8 @@ class ImpressionEmbedding(keras.layers.Layer):
         events = [look_up(self.event_categories, impression[HISTORY_CATEGORY_INDEX])]
         candidates = [look_up(self.categories, impression[CANDIDATE_CATEGORY_INDEX])]
         if self.config.item_embedding:
-            events.insert(0, look_up(self.event_items, event_item))
-            candidates.insert(0, look_up(self.items, candidate_item))
+            events.insert(0, self.event_item_vectors(event_item))
+            candidates.insert(0, self._item_vectors(candidate_item, self.items, self.item_quotients))
         context = [tf.zeros([*tf.unstack(tf.shape(event_mask)), 0], self.variable_dtype)]
         context += [self._look_up(feature, impression) for feature in self._event_context]
         event_weight = tf.cast(event_mask, self.compute_dtype)[..., None]
@@ -150,6 +178,18 @@ class ImpressionEmbedding(keras.layers.Layer):
             event_item_indices=event_item,
         )
 
+    def event_item_vectors(self, index: tf.Tensor) -> tf.Tensor:
+        """[..., embedding_dim] float32 of [...] int64 item indices, as events of a history are embedded."""
+        return self._item_vectors(index, self.event_items, self.event_item_quotients)
+
+    def _item_vectors(self, index: tf.Tensor, items: Any, quotients: Any) -> tf.Tensor:
+        if self.buckets is None:
+            return look_up(items, index)
+        known = index >= FIRST_KNOWN_INDEX
+        remainder = tf.where(known, (index - FIRST_KNOWN_INDEX) % self.buckets + FIRST_KNOWN_INDEX, index)
+        quotient = tf.where(known, _quotient(index, self.buckets), 0)
+        return look_up(items, remainder) * look_up(quotients, quotient)
+
     def _forget(self, index: tf.Tensor, salt: tf.Tensor) -> tf.Tensor:
         # A multiplicative hash of (index, salt) decides, so that an item is forgotten in history and
         # candidates alike without drawing a number for every row of the table.
@@ -159,13 +199,18 @@ class ImpressionEmbedding(keras.layers.Layer):
         return tf.where(forgotten & (index >= FIRST_KNOWN_INDEX), tf.constant(UNKNOWN_INDEX, index.dtype), index)
 
 
-def look_up(table: keras.Variable, rows: tf.Tensor) -> tf.Tensor:
+def look_up(table: keras.Variable | ShardedTable, rows: tf.Tensor) -> tf.Tensor:
     """Rows of a table, int64 any shape, as [..., columns].
 
     Of the TensorFlow variable: of Keras' own, ``tf.gather`` would first read the whole table, which is a copy of it
     once an optimizer has written single rows.
     """
-    return tf.gather(table.value, rows)
+    return table.look_up(rows) if isinstance(table, ShardedTable) else tf.gather(table.value, rows)
+
+
+def _quotient(index: Index, buckets: int) -> Index:
+    """Of known indices, from 1: row 0 is that of padding and unknown."""
+    return (index - FIRST_KNOWN_INDEX) // buckets + 1
 
 
 def _embedded(group: Group, config: ModelConfig) -> list[Feature]:

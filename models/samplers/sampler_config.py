@@ -80,5 +80,5 @@ def require_pair(sampler: SamplerConfig, loss: LossConfig, stored: StoredNegativ
     if sampler.columns_from_batch >= batch_size:
         raise ValueError(
             f"sampler {sampler.name} draws {sampler.columns_from_batch} columns a row from the other rows of a batch: "
-            f"training.batch_size must be above that (it is {batch_size})"
+            f"training.batch_size / training.accumulate_steps must be above that (it is {batch_size})"
         )

@@ -1,8 +1,9 @@
-"""``step`` and ``verdict``, which the steps of the compiled pipeline call; a person calls neither."""
+"""``step``, ``verdict`` and ``worker``, which containers call; a person calls none."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import logging
 import os
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from ctr.components.run_report.report import Report
     from ctr.pipeline.dag import Outcome
 
-NAMES: Final = ("step", VERDICT)
+WORKER: Final = "worker"
+NAMES: Final = ("step", VERDICT, WORKER)
 
 
 def add(commands: Any) -> None:
@@ -68,6 +70,22 @@ example:
     parser.add_argument("--blessed", metavar="BOOL", required=True, choices=("true", "false", "True", "False"))
     parser.add_argument("--reason", metavar="TEXT", default="")
 
+    parser = add_command(
+        commands,
+        WORKER,
+        _worker,
+        "train as one of several workers, as TF_CONFIG says",
+        """\
+Waits for the Trainer step of the chief, which runs where TF_CONFIG has the first worker, to write the file. The chief
+writes what is trained; the others end with it.
+
+example:
+  %(prog)s --work /output/artifacts/Trainer/work/nightly-0.json
+""",
+        listed=False,
+    )
+    parser.add_argument("--work", metavar="FILE", required=True, help="DIR/artifacts/Trainer/work/$CTR_JOB.json")
+
 
 def _step(options: argparse.Namespace) -> int:
     # Kubeflow keeps and shows what a step writes.
@@ -82,6 +100,16 @@ def _step(options: argparse.Namespace) -> int:
     print(f"{options.node}: {'taken from the cache' if result.cached else 'done'}", file=sys.stderr)
     if result.outcome is not None and options.report_file:
         _write_report(result.outcome, options)
+    return OK
+
+
+def _worker(options: argparse.Namespace) -> int:
+    logging.basicConfig(format=LOG_FORMAT, level=logging.INFO)
+    from ctr.components.trainer.workers import follow
+
+    # The one at the chief's side ends with the run that started it.
+    importlib.import_module("ctr.pipeline.process.end_with_run")
+    follow(options.work)
     return OK
 
 

@@ -121,7 +121,7 @@ class PipelineConfig(Section):
                 "and loss pointwise"
             )
         require_pair(
-            self.sampler, self.training.loss, self.ingest.training_negatives, batch_size=self.training.batch_size
+            self.sampler, self.training.loss, self.ingest.training_negatives, batch_size=self.training.part_size
         )
         return self
 

@@ -38,7 +38,7 @@ def epochs_of(file: Path) -> list[dict[str, Any]]:
 
 
 def left_off(root: Path) -> list[dict[str, Any]]:
-    return epochs_of(only(root, "Trainer/checkpoint/*/epochs.json"))
+    return json.loads(only(root, "Trainer/checkpoint/*/progress.json").read_text())["epochs"]
 
 
 def saved_state(root: Path) -> list[str]:

@@ -43,7 +43,7 @@ def result(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, Any]:
-    return result(start(1, MODELS))
+    return result(start(1, [*MODELS, "dnn:plain"]))
 
 
 def assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
@@ -53,26 +53,37 @@ def assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
         assert all(new != old for new, old in zip(after[:2], before[:2], strict=True))
         assert each["scale"] == FIRST_SCALE / 2
     for name in a["models"].keys() & b["models"].keys():
-        one, other = a["models"][name], b["models"][name]
-        assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-5), name
-        assert one["validation_auc"] == pytest.approx(other["validation_auc"], abs=1e-3), name
-        assert one["weights"] == pytest.approx(other["weights"], rel=1e-3, abs=1e-4), name
-        # What a sampler keeps is that of the global batches, whoever saw which part of them.
-        assert (one["gaps"], one["steps"]) == (other["gaps"], other["steps"]), name
+        assert_same_model(a["models"][name], b["models"][name], name)
+
+
+def assert_same_model(one: dict[str, Any], other: dict[str, Any], name: str) -> None:
+    assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-5), name
+    assert one["validation_auc"] == pytest.approx(other["validation_auc"], abs=1e-3), name
+    assert one["weights"] == pytest.approx(other["weights"], rel=1e-3, abs=1e-4), name
+    # What a sampler keeps is that of the global batches, whoever saw which part of them.
+    assert one["gaps"] == other["gaps"], name
 
 
 @pytest.mark.slow
 def test_two_mirrored_devices_equal_one(alone: dict[str, Any]) -> None:
     # Its replicas mask different numbers of events.
     cloze = "bert4rec+"
-    mirrored = result(start(2, [*MODELS, cloze]))
+    mirrored = result(start(2, [*MODELS, cloze, "dnn:accumulated", "din:sharded"]))
     losses = mirrored["models"][cloze]["train_loss"]
     assert losses[-1] < losses[0]
     assert (alone["replicas"], mirrored["replicas"]) == (1, 2)
     for name in MODELS:
         losses = alone["models"][name]["train_loss"]
         assert losses[-1] < losses[0], name
+        assert alone["models"][name]["steps"] == mirrored["models"][name]["steps"], name
     assert_same(mirrored, alone)
+    # The sum over parts of each replica's batch is that over the batch.
+    assert_same_model(mirrored["models"]["dnn:accumulated"], alone["models"]["dnn:plain"], "accumulated")
+    # Half of the 11 rows a device, and each device's own.
+    sharded = mirrored["models"]["din:sharded"]
+    assert_same_model(sharded, alone["models"]["din"], "sharded")
+    assert [shape for shape, _ in sharded["shards"]] == [[6, 4]] * 2
+    assert len({device for _, device in sharded["shards"]}) == 2
 
 
 @pytest.mark.slow

@@ -14,8 +14,10 @@ import tensorflow as tf
 
 from ctr.components.settings import TrainingConfig
 from ctr.components.trainer.fit import TrainingLoop, fit
+from ctr.components.trainer.sharding import whole
 from ctr.components.trainer.strategy import training_strategy
 from ctr.models.impression import CANDIDATE_ITEM_ID, INDEX_OF, MODEL_INPUTS, USER_ID
+from ctr.models.layers.sharded_table import sharded_tables
 from ctr.models.loss_scale import DynamicLossScale
 from ctr.models.model_config import ModelConfig
 from ctr.models.negatives import StoredNegatives
@@ -25,8 +27,10 @@ from ctr.models.samplers.base import Sampler, TrainingWindow
 from ctr.models.samplers.frequency import StreamingFrequencies
 from ctr.models.samplers.registry import SamplerContext, build_sampler
 from ctr.models.samplers.sampler_config import LossConfig, SamplerConfig
+from ctr.models.sharded_adam import ShardedAdam
 
-ROWS, BATCH = 150, 32
+ROWS, BATCH, ITEMS = 150, 33, 11
+"""A batch, the last one, which has 18 rows, and a table are no multiples of two."""
 STORED = StoredNegatives(uniform=2, same_category=0, contemporaneous=0)
 RANDOM = SamplerConfig()
 SAMPLERS = {
@@ -41,7 +45,9 @@ SAMPLERS = {
         {"name": "hard", "negatives": 3, "hard": {"pool": 8, "share": 0.7, "curriculum_steps": 6}}
     ),
 }
-"""A model trained with a sampler of the batch is named model/sampler; one with its auxiliary loss has a + behind."""
+"""A model trained with a sampler of the batch is named model/sampler; one with its auxiliary loss has a + behind.
+model:plain has no statistics of a batch and no draws, model:accumulated likewise, with each batch in two parts;
+model:sharded has its tables on all devices together."""
 
 
 def without_graph_passes(off: bool = True) -> None:
@@ -82,6 +88,7 @@ def sampler_of(config: SamplerConfig) -> Sampler:
 
 
 def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
+    name, _, how = name.partition(":")
     name, _, sampler_name = name.partition("/")
     name, auxiliary = name.removesuffix("+"), name.endswith("+")
     keras.utils.set_random_seed(1)
@@ -94,19 +101,29 @@ def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
             "dien": {"auxiliary_weight": 0.5 * auxiliary},
             "bert4rec": {"cloze_weight": 0.1 * auxiliary},
             "caser": {"events": 4},
+            **({"activation": "relu", "item_unknown_rate": 0.0} if how in ("plain", "accumulated") else {}),
         }
     )
     with strategy.scope():
-        model = build_model(config, 10, 10, history_length=4)
+        with sharded_tables(how == "sharded"):
+            model = build_model(config, ITEMS, 10, history_length=4)
         sampler = sampler_of(SAMPLERS[sampler_name] if sampler_name else RANDOM)
     loss = LossConfig(name="sampled_softmax" if sampler_name else "pointwise")
-    trainer = TrainingLoop(model, strategy, sampler, loss, learning_rate=1e-2, row_decay=1e-3)
+    trainer = TrainingLoop(model, strategy, sampler, loss, 1e-2, 1e-3, 1 + (how == "accumulated"))
     data = batches(rows=ROWS, batch_size=BATCH)
     epochs = fit(trainer, lambda number: data, data, TrainingConfig(epochs=3, early_stopping_patience=3))
+    shards = [(list(shard.shape), shard.device) for shard in trainer.shards]
+    if how == "sharded":
+        assert isinstance(trainer.optimizer, ShardedAdam)
+        moments = [moment for both in trainer.optimizer.moments for moment in both]
+        assert [(list(moment.shape), moment.device) for moment in moments[::2]] == shards
+        assert [(list(moment.shape), moment.device) for moment in moments[1::2]] == shards
+        model = whole(model, build_model(config, ITEMS, 10, history_length=4))
     streams = [m for m in sampler.submodules if isinstance(m, StreamingFrequencies)]
     return {
         "gaps": [values for stream in streams for values in stream.gap.numpy().tolist()],
         "steps": int(sampler.step.numpy()),
+        "shards": shards,
         "train_loss": [epoch.train_loss for epoch in epochs],
         "validation_auc": [epoch.validation_auc for epoch in epochs],
         # A softmax does not see a bias of all logits: its gradient is rounding error, which Adam makes steps of.

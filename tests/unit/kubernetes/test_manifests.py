@@ -25,9 +25,11 @@ from kubernetes_validate.utils import schema_contents
 from referencing import Registry, Resource
 from tensorflow_serving.config import model_server_config_pb2
 
+from ctr.components.trainer.strategy import is_chief, several_workers
+from ctr.components.trainer.workers import JOB_ENV, work_file
 from ctr.pipeline.commands.cli import _parser
 from ctr.pipeline.commands.command_line import NOT_BLESSED, USAGE
-from ctr.pipeline.output.layout import Layout
+from ctr.pipeline.output.layout import TRAINER, Layout
 from ctr.pipeline.settings.pipeline_config import PipelineConfig, load_preset
 
 ROOT = Path(__file__).parents[3]
@@ -39,6 +41,9 @@ FOLDERS = [*(f"overlays/{name}" for name in OVERLAYS), "kserve"]
 # The oldest Kubernetes that knows every field in use, and the newest whose schemas are published here.
 OLDEST, NEWEST = "1.31", kubernetes_validate.latest_version()
 SCHEMAS = Path(__file__).parent / "schemas"
+
+OPTIONAL = ("training-gpu", "score-drift")
+SEVERAL_GPUS = ("training-gpu-node", "training-workers")
 
 # Where each metric of the alerts comes from. Names of TF Serving are those of its source, written as its Prometheus
 # exporter writes them: /tensorflow/serving/request_count becomes :tensorflow:serving:request_count.
@@ -71,11 +76,20 @@ def built(folder: str) -> tuple[Object, ...]:
 @pytest.fixture(scope="module")
 def with_options(tmp_path_factory: pytest.TempPathFactory) -> tuple[Object, ...]:
     """The production overlay with the components that no overlay has, put where the docs say."""
+    return production_with(OPTIONAL, tmp_path_factory.mktemp("overlay"))
+
+
+@pytest.fixture(scope="module")
+def with_workers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Object, ...]:
+    """Likewise, with eight GPUs on one node and on several."""
+    return production_with(SEVERAL_GPUS, tmp_path_factory.mktemp("overlay"))
+
+
+def production_with(components: tuple[str, ...], folder: Path) -> tuple[Object, ...]:
     production = KUBERNETES / "overlays/production"
-    folder = tmp_path_factory.mktemp("overlay")
     content = yaml.safe_load((production / "kustomization.yaml").read_text())
     last = content["components"].index("../../components/production")
-    content["components"][last:last] = ["../../components/training-gpu", "../../components/score-drift"]
+    content["components"][last:last] = [f"../../components/{name}" for name in components]
     for key in ("resources", "components"):
         content[key] = [os.path.relpath(production / path, folder) for path in content[key]]
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
@@ -97,6 +111,9 @@ def pod_templates(objects: tuple[Object, ...]) -> Iterator[tuple[str, Object]]:
             yield where, item["spec"]["jobTemplate"]["spec"]["template"]
         elif item["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job"):
             yield where, item["spec"]["template"]
+        elif item["kind"] == "JobSet":
+            for job in item["spec"]["replicatedJobs"]:
+                yield f"{where} {job['name']}", job["template"]["spec"]["template"]
         elif item["kind"] == "InferenceService":
             predictor = item["spec"]["predictor"]
             image = f"{predictor['model']['runtime']}:{predictor['model']['runtimeVersion']}"
@@ -135,8 +152,10 @@ def test_every_object_fits_its_schema(folder: str) -> None:
             validate(item, OLDEST)
 
 
-def test_optional_components_fit_their_schemas(with_options: tuple[Object, ...]) -> None:
-    for item in with_options:
+def test_optional_components_fit_their_schemas(
+    with_options: tuple[Object, ...], with_workers: tuple[Object, ...]
+) -> None:
+    for item in (*with_options, *with_workers):
         validate(item, OLDEST)
 
 
@@ -154,7 +173,24 @@ def test_optional_components_fit_their_schemas(with_options: tuple[Object, ...])
     ],
 )
 def test_schemas_refuse_what_is_wrong(folder: str, kind: str, name: str, path: str, value: object) -> None:
-    item = copy.deepcopy(named(built(folder), kind, name))
+    refuse(named(built(folder), kind, name), path, value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.successPolicy.operator", "Some"),
+        ("spec.failurePolicy.maxRestart", 2),
+        ("spec.replicatedJobs.0.template.spec.template.spec.containers.0.port", 2222),
+        ("spec.replicatedJobs.1.template.spec.completions", "two"),
+    ],
+)
+def test_schema_of_a_job_set_refuses_what_is_wrong(with_workers: tuple[Object, ...], path: str, value: object) -> None:
+    refuse(named(with_workers, "JobSet", "ctr-training"), path, value)
+
+
+def refuse(item: Object, path: str, value: object) -> None:
+    item = copy.deepcopy(item)
     put(item, path, value)
 
     with pytest.raises(jsonschema.ValidationError):
@@ -230,8 +266,11 @@ def test_pods_keep_the_policy(folder: str) -> None:
     assert {where: violations(template) for where, template in pods.items() if violations(template)} == {}
 
 
-def test_optional_components_keep_the_policy(with_options: tuple[Object, ...]) -> None:
-    assert {where: found for where, template in pod_templates(with_options) if (found := violations(template))} == {}
+def test_optional_components_keep_the_policy(
+    with_options: tuple[Object, ...], with_workers: tuple[Object, ...]
+) -> None:
+    for objects in (with_options, with_workers):
+        assert {where: found for where, template in pod_templates(objects) if (found := violations(template))} == {}
     gpu = named(with_options, "CronJob", "ctr-training")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert gpu["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert gpu["containers"][0]["image"] == "registry.example.org/ctr-pipeline:0.1.0-gpu"
@@ -301,7 +340,14 @@ SECRETS = {"ctr-registry"}
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_what_pods_refer_to_exists(folder: str) -> None:
-    objects = built(folder)
+    assert_references_exist(built(folder))
+
+
+def test_what_workers_refer_to_exists(with_workers: tuple[Object, ...]) -> None:
+    assert_references_exist(with_workers)
+
+
+def assert_references_exist(objects: tuple[Object, ...]) -> None:
     existing = {(item["kind"], item["metadata"]["name"]) for item in objects}
 
     for where, template in pod_templates(objects):
@@ -499,6 +545,69 @@ def test_cron_job_runs_a_command_line_that_is_understood(overlay: str) -> None:
     failure = job["podFailurePolicy"]["rules"][0]
     assert failure["onExitCodes"]["containerName"] == container["name"]
     assert failure["onExitCodes"]["values"] == [USAGE, NOT_BLESSED]
+
+
+def test_all_gpus_of_a_node_are_asked_for(with_workers: tuple[Object, ...]) -> None:
+    job = named(with_workers, "CronJob", "ctr-training")["spec"]
+    [container] = job["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "8"
+    assert "/dev/shm" in {mount["mountPath"] for mount in container["volumeMounts"]}  # noqa: S108
+    # A JobSet runs in its place: two runs at once need two output folders.
+    assert job["suspend"]
+
+
+def test_job_set_trains_with_workers_that_find_one_another(with_workers: tuple[Object, ...]) -> None:
+    spec = named(with_workers, "JobSet", "ctr-training")["spec"]
+    jobs = {job["name"]: job["template"]["spec"] for job in spec["replicatedJobs"]}
+    subdomain = spec["network"]["subdomain"]
+    labels = {"app.kubernetes.io/name": "ctr-training-workers"}
+
+    # Each pod's own name, as JobSet makes it: <set>-<job>-<number of the job>-<index of the pod>.<subdomain>
+    hosts = {
+        name: [f"ctr-training-{name}-0-{index}.{subdomain}:2222" for index in range(job["completions"])]
+        for name, job in jobs.items()
+    }
+    for name, job in jobs.items():
+        [container] = job["template"]["spec"]["containers"]
+        variables = {variable["name"]: variable for variable in container["env"]}
+        # A variable is filled in where those that it names stand before it.
+        order = list(variables)
+        assert order.index("TF_CONFIG") > order.index("INDEX")
+        assert order.index("CTR_JOB") > max(order.index("JOB"), order.index("ATTEMPT"))
+        assert (job["completionMode"], job["parallelism"]) == ("Indexed", job["completions"])
+        for index in range(job["completions"]):
+            config = variables["TF_CONFIG"]["value"].replace("$(INDEX)", str(index))
+            assert json.loads(config) == {"cluster": hosts, "task": {"type": name, "index": index}}
+            environment = {"TF_CONFIG": config}
+            assert (several_workers(environment), is_chief(environment)) == (True, name == "chief")
+        assert job["template"]["metadata"]["labels"].items() >= labels.items()
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == "8"
+        assert container["image"] == "registry.example.org/ctr-pipeline:0.1.0-gpu"
+    policy = named(with_workers, "NetworkPolicy", "ctr-training-workers")["spec"]
+    assert policy["podSelector"] == policy["ingress"][0]["from"][0]["podSelector"] == {"matchLabels": labels}
+    assert policy["egress"][0]["to"] == policy["ingress"][0]["from"]
+    # The run ends with its chief, and every try is one of all workers.
+    assert spec["successPolicy"] == {"operator": "All", "targetReplicatedJobs": ["chief"]}
+    assert all(job["backoffLimit"] == 0 for job in jobs.values())
+
+
+def test_job_set_runs_command_lines_that_are_understood(with_workers: tuple[Object, ...]) -> None:
+    spec = named(with_workers, "JobSet", "ctr-training")["spec"]
+    chief, worker = (job["template"]["spec"]["template"]["spec"]["containers"][0] for job in spec["replicatedJobs"])
+    settings = named(with_workers, "ConfigMap", chief["envFrom"][0]["configMapRef"]["name"])["data"]
+    arguments = [re.sub(r"\$\((\w+)\)", lambda found: settings[found[1]], word) for word in chief["args"]]
+
+    run = _parser().parse_args(arguments)
+    follows = _parser().parse_args([word.replace("$(CTR_JOB)", "job-0") for word in worker["args"]])
+
+    trainer = posixpath.join(Layout(run.output).artifacts, TRAINER)
+    assert follows.work == work_file(trainer, {JOB_ENV: "job-0"})
+    rule = spec["replicatedJobs"][0]["template"]["spec"]["podFailurePolicy"]["rules"][0]
+    assert rule["onExitCodes"] == {"containerName": chief["name"], "operator": "In", "values": [USAGE, NOT_BLESSED]}
+    # Both mount the folder that the work, the examples and the checkpoint lie in.
+    for container in (chief, worker):
+        assert {"name": "output", "mountPath": run.output} in container["volumeMounts"]
 
 
 @pytest.mark.parametrize("overlay", ["production-gcs", "production-s3"])

@@ -18,6 +18,7 @@ from ctr.models.impression import (
     HISTORY_ITEM_ID,
     HISTORY_ITEM_INDEX,
 )
+from ctr.models.layers.embedding import ImpressionEmbedding
 from ctr.models.layers.match import match_features
 from ctr.models.layers.mlp import MLP
 from ctr.models.model_config import ModelConfig
@@ -49,6 +50,15 @@ def head_oracle(model: Ranker, encoded: np.ndarray, target: np.ndarray, match: n
     return float((hidden @ model.logit.kernel.numpy() + model.logit.bias.numpy())[0])
 
 
+def item_vectors(table: ImpressionEmbedding, name: str, index: np.ndarray) -> np.ndarray:
+    rows, buckets = getattr(table, name).numpy(), table.config.item_buckets
+    if buckets is None:
+        return rows[index]
+    quotients = getattr(table, f"{name.removesuffix('s')}_quotients").numpy()
+    pairs = [(k, 0) if k < 2 else ((k - 2) % buckets + 2, (k - 2) // buckets + 1) for k in index.tolist()]
+    return np.array([rows[remainder] * quotients[quotient] for remainder, quotient in pairs]).reshape(-1, rows.shape[1])
+
+
 def embedding_oracle(model: Ranker, inputs: Inputs, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Real events [t, D], their context [t, C], candidates [N, D]."""
     table = model.embedding
@@ -57,7 +67,7 @@ def embedding_oracle(model: Ranker, inputs: Inputs, row: int) -> tuple[np.ndarra
     config, real = model.config, slice(length)
 
     def ids(item_table: str, category_table: str, item: str, category: str) -> np.ndarray:
-        parts = [getattr(table, item_table).numpy()[value[item]]] if config.item_embedding else []
+        parts = [item_vectors(table, item_table, value[item])] if config.item_embedding else []
         return np.concatenate([*parts, getattr(table, category_table).numpy()[value[category]]], axis=1)
 
     prefix = "event_" if config.separate_history_embedding else ""

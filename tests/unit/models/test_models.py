@@ -187,12 +187,16 @@ def test_the_loss_falls(name: str, activation: str, make_inputs: Callable[..., I
         {"behavior_embedding": False},
         {"age_embedding": False},
         {"behavior_embedding": False, "age_embedding": False},
+        {"item_buckets": 7},
+        {"item_buckets": 7, "separate_history_embedding": True},
     ],
     ids=str,
 )
-def test_dnn_against_numpy(settings: dict[str, bool], make_inputs: Callable[..., Inputs]) -> None:
+def test_dnn_against_numpy(settings: dict[str, int], make_inputs: Callable[..., Inputs]) -> None:
     inputs = make_inputs([0, 1, 4, 6], width=6)
     model = build("dnn", activation="relu", **settings)
+    for table in (t for t in model.embedding.weights if "quotients" in t.name):
+        table.assign(np.random.default_rng(0).normal(size=table.shape))
 
     def encode(events: np.ndarray, context: np.ndarray, _: np.ndarray) -> np.ndarray:
         return np.concatenate([mean(events), mean(context)])
@@ -238,6 +242,32 @@ def test_din_does_not_depend_on_the_order_of_events(make_inputs: Callable[..., I
     # Position features see the order; without them nothing does, each event carrying its own age.
     model = build("din", match_features=False)
     np.testing.assert_allclose(scores(model, permuted), scores(model, inputs), atol=1e-6)
+
+
+@pytest.mark.parametrize(("items", "buckets"), [(50, 7), (50, 24), (9, 3), (50, 47)])
+def test_hashed_items_share_no_vector(items: int, buckets: int) -> None:
+    embedding = build_model(ModelConfig(name="dnn", item_buckets=buckets), items, 10, history_length=4).embedding
+    start = embedding.event_item_vectors(tf.range(items, dtype=tf.int64)).numpy()
+    np.testing.assert_array_equal(start[2:], embedding.items.numpy()[2:][np.arange(items - 2) % buckets])
+    rng = np.random.default_rng(0)
+    for table in embedding.weights:
+        table.assign(rng.normal(size=table.shape))
+    vectors = embedding.event_item_vectors(tf.range(items, dtype=tf.int64)).numpy()
+    assert len(np.unique(vectors, axis=0)) == items
+    assert [t.shape[0] for t in (embedding.items, embedding.item_quotients)] == [
+        buckets + 2,
+        -(-(items - 2) // buckets) + 1,
+    ]
+    # Nothing that a known item learns changes padding or unknown.
+    for table, own in ((embedding.items, 2), (embedding.item_quotients, 1)):
+        table.assign(np.concatenate([table.numpy()[:own], np.zeros((table.shape[0] - own, 16))]))
+    np.testing.assert_array_equal(embedding.event_item_vectors(tf.constant([0, 1])).numpy(), vectors[:2])
+
+
+def test_as_many_buckets_as_items_are_a_row_for_each() -> None:
+    config = ModelConfig(name="dnn", item_buckets=48)
+    embedding = build_model(config, 50, 10, history_length=4).embedding
+    assert (embedding.items.shape[0], embedding.item_quotients) == (50, None)
 
 
 def test_ages_fall_into_powers_of_two() -> None:

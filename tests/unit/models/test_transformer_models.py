@@ -148,8 +148,9 @@ class TestCloze:
         assert only_last.mean() > 0.25
         assert long[:, 0].mean() == pytest.approx(0.75 * (0.3 + 0.7**6 / 6), abs=0.08)
 
-    def test_the_loss_against_numpy(self) -> None:
-        model = build("bert4rec", bert4rec={"cloze_negatives": 1000})
+    @pytest.mark.parametrize("buckets", [None, 7])
+    def test_the_loss_against_numpy(self, buckets: int | None) -> None:
+        model = build("bert4rec", bert4rec={"cloze_negatives": 1000}, item_buckets=buckets)
         rng = np.random.default_rng(0)
         model.item_bias.assign(rng.normal(size=50))
         states = rng.normal(size=(3, 4, model.config.transformer.width)).astype("float32")
@@ -157,7 +158,8 @@ class TestCloze:
         masked = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0]], bool)
         losses = [model.cloze_loss(tf.constant(states), masked, tf.constant(items)).numpy() for _ in range(60)]
 
-        table, bias = model.embedding.items.numpy(), model.item_bias.numpy()
+        table = model.embedding.event_item_vectors(tf.range(50, dtype=tf.int64)).numpy()
+        bias = model.item_bias.numpy()
 
         def full(state: np.ndarray, item: int) -> float:
             """Cross-entropy of the softmax over all 48 items."""

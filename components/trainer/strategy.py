@@ -153,8 +153,9 @@ def training_strategy(cpu_replicas: int = 1) -> tf.distribute.Strategy:
     if several_workers():
         with _joined_within(JOIN_SECONDS):
             return tf.distribute.MultiWorkerMirroredStrategy()
-    gpus = tf.config.list_logical_devices("GPU")
-    if gpus:
+    # Those that may be used, without starting TensorFlow, after which a CPU cannot be divided any more.
+    if tf.config.get_visible_devices("GPU"):
+        gpus = tf.config.list_logical_devices("GPU")
         return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.OneDeviceStrategy(gpus[0].name)
     if cpu_replicas == 1:
         return tf.distribute.get_strategy()

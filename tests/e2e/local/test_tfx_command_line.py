@@ -42,7 +42,7 @@ def test_tfx_makes_a_pipeline_of_the_file_and_runs_it(
         "data": trained.config.data,
         "output": trained.config.output,
         "runner": "local",
-        "training": {"epochs": 2},
+        "training": {"epochs": 2, "auc_fractions": 2, "profile_steps": 2},
         "sampler": {"name": "streaming_frequency"},
         "evaluation": {"bounds": {"auc": {"min": 0.55, "min_margin": None}}},
     }

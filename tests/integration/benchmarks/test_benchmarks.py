@@ -123,6 +123,8 @@ OF_OTHERS = {
     "turns": "training",
 }
 """What is no benchmark but a work of one."""
+COUNTS = {"step_operations"}
+"""What measures no time, and so prints no ratio."""
 
 
 def run(name: str, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
@@ -158,7 +160,7 @@ def run_here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 def test_every_file_has_its_tiny_run() -> None:
     files = {file.stem for file in (ROOT / "benchmarks").glob("*.py")} - {"__init__"}
 
-    assert files == TINY.keys() | OF_OTHERS.keys()
+    assert files == TINY.keys() | OF_OTHERS.keys() | COUNTS
 
 
 @pytest.mark.slow
@@ -204,6 +206,16 @@ def test_another_device_has_the_weights_that_the_first_one_trained() -> None:
     (_, _, _, before, after, *_), (*_, off, _on, largest) = rows
     assert 0 < float(after) < float(before)
     assert float(off) < 1e-5 < float(largest)
+
+
+@pytest.mark.slow
+def test_a_step_is_fewer_operations_once_it_is_compiled(run_here: Run) -> None:
+    done = run_here("step_operations", "--models", "dnn", "--batch", "8")
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    row = [cell.strip() for cell in done.stdout.splitlines()[-1].strip("|").split("|")]
+    assert row[0] == "dnn"
+    assert 0 < int(row[2]) < int(row[1])
 
 
 @pytest.mark.parametrize("work", ["statistics", "transform"])
@@ -316,4 +328,4 @@ def test_the_pages_run_benchmarks_in_the_one_way_that_works() -> None:
         text = page.read_text(encoding="utf-8")
         assert re.findall(r"python benchmarks/\w+\.py", text) == [], page.name
         named = set(re.findall(r"-m benchmarks\.([a-z_]+)", text))
-        assert named <= TINY.keys(), page.name
+        assert named <= TINY.keys() | COUNTS, page.name

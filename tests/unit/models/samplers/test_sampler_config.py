@@ -26,7 +26,7 @@ from ctr.pipeline.settings.pipeline_config import load_preset, preset_names
             },
             "needs log Q of the negatives of sampler hard",
         ),
-        ({"sampler.name": "in_batch", "sampler.negatives": 256}, "batch_size must be above"),
+        ({"sampler.name": "in_batch", "sampler.negatives": 256}, "accumulate_steps must be above"),
         ({"sampler.name": "hard", "sampler.negatives": 40}, "hard.pool is 32"),
         ({"sampler.hard.share": 1.0}, "sampler.hard.share"),
         ({"training.loss.temperature": 0.1}, "temperature belong to sampled_softmax"),

@@ -225,7 +225,7 @@ LINE = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=12)
 @given(lines=st.lists(LINE, min_size=1, max_size=6), strings=st.booleans(), quote=st.sampled_from(['"', None]))
 def test_csv_parsed_at_once_equals_csv_parsed_line_by_line(lines: list[str], strings: bool, quote: str | None) -> None:
     dataset = DatasetConfig.model_validate(
@@ -252,7 +252,7 @@ JSON = st.one_of(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=12)
 @given(
     rows=st.lists(st.fixed_dictionaries(dict.fromkeys("uicbt", JSON)), min_size=1, max_size=4), strings=st.booleans()
 )

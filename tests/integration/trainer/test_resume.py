@@ -129,11 +129,15 @@ def test_a_stop_within_an_epoch_repeats_none_of_its_steps(tmp_path: Path, monkey
     with pytest.raises(KeyboardInterrupt):
         run(new(), tmp_path / "parts", minutes=1e-9, stop_at=3)
     assert left_off[-1] == ["state-1-3.index"]
+    # What TensorFlow leaves where it is killed while it writes.
+    (tmp_path / "parts" / "state-1-4_temp").mkdir()
+    (tmp_path / "parts" / "state-1-4_temp" / "part-00000-of-00001.index").touch()
     del left_off[:]
     resumed = new()
     again = run(resumed, tmp_path / "parts", minutes=1e-9)
     # Of an epoch of five steps, two were left.
     assert left_off == [["state-1-4.index"], ["state-1-5.index"], ["state-2-0.index"]]
+    assert not list(tmp_path.glob("parts/*_temp"))
     assert [epoch.train_loss for epoch in again] == [epoch.train_loss for epoch in epochs]
     for ours, theirs in zip(state(resumed), state(whole), strict=True):
         np.testing.assert_array_equal(ours, theirs)

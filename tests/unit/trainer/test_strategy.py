@@ -49,7 +49,7 @@ def test_one_alone_is_the_chief(environment: dict[str, str]) -> None:
     assert files_of_worker(FILES, environment) == (FILES, False)
 
 
-@pytest.mark.parametrize("text", ["worker", "[1]"])
+@pytest.mark.parametrize("text", ["worker", "[1]", '{"task": null}', '{"task": {"index": "one"}}'])
 def test_what_is_no_cluster_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="TF_CONFIG: .* is no JSON object"):
         several_workers({"TF_CONFIG": text})

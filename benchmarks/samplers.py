@@ -85,7 +85,7 @@ def write(values: dict[str, np.ndarray], folder: str) -> list[str]:
             of_rows = value[rows]
             real = np.arange(LENGTH) < events[rows, None] if name in HISTORY_INPUTS else np.ones(of_rows.shape, bool)
             features[name] = real.sum(axis=1), of_rows[real]
-        with blocks.new_file(path, f"{folder}.unfinished") as writer:
+        with blocks.new_file(path, folder) as writer:
             for block in blocks.encode(features):
                 writer.write(block)
     return paths

@@ -114,7 +114,9 @@ class EpochCheckpoint:
         tf.io.gfile.rename(temporary, os.path.join(self._folder, _PROGRESS), overwrite=True)
         for name in tf.io.gfile.listdir(self._folder):
             if name.startswith(f"{_STATE}-") and not name.startswith(f"{state}."):
-                tf.io.gfile.remove(os.path.join(self._folder, name))
+                path = os.path.join(self._folder, name)
+                # TensorFlow leaves a folder where it was ended while it wrote.
+                (tf.io.gfile.rmtree if tf.io.gfile.isdir(path) else tf.io.gfile.remove)(path)
 
 
 def _state(epochs: Sequence[Epoch], position: Position) -> str:

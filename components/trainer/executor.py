@@ -32,6 +32,7 @@ from ctr.components.trainer.settings import (
 from ctr.components.trainer.strategy import several_workers
 from ctr.components.trainer.workers import lead, work_file
 from ctr.components.tuning import BEST_FILE, TUNING_FILE, best_values
+from ctr.models.errors import ConfigError
 from ctr.models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
 
 
@@ -73,10 +74,19 @@ class TunerExecutor(base_executor.BaseExecutor):
     """Hands the addresses of what :func:`ctr.components.trainer.search.search` reads to it."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Searches; once the best values are written, what only a further try would have needed is removed."""
+        """Searches; once the best values are written, what only a further try would have needed is removed.
+
+        Raises:
+          ConfigError: if this process is one of several workers.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        if several_workers():
+            raise ConfigError(
+                "tuner.space: a search trains in one process, and TF_CONFIG names several workers; search without "
+                "TF_CONFIG, and give the values that it finds to the training of several workers with --set"
+            )
         from ctr.components.trainer.search import search
 
-        self._log_startup(input_dict, output_dict, exec_properties)
         settings = TunerSettings.model_validate_json(exec_properties[SETTINGS_KEY])
         folder = checkpoint_folder(input_dict, output_dict, exec_properties, BEST_KEY)
         examples = input_dict[keys.EXAMPLES]

@@ -36,8 +36,11 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_OF_DATA: Final = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.ResourceExhaustedError)
-"""Errors that no compiler gives."""
+_OF_NO_COMPILER: Final = (
+    *(tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.ResourceExhaustedError),
+    *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError),
+)
+"""Errors of data, of memory, and of a worker that is lost."""
 
 _STEPS_PER_CALL: Final = 16
 """Steps run inside one graph call; more amortises the call, fewer moves the progress bar more often."""
@@ -121,8 +124,6 @@ class TrainingLoop:
         # What devices tell one another at a look-up does not compile.
         of_step = (model, sampler, loss, self.optimizer, self.loss_scale, "off" if tables else compile)
         self.step = ReplicaStep(*of_step) if accumulate_steps == 1 else AccumulatingStep(accumulate_steps, *of_step)
-        # Several replicas draw before what is compiled: a step that fails there has been counted.
-        self._sampler_before = [(v, v.numpy()) for v in sampler.variables] if self.step.compiles else []
         self._has_run = False
         self._trace()
 
@@ -133,9 +134,6 @@ class TrainingLoop:
 
     def _stop_compiling(self, error: Exception) -> None:
         self.step.give_up_compiling(error)
-        if not self._has_run:
-            for variable, value in self._sampler_before:
-                variable.assign(value)
         self._trace()
 
     def train_epoch(
@@ -150,7 +148,7 @@ class TrainingLoop:
         """One pass over the data, or what is left of it; gives the epoch's mean loss and number of impressions.
 
         Args:
-          batches: of the whole epoch.
+          batches: of the whole epoch, in one order however often they are passed over.
           bar: moved along.
           position: where to begin, moved along, too.
           on_call: called whenever ``position`` was moved, as the model stands there.
@@ -163,15 +161,20 @@ class TrainingLoop:
         position = position or Position()
         start = time.perf_counter() - position.seconds
         iterator = self._begun(batches, position)
+        # Several replicas draw before what is compiled: a step that fails there has been counted.
+        may_fail = self.step.compiles and not self._has_run
+        drawn = [(variable, variable.numpy()) for variable in self.sampler.variables] if may_fail else []
         more, waiting = True, [step for step in pauses if step > position.steps]
         while more:
             limit = min(_STEPS_PER_CALL, waiting[0] - position.steps) if waiting else _STEPS_PER_CALL
             try:
                 sums, steps, more_tensor = self._train_steps(iterator, tf.constant(limit))
             except Exception as error:
-                if self._has_run or not self.step.compiles or isinstance(error, _OF_DATA):
+                if self._has_run or not self.step.compiles or isinstance(error, _OF_NO_COMPILER):
                     raise
                 self._stop_compiling(error)
+                for variable, value in drawn:
+                    variable.assign(value)
                 iterator = self._begun(batches, position)
                 continue
             self._has_run = True
@@ -228,7 +231,7 @@ class TrainingLoop:
             try:
                 counts, loss, pair_count = self._validation_step(batch)
             except Exception as error:
-                if not self.step.compiles or isinstance(error, _OF_DATA):
+                if not self.step.compiles or isinstance(error, _OF_NO_COMPILER):
                     raise
                 self._stop_compiling(error)
                 counts, loss, pair_count = self._validation_step(batch)

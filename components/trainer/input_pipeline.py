@@ -77,7 +77,7 @@ def read_batches(
         every step on every replica has the same shape.
       history_length: L.
       shuffle_buffer: impressions of a window, for training; None keeps the order of the files.
-      seed: of the shuffling, which differs from epoch to epoch.
+      seed: of the shuffling. A further pass over the same batches has the same order; another epoch takes another seed.
       limit: read at most so many impressions.
       candidates: N, for a static shape; None takes the most in the batch.
 
@@ -91,7 +91,7 @@ def read_batches(
     reader = blocks.reader_of(files, names)
     shards = tf.data.Dataset.from_tensor_slices(sorted(files))
     if shuffle_buffer:
-        shards = shards.shuffle(len(files), seed=seed)
+        shards = shards.shuffle(len(files), seed=seed, reshuffle_each_iteration=False)
     stored = shards.interleave(
         tf.data.TFRecordDataset,
         cycle_length=min(len(files), _FILES_AT_ONCE) if shuffle_buffer else 1,
@@ -100,7 +100,7 @@ def read_batches(
     )
     of_window = -(-(shuffle_buffer or _ROWS_AT_ONCE) // blocks.ROWS)
     if shuffle_buffer:
-        stored = stored.shuffle(of_window, seed=seed)
+        stored = stored.shuffle(of_window, seed=seed, reshuffle_each_iteration=False)
     # An empty window ends the data.
     nothing = tf.data.Dataset.from_tensors((tf.zeros([0, 3], tf.int32), tf.zeros([0], tf.string)))
     windows = (
@@ -109,7 +109,7 @@ def read_batches(
         .concatenate(nothing)
         .map(reader.table, num_parallel_calls=_WINDOWS_AT_ONCE, deterministic=True)
     )
-    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
+    seeds = tf.data.Dataset.random(seed=seed).batch(2)
 
     def batches_of(
         waiting: blocks.Table, window: tuple[blocks.Table, tf.Tensor]

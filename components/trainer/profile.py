@@ -29,7 +29,8 @@ def profile(trainer: TrainingLoop, batches: tf.data.Dataset, steps: int, folder:
     the whole step are graphs that run one after another on the same batches; the device is waited for after each.
     They are called one by one, as the steps of a training are not: on a fast device each part has some tenths of a
     millisecond of that in it. Several replicas that are compiled compile forward and backward together: the first
-    of these parts has both in it.
+    of these parts has both in it. So has that of a step in parts (``training.accumulate_steps``), but for the backward
+    pass of the last part: a part waits for the gradients of the one before.
 
     Args:
       trainer: before its training, or between two epochs.
@@ -76,7 +77,7 @@ def profile(trainer: TrainingLoop, batches: tf.data.Dataset, steps: int, folder:
 def _parts(trainer: TrainingLoop) -> list[Callable[[Any], Any]]:
     """Forward; forward and backward; a whole step: each a graph, compiled where the step is."""
     step, replicas = trainer.step, trainer.strategy.num_replicas_in_sync
-    # What is not returned is not computed, which leaves the gradients out of the first one.
+    # What is not returned, and nothing waits for, is not computed, which leaves the gradients out of the first one.
     of_replica: list[Callable[[Any], Any]] = [lambda batch: step.gradients(batch)[1], step.gradients]
     if step.compiles and replicas == 1:
         of_replica = [_compiled(part) for part in of_replica]

@@ -36,13 +36,14 @@ class _Task(NamedTuple):
         try:
             config = json.loads(text)
             task, cluster = config.get("task", {}), config.get("cluster", {})
-        except (ValueError, AttributeError) as error:
+            chiefs, others = (len(cluster.get(kind, ())) for kind in ("chief", "worker"))
+            number = int(task.get("index", 0)) + (chiefs if task.get("type") == "worker" else 0)
+        except (ValueError, AttributeError, TypeError) as error:
             raise ConfigError(
                 f"TF_CONFIG: {text!r} is no JSON object with a cluster and a task; set it as in "
                 "kubernetes/components/training-workers/jobset.yaml, or unset it"
             ) from error
-        chiefs, others = len(cluster.get("chief", ())), len(cluster.get("worker", ()))
-        return cls(int(task.get("index", 0)) + (chiefs if task.get("type") == "worker" else 0), max(1, chiefs + others))
+        return cls(number, max(1, chiefs + others))
 
 
 def several_workers(environment: Mapping[str, str] = os.environ) -> bool:

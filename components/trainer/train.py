@@ -88,18 +88,25 @@ def train(
       checkpoint_folder: to go on from, if a training was stopped, and to save to. Several workers share it.
       on_epoch: called after each epoch.
       train_impressions: of the train split, for ``training.auc_fractions``, which has no effect without it.
-      profile_folder: gets the trace of ``training.profile_steps``, which has no effect without it.
+      profile_folder: gets the trace of ``training.profile_steps``, which has no effect without it, nor with several
+        workers.
 
     Returns:
       Of several workers, the chief's alone is calibrated.
 
     Raises:
+      ConfigError: if tables are to be sharded over several workers.
       WorkerLost: if another worker is.
       ValueError: if a split has no files or a damaged one, or the validation split lacks positives or negatives.
       TrainingDiverged: if the loss is not finite.
     """
     training, stored = settings.training, settings.stored
     tf.config.experimental.enable_tensor_float_32_execution(training.tf32)
+    if training.shard_tables and several_workers():
+        raise ConfigError(
+            "training.shard_tables: tables are sharded over the devices of one machine, and TF_CONFIG names several "
+            "workers; shard on one of them, or set model.item_buckets"
+        )
     strategy = training_strategy(training.cpu_replicas)
     keras.utils.set_random_seed(training.seed)
     start = time.perf_counter()
@@ -140,11 +147,6 @@ def train(
                 history_length=stored.history_length,
             )
 
-    if training.shard_tables and isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        raise ConfigError(
-            "training.shard_tables: tables are sharded over the devices of one machine, and TF_CONFIG names several "
-            "workers; shard on one of them, or set model.item_buckets"
-        )
     with strategy.scope():
         with sharded_tables(training.shard_tables):
             model = new_model()

@@ -71,8 +71,8 @@ def lead(file: str, settings: TrainerSettings, work: Mapping[str, Any]) -> None:
 
 def follow(file: str) -> None:
     """Waits until there is a file of :func:`lead`, and trains as ``TF_CONFIG`` says: as the chief or as another."""
+    _logger.info("Waiting for the Trainer step of the chief to write %s", file)
     while not tf.io.gfile.exists(file):
-        _logger.info("Waiting for the Trainer step of the chief to write %s", file)
         time.sleep(_POLL_SECONDS)
     with tf.io.gfile.GFile(file) as opened:
         work = json.loads(opened.read())

@@ -127,13 +127,16 @@ def test_what_cannot_be_compiled_trains_without_and_says_why(
         patch.setattr(tf.config, "list_logical_devices", lambda kind: [SimpleNamespace(name=kind)])
         trainer = trainer_of("dnn", "in_batch", "float32", "auto", OfStrings)
     assert trainer.step.compiles
+    # As a checkpoint sets it, that a training goes on from.
+    for each in (trainer, plain):
+        each.sampler.step.assign(7)
     with caplog.at_level(logging.WARNING):
         loss, impressions = trainer.train_epoch(data)
     assert "The training step is not compiled, and slower for it: " in caplog.text
     assert "AsString" in caplog.text
     # Nothing of the try is left: each batch was trained on once.
     assert (loss, impressions) == plain.train_epoch(data)
-    assert int(trainer.sampler.step) == 5
+    assert int(trainer.sampler.step) == 7 + 5
     for ours, theirs in zip(trainer.model.get_weights(), plain.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

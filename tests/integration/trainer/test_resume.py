@@ -16,6 +16,7 @@ from ctr.components.settings import TrainingConfig
 from ctr.components.trainer.checkpoint import CheckpointUnreadable, EpochCheckpoint
 from ctr.components.trainer.export import ServedRanker
 from ctr.components.trainer.fit import Epoch, Position, TrainingLoop, fit
+from ctr.components.trainer.step import Compile
 from ctr.models.layers.sharded_table import sharded_tables
 from ctr.models.model_config import ModelConfig
 from ctr.models.registry import MODELS, build_model
@@ -24,7 +25,14 @@ from ctr.models.samplers.sampler_config import LossConfig
 from ctr.models.sharded_adam import ShardedAdam
 
 
-def trainer_of(model: str, sampler: str = "random", policy: str = "float32", sharded: bool = False) -> TrainingLoop:
+def trainer_of(
+    model: str,
+    sampler: str = "random",
+    policy: str = "float32",
+    sharded: bool = False,
+    accumulate_steps: int = 1,
+    compile: Compile = "auto",
+) -> TrainingLoop:
     """Default settings, unknown items included, with dropout on; small."""
     keras.utils.set_random_seed(1)
     settings = {"name": model, "dropout": 0.2, "embedding_dim": 4, "hidden_units": [4], "caser": {"events": 4}}
@@ -38,7 +46,7 @@ def trainer_of(model: str, sampler: str = "random", policy: str = "float32", sha
             ranker = build_model(config, 10, 10, history_length=4)
     finally:
         keras.config.set_dtype_policy("float32")
-    return TrainingLoop(ranker, tf.distribute.get_strategy(), drawn_by, loss, 1e-2, row_decay=1e-3)
+    return TrainingLoop(ranker, tf.distribute.get_strategy(), drawn_by, loss, 1e-2, 1e-3, accumulate_steps, compile)
 
 
 def data_of(number: int) -> tf.data.Dataset:
@@ -129,11 +137,15 @@ def test_a_stop_within_an_epoch_repeats_none_of_its_steps(tmp_path: Path, monkey
     with pytest.raises(KeyboardInterrupt):
         run(new(), tmp_path / "parts", minutes=1e-9, stop_at=3)
     assert left_off[-1] == ["state-1-3.index"]
+    # What TensorFlow leaves where it is killed while it writes.
+    (tmp_path / "parts" / "state-1-4_temp").mkdir()
+    (tmp_path / "parts" / "state-1-4_temp" / "part-00000-of-00001.index").touch()
     del left_off[:]
     resumed = new()
     again = run(resumed, tmp_path / "parts", minutes=1e-9)
     # Of an epoch of five steps, two were left.
     assert left_off == [["state-1-4.index"], ["state-1-5.index"], ["state-2-0.index"]]
+    assert not list(tmp_path.glob("parts/*_temp"))
     assert [epoch.train_loss for epoch in again] == [epoch.train_loss for epoch in epochs]
     for ours, theirs in zip(state(resumed), state(whole), strict=True):
         np.testing.assert_array_equal(ours, theirs)

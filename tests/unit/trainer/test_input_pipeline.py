@@ -87,13 +87,15 @@ def shuffled(files: list[str], seed: int, batch_size: int = 64, **settings: int)
     )
 
 
-def test_the_order_follows_from_the_seed_and_differs_from_pass_to_pass(many: list[str]) -> None:
+def test_the_order_follows_from_the_seed_alone(many: list[str]) -> None:
     one = shuffled(many, 3)
-    first, second = first_of(one), first_of(one)
+    first = first_of(one)
 
-    assert first == first_of(shuffled(many[::-1], 3))
-    assert sorted(first) == sorted(second) == list(range(1, 6001))
-    assert len({*map(tuple, (first, second, first_of(shuffled(many, 4))))}) == 3
+    # A training that goes on, or begins again without a compiler, passes over them anew.
+    assert first_of(one) == first == first_of(shuffled(many[::-1], 3))
+    other = first_of(shuffled(many, 4))
+    assert sorted(first) == sorted(other) == list(range(1, 6001))
+    assert first != other
 
 
 def test_what_stood_together_does_not_stay_together(many: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

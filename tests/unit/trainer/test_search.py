@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,11 @@ import pytest
 
 from ctr.components.settings import TunerConfig
 from ctr.components.trainer import search as module
+from ctr.components.trainer.executor import TunerExecutor
 from ctr.components.trainer.fit import TrainingDiverged
 from ctr.components.trainer.settings import TrainerSettings, TunerSettings
 from ctr.components.tuning import Tuning
-from ctr.models.errors import DataError
+from ctr.models.errors import ConfigError, DataError
 from ctr.pipeline.settings.pipeline_config import load_preset
 
 SPACE = {
@@ -121,3 +123,10 @@ def test_a_training_that_diverges_is_a_trial_without_an_auc(tmp_path: Path, monk
         run(tmp_path / "fatal", monkeypatch, Trainings(no_files))
     with pytest.raises(DataError, match=r"tuner\.space: none of 5 trials came to its end"):
         run(tmp_path / "none", monkeypatch, Trainings(always))
+
+
+def test_several_workers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(ConfigError, match=r"tuner\.space: .* TF_CONFIG names several workers"):
+        TunerExecutor().Do({}, {}, {})

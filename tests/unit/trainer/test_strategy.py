@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tensorflow as tf
 
+from ctr.components.settings import TrainingConfig
 from ctr.components.trainer import strategy
 from ctr.components.trainer.strategy import WorkerLost, files_of_worker, is_chief, losing_workers, several_workers
+from ctr.components.trainer.train import train
 from ctr.models.errors import ConfigError
 
 FILES = ["c", "a", "e", "b", "d"]
@@ -45,10 +49,20 @@ def test_one_alone_is_the_chief(environment: dict[str, str]) -> None:
     assert files_of_worker(FILES, environment) == (FILES, False)
 
 
-@pytest.mark.parametrize("text", ["worker", "[1]"])
+@pytest.mark.parametrize("text", ["worker", "[1]", '{"task": null}', '{"task": {"index": "one"}}'])
 def test_what_is_no_cluster_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="TF_CONFIG: .* is no JSON object"):
         several_workers({"TF_CONFIG": text})
+
+
+def test_tables_are_not_sharded_over_several_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in told({"worker": 2}, "worker", 0).items():
+        monkeypatch.setenv(key, value)
+    settings: Any = SimpleNamespace(training=TrainingConfig(shard_tables=True), stored=None)
+    nothing: Any = None
+    # Before anything is read, and before it waits for the others.
+    with pytest.raises(ConfigError, match=r"training\.shard_tables: .* TF_CONFIG names several workers"):
+        train(settings, transform=nothing, catalogue_size=1, train_files=[], validation_files=[])
 
 
 def test_an_error_of_one_alone_is_its_own() -> None:

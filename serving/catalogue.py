@@ -58,8 +58,9 @@ class Catalogue:
 
     def start(self) -> None:
         """Begins to watch the folders."""
-        for watcher in self._watchers.values():
-            watcher.start()
+        with self._change:
+            for watcher in self._watchers.values():
+                watcher.start()
 
     def stop(self) -> None:
         """Ends the watches; waits for loads under way."""

@@ -56,9 +56,7 @@ class ServerManagement:
         options = [("grpc.enable_http_proxy", 0)]
         credentials = channel_credentials(root_certificates, certificate, private_key)
         self._channel = (
-            grpc.secure_channel(target, credentials, options)
-            if credentials
-            else grpc.insecure_channel(target, options)
+            grpc.secure_channel(target, credentials, options) if credentials else grpc.insecure_channel(target, options)
         )
 
     def states(self, model: str) -> dict[int, str]:

@@ -34,6 +34,8 @@ _STEP_SECONDS: Final = 70.0
 """That each has for a step; a new configuration has a minute for its models."""
 _COUNT_SECONDS: Final = 5.0
 """That each has to say what it counted, else what it last said is taken: Prometheus itself gives up after 10."""
+_MOMENT: Final = 0.5
+"""Seconds until a version that answers in one process does so in each that has loaded it."""
 _TOGETHER_SECONDS: Final = 60.0
 """That a process waits for the others to have a version, too."""
 _SHORT_LIFE: Final = 5.0
@@ -373,10 +375,17 @@ class Processes:
                 if step == change:
                     # Before they are asked: one that takes another's place meanwhile is to begin with these.
                     self._models = models
-                refused = [each for each in self._ask_all(step, models, _STEP_SECONDS).values() if not each[0]]
+                refused = self._refused(step, models)
+                if refused and step == "check" and refused[0][1][0] == "FAILED_PRECONDITION":
+                    # Who asks one whether it has a version, and then for its label, must not be ahead of the others.
+                    time.sleep(_MOMENT)
+                    refused = self._refused(step, models)
                 if refused:
                     return refused[0]
             return True, None
+
+    def _refused(self, step: str, models: tuple[ModelConfig, ...]) -> list[Answer]:
+        return [answer for answer in self._ask_all(step, models, _STEP_SECONDS).values() if not answer[0]]
 
 
 def serve_processes(processes: Processes, config_file: str | Path | None = None, poll_seconds: float = 0.0) -> None:

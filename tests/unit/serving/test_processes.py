@@ -12,7 +12,7 @@ import pytest
 from ctr.models.errors import CtrError
 from ctr.serving import processes
 from ctr.serving.models_config import ModelConfig
-from ctr.serving.processes import Plan, Processes
+from ctr.serving.processes import Answer, Plan, Processes
 
 
 def test_one_that_hangs_neither_ends_the_others_nor_keeps_them_waiting(monkeypatch: Any) -> None:
@@ -27,3 +27,25 @@ def test_one_that_hangs_neither_ends_the_others_nor_keeps_them_waiting(monkeypat
         several.change([ModelConfig("ctr", Path("/b"))])
     assert several.models == before
     assert several._count_all() == ["what it last said"]
+
+
+@pytest.mark.parametrize("moments", [1, 2])
+def test_a_label_may_follow_at_once_where_a_version_has_begun_to_answer(monkeypatch: Any, moments: int) -> None:
+    monkeypatch.setattr(processes, "_MOMENT", 0.0)
+    before, after = (ModelConfig("ctr", Path("/a")),), (ModelConfig("ctr", Path("/a"), labels={"stable": 2}),)
+    several = Processes(Plan(before), 1)
+    asked: list[str] = []
+
+    def answers(what: str, *_: Any) -> dict[int, Answer]:
+        asked.append(what)
+        behind = asked.count("check") <= moments
+        return {7: (False, ("FAILED_PRECONDITION", "not yet")) if what == "check" and behind else (True, None)}
+
+    monkeypatch.setattr(several, "_ask_all", answers)
+    if moments == 1:
+        several.change(after)
+        assert (several.models, asked) == (after, ["check", "check", "change"])
+    else:
+        with pytest.raises(CtrError, match="not yet"):
+            several.change(after)
+        assert (several.models, asked) == (before, ["check", "check"])

@@ -58,8 +58,9 @@ class Catalogue:
 
     def start(self) -> None:
         """Begins to watch the folders."""
-        for watcher in self._watchers.values():
-            watcher.start()
+        with self._change:
+            for watcher in self._watchers.values():
+                watcher.start()
 
     def stop(self) -> None:
         """Ends the watches; waits for loads under way."""
@@ -134,8 +135,8 @@ class Catalogue:
     def change(self, models: Sequence[ModelConfig]) -> list[VersionWatcher]:
         """Puts another configuration in force; returns the watches on the models that are new in it.
 
-        A label that is in use may only move to a version that is loaded. A model whose folder stays keeps its loaded
-        versions; one that is not in the new configuration goes.
+        A label that is in use, as its version is loaded, may only move to a version that is loaded, too. A model whose
+        folder stays keeps its loaded versions; one that is not in the new configuration goes.
 
         Raises:
           RequestError: FAILED_PRECONDITION if a label cannot move, and then nothing has changed.
@@ -203,7 +204,7 @@ def _stop(watchers: Iterable[VersionWatcher]) -> None:
 def _check_labels(model: ModelConfig, watcher: VersionWatcher | None) -> None:
     for label, version in model.labels.items():
         before = watcher.model.labels.get(label, version) if watcher else version
-        if watcher and version != before and version not in watcher.loaded:
+        if watcher and version != before and before in watcher.loaded and version not in watcher.loaded:
             raise RequestError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"Request to assign label to version {version} of model {model.name}, "

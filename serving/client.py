@@ -48,6 +48,23 @@ class ServingError(CtrError):
         self.of_request = code in _OF_REQUEST
 
 
+def channel_credentials(
+    root_certificates: str | Path | None, certificate: str | Path | None, private_key: str | Path | None
+) -> grpc.ChannelCredentials | None:
+    """Of the PEM files that :class:`RankingClient` takes; None without any: the connection is in clear text.
+
+    Raises:
+      OSError: if a file cannot be read.
+      ValueError: if there is a certificate without its key or without authorities, or a key alone.
+    """
+    if (certificate is None) != (private_key is None) or (certificate is not None and root_certificates is None):
+        raise ValueError("certificate and private_key go together, and with root_certificates")
+    if root_certificates is None:
+        return None
+    files = (root_certificates, private_key, certificate)
+    return grpc.ssl_channel_credentials(*(None if file is None else Path(file).read_bytes() for file in files))
+
+
 class _Asker:
     """What the clients share: how they reach a server, make a request, read its answer, and word its errors."""
 
@@ -65,8 +82,6 @@ class _Asker:
         private_key: str | Path | None = None,
         version_label: str = "",
     ) -> None:
-        if (certificate is None) != (private_key is None) or (certificate is not None and root_certificates is None):
-            raise ValueError("certificate and private_key go together, and with root_certificates")
         if not 1 <= attempts <= MAX_ATTEMPTS:
             raise ValueError(f"attempts: must be 1 to {MAX_ATTEMPTS}, got {attempts}")
         self._target = target
@@ -82,15 +97,10 @@ class _Asker:
         ]
         if attempts > 1:
             self._options.append(("grpc.service_config", json.dumps(_retried(attempts))))
-        self._credentials: grpc.ChannelCredentials | None = None
-        if root_certificates is None:
+        self._credentials = channel_credentials(root_certificates, certificate, private_key)
+        if self._credentials is None:
             # A web proxy of the environment would otherwise be asked to reach loopback.
             self._options.append(("grpc.enable_http_proxy", 0))
-        else:
-            files = (root_certificates, private_key, certificate)
-            self._credentials = grpc.ssl_channel_credentials(
-                *(None if file is None else Path(file).read_bytes() for file in files)
-            )
         self._channel, self._predict = self._connected()
 
     def _connected(self) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import classification_pb2, model_pb2, predict_pb2, regression_pb2
+from tensorflow_serving.apis import classification_pb2, predict_pb2, regression_pb2
 
 from ctr.models.arrays import Array
 from ctr.serving.model import ServedModel, invalid
@@ -41,10 +41,8 @@ _WORDS: Final = {
 }
 
 
-def parse_predict(
-    body: bytes, spec: model_pb2.ModelSpec, model: ServedModel
-) -> tuple[predict_pb2.PredictRequest, bool]:
-    """The request of a JSON body, and whether it is in the row format.
+def fill_predict(body: bytes, request: predict_pb2.PredictRequest, model: ServedModel) -> bool:
+    """Puts the signature and the inputs of a JSON body into a request; whether they are in the row format.
 
     Raises:
       RequestError: INVALID_ARGUMENT that names what is wrong where.
@@ -66,14 +64,13 @@ def parse_predict(
             inputs = {next(iter(expected)): inputs}
         if not isinstance(inputs, dict):
             raise invalid(f"inputs: the signature has several, expected an object of {sorted(expected)}")
-    request = predict_pb2.PredictRequest(model_spec=spec)
     request.model_spec.signature_name = name
     for alias, values in inputs.items():
         if alias not in expected:
             raise invalid(f"input {alias!r}: the signature has none of this name, it has {sorted(expected)}")
         array = _array(values, tf.as_dtype(expected[alias].dtype), alias)
         request.inputs[alias].CopyFrom(tf.make_tensor_proto(array, expected[alias].dtype))
-    return request, by_row
+    return by_row
 
 
 def predict_json(response: predict_pb2.PredictResponse, by_row: bool) -> dict[str, Any]:

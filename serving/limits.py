@@ -17,7 +17,8 @@ class Batching:
     """That a batch which is not full waits for more (``batch_timeout_micros``); with 0 requests come together only
     while those before them run."""
     queue: int = 256
-    """Requests that wait at most (``max_enqueued_batches``, there in batches); more get RESOURCE_EXHAUSTED."""
+    """Requests that wait at most (``max_enqueued_batches``, there in batches); more get RESOURCE_EXHAUSTED. A server
+    has so many only with more threads than it is given by default."""
     threads: int = max(1, (os.cpu_count() or 1) // 2)
     """Batches that run at a time (``num_batch_threads``); the other half of the cores is for what is around them."""
 

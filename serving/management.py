@@ -10,7 +10,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import Message
 
-from ctr.serving.client import ServingError
+from ctr.serving.client import ServingError, channel_credentials
 from ctr.serving.messages import (
     GET_MODEL_STATUS,
     RELOAD_CONFIG,
@@ -38,7 +38,7 @@ class ServerManagement:
       private_key: likewise.
 
     Raises:
-      OSError: if the certificates or the key cannot be read.
+      OSError, ValueError: as of that client.
     """
 
     def __init__(
@@ -54,12 +54,10 @@ class ServerManagement:
         self._timeout = timeout
         # A web proxy of the environment would otherwise be asked to reach loopback.
         options = [("grpc.enable_http_proxy", 0)]
-        if root_certificates is None:
-            self._channel = grpc.insecure_channel(target, options)
-        else:
-            files = (root_certificates, private_key, certificate)
-            read = (None if file is None else Path(file).read_bytes() for file in files)
-            self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(*read), options)
+        credentials = channel_credentials(root_certificates, certificate, private_key)
+        self._channel = (
+            grpc.secure_channel(target, credentials, options) if credentials else grpc.insecure_channel(target, options)
+        )
 
     def states(self, model: str) -> dict[int, str]:
         """What became of each version of a model: version -> state as TF Serving names it; none of an unknown model.

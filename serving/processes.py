@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as LateError
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,7 +29,13 @@ from ctr.models.errors import CtrError
 from ctr.serving.models_config import FollowedConfig, ModelConfig
 
 _ANSWER_SECONDS: Final = 150.0
-"""That the others have for what one asks of them; a new configuration has a minute for its models."""
+"""That the process above has for what one asks of it: two steps."""
+_STEP_SECONDS: Final = 70.0
+"""That each has for a step; a new configuration has a minute for its models."""
+_COUNT_SECONDS: Final = 5.0
+"""That each has to say what it counted, else what it last said is taken: Prometheus itself gives up after 10."""
+_MOMENT: Final = 0.5
+"""Seconds until a version that answers in one process does so in each that has loaded it."""
 _TOGETHER_SECONDS: Final = 60.0
 """That a process waits for the others to have a version, too."""
 _SHORT_LIFE: Final = 5.0
@@ -243,12 +250,12 @@ class Processes:
                 raise TimeoutError(f"not each of {self._count} processes has a version after {timeout:g} s")
 
     def change(self, models: Sequence[ModelConfig]) -> None:
-        """Serves other models from now on, in all processes or in none.
+        """Serves other models from now on, in all processes or in none; returns before new ones are loaded.
 
         Raises:
-          CtrError: if one of them cannot.
+          CtrError: if one of them cannot, or does not answer.
         """
-        well, words = self._change_all(tuple(models))
+        well, words = self._change_all(tuple(models), "change")
         if not well:
             raise CtrError(words[1])
 
@@ -333,35 +340,52 @@ class Processes:
             if not self._stopping.is_set():
                 self._start(first=False)
 
-    def _ask_all(self, what: str, value: Any) -> dict[_Process, Answer]:
+    def _ask_all(self, what: str, value: Any, seconds: float) -> dict[_Process, Answer]:
+        deadline = time.monotonic() + seconds
         with self._lock:
             asked = {}
             for process in self._processes:
                 number = next(self._numbers)
                 asked[process] = self._asked[process, number] = Future()
                 process.say("do", number, what, value)
-        return {process: answer.result(_ANSWER_SECONDS) for process, answer in asked.items()}
+        answers: dict[_Process, Answer] = {}
+        for process, answer in asked.items():
+            try:
+                answers[process] = answer.result(max(0.0, deadline - time.monotonic()))
+            except LateError:
+                words = f"process {process.process.pid} of the server did not answer within {seconds:g} s"
+                answers[process] = False, ("DEADLINE_EXCEEDED", words)
+        return answers
 
     def _answer(self, process: _Process, number: int, what: str, value: Any) -> None:
-        process.say("answer", number, self._change_all(value) if what == "change" else (True, self._count_all()))
+        answer = (True, self._count_all()) if what == "metrics" else self._change_all(value, what)
+        process.say("answer", number, answer)
 
     def _count_all(self) -> list[Any]:
-        for process, (well, counted) in self._ask_all("metrics", None).items():
+        for process, (well, counted) in self._ask_all("metrics", None, _COUNT_SECONDS).items():
             if well:
                 process.counted = counted
         with self._lock:
             return [*self._counted, *(each.counted for each in self._processes if each.counted)]
 
-    def _change_all(self, models: tuple[ModelConfig, ...]) -> Answer:
+    def _change_all(self, models: tuple[ModelConfig, ...], change: str) -> Answer:
         with self._change:
             # All of them first say whether they can, so that none changes alone.
-            for step in ("check", "change"):
-                refused = [answer for answer in self._ask_all(step, models).values() if not answer[0]]
-                if step == "change":
+            for step in ("check", change):
+                if step == change:
+                    # Before they are asked: one that takes another's place meanwhile is to begin with these.
                     self._models = models
+                refused = self._refused(step, models)
+                if refused and step == "check" and refused[0][1][0] == "FAILED_PRECONDITION":
+                    # Who asks one whether it has a version, and then for its label, must not be ahead of the others.
+                    time.sleep(_MOMENT)
+                    refused = self._refused(step, models)
                 if refused:
                     return refused[0]
             return True, None
+
+    def _refused(self, step: str, models: tuple[ModelConfig, ...]) -> list[Answer]:
+        return [answer for answer in self._ask_all(step, models, _STEP_SECONDS).values() if not answer[0]]
 
 
 def serve_processes(processes: Processes, config_file: str | Path | None = None, poll_seconds: float = 0.0) -> None:

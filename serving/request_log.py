@@ -13,6 +13,7 @@ import logging
 import os
 import queue
 import random
+import re
 import socket
 import threading
 import time
@@ -36,8 +37,10 @@ from ctr.serving.signatures import DEFAULT_SIGNATURE, EXAMPLES, RANK_SIGNATURE
 MODEL_VERSION: Final = "model_version"
 """[1] int64: the version that answered."""
 
-_SUFFIX: Final = ".gz"
+_NAME: Final = "{microseconds:017d}-{host}-{process}.gz"
 _INCOMING: Final = ".incoming"
+_SHARD: Final = re.compile(rf"(?P<hidden>\.)?\d{{17}}-.+-\d+\.gz(?(hidden){re.escape(_INCOMING)})")
+"""What shards are called, and they alone are removed: the folder may hold other people's files."""
 _ITEMS: Final = {"history_": HISTORY_ITEM_ID, "candidate_": CANDIDATE_ITEM_ID}
 """Prefix of a feature's name -> what says where padding is."""
 _WAITING: Final = 256
@@ -104,14 +107,15 @@ class RequestLog:
             try:
                 waiting = self._queue.get(timeout=1.0)
             except queue.Empty:
-                self._close(shard for shard in [*self._shards.values()] if shard.is_old)
-                continue
-            if waiting is None:
-                self._close([*self._shards.values()])
-                return
-            request, version, second = waiting
-            self._took(request.ByteSize())
-            self._write(request, version, second)
+                pass
+            else:
+                if waiting is None:
+                    self._close([*self._shards.values()])
+                    return
+                request, version, second = waiting
+                self._took(request.ByteSize())
+                self._write(request, version, second)
+            self._close([shard for shard in self._shards.values() if shard.is_full or shard.is_old])
 
     def _write(self, request: predict_pb2.PredictRequest, version: int, second: int) -> None:
         model = urllib.parse.quote(request.model_spec.name, safe="")
@@ -130,11 +134,8 @@ class RequestLog:
             self._failed(error)
             if (broken := self._shards.pop(model, None)) is not None:
                 broken.give_up()
-            return
-        if shard.is_full or shard.is_old:
-            self._close([shard])
 
-    def _close(self, shards: Iterator[_Shard] | list[_Shard]) -> None:
+    def _close(self, shards: list[_Shard]) -> None:
         closed = 0
         for shard in shards:
             self._shards.pop(shard.folder.name, None)
@@ -159,7 +160,7 @@ class _Shard:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"{time.time_ns() // 1000:017d}-{socket.gethostname()}-{os.getpid()}{_SUFFIX}"
+        name = _NAME.format(microseconds=time.time_ns() // 1000, host=socket.gethostname(), process=os.getpid())
         self._path = folder / name
         self._incoming = folder / f".{name}{_INCOMING}"
         self._writer = tf.io.TFRecordWriter(str(self._incoming), _OPTIONS)
@@ -192,16 +193,19 @@ class _Shard:
 def remove_oldest(folder: Path, max_mb: float) -> None:
     """Removes the oldest shards in a log until the others fit, and what killed servers left of some.
 
-    Several servers may do so at once.
+    Other files are neither counted nor removed. Several servers may do so at once.
     """
-    for left in folder.rglob(f".*{_INCOMING}"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > _LEFT_SECONDS:
-                left.unlink()
     sizes = {}
-    for shard in _shards(folder):
+    for path in folder.glob("*/*"):
+        found = _SHARD.fullmatch(path.name)
+        if found is None:
+            continue
         with contextlib.suppress(FileNotFoundError):
-            sizes[shard] = shard.stat().st_size
+            state = path.stat()
+            if not found["hidden"]:
+                sizes[path] = state.st_size
+            elif time.time() - state.st_mtime > _LEFT_SECONDS:
+                path.unlink()
     total = sum(sizes.values())
     for shard, size in sorted(sizes.items(), key=lambda each: each[0].name):
         if total <= max_mb * 1e6:
@@ -214,7 +218,7 @@ def examples_of(request: predict_pb2.PredictRequest) -> Iterator[tf.train.Exampl
     """The impressions of a request to rank, without padding; of a request for something else none.
 
     Raises:
-      ValueError: if it cannot have been answered.
+      LookupError, ValueError: if it cannot have been answered.
     """
     signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
     if signature == RANK_SIGNATURE:
@@ -263,12 +267,12 @@ def read_log(folder: str | Path) -> Iterator[tf.train.Example]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; 'serve --request-log' writes a folder for each model")
     for shard in reversed(_shards(folder)):
-        with shard.open("rb") as file:
-            compression = "GZIP" if file.read(2) == b"\x1f\x8b" else ""
         try:
+            with shard.open("rb") as file:
+                compression = "GZIP" if file.read(2) == b"\x1f\x8b" else ""
             for record in tf.data.TFRecordDataset(str(shard), compression).as_numpy_iterator():
                 yield from _examples_in(record)
-        except (tf.errors.OpError, DecodeError, ValueError) as error:
+        except (OSError, tf.errors.OpError, DecodeError, LookupError, ValueError) as error:
             raise DataError(f"{shard}: no shard of a request log: {str(error).splitlines()[0]}") from error
 
 

@@ -32,7 +32,7 @@ from tensorflow_serving.apis import (
 
 from ctr.serving.calls import REQUEST_ID, Calls
 from ctr.serving.catalogue import Catalogue
-from ctr.serving.json_tensors import classify_json, fill_examples, parse_predict, predict_json, regress_json
+from ctr.serving.json_tensors import classify_json, fill_examples, fill_predict, predict_json, regress_json
 from ctr.serving.metrics import Metrics
 from ctr.serving.model import RequestError, invalid
 from ctr.serving.services import SIGNATURE_DEF_FIELD, Services
@@ -120,8 +120,8 @@ class Api:
 
         def answer(request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
             model = self._catalogue.find(spec)
-            parsed, by_row = parse_predict(body, spec, model)
-            response = model.predict(parsed)
+            by_row = fill_predict(body, request, model)
+            response = model.predict(request)
             document.update(predict_json(response, by_row))
             return response
 

@@ -206,7 +206,8 @@ class ModelServer:
         return {
             "metrics": lambda _: self._metrics.snapshot(),
             "check": self._catalogue.check,
-            "change": self._catalogue.change_and_wait,
+            "change": self.change,
+            "change_and_wait": self._catalogue.change_and_wait,
         }
 
     def join(self, siblings: Siblings, may_reload: bool, waits_for_versions: bool) -> None:
@@ -219,7 +220,7 @@ class ModelServer:
         """
 
         def change(models: Sequence[ModelConfig]) -> None:
-            well, words = siblings.ask("change", tuple(models))
+            well, words = siblings.ask("change_and_wait", tuple(models))
             if not well:
                 raise RequestError(grpc.StatusCode[words[0]], words[1])
 

@@ -79,8 +79,9 @@ class VersionWatcher:
         self._thread = threading.Thread(target=self._watch, name="version-watcher", daemon=True)
 
     def start(self) -> None:
-        """Begins to watch, in a thread of its own."""
-        self._thread.start()
+        """Begins to watch, in a thread of its own; a watch that has begun goes on."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def stop(self) -> None:
         """Tells the watch to end, and returns at once."""
@@ -88,7 +89,8 @@ class VersionWatcher:
 
     def join(self) -> None:
         """Waits for the end of a watch that was told to, and so for a load under way."""
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def statuses(self) -> list[ModelVersionStatus]:
         """Every version seen and what became of it, highest first."""

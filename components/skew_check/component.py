@@ -40,8 +40,8 @@ def SkewCheck(
       hyperparameters: of a search, which the model was trained with.
 
     Raises:
-      SkewError: names an impression and a candidate for which two ways differ, or a feature of the requests that is
-        too far from the train split's.
+      ServedSkewError: names each feature of the requests that is too far from the train split's.
+      SkewError: names an impression and a candidate for which two ways differ.
     """
     from ctr.components.skew_check.check import check
     from ctr.components.skew_check.served import compare_with_log

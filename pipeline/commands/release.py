@@ -160,6 +160,8 @@ def _servers(options: argparse.Namespace) -> Iterator[ServerManagement]:
             )
         except OSError as error:
             raise ConfigError(f"TLS: {error.filename}: cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise ConfigError("TLS: --tls-certificate and --tls-key go together, and with --tls-ca") from error
 
 
 # --- changes -------------------------------------------------------------------------------------------------------

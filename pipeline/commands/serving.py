@@ -121,9 +121,9 @@ def _serve(options: argparse.Namespace) -> int:
 
     models = _models(options)
     tls = _server_tls(options)
-    _check_free(options.host, options.port)
+    _check_free(options.host, options.port, "--port")
     if options.rest_port is not None:
-        _check_free(options.host, options.rest_port)
+        _check_free(options.host, options.rest_port, "--rest-port")
     if options.processes < 1:
         raise ConfigError(f"--processes: must be 1 or more, got {options.processes}")
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
@@ -199,14 +199,14 @@ def _models(options: argparse.Namespace) -> tuple[ModelConfig, ...]:
     return (ModelConfig(model, Path(base)),)
 
 
-def _check_free(host: str, port: int) -> None:
+def _check_free(host: str, port: int, option: str) -> None:
     """That a server can listen there; port 0 stands for any that is free."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise CtrError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port, or 0 for any"
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another {option}, or 0 for any"
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -254,11 +255,14 @@ def test_a_server_keeps_what_it_answers(base: Path, push: Any, impression: Make,
                 client.rank(impression([7] * length, [1, 2]))
         with RankingClient(f"127.0.0.1:{server.port}", "other") as client, pytest.raises(ServingError):
             client.rank(impression([7], [1]))
+        asked = {name: [values] for name, values in impression([7] * 3, [1, 2]).features().items()}
+        body = json.dumps({"signature_name": "rank", "inputs": asked}).encode()
+        urllib.request.urlopen(f"http://127.0.0.1:{server.rest_port}/v1/models/ctr:predict", body).close()
         deadline = time.monotonic() + 10
-        while 'ctr_request_log_total{status="written"} 3' not in page(server):
+        while 'ctr_request_log_total{status="written"} 4' not in page(server):
             assert time.monotonic() < deadline, page(server)
     # The shard is whole when the server has ended, with what was answered alone.
-    assert [len(each.history) for each in read_impressions(tmp_path / "log" / "ctr", 9)] == [0, 1, 2]
+    assert [len(each.history) for each in read_impressions(tmp_path / "log" / "ctr", 9)] == [0, 1, 2, 3]
     assert [path.name for path in (tmp_path / "log").iterdir()] == ["ctr"]
 
 
@@ -328,13 +332,19 @@ def test_the_oldest_shards_go_and_what_a_killed_server_left(tmp_path: Path) -> N
     for number in range(5):
         (tmp_path / "ctr").mkdir(exist_ok=True)
         (tmp_path / "ctr" / f"{number:017d}-host-1.gz").write_bytes(bytes(400_000))
-    for name, age in (("left", 3600), ("young", 0)):
-        path = tmp_path / "ctr" / f".{name}.gz.incoming"
+    for name, age in (("8-host-1.gz", 3600), ("9-host-1.gz", 0), ("other", 3600)):
+        path = tmp_path / "ctr" / f".{name.zfill(len(name) + 16)}.incoming"
         path.touch()
         os.utime(path, (time.time() - age,) * 2)
+    # What somebody else keeps there is neither counted nor removed.
+    for other in (tmp_path / "00000000000000000-host-1.gz", tmp_path / "ctr" / "0.csv"):
+        other.write_bytes(bytes(900_000))
     remove_oldest(tmp_path, max_mb=1.0)
+    assert (tmp_path / "00000000000000000-host-1.gz").exists()
     assert sorted(path.name for path in (tmp_path / "ctr").iterdir()) == [
-        ".young.gz.incoming",
+        ".00000000000000009-host-1.gz.incoming",
+        ".0000000000000000other.incoming",
+        "0.csv",
         "00000000000000003-host-1.gz",
         "00000000000000004-host-1.gz",
     ]

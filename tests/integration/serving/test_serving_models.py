@@ -127,6 +127,9 @@ def test_a_label_moves_to_a_loaded_version_alone(base: Path, push: Any, serving:
             ask.reload((base, ALL + labels.format(3, 2)))
         assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert ask.predict("ctr", label="stable") == (2, 11.0)
+        # One that gets nobody an answer may move: a process that has just begun keeps none from going back.
+        for version in (3, 4):
+            ask.reload((base, ALL + f'version_labels {{ key: "next" value: {version} }}'))
 
 
 def test_models_come_and_go_and_a_policy_changes(base: Path, push: Any, serving: Any) -> None:

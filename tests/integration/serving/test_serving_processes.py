@@ -25,6 +25,7 @@ from test_serving_versions import wait_for
 from ctr.models.errors import CtrError
 from ctr.serving.client import RankingClient, ServingError
 from ctr.serving.impressions import Impression
+from ctr.serving.limits import RequestLogSettings
 from ctr.serving.models_config import ModelConfig
 from ctr.serving.processes import Plan, Processes
 
@@ -82,11 +83,15 @@ class Load:
 
 
 @pytest.mark.slow
-def test_processes_on_one_port_are_one_server(base: Path, push: Any, impression: Make, monkeypatch: Any) -> None:
+def test_processes_on_one_port_are_one_server(
+    base: Path, push: Any, impression: Make, monkeypatch: Any, tmp_path: Path
+) -> None:
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     push(base, 1)
     models = (ModelConfig("ctr", base, latest=2),)
-    plan = Plan(models, may_reload=True, rest_port=0, options={"poll_seconds": 0.05})
+    log = RequestLogSettings(tmp_path / "log", rate=1.0)
+    options = {"poll_seconds": 0.05, "access": {"request_log": log}}
+    plan = Plan(models, may_reload=True, rest_port=0, options=options)
     with Processes(plan, 2) as several:
         several.wait_until_ready(120)
         load = Load(several.port, impression([3], [3]))
@@ -104,6 +109,8 @@ def test_processes_on_one_port_are_one_server(base: Path, push: Any, impression:
             assert several.models[0].labels == {"stable": 2}
             count = load.end()
             assert f'request_count{{model_name="ctr",status="OK"}} {count}\n' in page(several.rest_port)
+            logged = f'ctr_request_log_total{{status="written"}} {count}\n'
+            wait_for(lambda: logged in page(several.rest_port), "each request in the log")
             assert f'load_attempt_count{{model_path="{base / "2"}",status="success"}} 2\n' in page(several.rest_port)
         killed, other = several.pids
         os.kill(killed, signal.SIGKILL)

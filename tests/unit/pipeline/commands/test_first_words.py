@@ -94,6 +94,7 @@ ERRORS = [
     ("compare a b --output served", 1, "metadata.sqlite: no such file"),
     ("lineage 1 --output served", 1, "metadata.sqlite: no such file"),
     ("release status --output nosuch", 1, "no pushed model"),
+    ("release status --output served --server h:1 --tls-key key.pem", 2, "go together, and with --tls-ca"),
     ("release rollback --output served", 1, "nothing to go back to"),
     ("release promote 1 --yes --output served", 1, "nothing says that this version was blessed"),
     ("generate --output x.csv --dirt bogus=3", 2, "there are negative_timestamp"),

@@ -151,7 +151,8 @@ class DatasetConfig(Section):
     def _of_all_ids(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("ids"), str):
             columns = values.get("columns")
-            there = [field for field in ID_FIELDS if isinstance(columns, dict) and columns.get(field) is not None]
+            given = columns if isinstance(columns, dict) else getattr(columns, "__dict__", {})
+            there = [field for field in ID_FIELDS if given.get(field) is not None]
             return {**values, "ids": dict.fromkeys(there, values["ids"])}
         return values
 

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ctr.components import quarantine
-from ctr.components.dataset import Columns, DatasetConfig
+from ctr.components.dataset import Columns, DatasetConfig, Format
+from ctr.components.impression_gen import hints
 from ctr.components.impression_gen.check import check
 from ctr.components.impression_gen.columns import ParsedBlock
 from ctr.components.impression_gen.inspection import inspect
@@ -24,8 +25,8 @@ from ctr.components.settings import IngestConfig
 from ctr.models.errors import DataError
 
 COLUMNS = Columns(user="u", item="i", time="t")
-CSV = DatasetConfig(header=True, columns=COLUMNS, ids="string")  # type: ignore[arg-type]
-JSON = DatasetConfig(format="json", columns=COLUMNS, ids="string")  # type: ignore[arg-type]
+CSV = DatasetConfig(header=True, columns=COLUMNS, ids="string")
+JSON = DatasetConfig(format="json", columns=COLUMNS, ids="string")
 
 
 def parsed(path: Path, dataset: DatasetConfig) -> ParsedBlock:
@@ -111,3 +112,20 @@ def test_a_type_that_would_run_code_runs_none(tmp_path: Path) -> None:
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert not (tmp_path / "ran").exists()
     assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "says"), [("json", "log.json", "name it .json.gz"), ("parquet", "log.parquet", "unpack it")]
+)
+def test_a_file_of_another_kind_is_advised_on_in_its_formats_words(form: Format, name: str, says: str) -> None:
+    dataset = DatasetConfig(format=form, columns=COLUMNS)
+    with pytest.raises(DataError, match=f"{name}: by its first bytes it is gzip.*{says}"):
+        hints.check_kind(name, gzip.compress(b"{}"), dataset)
+
+
+def test_a_rating_that_is_no_number_is_said_to_be_one(tmp_path: Path) -> None:
+    rated = DatasetConfig(header=True, columns=Columns(user="u", item="i", time="t", behavior="r"), ratings={"pv": 1})
+    (tmp_path / "log.csv").write_bytes(b"u,i,t,r\n1,2,3,good\n")
+    refusal = check(str(tmp_path / "log.csv"), IngestConfig(dataset=rated)).refusal
+    assert refusal is not None
+    assert "ratings are numbers, and 'good' are none (column 'r')" in refusal

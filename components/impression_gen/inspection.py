@@ -529,7 +529,10 @@ class _Guess:
         lines.append(_line("  zone", "UTC", self.time_reasons.get("zone", "of the window below")))
         lines.append(_line("window", "all", f"or {{start: ..., end: ...}}; the sample is of {self.range}"))
         lines.append(_line("duplicates", PUBLIC_LOG.duplicates, None))
-        return "\n".join(lines) + "\n"
+        # Names of columns stand in comments, too, and may hold anything.
+        return "".join(
+            re.sub(r"[^ -~\u00a0-\ud7ff\ue000-\U0010ffff]|[\u2028\u2029\ufeff]", "?", line) + "\n" for line in lines
+        )
 
     def _column(self, role: str) -> int | str | None:
         name = self.roles.get(role)
@@ -561,10 +564,12 @@ def _kind_of(name: str) -> BehaviorName | None:
 
 
 def _scalar(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
+    quoted = '"' if isinstance(value, str) and not re.fullmatch(r"\w+", value) else None
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, default_style=quoted, allow_unicode=True, width=float("inf")
+    )
     return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _line(name: str, value: Any, reason: str | None) -> str:
-    shown = json.dumps(value) if isinstance(value, str) and not re.fullmatch(r"\w+", value) else _scalar(value)
-    return f"{name}: {shown}" + (f"  # {reason}" if reason else "")
+    return f"{name}: {_scalar(value)}" + (f"  # {reason}" if reason else "")

@@ -8,10 +8,12 @@ from __future__ import annotations
 import csv
 import functools
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -447,7 +449,7 @@ class JsonReader(_LineReader):
 
 def _as_text(value: Any) -> str | None:
     """A JSON value as it would stand in CSV."""
-    return value if value is None or isinstance(value, str) else json.dumps(value)
+    return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
 
 
 @dataclass(frozen=True)
@@ -526,6 +528,9 @@ class ParquetReader(_Fields):
 
 
 def _decoded(value: Any) -> Any:
+    # 13.0 is a whole number where Arrow casts all values at once, and so it is beside one that is none.
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        return int(value)
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import decimal
 import gzip
+import json
 import pickle
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from ctr.components import quarantine
 from ctr.components.dataset import Columns, DatasetConfig, Format
@@ -129,3 +132,20 @@ def test_a_rating_that_is_no_number_is_said_to_be_one(tmp_path: Path) -> None:
     refusal = check(str(tmp_path / "log.csv"), IngestConfig(dataset=rated)).refusal
     assert refusal is not None
     assert "ratings are numbers, and 'good' are none (column 'r')" in refusal
+
+
+def test_names_of_any_characters_are_quoted_in_the_guess(tmp_path: Path) -> None:
+    user, item, other = "user \U0001f600\x7f", "item\nformat: csv", "other\nformat: csv\x85\u2028x: 1"
+    rows = [{user: f"u{i}", item: f"i{i}", "time": 1_700_000_000 + i, other: i} for i in range(9)]
+    (tmp_path / "log.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = DatasetConfig.model_validate(yaml.safe_load(inspect(str(tmp_path / "log.json")).yaml))
+    assert (found.format, found.columns.user, found.columns.item) == ("json", user, item)
+
+
+@pytest.mark.parametrize("kind", [float, decimal.Decimal])
+def test_a_fraction_in_parquet_is_a_bad_row_and_its_neighbours_are_not(tmp_path: Path, kind: Any) -> None:
+    times = [kind("12.5"), kind("13.0")]
+    pq.write_table(pa.table({"u": ["a", "b"], "i": ["c", "d"], "t": times}), tmp_path / "log.parquet")
+    block = parsed(tmp_path / "log.parquet", DatasetConfig(format="parquet", columns=COLUMNS, ids="string"))
+    assert reasons(block) == [(0, quarantine.NOT_AN_INTEGER)]
+    assert block.events["timestamp"].tolist() == [13]

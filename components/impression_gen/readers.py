@@ -317,7 +317,7 @@ class CsvReader(_LineReader):
         names = self._fields(first_line)
         places = {}
         for field, column in self._in_file(source):
-            place = names.index(column) if column in names else column - 1 if isinstance(column, int) else -1
+            place = column - 1 if isinstance(column, int) else names.index(column) if names.count(column) == 1 else -1
             if not 0 <= place < len(names):
                 raise DataError(self.dataset.unknown_column(field, names, source.label))
             places[field] = place
@@ -471,7 +471,7 @@ class ParquetReader(_Fields):
             file = _opened(source, raw, self.dataset)
             there = file.schema_arrow.names
             for field, column in self._in_file(source):
-                if column not in there:
+                if there.count(column) != 1:
                     raise DataError(self.dataset.unknown_column(field, [*there, *dict(source.partition)], source.label))
             for group in range(task.start, min(task.end, file.num_row_groups)):
                 stored = file.metadata.row_group(group)

@@ -149,3 +149,12 @@ def test_a_fraction_in_parquet_is_a_bad_row_and_its_neighbours_are_not(tmp_path:
     block = parsed(tmp_path / "log.parquet", DatasetConfig(format="parquet", columns=COLUMNS, ids="string"))
     assert reasons(block) == [(0, quarantine.NOT_AN_INTEGER)]
     assert block.events["timestamp"].tolist() == [13]
+
+
+def test_a_name_of_two_columns_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes(b"u,u,i,t\n1,2,3,4\n")
+    twice = pa.Table.from_arrays([pa.array([1])] * 4, names=["u", "u", "i", "t"])
+    pq.write_table(twice, tmp_path / "log.parquet")
+    for name, dataset in (("log.csv", CSV), ("log.parquet", DatasetConfig(format="parquet", columns=COLUMNS))):
+        with pytest.raises(DataError, match=f"{name}: .*columns.user is 'u', which 2 columns are called"):
+            parsed(tmp_path / name, dataset)

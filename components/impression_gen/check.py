@@ -1,4 +1,7 @@
-"""What a run would say of a log, from a sample of it: its beginning, its middle and its end."""
+"""What a run would say of a log, from a sample of it: of each file the beginning, the middle and the end.
+
+Of a compressed file of lines it is the beginning alone: what is behind it would have to be unpacked.
+"""
 
 from __future__ import annotations
 

@@ -151,7 +151,8 @@ class DatasetConfig(Section):
     def _of_all_ids(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("ids"), str):
             columns = values.get("columns")
-            there = [field for field in ID_FIELDS if isinstance(columns, dict) and columns.get(field) is not None]
+            given = columns if isinstance(columns, dict) else getattr(columns, "__dict__", {})
+            there = [field for field in ID_FIELDS if given.get(field) is not None]
             return {**values, "ids": dict.fromkeys(there, values["ids"])}
         return values
 
@@ -276,8 +277,12 @@ class DatasetConfig(Section):
         return f"column {column}" if isinstance(column, int) else f"column {column!r}"
 
     def unknown_column(self, field: str, there: list[str], where: str) -> str:
-        """What to say of a column that a file does not have."""
+        """What to say of a column that a file does not have, or has several times."""
         column = getattr(self.columns, field)
+        if column in there:
+            return (
+                f"{where}: ingest.dataset.columns.{field} is {column!r}, which {there.count(column)} columns are called"
+            )
         if isinstance(column, int):
             return f"{where}: ingest.dataset.columns.{field} is {column}, and the first line has {len(there)} fields"
         return f"{where}: ingest.dataset.columns.{field} is {column!r}; {instead_of(column, there)}"

@@ -96,7 +96,8 @@ class IngestConfig(Section):
     """Last second kept, likewise."""
     window_days: OrAuto[Annotated[int, Field(ge=1, le=36_500)]] = None
     """Instead of both, for a ``data`` path with {YYYY}, {MM} and {DD}: so many days of the log's zone, of which the
-    last is the span's. Null, or ``auto``, is 9 for such a path where no start and no end is given."""
+    last is the span's. Null, or ``auto``, is 9 for such a path where no start and no end is given and the log's
+    description has the public file's window."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the window's events between the end of train and the start of eval, by time."""
     eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -129,7 +130,7 @@ class IngestConfig(Section):
     user_partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Files of each split, and units of parallel work. One partition's events must fit in a worker's memory."""
     block_megabytes: Annotated[int, Field(ge=1, le=1024)] = 32
-    """A plain CSV is split into byte ranges of this size, read in parallel."""
+    """Plain CSV and JSON lines are split into byte ranges of this size, read in parallel."""
     max_quarantined_share: Share = 0.01
     """Share of the rows that may go to quarantine; with more the run stops. 1 takes any."""
     max_quarantined_share_by_reason: dict[str, Share] = Field(default_factory=dict)

@@ -6,14 +6,16 @@ import contextlib
 import csv
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import IO, Any, Final, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
 from ctr.models import impression as names
+from ctr.models.string_ids import id_of
 from ctr.models.validation import instead_of
 from ctr.serving.impressions import Impression, ImpressionError, described
 
@@ -38,6 +40,8 @@ class Asked(NamedTuple):
     text: str
     """As it stood there."""
     impression: Impression
+    strings: Mapping[int, str] = MappingProxyType({})
+    """Number -> the string that stands for it there."""
 
 
 class Refused(NamedTuple):
@@ -49,7 +53,9 @@ class Refused(NamedTuple):
     """Each begins with ``FILE:LINE``, and names the field where it is one's."""
 
 
-def read_impressions(path: str, form: str | None = None) -> Iterator[Asked | Refused]:
+def read_impressions(
+    path: str, form: str | None = None, string_ids: Set[str] = frozenset()
+) -> Iterator[Asked | Refused]:
     """Reads requests as they come.
 
     JSON is an impression (``serving/impressions.py``) or a list of them; JSON lines have one in each line. CSV has a
@@ -60,6 +66,8 @@ def read_impressions(path: str, form: str | None = None) -> Iterator[Asked | Ref
     Args:
       path: of the file; ``-`` is standard input.
       form: one of :data:`FORMATS`; None takes it from the file's ending, else from how it begins.
+      string_ids: of ``item_id`` and ``category_id`` those that are strings in the log; ``models/string_ids.py`` makes
+        numbers of them. In JSON they may be numbers, too.
 
     Raises:
       ImpressionError: if the file cannot be read, is not of its form, or is a single impression that cannot be sent.
@@ -73,7 +81,7 @@ def read_impressions(path: str, form: str | None = None) -> Iterator[Asked | Ref
             # Of a stream the second line may be long in coming.
             first = list(itertools.islice(lines, 2 if ending == ".json" else 1))
             form = form or _FORM_OF_ENDING.get(ending) or _form(first, alone=ending == ".json" and len(first) < 2)
-            yield from FORMATS[form](itertools.chain(first, lines), name)
+            yield from FORMATS[form](itertools.chain(first, lines), name, string_ids)
     except OSError as error:
         raise ImpressionError(f"{name}: cannot be read: {error.strerror}") from error
 
@@ -96,7 +104,7 @@ def _form(first: list[_Line], alone: bool) -> str:
     return "json"
 
 
-def _from_json(lines: Iterable[_Line], name: str) -> Iterator[Asked | Refused]:
+def _from_json(lines: Iterable[_Line], name: str, string_ids: Set[str]) -> Iterator[Asked | Refused]:
     # Blank lines count in the place that an error names.
     text, last = bytearray(), 0
     for number, line in lines:
@@ -108,16 +116,16 @@ def _from_json(lines: Iterable[_Line], name: str) -> Iterator[Asked | Refused]:
         raise ImpressionError(f"{name}: not an impression\n  impression: Invalid JSON: {error}") from error
     if isinstance(content, list):
         for index, each in enumerate(content):
-            yield _row(each, f"{name}[{index}]", str(index), "")
+            yield _row(each, f"{name}[{index}]", str(index), "", string_ids)
         return
-    row = _row(content, name, None, text.decode())
+    row = _row(content, name, None, text.decode(), string_ids)
     if isinstance(row, Refused):
         problems = "\n  ".join(problem.removeprefix(f"{name}: ") for problem in row.problems)
         raise ImpressionError(f"{name}: not an impression\n  {problems}")
     yield row
 
 
-def _from_json_lines(lines: Iterable[_Line], name: str) -> Iterator[Asked | Refused]:
+def _from_json_lines(lines: Iterable[_Line], name: str, string_ids: Set[str]) -> Iterator[Asked | Refused]:
     for number, line in lines:
         place, text = f"{name}:{number}", line.decode(errors="replace").rstrip()
         try:
@@ -126,17 +134,35 @@ def _from_json_lines(lines: Iterable[_Line], name: str) -> Iterator[Asked | Refu
             problem = str(error).replace(" line 1 ", " ")
             yield Refused(str(number), text, (f"{place}: Invalid JSON: {problem}",))
         else:
-            yield _row(content, place, str(number), text)
+            yield _row(content, place, str(number), text, string_ids)
 
 
-def _row(content: Any, place: str, request: str | None, text: str) -> Asked | Refused:
+def _row(content: Any, place: str, request: str | None, text: str, string_ids: Set[str]) -> Asked | Refused:
     if isinstance(content, Mapping) and isinstance(named := content.get(REQUEST), str | int):
         request = str(named)
         content = {key: value for key, value in content.items() if key != REQUEST}
+    content, strings = _numbered(content, string_ids)
     try:
-        return Asked(request, place, text, Impression.model_validate(content))
+        return Asked(request, place, text, Impression.model_validate(content), strings)
     except ValidationError as error:
         return Refused(request, text, tuple(f"{place}: {problem}" for problem in described(error)))
+
+
+def _numbered(content: Any, string_ids: Set[str]) -> tuple[Any, dict[int, str]]:
+    """A request with numbers for its strings, and number -> string."""
+    strings: dict[int, str] = {}
+
+    def of(part: Any) -> Any:
+        if not isinstance(part, Mapping):
+            return part
+        found = {key: id_of(part[key]) for key in string_ids & part.keys() if part[key] and isinstance(part[key], str)}
+        strings.update((number, part[key]) for key, number in found.items())
+        return {**part, **found}
+
+    if not string_ids or not isinstance(content, Mapping):
+        return content, strings
+    lists = {key: [of(part) for part in parts] for key, parts in content.items() if isinstance(parts, list)}
+    return {**content, **lists}, strings
 
 
 class _Columns:
@@ -156,7 +182,7 @@ class _Columns:
         self.of_events_alone = set(self.event) - set(candidate)
 
 
-def _from_csv(lines: Iterable[_Line], name: str) -> Iterator[Asked | Refused]:
+def _from_csv(lines: Iterable[_Line], name: str, string_ids: Set[str]) -> Iterator[Asked | Refused]:
     rows = iter(lines)
     number, header = next(rows, (1, b""))
     columns = _Columns(list(_cells(header)), f"{name}:{number}")
@@ -166,11 +192,13 @@ def _from_csv(lines: Iterable[_Line], name: str) -> Iterator[Asked | Refused]:
         return dict(zip(columns.names, _cells(line[1]), strict=False)).get(REQUEST, "1")
 
     for request, group in itertools.groupby(rows, request_of):
-        yield _of_rows(request, list(group), columns, name, request in seen)
+        yield _of_rows(request, list(group), columns, name, request in seen, string_ids)
         seen.add(request)
 
 
-def _of_rows(request: str, rows: list[_Line], columns: _Columns, name: str, again: bool) -> Asked | Refused:
+def _of_rows(
+    request: str, rows: list[_Line], columns: _Columns, name: str, again: bool, string_ids: Set[str]
+) -> Asked | Refused:
     text = b"".join(line for _, line in rows).decode(errors="replace")
     place = f"{name}:{rows[0][0]}"
     problems = []
@@ -186,7 +214,7 @@ def _of_rows(request: str, rows: list[_Line], columns: _Columns, name: str, agai
             problems.append(f"{name}:{number}: expected {len(columns.names)} values, found {found}")
             continue
         values = {
-            column: int(cell) if _INTEGER.fullmatch(cell) else cell
+            column: int(cell) if column not in string_ids and _INTEGER.fullmatch(cell) else cell
             for column, cell in zip(columns.names, cells, strict=True)
             if cell and column != REQUEST
         }
@@ -194,8 +222,9 @@ def _of_rows(request: str, rows: list[_Line], columns: _Columns, name: str, agai
         content[part].append(values)
         numbers[part].append(number)
     if not problems:
+        numbered, strings = _numbered(content, string_ids)
         try:
-            return Asked(request, place, text, Impression.model_validate(content))
+            return Asked(request, place, text, Impression.model_validate(numbered), strings)
         except ValidationError as error:
             problems = [_placed(problem, numbers, name, place) for problem in described(error)]
     return Refused(request, text, tuple(problems))
@@ -215,7 +244,7 @@ def _cells(line: bytes) -> list[str] | str:
         return f"none: {error}"
 
 
-FORMATS: Final[dict[str, Callable[[Iterable[_Line], str], Iterator[Asked | Refused]]]] = {
+FORMATS: Final[dict[str, Callable[[Iterable[_Line], str, Set[str]], Iterator[Asked | Refused]]]] = {
     "json": _from_json,
     "jsonl": _from_json_lines,
     "csv": _from_csv,

@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ctr.components.files import list_folder, open_file
+from ctr.components.parquet import open_parquet
 
 NAMES_FOLDER = "ids"
 
@@ -35,8 +35,9 @@ def read_names(uri: str, field: str, ids: Collection[int]) -> dict[int, str]:
     found: dict[int, str] = {}
     wanted = pa.array(ids, pa.int64())
     for name in files:
-        with closing(open_file(os.path.join(uri, NAMES_FOLDER, name))) as file:
-            table = pq.read_table(file)
+        path = os.path.join(uri, NAMES_FOLDER, name)
+        with closing(open_file(path)) as file:
+            table = open_parquet(file, path).read()
         table = table.filter(pc.is_in(table["id"], value_set=wanted))
         strings = [string.decode("utf-8", "replace") for string in table["name"].to_pylist()]
         found.update(zip(table["id"].to_pylist(), strings, strict=True))

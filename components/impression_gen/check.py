@@ -1,4 +1,7 @@
-"""What a run would say of a log, from a sample of it: its beginning, its middle and its end."""
+"""What a run would say of a log, from a sample of it: of each file the beginning, the middle and the end.
+
+Of a compressed file of lines it is the beginning alone: what is behind it would have to be unpacked.
+"""
 
 from __future__ import annotations
 
@@ -122,8 +125,8 @@ def _count(checked: Checked, blocks: Sequence[tuple[int, bool, ParsedBlock]], so
         behaviors.update(count_behaviors(block.events))
         if len(block.events):
             first, last = int(block.events["timestamp"].min()), int(block.events["timestamp"].max())
-            checked.first_second = min(first, checked.first_second or first)
-            checked.last_second = max(last, checked.last_second or last)
+            checked.first_second = first if checked.first_second is None else min(first, checked.first_second)
+            checked.last_second = last if checked.last_second is None else max(last, checked.last_second)
         for line, reason, detail, text in block.bad_rows:
             checked.quarantined[reason] += 1
             kept = checked.examples.setdefault(reason, [])

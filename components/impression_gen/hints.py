@@ -72,7 +72,8 @@ def check_kind(path: str, first: bytes, dataset: DatasetConfig = PUBLIC_LOG) -> 
     if kind == expected:
         return
     if kind is not None:
-        raise DataError(f"{path}: by its first bytes it is {kind.name}, which its name does not say; {kind.advice}")
+        advice = _advice(kind, dataset)
+        raise DataError(f"{path}: by its first bytes it is {kind.name}, which its name does not say; {advice}")
     if not first:
         raise DataError(f"{path}: the file is empty")
     written, suffix = "CSV" if dataset.format == "csv" else dataset.format, f".{dataset.format}"
@@ -90,7 +91,15 @@ def check_content(name: str, first: bytes, dataset: DatasetConfig = PUBLIC_LOG) 
     """
     if kind := kind_of(first):
         text = "CSV" if dataset.format == "csv" else dataset.format
-        raise DataError(f"{name}: what it holds is no {text} by its first bytes, but {kind.name}; {kind.advice}")
+        advice = _advice(kind, dataset)
+        raise DataError(f"{name}: what it holds is no {text} by its first bytes, but {kind.name}; {advice}")
+
+
+def _advice(kind: Kind, dataset: DatasetConfig) -> str:
+    """In the words of the format that is expected."""
+    if dataset.format == "parquet":
+        return "Parquet is expected: unpack it, or describe the format that it has"
+    return kind.advice.replace("csv", "json").replace("CSV", "JSON") if dataset.format == "json" else kind.advice
 
 
 def advise(reason: str, examples: Sequence[quarantine.Example], dataset: DatasetConfig = PUBLIC_LOG) -> str | None:
@@ -125,8 +134,9 @@ def _of_description(reason: str, examples: Sequence[quarantine.Example], dataset
     if reason == quarantine.ID_OUT_OF_RANGE:
         return f"ids of {field} are not all from 1 to 2**63 - 1 ({few}); as strings they pass, ids.{field}: string"
     if reason == quarantine.UNKNOWN_BEHAVIOR:
-        known = "numbers" if dataset.ratings else ", ".join(dataset.behaviors or ())
-        return f"behaviors does not name {few} ({rest.partition(':')[0]}); it has {known}, and null leaves rows out"
+        column, known = rest.partition(":")[0], ", ".join(dataset.behaviors or ())
+        of_names = f"behaviors does not name {few} ({column}); it has {known}, and null leaves rows out"
+        return of_names if dataset.ratings is None else f"ratings are numbers, and {few} are none ({column})"
     if reason == quarantine.NOT_A_TIME:
         return f"times such as {few} are not written as time.format says ({dataset.time.format})"
     if reason == quarantine.OUTSIDE_WINDOW:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from ctr.components import quarantine
@@ -25,6 +24,7 @@ from ctr.components.files import is_address, is_table, list_folder, open_file
 from ctr.components.impression_gen import hints
 from ctr.components.impression_gen.log_reader import unpacked
 from ctr.components.impression_gen.sources import NoLogError, Source, find_logs, list_sources
+from ctr.components.parquet import open_parquet
 from ctr.models.errors import DataError
 from ctr.models.impression import BehaviorName
 
@@ -177,7 +177,10 @@ def _sample(data: str, until: float) -> _Sample:
             _read_parquet(source, sample)
     else:
         pieces = [piece for source in sources for piece in _pieces(source, until)]
-        (_read_json if form == "json" else _read_csv)([piece for piece in pieces if piece], sample)
+        try:
+            (_read_json if form == "json" else _read_csv)([piece for piece in pieces if piece], sample)
+        except csv.Error as error:
+            raise DataError(f"{files[0]}: cannot be cut into fields: {error}") from error
     partitions = [dict(source.partition) for source in sources]
     for name in partitions[0]:
         sample.names.append(name)
@@ -253,7 +256,7 @@ def _pieces(source: Source, until: float) -> Iterator[bytes]:
 
 def _read_parquet(source: Source, sample: _Sample) -> None:
     with closing(open_file(source.path)) as raw:
-        file = pq.ParquetFile(raw)
+        file = open_parquet(raw, source.path)
         for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True):
             if name not in sample.names:
                 sample.names.append(name)
@@ -261,7 +264,10 @@ def _read_parquet(source: Source, sample: _Sample) -> None:
                 sample.times[name] = getattr(kind, "tz", None) or ""
         groups = file.num_row_groups
         for group in sorted({0, groups // 2, groups - 1}) if groups else ():
-            batch = next(file.iter_batches(_ROWS, row_groups=[group]), None)
+            try:
+                batch = next(file.iter_batches(_ROWS, row_groups=[group]), None)
+            except (pa.ArrowException, OSError) as error:
+                raise DataError(f"{source.path}: a damaged Parquet file: {error}") from error
             for row in batch.to_pylist() if batch is not None else ():
                 sample.rows.append({name: _text(value) for name, value in row.items()})
 
@@ -272,12 +278,13 @@ def _read_json(pieces: Sequence[bytes], sample: _Sample) -> None:
     for line in itertools.chain.from_iterable(piece.splitlines() for piece in pieces):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
             broken += 1
             continue
-        if isinstance(row, dict):
-            names.update(dict.fromkeys(row))
-            sample.rows.append({name: _text(value) for name, value in row.items()})
+        names.update(dict.fromkeys(row))
+        sample.rows.append({name: _text(value) for name, value in row.items()})
     sample.names = list(names)
     if broken:
         sample.warnings.append(f"{broken:,} lines are no JSON objects")
@@ -304,6 +311,8 @@ def _read_csv(pieces: Sequence[bytes], sample: _Sample) -> None:
         reasons["encoding"] = "it is not UTF-8; it may be another one, such as cp1252 or gb18030"
         sample.warnings.append(f"encoding: {reasons['encoding']}")
     lines = [line for piece in pieces for line in piece.decode(encoding).removeprefix("\ufeff").splitlines() if line]
+    if not lines:
+        return
     fields_of: dict[str, Counter[int]] = {
         each: Counter(len(row) for row in csv.reader(lines[:2000], delimiter=each)) for each in _SEPARATORS
     }
@@ -520,7 +529,10 @@ class _Guess:
         lines.append(_line("  zone", "UTC", self.time_reasons.get("zone", "of the window below")))
         lines.append(_line("window", "all", f"or {{start: ..., end: ...}}; the sample is of {self.range}"))
         lines.append(_line("duplicates", PUBLIC_LOG.duplicates, None))
-        return "\n".join(lines) + "\n"
+        # Names of columns stand in comments, too, and may hold anything.
+        return "".join(
+            re.sub(r"[^ -~\u00a0-\ud7ff\ue000-\U0010ffff]|[\u2028\u2029\ufeff]", "?", line) + "\n" for line in lines
+        )
 
     def _column(self, role: str) -> int | str | None:
         name = self.roles.get(role)
@@ -552,10 +564,12 @@ def _kind_of(name: str) -> BehaviorName | None:
 
 
 def _scalar(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
+    quoted = '"' if isinstance(value, str) and not re.fullmatch(r"\w+", value) else None
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, default_style=quoted, allow_unicode=True, width=float("inf")
+    )
     return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _line(name: str, value: Any, reason: str | None) -> str:
-    shown = json.dumps(value) if isinstance(value, str) and not re.fullmatch(r"\w+", value) else _scalar(value)
-    return f"{name}: {shown}" + (f"  # {reason}" if reason else "")
+    return f"{name}: {_scalar(value)}" + (f"  # {reason}" if reason else "")

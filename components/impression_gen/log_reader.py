@@ -85,44 +85,51 @@ def read_blocks(
     Raises:
       DataError: if the file is damaged or not of the kind that its name says, or a line is longer than 1 MiB.
     """
-    try:
-        with closing(open_file(source.path)) as raw:
-            if not task.start and source.member is None and source.size:
-                hints.check_kind(source.path, raw.read(hints.MAGIC_BYTES), dataset)
-                raw.seek(0)
-            if source.splittable:
-                first_line = _first_line(raw.readline(_LONGEST_LINE)) if with_first_line else b""
-                raw.seek(0)
-                yield Block(task.block, _read_range(source, task, raw), task.end - task.start, first_line)
+    with closing(open_file(source.path)) as raw:
+        if not task.start and source.member is None and source.size:
+            hints.check_kind(source.path, raw.read(hints.MAGIC_BYTES), dataset)
+            raw.seek(0)
+        if source.splittable:
+            first_line = _first_line(raw.readline(_LONGEST_LINE)) if with_first_line else b""
+            raw.seek(0)
+            yield Block(task.block, _read_range(source, task, raw), task.end - task.start, first_line)
+            return
+        with unpacked(source, raw) as stream:
+            blocks = _read_stream(source, stream, raw, block_bytes, dataset)
+            if not with_first_line:
+                yield from blocks
                 return
-            with unpacked(source, raw) as stream:
-                blocks = _read_stream(source, stream, raw, block_bytes, dataset)
-                if not with_first_line:
-                    yield from blocks
-                    return
-                first_line = b""
-                for block in blocks:
-                    if not block.number:
-                        first_line = _first_line(block.lines[: block.lines.find(b"\n") + 1] or block.lines)
-                    yield block._replace(first_line=first_line)
-    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, RuntimeError, pa.ArrowException) as error:
-        raise DataError(f"{source.path}: damaged or not of the kind its name says: {error}") from error
+            first_line = b""
+            for block in blocks:
+                if not block.number:
+                    first_line = _first_line(block.lines[: block.lines.find(b"\n") + 1] or block.lines)
+                yield block._replace(first_line=first_line)
 
 
 @contextmanager
 def unpacked(source: Source, raw: IO[bytes]) -> Iterator[IO[bytes]]:
-    """What a file holds, decompressed as it is read."""
-    if source.compression == "zip":
-        with zipfile.ZipFile(raw) as archive, archive.open(source.member or "") as stream:
-            yield stream
-    elif source.compression == "zstd":
-        with pa.CompressedInputStream(raw, "zstd") as stream:
-            yield stream
-    elif source.compression == "gzip":
-        with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
-            yield cast("IO[bytes]", stream)
-    else:
-        yield raw
+    """What a file holds, decompressed as it is read.
+
+    Raises:
+      DataError: if it is damaged or not of the kind that its name says.
+    """
+    try:
+        if source.compression == "zip":
+            with zipfile.ZipFile(raw) as archive, archive.open(source.member or "") as stream:
+                yield stream
+        elif source.compression == "zstd":
+            with pa.CompressedInputStream(raw, "zstd") as stream:
+                yield stream
+        elif source.compression == "gzip":
+            with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
+                yield cast("IO[bytes]", stream)
+        else:
+            yield raw
+    except (EOFError, OSError, zipfile.BadZipFile, zlib.error, RuntimeError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            # Of the disk, and not of what stands on it.
+            raise
+        raise DataError(f"{source.path}: damaged or not of the kind its name says: {error}") from error
 
 
 def _first_line(line: bytes) -> bytes:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import csv
 import functools
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -28,6 +30,7 @@ from ctr.components.impression_gen import hints
 from ctr.components.impression_gen.columns import BadRow, ParsedBlock, Table, to_events
 from ctr.components.impression_gen.log_reader import Block, Task, list_tasks, parse_block, read_blocks
 from ctr.components.impression_gen.sources import Source
+from ctr.components.parquet import open_parquet
 from ctr.models.arrays import Int64Array
 from ctr.models.errors import DataError
 
@@ -107,12 +110,13 @@ class _Fields:
 
     def _value(self, field: str, text: str | None) -> Any | tuple[str, str]:
         """A value out of text, or reason and detail."""
-        where = f"{field} ({self.dataset.column_of(field)}: {quarantine.escape((text or '').encode()[:60])})"
         kind = _type_of(field, self.dataset)
         if text is None or (text == "" and field != "behavior"):
             return None
+        encoded = text.encode("utf-8", "surrogateescape")
         if kind == pa.binary():
-            return text.encode("utf-8", "surrogateescape")
+            return encoded
+        where = f"{field} ({self.dataset.column_of(field)}: {quarantine.escape(encoded[:60])})"
         if kind == pa.float64():
             try:
                 return float(text)
@@ -313,7 +317,7 @@ class CsvReader(_LineReader):
         names = self._fields(first_line)
         places = {}
         for field, column in self._in_file(source):
-            place = names.index(column) if column in names else column - 1 if isinstance(column, int) else -1
+            place = column - 1 if isinstance(column, int) else names.index(column) if names.count(column) == 1 else -1
             if not 0 <= place < len(names):
                 raise DataError(self.dataset.unknown_column(field, names, source.label))
             places[field] = place
@@ -401,6 +405,9 @@ class JsonReader(_LineReader):
 
         def at_once(data: bytes, count: int) -> Table | None:
             try:
+                if not data.isascii():
+                    # Arrow takes any bytes in a string.
+                    data.decode()
                 table = pyarrow.json.read_json(
                     pa.BufferReader(data),
                     read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
@@ -409,17 +416,20 @@ class JsonReader(_LineReader):
                 if table.num_rows != count:
                     return None
                 return {field: _plain(table[column], kinds[field]) for field, column in columns}
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
                 return None
 
         def one(line: bytes) -> dict[str, Any] | tuple[str, str]:
             try:
-                read = json.loads(line)
-            except ValueError as error:
+                read = json.loads(line.decode())
+                if not isinstance(read, dict):
+                    return quarantine.UNREADABLE_ROW, f"JSON, but no object: {type(read).__name__}"
+                texts = {field: _as_text(read.get(column)) for field, column in columns}
+                # Half of a surrogate pair is no text.
+                "".join(text or "" for text in texts.values()).encode()
+            except (ValueError, RecursionError) as error:
                 return quarantine.UNREADABLE_ROW, f"no JSON: {error}" if line.strip() else "blank line"
-            if not isinstance(read, dict):
-                return quarantine.UNREADABLE_ROW, f"JSON, but no object: {type(read).__name__}"
-            values = {field: self._value(field, _as_text(read.get(column))) for field, column in columns}
+            values = {field: self._value(field, text) for field, text in texts.items()}
             fault = next((value for value in values.values() if isinstance(value, tuple)), None)
             return fault if fault is not None else values
 
@@ -430,15 +440,16 @@ class JsonReader(_LineReader):
         found: dict[str, None] = {}
         for line in self._first_block(source).lines.split(b"\n")[:100]:
             try:
-                found.update(dict.fromkeys(json.loads(line)))
-            except ValueError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            found.update(dict.fromkeys(row if isinstance(row, dict) else ()))
         return list(found)
 
 
 def _as_text(value: Any) -> str | None:
     """A JSON value as it would stand in CSV."""
-    return value if value is None or isinstance(value, str) else json.dumps(value)
+    return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
 
 
 @dataclass(frozen=True)
@@ -460,7 +471,7 @@ class ParquetReader(_Fields):
             file = _opened(source, raw, self.dataset)
             there = file.schema_arrow.names
             for field, column in self._in_file(source):
-                if column not in there:
+                if there.count(column) != 1:
                     raise DataError(self.dataset.unknown_column(field, [*there, *dict(source.partition)], source.label))
             for group in range(task.start, min(task.end, file.num_row_groups)):
                 stored = file.metadata.row_group(group)
@@ -517,6 +528,9 @@ class ParquetReader(_Fields):
 
 
 def _decoded(value: Any) -> Any:
+    # 13.0 is a whole number where Arrow casts all values at once, and so it is beside one that is none.
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        return int(value)
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
@@ -527,7 +541,4 @@ def _row_text(table: pa.Table, row: int) -> bytes:
 def _opened(source: Source, raw: Any, dataset: DatasetConfig) -> pq.ParquetFile:
     hints.check_kind(source.path, raw.read(hints.MAGIC_BYTES), dataset)
     raw.seek(0)
-    try:
-        return pq.ParquetFile(raw)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{source.path}: a damaged Parquet file: {error}") from error
+    return open_parquet(raw, source.path)

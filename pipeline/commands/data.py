@@ -73,7 +73,8 @@ examples:
         _check,
         "say within seconds what a run would say of a log",
         f"""\
-It reads the beginning, the middle and the end of up to nine files, and a small log as a whole.
+It reads the beginning, the middle and the end of up to nine files (of compressed ones the beginning), and a small log
+as a whole.
 
 examples:
   %(prog)s events/ --dataset shop.yaml

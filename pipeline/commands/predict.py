@@ -8,11 +8,13 @@ import itertools
 import json
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from ctr.components.files import absolute
 from ctr.models.errors import ConfigError, CtrError
+from ctr.models.string_ids import id_of
 from ctr.pipeline.commands.command_line import FAILED, OK, add_command, add_plugin_option, program, terminal_of
 from ctr.pipeline.commands.serving import add_address, seconds, served_model
 from ctr.pipeline.process.terminal import width as terminal_width
@@ -52,6 +54,7 @@ examples:
   %(prog)s --impression impression.json
   %(prog)s --impression impressions.csv --json
   %(prog)s --impression - --quarantine bad.jsonl
+  %(prog)s --impression impression.json --dataset shop.yaml
   %(prog)s --output output --explain
 """,
         answers=True,
@@ -61,6 +64,11 @@ examples:
     source.add_argument("--impression", metavar="FILE", help="JSON, JSON lines or CSV; - is standard input")
     source.add_argument("--output", metavar="DIR", help="take an impression of the eval split of the run in DIR")
     parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="the log's description: which ids of FILE are strings, as in the log; the answer has them, too",
+    )
+    parser.add_argument(
         "--format", choices=("json", "jsonl", "csv"), help="of FILE; default: by its ending, or by how it begins"
     )
     parser.add_argument(
@@ -68,7 +76,6 @@ examples:
         nargs="?",
         const=_BEST,
         metavar="ITEM",
-        type=_item,
         help="what each event of the history did for the best candidate, or for this item",
     )
     parser.add_argument("--quarantine", metavar="FILE", help="write requests without an answer there, as JSON lines")
@@ -96,8 +103,23 @@ def _requests(text: str) -> int:
     return number
 
 
-def _item(text: str) -> str | int:
-    return text if text == _BEST else int(text)
+def _string_ids(dataset: str | None) -> frozenset[str]:
+    """Which ids of requests are strings in a log of this description."""
+    if dataset is None:
+        return frozenset()
+    from ctr.pipeline.settings.datasets import read_dataset
+
+    return frozenset(f"{field}_id" for field in read_dataset(dataset).string_ids) - {"user_id"}
+
+
+def _item(text: str | None, string_ids: frozenset[str]) -> str | int | None:
+    if text is None or text == _BEST:
+        return text
+    if "item_id" in string_ids:
+        return id_of(text)
+    if not text.isdecimal():
+        raise ConfigError(f"--explain {text}: must be the number of an item; --dataset says that a log has strings")
+    return int(text)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -105,6 +127,10 @@ def _predict(options: argparse.Namespace) -> int:
         from ctr.models.registration import load_plugins
 
         load_plugins(options.plugin)
+    if options.dataset and options.output:
+        raise ConfigError("--dataset is of the ids in --impression FILE; an impression of a run has numbers")
+    string_ids = _string_ids(options.dataset)
+    options.item = _item(options.explain, string_ids)
     if options.output:
         model, chosen = options.model or served_model(options.output), None
         _check_reachable(options.host, options.port)
@@ -117,7 +143,7 @@ def _predict(options: argparse.Namespace) -> int:
         from ctr.serving.impression_files import read_impressions
 
         model, chosen = options.model or "ctr", None
-        rows = read_impressions(options.impression, options.format)
+        rows = read_impressions(options.impression, options.format, string_ids)
         # A file that is none is said before a server that is none.
         first = list(itertools.islice(rows, 1))
         rows = itertools.chain(first, rows)
@@ -158,7 +184,7 @@ def _answers(
         try:
             if isinstance(ranking, ServingError):
                 raise ranking
-            explanation = _explained(client, row, ranking, options.explain)
+            explanation = _explained(client, row, ranking, options.item, options.explain)
         except ServingError as error:
             if not error.of_request:
                 raise
@@ -170,14 +196,33 @@ def _answers(
         answered += 1
         length = len(row.impression.history)
         if options.json:
-            document = answer(ranking, length, chosen, row.request, explanation)
+            document = _with_strings(answer(ranking, length, chosen, row.request, explanation), row.strings)
             print(json.dumps(document, separators=(",", ":")), flush=True)
         else:
-            print(ranking_table(ranking, length, chosen, terminal_width(), row.request, explanation), flush=True)
+            table = ranking_table(
+                ranking, length, chosen, terminal_width(), row.request, explanation, strings=row.strings
+            )
+            print(table, flush=True)
     return refusals.told(answered)
 
 
-def _explained(client: RankingClient, row: Asked, ranking: Ranking, of: int | str | None) -> Explanation | str | None:
+def _with_strings(document: Any, strings: Mapping[int, str]) -> Any:
+    """With the request's strings in the place of their numbers."""
+    if not strings:
+        return document
+    if isinstance(document, list):
+        return [_with_strings(each, strings) for each in document]
+    if not isinstance(document, dict):
+        return document
+    return {
+        key: strings.get(value, value) if key in ("item_id", "category_id") else _with_strings(value, strings)
+        for key, value in document.items()
+    }
+
+
+def _explained(
+    client: RankingClient, row: Asked, ranking: Ranking, of: int | str | None, called: str
+) -> Explanation | str | None:
     """None where nothing was asked; words where there is no such candidate."""
     if of is None:
         return None
@@ -185,7 +230,7 @@ def _explained(client: RankingClient, row: Asked, ranking: Ranking, of: int | st
 
     position = ranking.candidates[0].position if of == _BEST else position_of(row.impression, int(of))
     if position is None:
-        return f"candidates: none is item {of}, which --explain asks for"
+        return f"candidates: none is item {called}, which --explain asks for"
     return explain(client, row.impression, position)
 
 
@@ -292,6 +337,7 @@ def ranking_table(
     width: int = 80,
     request: str | None = None,
     explanation: Explanation | None = None,
+    strings: Mapping[int, str] = MappingProxyType({}),
 ) -> str:
     """A ranked answer as text.
 
@@ -302,6 +348,7 @@ def ranking_table(
       width: characters in a line.
       request: its name, where there may be several.
       explanation: what the events did for a candidate, where that was asked for.
+      strings: number -> what is shown of an id in its place.
     """
     from ctr.components.tables import Table, as_text, laid_out
 
@@ -310,8 +357,8 @@ def ranking_table(
     rows = [
         (
             str(rank),
-            str(candidate.item_id),
-            str(candidate.category_id),
+            strings.get(candidate.item_id, str(candidate.item_id)),
+            strings.get(candidate.category_id, str(candidate.category_id)),
             f"{candidate.probability:.4f}",
             f"{candidate.logit:.3f}",
             "<- chosen" if candidate.item_id == chosen_item else "",
@@ -320,11 +367,11 @@ def ranking_table(
     ]
     tables = [Table(title if request is None else f"{request}: {title}", header, rows)]
     if explanation:
-        tables.append(_table_of_events(explanation))
+        tables.append(_table_of_events(explanation, strings))
     return as_text(laid_out(tables, width), width).lstrip("\n")
 
 
-def _table_of_events(explanation: Explanation) -> Any:
+def _table_of_events(explanation: Explanation, strings: Mapping[int, str]) -> Any:
     from ctr.components.tables import Table
 
     ordered = sorted(explanation.events, key=lambda event: (-abs(event.weight), event.position))
@@ -333,13 +380,14 @@ def _table_of_events(explanation: Explanation) -> Any:
     if others:
         notes.append(f"Each of the {len(others)} other events weighs at most {abs(others[0].weight):.3f}.")
     return Table(
-        f"what the history did for item {explanation.item_id}" + ("" if ordered else ": there is none"),
+        f"what the history did for item {strings.get(explanation.item_id, explanation.item_id)}"
+        + ("" if ordered else ": there is none"),
         ("event", "item", "category", "behaviour", "age in s", "weight") if ordered else (),
         [
             (
                 str(event.position),
-                str(event.item_id),
-                str(event.category_id),
+                strings.get(event.item_id, str(event.item_id)),
+                strings.get(event.category_id, str(event.category_id)),
                 str(event.behavior),
                 str(event.age_seconds),
                 f"{event.weight:+.3f}",

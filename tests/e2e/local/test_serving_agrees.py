@@ -297,6 +297,10 @@ def test_predict_reads_an_impression_file(port: int, tmp_path: Path, capsys: pyt
     ]
     assert lines[0] == f"ctr version {document['model_version']}, history of {document['history_length']} events"
     assert document["chosen_item_id"] is None
+    file.write_text(file.read_text().replace('"item_id": 7', '"item_id": "P7"'))
+    assert _predict("--impression", str(file), "--port", str(port), "--json", "--dataset", "retailrocket") == 0
+    asked = [candidate["item_id"] for candidate in json.loads(capsys.readouterr().out)["candidates"]]
+    assert sorted(asked, key=str) == [9, "P7"]
 
 
 def test_predict_says_when_the_model_is_not_there(

@@ -14,7 +14,9 @@ import grpc
 import pytest
 from light_server import LightServer, light_server
 
+from ctr.models.string_ids import id_of
 from ctr.pipeline.commands import cli
+from ctr.serving.impression_files import Asked, read_impressions
 
 EVENT = {"item_id": 12, "category_id": 3, "behavior": "pv", "age_seconds": 3600}
 ONE = {"history": [EVENT], "candidates": [{"item_id": 7, "category_id": 4}, {"item_id": 9, "category_id": 3}]}
@@ -213,6 +215,61 @@ def test_a_candidate_is_explained(predict: Predict) -> None:
     ]
     code, _, err = predict("one.json", json.dumps(two), "--explain", "5")
     assert (code, err[0]) == (1, "one.json: candidates: none is item 5, which --explain asks for")
+
+
+SHOP = """\
+header: true
+columns: {user: u, item: i, category: c, time: t}
+ids: {user: string, item: string}
+"""
+STRINGS = {
+    "history": [{**EVENT, "item_id": "P1"}],
+    "candidates": [{"item_id": "12", "category_id": 4}, {"item_id": "P2", "category_id": 3}],
+}
+STRINGS_CSV = "request,item_id,category_id,behavior,age_seconds\na,P1,3,pv,3600\na,12,4,,\na,P2,3,,\n"
+
+
+@pytest.fixture
+def of_shop(predict: Predict) -> tuple[str, str]:
+    (predict.folder / "shop.yaml").write_text(SHOP)
+    return "--dataset", str(predict.folder / "shop.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("one.json", json.dumps(STRINGS)), ("many.jsonl", json.dumps(STRINGS) + "\n"), ("rows.csv", STRINGS_CSV)],
+)
+def test_strings_are_asked_by_their_numbers_and_come_back(
+    predict: Predict, of_shop: Any, name: str, content: str
+) -> None:
+    """A string of digits, too, which without a description is a number."""
+    (ranking,) = predict.rankings(name, content, *of_shop, "--explain")
+    found = [(candidate["item_id"], candidate["category_id"]) for candidate in ranking["candidates"]]
+    assert found == [("P2", 3), ("12", 4)]
+    assert ranking["explanation"]["item_id"] == "P2"
+    assert [event["item_id"] for event in ranking["explanation"]["events"]] == ["P1"]
+    _, table, _ = predict(name, content, *of_shop, "--explain", "12")
+    assert [line.split()[1:3] for line in table.splitlines()[2:4]] == [["P2", "3"], ["12", "4"]]
+    assert ["0", "P1", "3"] in [line.split()[:3] for line in table.partition("for item 12\n")[2].splitlines()]
+    asked = [impression.impression for impression in _read(predict.folder / name, {"item_id"})]
+    assert [[each.item_id for each in one.candidates] for one in asked] == [[id_of("12"), id_of("P2")]]
+
+
+def _read(path: Path, string_ids: set[str]) -> list[Asked]:
+    return [row for row in read_impressions(str(path), None, string_ids) if isinstance(row, Asked)]
+
+
+def test_what_is_no_string_is_named_as_ever(predict: Predict, of_shop: Any) -> None:
+    wrong = {"history": [], "candidates": [{"item_id": "", "category_id": "x"}, 3]}
+    code, _, err = predict("bad.jsonl", f"{json.dumps(wrong)}\n[]\n", *of_shop)
+    assert code == 1
+    for said in ("candidates.0.item_id: must be", "candidates.0.category_id: must be", "candidates.1: "):
+        assert any(line.startswith(f"bad.jsonl:1: {said}") for line in err), (said, err)
+    code, _, err = predict("one.json", json.dumps(STRINGS), *of_shop, "--explain", "P3")
+    assert (code, err[0]) == (1, "one.json: candidates: none is item P3, which --explain asks for")
+    code, _, err = predict("one.json", json.dumps(ONE), "--explain", "P3")
+    assert (code, err[0].partition(";")[0]) == (2, "configuration: --explain P3: must be the number of an item")
+    assert cli.main(["predict", "--output", "x", *of_shop]) == 2
 
 
 def test_standard_input_is_answered_as_it_comes(server: LightServer) -> None:

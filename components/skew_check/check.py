@@ -196,7 +196,7 @@ def _restored(settings: SkewCheckSettings, transform_uri: str, model_folder: str
 
 
 def with_exported_weights(model: Ranker, model_folder: str) -> bool:
-    """Gives a model the weights of an export, which are in the order of the model's ``variables``.
+    """Gives a model the weights of an export, which are in the order of the model's ``weights``.
 
     Returns:
       False if their number or a shape is another, as may be of a model from outside the tree; the model is of no use
@@ -205,9 +205,9 @@ def with_exported_weights(model: Ranker, model_folder: str) -> bool:
     reader = tf.train.load_checkpoint(os.path.join(model_folder, "variables", "variables"))
     keys = [name for name in reader.get_variable_to_shape_map() if _WEIGHT.fullmatch(name)]
     try:
-        if len(keys) != len(model.variables):
-            raise LookupError(f"{len(keys)} variables for {len(model.variables)} weights")
-        for number, weight in enumerate(model.variables):
+        if len(keys) != len(model.weights):
+            raise LookupError(f"{len(keys)} variables for {len(model.weights)} weights")
+        for number, weight in enumerate(model.weights):
             weight.assign(reader.get_tensor(_WEIGHT_KEY.format(number)))
     except (LookupError, ValueError, tf.errors.NotFoundError) as error:
         _logger.warning("the model's weights are not those of the export, so it is not called by itself: %s", error)

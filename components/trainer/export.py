@@ -39,7 +39,7 @@ class ServedRanker(tf.Module):
         super().__init__()
         # Of a tracked Keras variable a second one is written, and a session, as TF Serving has it, restores only that.
         object.__setattr__(self, "model", model)
-        self.weights = [weight.value for weight in model.variables]
+        self.weights = [weight.value for weight in model.weights]
         # Tracked, so that the tables and their vocabulary files become part of the export.
         self.transform = transform.transform_features_layer()
         self.history_length = history_length

@@ -37,7 +37,7 @@ class Scorer(tf.Module):
     def __init__(self, model: Ranker) -> None:
         super().__init__()
         # As the export does: of Keras' variables themselves two sets would be written.
-        self.weights = [weight.value for weight in model.variables]
+        self.weights = [weight.value for weight in model.weights]
         names = (*REQUEST_FEATURES, *INDEX_OF.values())
         self.score = tf.function(
             lambda inputs: model(inputs, training=False).logits,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -13,9 +15,7 @@ from tensorflow_serving.apis import (
     inference_pb2,
     model_management_pb2,
     model_pb2,
-    model_service_pb2,
     predict_pb2,
-    prediction_service_pb2,
     regression_pb2,
 )
 
@@ -24,11 +24,17 @@ from ctr.serving.catalogue import Catalogue
 from ctr.serving.model import RequestError, invalid
 from ctr.serving.models_config import ModelConfig, models_of
 
-PREDICTION_SERVICE: Final = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
-MODEL_SERVICE: Final = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
+PREDICTION_SERVICE: Final = "tensorflow.serving.PredictionService"
+MODEL_SERVICE: Final = "tensorflow.serving.ModelService"
 SERVICES: Final = (PREDICTION_SERVICE, MODEL_SERVICE)
 """Those of TF Serving, by which reflection finds their descriptors."""
 SIGNATURE_DEF_FIELD: Final = "signature_def"
+
+for _module in ("prediction_service_pb2", "model_service_pb2"):
+    # These modules are older than protobuf 6, under which they end at an attribute behind what is wanted of them: that
+    # they add their file to the pool.
+    with contextlib.suppress(AttributeError):
+        importlib.import_module(f"tensorflow_serving.apis.{_module}")
 
 
 class Services:

@@ -23,7 +23,7 @@ from concurrent.futures import TimeoutError as LateError
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ctr.models.errors import CtrError
 from ctr.serving.models_config import FollowedConfig, ModelConfig
@@ -209,6 +209,9 @@ class Processes:
         with self._lock:
             return [each.process.pid for each in self._processes]
 
+    def __str__(self) -> str:
+        return f"{self.plan.host}:{self.port} with processes {self.pids}"
+
     def __enter__(self) -> Processes:
         self.port = self._reserve(self.port)
         if self.rest_port is not None:
@@ -388,17 +391,34 @@ class Processes:
         return [answer for answer in self._ask_all(step, models, _STEP_SECONDS).values() if not answer[0]]
 
 
-def serve_processes(processes: Processes, config_file: str | Path | None = None, poll_seconds: float = 0.0) -> None:
+class Server(Protocol):
+    """One process or several; serves while its context is open."""
+
+    grace_seconds: float
+
+    @property
+    def models(self) -> Sequence[ModelConfig]:
+        """What is served."""
+
+    def change(self, models: Sequence[ModelConfig]) -> None:
+        """Serves other models from now on."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def serve_until_ended(server: Server, config_file: str | Path | None = None, poll_seconds: float = 0.0) -> None:
     """Serves until SIGTERM or SIGINT; arguments and errors as for :func:`ctr.serving.server.serve_forever`."""
     ended = Ended()
     try:
-        with processes:
-            _logger.info("listening on %s:%d with processes %s", processes.plan.host, processes.port, processes.pids)
+        with server:
+            _logger.info("listening on %s", server)
             if config_file is not None and poll_seconds > 0:
-                followed = FollowedConfig(config_file, processes.models, processes.change)
+                followed = FollowedConfig(config_file, server.models, server.change)
                 while not ended.wait(poll_seconds):
                     followed.look()
             ended.wait()
-            _logger.info("stopping: requests under way have %g s to finish", processes.grace_seconds)
+            _logger.info("stopping: requests under way have %g s to finish", server.grace_seconds)
     finally:
         ended.restore()

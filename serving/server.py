@@ -36,8 +36,8 @@ from ctr.serving.catalogue import Catalogue
 from ctr.serving.limits import Batching, RequestLogSettings
 from ctr.serving.metrics import Metrics, text_of
 from ctr.serving.model import RequestError, invalid
-from ctr.serving.models_config import FollowedConfig, ModelConfig
-from ctr.serving.processes import Ended, Siblings
+from ctr.serving.models_config import ModelConfig
+from ctr.serving.processes import Siblings, serve_until_ended
 from ctr.serving.request_log import RequestLog
 from ctr.serving.rest import Api, RestServer
 from ctr.serving.services import MODEL_SERVICE, PREDICTION_SERVICE, SERVICES, Services
@@ -309,18 +309,7 @@ def serve_forever(server: ModelServer, config_file: str | Path | None = None, po
       config_file: the ``models.config`` that the server's models are from.
       poll_seconds: how often it is read again; 0: never.
     """
-    ended = Ended()
-    try:
-        with server:
-            _logger.info("listening on %s", server)
-            if config_file is not None and poll_seconds > 0:
-                followed = FollowedConfig(config_file, server.models, server.change)
-                while not ended.wait(poll_seconds):
-                    followed.look()
-            ended.wait()
-            _logger.info("stopping: requests under way have %g s to finish", server.grace_seconds)
-    finally:
-        ended.restore()
+    serve_until_ended(server, config_file, poll_seconds)
 
 
 def _methods(services: Services) -> dict[str, dict[str, tuple[type[Message], Callable[[Any], Message]]]]:

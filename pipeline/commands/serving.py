@@ -117,7 +117,7 @@ def _port(text: str) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     from ctr.serving.limits import Batching
-    from ctr.serving.processes import Plan, Processes, serve_processes
+    from ctr.serving.processes import Plan, Processes, serve_until_ended
 
     models = _models(options)
     tls = _server_tls(options)
@@ -144,7 +144,7 @@ def _serve(options: argparse.Namespace) -> int:
                 log_level=level,
                 **reached,
             )
-            serve_processes(Processes(plan, options.processes), *followed)
+            serve_until_ended(Processes(plan, options.processes), *followed)
             return OK
         with terminal_of(options).loading("TensorFlow"):
             from ctr.serving.server import Access, ModelServer, serve_forever

@@ -92,7 +92,7 @@ def test_the_docs_say_what_the_table_says() -> None:
     assert f"{', '.join(f'{name} {code}' for name, code in BEHAVIORS.items())}; for slices" in data
     names = [f"`{name}`" for name in BEHAVIORS]
     assert f"- `behavior` is {', '.join(names[:-1])} or {names[-1]};" in page
-    (row,) = re.findall(r"^\| `rank` \| (.*?) \|", page, flags=re.MULTILINE)
+    (row,) = re.findall(r"^\| `rank` \| (int64 .*?) \|", page, flags=re.MULTILINE)
     assert re.findall(r"`(\w+)`", row) == impression.REQUEST_FEATURES
 
 

@@ -292,7 +292,7 @@ def _from_files(case: Case, batch: int) -> Any:
 
 def _trains_on(trainer: Any, batches: Any) -> Work:
     def epoch() -> int:
-        _, impressions = trainer.train_epoch(trainer.strategy.experimental_distribute_dataset(batches))
+        _, impressions = trainer.train_epoch(batches)
         return int(impressions)
 
     return epoch
@@ -316,10 +316,9 @@ def _logits(case: Case, trainer: Any, batches: Any) -> list[str]:
         return np.asarray(trainer.model(first, training=False).logits)
 
     if not kept.exists():
-        distributed = trainer.strategy.experimental_distribute_dataset(batches)
-        before, _ = trainer.evaluate(distributed)
-        trainer.train_epoch(distributed)
-        after, _ = trainer.evaluate(distributed)
+        before, _ = trainer.evaluate(batches)
+        trainer.train_epoch(batches)
+        after, _ = trainer.evaluate(batches)
         np.savez(kept, *trainer.model.get_weights(), logits=logits())
         return [f"{before:.4f}", f"{after:.4f}", "", "", f"{np.abs(logits()).max():.1f}"]
     with np.load(kept) as file:

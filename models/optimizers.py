@@ -159,7 +159,7 @@ def _of_rows(values: tf.Tensor, indices: tf.Tensor, rows: int) -> tuple[tf.Tenso
 
 
 def _of_rows_compiled(values: tf.Tensor, indices: tf.Tensor, rows: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """As :func:`_of_rows`, where a GPU adds up with atomic additions, of which those to one place wait for each other."""
+    """As :func:`_of_rows`; a GPU adds by atomic additions, of which those to one place wait for each other."""
     if rows <= _FEW_ROWS:
         shape = [rows] + [1] * (values.shape.rank - 1)
         member = indices[None, :] == tf.range(rows, dtype=indices.dtype)[:, None]

@@ -280,19 +280,6 @@ def row_count(of: Table) -> tf.Tensor:
     return tf.shape(of.values[_CONTEXT])[0]
 
 
-def together(tables: Table) -> Table:
-    """One table of several, [tables, None, ...] ragged each."""
-    starts = {}
-    for group, of_tables in tables.starts.items():
-        before = tf.cast(tables.values[group].row_starts(), tf.int32)
-        starts[group] = of_tables.values + tf.gather(before, of_tables.value_rowids())
-    return Table(
-        {group: values.values for group, values in tables.values.items()},
-        {group: lengths.values for group, lengths in tables.lengths.items()},
-        starts,
-    )
-
-
 def joined(first: Table, second: Table, padding: bool = False) -> Table:
     """The rows of two tables; behind one of padding, as :meth:`Reader.dense` needs it, if asked for."""
 

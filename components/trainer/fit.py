@@ -213,8 +213,8 @@ class TrainingLoop:
         return iterator
 
     def shapes_of(self, batches: tf.data.Dataset) -> Shapes:
-        """Of a replica's part of a batch: a strategy forgets how many impressions there are, and XLA compiles what knows
-        it to less."""
+        """Of a replica's part of a batch: a strategy forgets how many impressions there are, and what knows it compiles
+        to less."""
         replicas = self.strategy.num_replicas_in_sync
         several_workers = isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
 

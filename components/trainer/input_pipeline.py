@@ -14,8 +14,7 @@ from ctr.models.impression import CANDIDATE_INPUTS, HISTORY_INPUTS, LABEL, MODEL
 Batch: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor]"
 
 _FILES_AT_ONCE: Final = 16
-_WINDOWS_AT_ONCE: Final = 2
-_BLOCKS_OF_A_TABLE: Final = 8
+_WINDOWS_AT_ONCE: Final = 4
 _ROWS_AT_ONCE: Final = 8192
 """Of a window where nothing is shuffled."""
 
@@ -99,18 +98,16 @@ def read_batches(
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-    # A window is put together of some tables, each of some blocks.
     of_window = -(-(shuffle_buffer or _ROWS_AT_ONCE) // blocks.ROWS)
-    of_table = min(of_window, _BLOCKS_OF_A_TABLE)
     if shuffle_buffer:
         stored = stored.shuffle(of_window, seed=seed, reshuffle_each_iteration=False)
-    in_order = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
-    tables = stored.map(reader.opened, **in_order).batch(of_table).map(reader.table, **in_order)
     # An empty window ends the data.
+    nothing = tf.data.Dataset.from_tensors((tf.zeros([0, 3], tf.int32), tf.zeros([0], tf.string)))
     windows = (
-        tables.ragged_batch(-(-of_window // of_table))
-        .map(blocks.together, num_parallel_calls=_WINDOWS_AT_ONCE, deterministic=True)
-        .concatenate(tf.data.Dataset.from_tensors(reader.no_rows()))
+        stored.map(reader.opened, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(of_window)
+        .concatenate(nothing)
+        .map(reader.table, num_parallel_calls=_WINDOWS_AT_ONCE, deterministic=True)
     )
     seeds = tf.data.Dataset.random(seed=seed).batch(2)
     Waiting: TypeAlias = "tuple[blocks.Table, tf.Tensor]"

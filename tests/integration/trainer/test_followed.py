@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from test_resume import data_of, state, trainer_of
 from training_process import BATCH, ROWS, batches
 

@@ -184,7 +184,6 @@ def test_the_arrays_are_in_the_checkpoint_and_what_is_counted_anew_is_not(tmp_pa
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_validation_leaves_the_sampler_alone(name: str) -> None:
     trainer = trainer_of("dnn", name)
-    strategy = tf.distribute.get_strategy()
     data = batches(rows=ROWS, batch_size=BATCH)
     before = [np.asarray(variable) for variable in trainer.sampler.variables]
     first = trainer.evaluate(data)

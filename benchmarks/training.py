@@ -282,7 +282,7 @@ def _config(case: Case) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def _trainer(case: Case, batch: int) -> Any:
-    """The Trainer's loop around a new model, on the devices that the Trainer step would use; ``whole`` goes on with that of
+    """The Trainer's loop around a model, on the devices that the Trainer step would use; ``whole`` goes on with that of
     ``step``, which has been compiled."""
     from benchmarks.samplers import trainer_of
     from ctr.models.samplers.base import TrainingWindow

@@ -8,6 +8,8 @@ negative.
 - ``input``: the Trainer's input pipeline alone, from files as Transform leaves them. ``benchmarks.training_input``
   takes it apart.
 - ``whole``: that loop, fed by that pipeline.
+- ``resident``: a step alone, on a batch that lies on the device: neither the host nor the way to the device is in
+  it.
 - ``logits``: no time, but by how much the logits of one device's weights differ on another, TF32 off and on.
 
 Sides are this project's ``default`` settings, ``wide`` (these with DeepCTR's default widths) and ``same`` (with those
@@ -40,7 +42,7 @@ from benchmarks.training_peers import ATTENTION, DIM, FEED_FORWARD, HEADS, HIDDE
 from benchmarks.turns import Side, Work, answer, take_turns
 from ctr.models.registry import MODELS
 
-DEVICES, SETTINGS, WHAT = ("cpu", "gpu"), ("default", "wide", "same"), ("step", "input", "whole", "logits")
+DEVICES, SETTINGS, WHAT = ("cpu", "gpu"), ("default", "wide", "same"), ("step", "input", "whole", "resident", "logits")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 BATCHES = (256, 1024, 4096, 16_384)
 DATA, FEATURES, FILES = "data.npz", "features.npz", "files"
@@ -48,6 +50,7 @@ DATA, FEATURES, FILES = "data.npz", "features.npz", "files"
 SHUFFLE_BUFFER = 10_000
 PASSES = {"cpu": 1, "gpu": 8}
 """Over the data in one epoch: to start one takes as long as tens of a GPU's steps."""
+RESIDENT_STEPS = 16
 REQUIREMENTS = {"deepctr": "deepctr_2.15.txt or deepctr_2.10.txt (DIEN, BST)", "rechub": "torch_2.11.txt"}
 """Of a peer; those of the others are rechub's."""
 
@@ -66,7 +69,7 @@ class Case(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT[:3], help="default: all but logits")
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT[:3], help="default: step, input and whole")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="default: all")
     says = "impressions of two pairs each; default: %(default)s"
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES), metavar="BATCH", help=says)
@@ -254,6 +257,8 @@ def prepare(case: Case, what: str, batch: str) -> tuple[Work, dict[str, Any]]:
     if what == "whole":
         return _trains_on(trainer, _from_files(case, size)), {}
     batches = _in_memory(case, size)
+    if what == "resident":
+        return _resident(trainer, batches, size), {}
     if what == "logits":
         return lambda: 1, {"cells": _logits(case, trainer, batches)}
     return _trains_on(trainer, batches), {"parameters": trainer.model.count_params()}
@@ -330,6 +335,29 @@ def _trains_on(trainer: Any, batches: Any) -> Work:
         return int(impressions)
 
     return epoch
+
+
+def _resident(trainer: Any, batches: Any, batch: int) -> Work:
+    import tensorflow as tf
+
+    from ctr.components.trainer.step import of_shapes
+
+    shapes = trainer.shapes_of(batches)
+    held = next(iter(trainer.strategy.experimental_distribute_dataset(batches)))
+
+    @tf.function
+    def steps(count: tf.Tensor) -> tf.Tensor:
+        loss = tf.zeros([])
+        for _ in tf.range(count):
+            sums = trainer.strategy.run(lambda part: trainer.step.train(of_shapes(part, shapes)), args=(held,))
+            loss += trainer.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)[0]
+        return loss
+
+    def work() -> int:
+        float(steps(tf.constant(RESIDENT_STEPS)))
+        return RESIDENT_STEPS * batch
+
+    return work
 
 
 def _reads(batches: Any, batch: int) -> Work:

@@ -26,7 +26,8 @@ uv=$(command -v uv || echo "$here/.venv/bin/uv")
 python=${PYTHON-3.12}
 capability=90
 cuda=${CUDA-nvidia-cublas-cu12==12.5.3.2 nvidia-cuda-runtime-cu12==12.5.82 nvidia-cudnn-cu12==9.3.0.75
-nvidia-cusolver-cu12==11.6.3.83 nvidia-nccl-cu12==2.27.7}
+nvidia-cusolver-cu12==11.6.3.83 nvidia-nccl-cu12==2.27.7 nvidia-cuda-nvcc-cu12==12.5.82 nvidia-nvjitlink-cu12==12.5.82
+nvidia-cuda-nvrtc-cu12==12.5.82 nvidia-cuda-cupti-cu12==12.5.82}
 packages='tensorflow keras numpy ml-dtypes h5py optree protobuf absl-py astunparse flatbuffers gast google-pasta opt-einsum
 packaging requests urllib3 idna certifi charset-normalizer setuptools six termcolor typing-extensions wrapt
 rich markdown-it-py mdurl pygments namex pydantic pydantic-core annotated-types typing-inspection tqdm'
@@ -117,7 +118,6 @@ if [ -n "$cuda" ]; then
     stand_in cufft libcufft.so.11
     stand_in curand libcurand.so.10
     stand_in cusparse libcusparse.so.12
-    stand_in nvjitlink libnvJitLink.so.12
 fi
 
 # --- pieces ----------------------------------------------------------------------------------------------------------

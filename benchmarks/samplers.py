@@ -163,7 +163,7 @@ def main() -> None:
         for number in range(1 + options.rounds):
             for name, trainer in trainers.items():
                 start = time.perf_counter()
-                _, seen = trainer.train_epoch(trainer.strategy.experimental_distribute_dataset(data))
+                _, seen = trainer.train_epoch(data)
                 # The first round traces.
                 if number:
                     rates[name].append(seen / (time.perf_counter() - start))

@@ -8,6 +8,8 @@ negative.
 - ``input``: the Trainer's input pipeline alone, from files as Transform leaves them. ``benchmarks.training_input``
   takes it apart.
 - ``whole``: that loop, fed by that pipeline.
+- ``resident``: a step alone, on a batch that lies on the device: neither the host nor the way to the device is in
+  it.
 - ``logits``: no time, but by how much the logits of one device's weights differ on another, TF32 off and on.
 
 Sides are this project's ``default`` settings, ``wide`` (these with DeepCTR's default widths) and ``same`` (with those
@@ -40,12 +42,15 @@ from benchmarks.training_peers import ATTENTION, DIM, FEED_FORWARD, HEADS, HIDDE
 from benchmarks.turns import Side, Work, answer, take_turns
 from ctr.models.registry import MODELS
 
-DEVICES, SETTINGS, WHAT = ("cpu", "gpu"), ("default", "wide", "same"), ("step", "input", "whole", "logits")
+DEVICES, SETTINGS, WHAT = ("cpu", "gpu"), ("default", "wide", "same"), ("step", "input", "whole", "resident", "logits")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 BATCHES = (256, 1024, 4096, 16_384)
 DATA, FEATURES, FILES = "data.npz", "features.npz", "files"
 """In memory, for peers and for sides of this project; and as Transform leaves them."""
 SHUFFLE_BUFFER = 10_000
+PASSES = {"cpu": 1, "gpu": 8}
+"""Over the data in one epoch: to start one takes as long as tens of a GPU's steps."""
+RESIDENT_STEPS = 16
 REQUIREMENTS = {"deepctr": "deepctr_2.15.txt or deepctr_2.10.txt (DIEN, BST)", "rechub": "torch_2.11.txt"}
 """Of a peer; those of the others are rechub's."""
 
@@ -64,7 +69,7 @@ class Case(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT[:3], help="default: all but logits")
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT[:3], help="default: step, input and whole")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="default: all")
     says = "impressions of two pairs each; default: %(default)s"
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES), metavar="BATCH", help=says)
@@ -73,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     says = "training.compile; default: auto, which compiles on a GPU"
     parser.add_argument("--compile", nargs="+", choices=("auto", "on", "off"), default=["auto"], help=says)
     parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
+    says = "models whose sides compile at the same time, on a machine of many cores; default: %(default)s"
+    parser.add_argument("--at-once", type=int, default=1, metavar="MODELS", help=says)
     says = f"one of {', '.join(PEERS)} and the Python of its environment; may be repeated"
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON", help=says)
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
@@ -124,26 +131,20 @@ def run(options: argparse.Namespace, peers: dict[str, str], parser: argparse.Arg
         write_data(options, folder)
         header = HEADER_OF_LOGITS if "logits" in options.what else HEADER
         print(f"| {' | '.join(header)} |\n|{' --- |' * len(header)}", flush=True)
-        for model in options.models:
-            cases = itertools.product(devices, options.compile, options.sides)
-            own = [started(Case(*case, model, options.precision, folder)) for case in cases]
-            others = [
-                Side(peer, [python, "-m", "benchmarks.training_peers", peer, model, os.path.join(folder, DATA)], {})
-                for peer, python in peers.items()
-                if model in PEERS[peer]
+        for first in range(0, len(options.models), options.at_once):
+            started_sides = [
+                sides_of(model, options, peers, devices, folder)
+                for model in options.models[first : first + options.at_once]
             ]
             try:
                 for batch in options.batches:
-                    rows = (
-                        logits_of(model, batch, own)
-                        if "logits" in options.what
-                        else (rates_of(model, batch, own, others, options))
-                    )
+                    rows = (logits_of if "logits" in options.what else rates_of)(batch, started_sides, options)
                     for row in rows:
                         print(f"| {' | '.join(row)} |", flush=True)
             finally:
-                for side in [*own, *others]:
-                    side.close()
+                for sides in started_sides:
+                    for side in (*sides.own, *sides.peers):
+                        side.close()
 
 
 HEADER = ("model", "batch", "side", "what", "ms a step", "pairs/s", "relative to the first", "of its own step")
@@ -174,6 +175,31 @@ def write_data(options: argparse.Namespace, folder: str) -> None:
         write({**values, names.LABEL: np.tile([1, 0], (options.impressions, 1))}, files)
 
 
+class Sides(NamedTuple):
+    """What is measured of a model."""
+
+    model: str
+    own: list[Side]
+    peers: list[Side]
+
+
+def sides_of(
+    model: str, options: argparse.Namespace, peers: dict[str, str], devices: Sequence[str], folder: str
+) -> Sides:
+    """Starts their processes."""
+    cases = itertools.product(devices, options.compile, options.sides)
+    command = "-m", "benchmarks.training_peers"
+    return Sides(
+        model,
+        [started(Case(*case, model, options.precision, folder)) for case in cases],
+        [
+            Side(peer, [python, *command, peer, model, os.path.join(folder, DATA)], {})
+            for peer, python in peers.items()
+            if model in PEERS[peer]
+        ],
+    )
+
+
 def started(case: Case) -> Side:
     """A process for one device and one model."""
     # Without a GPU, as a machine without one would be; with one, several processes have to share it.
@@ -184,32 +210,36 @@ def started(case: Case) -> Side:
     return Side(f"{case.settings}, {case.device}{compiled}", command, hidden)
 
 
-def rates_of(
-    model: str, batch: int, own: Sequence[Side], others: Sequence[Side], options: argparse.Namespace
-) -> Iterator[Sequence[str]]:
-    """Rows of one model and batch size, peers first."""
-    first: list[float] | None = None
-    steps: dict[str, float] = {}
+def rates_of(batch: int, models: Sequence[Sides], options: argparse.Namespace) -> Iterator[Sequence[str]]:
+    """Rows of a batch size, of each model peers first."""
+    first: dict[str, list[float]] = {}
+    steps: dict[tuple[str, str], float] = {}
     for what in options.what:
-        sides = [*others, *own] if what == "step" else own
-        for side in sides:
-            side.prepare(*([str(batch)] if side in others else [what, str(batch)]))
-        take_turns(sides, options.rounds, options.seconds)
-        for side in sides:
-            first = first or side.rates
-            rate = statistics.median(side.rates)
-            ratio = statistics.median(mine / its for mine, its in zip(side.rates, first, strict=True))
-            steps.setdefault(side.name, rate)
-            cells = [model, f"{batch:,}", side.name, what, f"{batch / rate * 1000:,.2f}", f"{2 * rate:,.0f}"]
-            yield [*cells, f"{ratio:.2f}", f"{rate / steps[side.name]:.2f}"]
+        turns = {of.model: [*(of.peers if what == "step" else []), *of.own] for of in models}
+        for of in models:
+            for side in turns[of.model]:
+                side.prepare(*([str(batch)] if side in of.peers else [what, str(batch)]))
+        # What still compiles would be measured with the first one.
+        for side in itertools.chain(*turns.values()):
+            side.wait_until_ready()
+        for model, sides in turns.items():
+            take_turns(sides, options.rounds, options.seconds)
+            for side in sides:
+                of_first = first.setdefault(model, side.rates)
+                rate = statistics.median(side.rates)
+                ratio = statistics.median(mine / its for mine, its in zip(side.rates, of_first, strict=True))
+                of_step = steps.setdefault((model, side.name), rate)
+                cells = [model, f"{batch:,}", side.name, what, f"{batch / rate * 1000:,.2f}", f"{2 * rate:,.0f}"]
+                yield [*cells, f"{ratio:.2f}", f"{rate / of_step:.2f}"]
 
 
-def logits_of(model: str, batch: int, own: Sequence[Side]) -> Iterator[Sequence[str]]:
-    """Rows of one model and batch size: the first side trains, and all give logits by its weights."""
-    for side in own:
-        side.prepare("logits", str(batch))
-        side.wait_until_ready()
-        yield [model, f"{batch:,}", side.name, *side.facts["cells"]]
+def logits_of(batch: int, models: Sequence[Sides], options: argparse.Namespace) -> Iterator[Sequence[str]]:
+    """Rows of a batch size: of each model the first side trains, and all give logits by its weights."""
+    for model, own, _ in models:
+        for side in own:
+            side.prepare("logits", str(batch))
+            side.wait_until_ready()
+            yield [model, f"{batch:,}", side.name, *side.facts["cells"]]
 
 
 # --- in the process of a side ----------------------------------------------------------------------------------------
@@ -227,6 +257,8 @@ def prepare(case: Case, what: str, batch: str) -> tuple[Work, dict[str, Any]]:
     if what == "whole":
         return _trains_on(trainer, _from_files(case, size)), {}
     batches = _in_memory(case, size)
+    if what == "resident":
+        return _resident(trainer, batches, size), {}
     if what == "logits":
         return lambda: 1, {"cells": _logits(case, trainer, batches)}
     return _trains_on(trainer, batches), {"parameters": trainer.model.count_params()}
@@ -253,8 +285,10 @@ def _config(case: Case) -> Any:
     return ModelConfig.model_validate(settings)
 
 
+@functools.lru_cache(maxsize=1)
 def _trainer(case: Case, batch: int) -> Any:
-    """The Trainer's loop around a new model, on the devices that the Trainer step would use."""
+    """The Trainer's loop around a model, on the devices that the Trainer step would use; ``whole`` goes on with that of
+    ``step``, which has been compiled."""
     from benchmarks.samplers import trainer_of
     from ctr.models.samplers.base import TrainingWindow
     from ctr.models.samplers.sampler_config import LossConfig, SamplerConfig
@@ -274,9 +308,14 @@ def _in_memory(case: Case, batch: int) -> Any:
         values = {name: file[name] for name in file.files if file[name].ndim}
     steps = len(next(iter(values.values()))) // batch
     # To put a batch together of its rows would take longer than a step of a GPU.
-    whole = {name: value[: steps * batch].reshape(steps, batch, -1) for name, value in values.items()}
-    labels = np.tile(np.array([1, 0], np.float32), (steps, batch, 1))
-    return tf.data.Dataset.from_tensor_slices((whole, labels)).prefetch(tf.data.AUTOTUNE)
+    whole = {name: tf.constant(value[: steps * batch].reshape(steps, batch, -1)) for name, value in values.items()}
+    labels = tf.tile(tf.constant([[1.0, 0.0]]), [batch, 1])
+
+    def taken(number: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        return {name: value[number] for name, value in whole.items()}, labels
+
+    numbers = tf.data.Dataset.range(steps).repeat(PASSES[case.device])
+    return numbers.map(taken, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
 def _from_files(case: Case, batch: int) -> Any:
@@ -284,7 +323,7 @@ def _from_files(case: Case, batch: int) -> Any:
     from benchmarks.samplers import LENGTH
     from ctr.components.trainer.input_pipeline import read_batches
 
-    files = [str(path) for path in Path(case.folder, FILES).iterdir()] * 4
+    files = [str(path) for path in Path(case.folder, FILES).iterdir()] * 4 * PASSES[case.device]
     return read_batches(
         files, batch_size=batch, history_length=LENGTH, shuffle_buffer=SHUFFLE_BUFFER, seed=1, candidates=2
     )
@@ -292,10 +331,33 @@ def _from_files(case: Case, batch: int) -> Any:
 
 def _trains_on(trainer: Any, batches: Any) -> Work:
     def epoch() -> int:
-        _, impressions = trainer.train_epoch(trainer.strategy.experimental_distribute_dataset(batches))
+        _, impressions = trainer.train_epoch(batches)
         return int(impressions)
 
     return epoch
+
+
+def _resident(trainer: Any, batches: Any, batch: int) -> Work:
+    import tensorflow as tf
+
+    from ctr.components.trainer.step import of_shapes
+
+    shapes = trainer.shapes_of(batches)
+    held = next(iter(trainer.strategy.experimental_distribute_dataset(batches)))
+
+    @tf.function
+    def steps(count: tf.Tensor) -> tf.Tensor:
+        loss = tf.zeros([])
+        for _ in tf.range(count):
+            sums = trainer.strategy.run(lambda part: trainer.step.train(of_shapes(part, shapes)), args=(held,))
+            loss += trainer.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)[0]
+        return loss
+
+    def work() -> int:
+        float(steps(tf.constant(RESIDENT_STEPS)))
+        return RESIDENT_STEPS * batch
+
+    return work
 
 
 def _reads(batches: Any, batch: int) -> Work:
@@ -316,10 +378,9 @@ def _logits(case: Case, trainer: Any, batches: Any) -> list[str]:
         return np.asarray(trainer.model(first, training=False).logits)
 
     if not kept.exists():
-        distributed = trainer.strategy.experimental_distribute_dataset(batches)
-        before, _ = trainer.evaluate(distributed)
-        trainer.train_epoch(distributed)
-        after, _ = trainer.evaluate(distributed)
+        before, _ = trainer.evaluate(batches)
+        trainer.train_epoch(batches)
+        after, _ = trainer.evaluate(batches)
         np.savez(kept, *trainer.model.get_weights(), logits=logits())
         return [f"{before:.4f}", f"{after:.4f}", "", "", f"{np.abs(logits()).max():.1f}"]
     with np.load(kept) as file:

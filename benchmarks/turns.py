@@ -35,6 +35,7 @@ class Side:
         self.name = name
         self.rates: list[float] = []
         self.facts: dict[str, Any] = {}
+        self._ready = False
         # What it says on standard error stands among the words of this process.
         self._process = subprocess.Popen(
             command,
@@ -50,11 +51,14 @@ class Side:
     def prepare(self, *words: str) -> None:
         """Asks for work that is described so; the rates are those of it from now on."""
         self.rates = []
+        self._ready = False
         self._ask("PREPARE", *words)
 
     def wait_until_ready(self) -> None:
         """Until it has compiled and worked once."""
-        self.facts = json.loads(self._answer("READY"))
+        if not self._ready:
+            self.facts = json.loads(self._answer("READY"))
+            self._ready = True
 
     def round(self, seconds: float) -> None:
         """Works for so long, and keeps the rate."""
@@ -85,7 +89,7 @@ class Side:
 
 
 def take_turns(sides: Sequence[Side], rounds: int, seconds: float) -> None:
-    """Each side works in each round, one after another."""
+    """Each side works in each round, one after another, when all are ready."""
     for side in sides:
         side.wait_until_ready()
     for _ in range(rounds):

@@ -15,6 +15,8 @@ Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices"
 BETA_1: Final = 0.9
 BETA_2: Final = 0.999
 EPSILON: Final = 1e-7
+_FEW_ROWS: Final = 64
+"""Of behaviours, ages and the like, whose gradients are summed row by row."""
 
 
 class Step(NamedTuple):
@@ -124,19 +126,14 @@ class LazyAdam:
         rows, lookups = variable.shape[0], values.shape[0]
         # Both known, and fewer rows than were looked up: behaviours, ages, categories, or all items of a small shop.
         if lookups is not None and rows <= lookups:
-            times = tf.math.unsorted_segment_sum(tf.ones_like(indices, tf.float32), indices, rows)
-            touched = tf.reshape(times > 0, [rows] + [1] * (variable.shape.rank - 1))
-            total = tf.math.unsorted_segment_sum(values, indices, rows)
+            touched, total = (_of_rows_compiled if is_compiled() else _of_rows)(values, indices, rows)
+            touched = tf.reshape(touched, [rows] + [1] * (variable.shape.rank - 1))
             new = self._updated(variable.read_value(), first.read_value(), second.read_value(), total, step)
             for local, value in zip((variable, first, second), new, strict=True):
                 local.assign(tf.where(touched, value, local.read_value()))
             return
         if is_compiled():
-            # Without a list of the rows, whose length would be known to nobody: all lookups of a row have a common
-            # place, that of the last one, where their gradients are summed. Each of them then computes the same update.
-            last = tf.math.unsorted_segment_max(tf.range(tf.size(indices)), indices, rows)
-            places = tf.gather(last, indices)
-            total = tf.gather(tf.math.unsorted_segment_sum(values, places, tf.size(indices)), places)
+            total = _of_lookups(values, indices, rows)
         else:
             indices, places = tf.unique(indices)
             total = tf.math.unsorted_segment_sum(values, places, tf.size(indices))
@@ -153,6 +150,47 @@ class LazyAdam:
         if self.row_decay:
             change += self.learning_rate * self.row_decay * weight
         return weight - change, first, second
+
+
+def _of_rows(values: tf.Tensor, indices: tf.Tensor, rows: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of a gradient's lookups [K, ...] and their rows [K]: whether a row was looked up [rows], and its gradient."""
+    times = tf.math.unsorted_segment_sum(tf.ones_like(indices, tf.float32), indices, rows)
+    return times > 0, tf.math.unsorted_segment_sum(values, indices, rows)
+
+
+def _of_rows_compiled(values: tf.Tensor, indices: tf.Tensor, rows: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """As :func:`_of_rows`; a GPU adds by atomic additions, of which those to one place wait for each other."""
+    if rows <= _FEW_ROWS:
+        shape = [rows] + [1] * (values.shape.rank - 1)
+        member = indices[None, :] == tf.range(rows, dtype=indices.dtype)[:, None]
+        # XLA makes one kernel of it, and nothing of this size is in memory.
+        return tf.reduce_any(member, axis=1), tf.reduce_sum(
+            tf.where(tf.reshape(member, [rows, -1, *shape[1:]]), values[None], 0.0), axis=1
+        )
+    touched = tf.tensor_scatter_nd_update(tf.zeros([rows]), indices[:, None], tf.ones_like(indices, tf.float32))
+    total = tf.math.unsorted_segment_sum(values, tf.where(_is_something(values), indices, -1), rows)
+    return touched > 0, total
+
+
+def _of_lookups(values: tf.Tensor, indices: tf.Tensor, rows: int) -> tf.Tensor:
+    """[K, ...] the gradient of each lookup's row, K lookups and their rows given.
+
+    Without a list of the rows, whose length would be known to nobody: all lookups of a row have a common place, that of
+    the last one, where their gradients are summed. Each of them then computes the same update.
+    """
+    size = tf.size(indices)
+    something = _is_something(values)
+    last = tf.math.unsorted_segment_max(tf.range(size), tf.where(something, indices, -1), rows)
+    place = tf.gather(last, indices)
+    summed = tf.math.unsorted_segment_sum(values, tf.where(something, place, -1), size)
+    # A row whose gradients are all 0 has no place.
+    has_place = tf.reshape(place >= 0, [-1] + [1] * (values.shape.rank - 1))
+    return tf.where(has_place, tf.gather(summed, tf.maximum(place, 0)), 0.0)
+
+
+def _is_something(values: tf.Tensor) -> tf.Tensor:
+    """[K] whether a lookup's gradient is not all 0: that of padding is, half of all lookups, and all of one row."""
+    return tf.reduce_any(tf.reshape(values != 0, [tf.shape(values)[0], -1]), axis=1)
 
 
 def _state(shape: Sequence[int], dtype: str, name: str, aggregation: str = "none") -> keras.Variable:

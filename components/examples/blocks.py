@@ -280,17 +280,22 @@ def row_count(of: Table) -> tf.Tensor:
     return tf.shape(of.values[_CONTEXT])[0]
 
 
-def joined(first: Table, second: Table) -> Table:
-    """The rows of two tables behind one of padding, as :meth:`Reader.dense` needs it."""
+def joined(first: Table, second: Table, padding: bool = False) -> Table:
+    """The rows of two tables; behind one of padding, as :meth:`Reader.dense` needs it, if asked for."""
 
-    def behind_zero(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-        return tf.concat([tf.zeros([1, *one.shape[1:]], one.dtype), one, other], axis=0)
+    def behind(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+        return tf.concat([*([tf.zeros([1, *one.shape[1:]], one.dtype)] * padding), one, other], axis=0)
 
-    before = {group: 1 + tf.shape(first.values[group])[0] for group in _GROUPS}
     return Table(
-        tf.nest.map_structure(behind_zero, first.values, second.values),
-        tf.nest.map_structure(behind_zero, first.lengths, second.lengths),
-        {group: behind_zero(1 + first.starts[group], before[group] + second.starts[group]) for group in _GROUPS},
+        tf.nest.map_structure(behind, first.values, second.values),
+        tf.nest.map_structure(behind, first.lengths, second.lengths),
+        {
+            group: behind(
+                first.starts[group] + int(padding),
+                second.starts[group] + int(padding) + tf.shape(first.values[group])[0],
+            )
+            for group in _GROUPS
+        },
     )
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ctr.components.settings import TrainingConfig
 from ctr.components.trainer.accumulation import AccumulatingStep
 from ctr.components.trainer.metrics import BINS, auc_of_histogram
-from ctr.components.trainer.step import Compile, ReplicaStep
+from ctr.components.trainer.step import Batch, Compile, ReplicaStep, Shapes, of_shapes
 from ctr.models.arrays import Array
 from ctr.models.contract import Ranker
 from ctr.models.errors import CtrError, DataError
@@ -138,7 +138,7 @@ class TrainingLoop:
 
     def train_epoch(
         self,
-        batches: tf.distribute.DistributedDataset,
+        batches: tf.data.Dataset,
         bar: tqdm[Any] | None = None,
         position: Position | None = None,
         on_call: Callable[[], None] = lambda: None,
@@ -160,6 +160,7 @@ class TrainingLoop:
         """
         position = position or Position()
         start = time.perf_counter() - position.seconds
+        shapes = self.shapes_of(batches)
         iterator = self._begun(batches, position)
         # Several replicas draw before what is compiled: a step that fails there has been counted.
         may_fail = self.step.compiles and not self._has_run
@@ -168,7 +169,7 @@ class TrainingLoop:
         while more:
             limit = min(_STEPS_PER_CALL, waiting[0] - position.steps) if waiting else _STEPS_PER_CALL
             try:
-                sums, steps, more_tensor = self._train_steps(iterator, tf.constant(limit))
+                sums, steps, more_tensor = self._train_steps(iterator, tf.constant(limit), shapes)
             except Exception as error:
                 if self._has_run or not self.step.compiles or isinstance(error, _OF_NO_COMPILER):
                     raise
@@ -205,13 +206,24 @@ class TrainingLoop:
                 on_call()
         return position.mean_loss, position.impressions
 
-    def _begun(
-        self, batches: tf.distribute.DistributedDataset, position: Position
-    ) -> tf.distribute.DistributedIterator:
-        iterator = iter(batches)
+    def _begun(self, batches: tf.data.Dataset, position: Position) -> tf.distribute.DistributedIterator:
+        iterator = iter(self.strategy.experimental_distribute_dataset(batches))
         if position.steps:
             self._skip(iterator, tf.constant(position.steps))
         return iterator
+
+    def shapes_of(self, batches: tf.data.Dataset) -> Shapes:
+        """Of a replica's part of a batch: a strategy forgets how many impressions there are, and what knows it compiles
+        to less."""
+        replicas = self.strategy.num_replicas_in_sync
+        several_workers = isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+        def of_replica(shape: tf.TensorShape) -> tuple[int | None, ...]:
+            rows, *rest = shape.as_list()
+            even = rows is not None and rows % replicas == 0 and not several_workers
+            return (rows // replicas if even else None, *rest)
+
+        return tuple(of_replica(spec.shape) for spec in tf.nest.flatten(batches.element_spec))
 
     def weights(self) -> list[Array]:
         """Of the model, for :meth:`set_weights`; in the host's memory."""
@@ -224,10 +236,10 @@ class TrainingLoop:
         for shard, value in zip(self.shards, weights[of_model:], strict=True):
             shard.assign(value)
 
-    def evaluate(self, batches: tf.distribute.DistributedDataset) -> tuple[float, float]:
+    def evaluate(self, batches: tf.data.Dataset) -> tuple[float, float]:
         """Mean loss and AUC over all pairs of the batches; NaN as the AUC where a class is missing."""
         histogram, loss_sum, pairs = np.zeros([2, BINS]), 0.0, 0.0
-        for batch in batches:
+        for batch in self.strategy.experimental_distribute_dataset(batches):
             try:
                 counts, loss, pair_count = self._validation_step(batch)
             except Exception as error:
@@ -240,8 +252,11 @@ class TrainingLoop:
         return loss_sum / max(pairs, 1), auc_of_histogram(histogram)
 
     def _train_steps_eagerly(
-        self, iterator: tf.distribute.DistributedIterator, limit: tf.Tensor
+        self, iterator: tf.distribute.DistributedIterator, limit: tf.Tensor, shapes: Shapes
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def step(batch: Batch) -> tf.Tensor:
+            return self.step.train(of_shapes(batch, shapes))
+
         sums = tf.zeros([4])
         steps = tf.constant(0)
         more = tf.constant(True)
@@ -250,7 +265,7 @@ class TrainingLoop:
             more = batch.has_value()
             if not more:
                 break
-            replicas = self.strategy.run(self.step.train, args=(batch.get_value(),))
+            replicas = self.strategy.run(step, args=(batch.get_value(),))
             sums += self.strategy.reduce(tf.distribute.ReduceOp.SUM, replicas, axis=None)
             steps += 1
         return sums, steps, more
@@ -296,7 +311,6 @@ def fit(
       TrainingDiverged: if the loss is not finite, or float16 cannot hold the gradients.
       DataError: if the validation AUC is not a number, since nothing could be chosen by it.
     """
-    distributed_validation = trainer.strategy.experimental_distribute_dataset(validation)
     epochs, position = checkpoint.restore() if checkpoint is not None else ([], Position())
     for epoch in epochs:
         on_epoch(epoch)
@@ -307,8 +321,8 @@ def fit(
     for number in range(len(epochs) + 1, config.epochs + 1):
         if best is not None and len(epochs) - best.number >= config.early_stopping_patience:
             break
-        batches = trainer.strategy.experimental_distribute_dataset(train(number))
-        validate = functools.partial(_validate_within, trainer, distributed_validation, position, number, config)
+        batches = train(number)
+        validate = functools.partial(_validate_within, trainer, validation, position, number, config)
         # disable=None: no bar without a terminal.
         with tqdm(
             total=impressions,
@@ -320,7 +334,7 @@ def fit(
             save = functools.partial(checkpoint.save_within, epochs, position) if checkpoint else lambda: None
             save_at_times = _Every(config.checkpoint_minutes, save)
             train_loss, impressions = trainer.train_epoch(batches, bar, position, save_at_times, pauses, validate)
-        loss, auc = trainer.evaluate(distributed_validation)
+        loss, auc = trainer.evaluate(validation)
         if math.isnan(auc):
             raise DataError("the validation AUC is undefined: the validation split needs positives and negatives")
         rate = impressions / position.seconds
@@ -357,7 +371,7 @@ def _pauses(steps: int, parts: int) -> list[int]:
 
 def _validate_within(
     trainer: TrainingLoop,
-    validation: tf.distribute.DistributedDataset,
+    validation: tf.data.Dataset,
     position: Position,
     number: int,
     config: TrainingConfig,

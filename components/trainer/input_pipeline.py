@@ -14,7 +14,7 @@ from ctr.models.impression import CANDIDATE_INPUTS, HISTORY_INPUTS, LABEL, MODEL
 Batch: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor]"
 
 _FILES_AT_ONCE: Final = 16
-_WINDOWS_AT_ONCE: Final = 2
+_WINDOWS_AT_ONCE: Final = 4
 _ROWS_AT_ONCE: Final = 8192
 """Of a window where nothing is shuffled."""
 
@@ -110,21 +110,26 @@ def read_batches(
         .map(reader.table, num_parallel_calls=_WINDOWS_AT_ONCE, deterministic=True)
     )
     seeds = tf.data.Dataset.random(seed=seed).batch(2)
+    Waiting: TypeAlias = "tuple[blocks.Table, tf.Tensor]"
 
-    def batches_of(
-        waiting: blocks.Table, window: tuple[blocks.Table, tf.Tensor]
-    ) -> tuple[blocks.Table, tuple[blocks.Table, tf.Tensor]]:
-        """What waits and what is new: all that fills batches, [batches, B], is given with the table that it is of."""
-        table, random = window
-        whole = blocks.joined(waiting, table)
-        rows = tf.range(1, blocks.row_count(whole))
-        left = tf.where(blocks.row_count(table) == 0, 0, tf.size(rows) % batch_size)
-        given = tf.size(rows) - left
-        picked = rows[:given]
+    def follow(waiting: Waiting, window: blocks.Table) -> tuple[Waiting, tuple[Waiting, blocks.Table, tf.Tensor]]:
+        """What waits behind a window, as a table and how many of its last rows; and, copying nothing, what waited
+        before it, the window, and how many of both wait."""
+        before, count = waiting
+        new = blocks.row_count(window)
+        left = tf.where(new == 0, 0, (count + new) % batch_size)
+        behind = tf.cond(left <= new, lambda: window, lambda: blocks.joined(blocks.last_rows(before, count), window))
+        return (behind, left), (waiting, window, left)
+
+    def whole(of: tuple[Waiting, blocks.Table, tf.Tensor], random: tf.Tensor) -> tuple[blocks.Table, tf.Tensor]:
+        """A table behind a row of padding, and which of its rows fill batches, [batches, B]."""
+        (before, count), window, left = of
+        table = blocks.joined(blocks.last_rows(before, count), window, padding=True)
+        picked = tf.range(1, blocks.row_count(table) - left)
         if shuffle_buffer:
             picked = tf.random.experimental.stateless_shuffle(picked, random)
-        filled = tf.pad(picked, [[0, -given % batch_size]])
-        return blocks.last_rows(whole, left), (whole, tf.reshape(filled, [-1, batch_size]))
+        filled = tf.pad(picked, [[0, -tf.size(picked) % batch_size]])
+        return table, tf.reshape(filled, [-1, batch_size])
 
     def batch(number: tf.Tensor, of: tuple[blocks.Table, tf.Tensor]) -> Batch:
         table, rows = of
@@ -136,8 +141,8 @@ def read_batches(
         return {name: inputs[name] for name in (*MODEL_INPUTS, USER_ID)}, labels
 
     batches = (
-        tf.data.Dataset.zip((windows, seeds))
-        .scan(reader.no_rows(), batches_of)
+        tf.data.Dataset.zip((windows.scan((reader.no_rows(), 0), follow), seeds))
+        .map(whole, num_parallel_calls=_WINDOWS_AT_ONCE, deterministic=True)
         .flat_map(lambda table, rows: tf.data.Dataset.from_tensor_slices(rows).map(lambda each: (table, each)))
         .enumerate()
     )

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from ctr.components.step_profile import StepProfile
 from ctr.components.trainer.fit import TrainingLoop
+from ctr.components.trainer.step import Shapes, of_shapes
 from ctr.models.compiled import compiled
 from ctr.models.sharded_adam import ShardedAdam
 
@@ -38,12 +39,12 @@ def profile(trainer: TrainingLoop, batches: tf.data.Dataset, steps: int, folder:
       steps: how many.
       folder: gets the trace, as TensorBoard's profile plugin reads it.
     """
-    distributed = trainer.strategy.experimental_distribute_dataset
-    iterator = iter(distributed(batches.repeat()))
+    iterator = iter(trainer.strategy.experimental_distribute_dataset(batches.repeat()))
+    shapes = trainer.shapes_of(batches)
     with _put_back(trainer):
         # After this it is known whether a step can be compiled.
-        trainer.train_epoch(distributed(batches.take(1)))
-        parts = _parts(trainer)
+        trainer.train_epoch(batches.take(1))
+        parts = _parts(trainer, shapes)
         first = next(iterator)
         for part in parts * _WARM_UP:
             _seconds(part, first)
@@ -74,7 +75,7 @@ def profile(trainer: TrainingLoop, batches: tf.data.Dataset, steps: int, folder:
     return found
 
 
-def _parts(trainer: TrainingLoop) -> list[Callable[[Any], Any]]:
+def _parts(trainer: TrainingLoop, shapes: Shapes) -> list[Callable[[Any], Any]]:
     """Forward; forward and backward; a whole step: each a graph, compiled where the step is."""
     step, replicas = trainer.step, trainer.strategy.num_replicas_in_sync
     # What is not returned, and nothing waits for, is not computed, which leaves the gradients out of the first one.
@@ -84,7 +85,8 @@ def _parts(trainer: TrainingLoop) -> list[Callable[[Any], Any]]:
 
     def graph(part: Callable[[Any], Any]) -> Callable[[Any], Any]:
         whole: Callable[[Any], Any] = tf.function(
-            lambda batch: trainer.strategy.run(part, args=(batch,)), autograph=False
+            lambda batch: trainer.strategy.run(lambda its: part(of_shapes(its, shapes)), args=(batch,)),
+            autograph=False,
         )
         return whole
 

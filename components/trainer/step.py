@@ -28,6 +28,8 @@ from ctr.models.sharded_adam import ShardedAdam
 
 Batch: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor]"
 """This replica's part of a batch of :func:`ctr.components.trainer.input_pipeline.read_batches`."""
+Shapes: TypeAlias = "tuple[tuple[int | None, ...], ...]"
+"""Of the tensors of a batch, as ``tf.nest.flatten`` gives them."""
 Compile = Literal["auto", "on", "off"]
 
 _logger = logging.getLogger(__name__)
@@ -151,6 +153,13 @@ class ReplicaStep:
         logits = self.model(inputs, training=False).logits
         loss, pairs = pointwise_cross_entropy(logits, labels, real)
         return score_histogram(logits, labels, real), loss, pairs
+
+
+def of_shapes(batch: Batch, shapes: Shapes) -> Batch:
+    """The batch, whose tensors know that they are of these shapes."""
+    tensors = [tf.ensure_shape(x, shape) for x, shape in zip(tf.nest.flatten(batch), shapes, strict=True)]
+    known: Batch = tf.nest.pack_sequence_as(batch, tensors)
+    return known
 
 
 def _compiled(function: Callable[..., Any]) -> Any:

@@ -67,7 +67,7 @@ def test_shuffled_labels_score_like_a_coin(trained: Trained, tmp_path: Path) -> 
         sampler = Random(config.seed, trained.config.ingest.training_negatives, "all", catalogue_size=1)
     trainer = TrainingLoop(model, strategy, sampler, LossConfig(), config.learning_rate)
     fit(trainer, lambda number: train, validation, config)
-    _, auc = trainer.evaluate(strategy.experimental_distribute_dataset(evaluation))
+    _, auc = trainer.evaluate(evaluation)
     # Standard deviation of a coin's AUC with as many positives as negatives.
     deviation = math.sqrt((2 * counts["eval"] + 1) / (12 * counts["eval"] ** 2))
     assert counts["eval"] > 1000

@@ -27,6 +27,8 @@ from ctr.models.samplers.registry import SAMPLERS as REGISTERED
 from ctr.models.samplers.sampler_config import LossConfig
 
 ITEMS = 500
+ONE_DEVICE = tf.distribute.OneDeviceStrategy("CPU:0")
+"""As a GPU trains. Its batches have forgotten how many impressions they are."""
 
 
 def distinct_candidates() -> tf.data.Dataset:
@@ -48,14 +50,15 @@ def trainer_of(model: str, sampler: str, policy: str, compile: Compile, kind: ty
     # Items treated as unknown would have equal scores again.
     settings["item_unknown_rate"] = 0.0 if sampler == "hard" else 0.2
     config = ModelConfig.model_validate(settings)
-    drawn_by = sampler_of(RANDOM if sampler == "random" else SAMPLERS[sampler])
     keras.config.set_dtype_policy(policy)
     try:
-        ranker = (kind or (lambda *sizes: build_model(*sizes)))(config, ITEMS, 10, 4)
+        with ONE_DEVICE.scope():
+            ranker = (kind or (lambda *sizes: build_model(*sizes)))(config, ITEMS, 10, 4)
+            drawn_by = sampler_of(RANDOM if sampler == "random" else SAMPLERS[sampler])
     finally:
         keras.config.set_dtype_policy("float32")
     loss = LossConfig(name="pointwise" if sampler == "random" else "sampled_softmax")
-    return TrainingLoop(ranker, tf.distribute.get_strategy(), drawn_by, loss, 1e-2, row_decay=1e-3, compile=compile)
+    return TrainingLoop(ranker, ONE_DEVICE, drawn_by, loss, 1e-2, row_decay=1e-3, compile=compile)
 
 
 # Each model, each sampler and each precision; to compile a step takes some seconds.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from test_resume import data_of, state, trainer_of
 from training_process import BATCH, ROWS, batches
 
@@ -55,7 +54,7 @@ def test_what_follows_a_training_changes_nothing_of_it(tmp_path: Path, caplog: p
 
     # Of an epoch shorter than its parts, some are over at once.
     steps: list[int] = []
-    data = tf.distribute.get_strategy().experimental_distribute_dataset(data_of(1))
+    data = data_of(1)
     before = int(followed.sampler.step)
     followed.train_epoch(data, pauses=[1, 1, 3], at_pause=lambda: steps.append(int(followed.sampler.step) - before))
     assert steps == [1, 1, 3]

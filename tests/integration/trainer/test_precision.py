@@ -37,14 +37,13 @@ def test_models_learn_in_bfloat16(name: str) -> None:
     model = model_of(name, "mixed_bfloat16")
     data = batches(rows=128, batch_size=32)
     trainer = trainer_of(model, row_decay=1e-3)
-    distributed = tf.distribute.get_strategy().experimental_distribute_dataset(data)
-    losses = [trainer.train_epoch(distributed)[0] for _ in range(4)]
+    losses = [trainer.train_epoch(data)[0] for _ in range(4)]
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
     assert all(np.isfinite(weight).all() and weight.dtype == np.float32 for weight in model.get_weights())
     # Validation is traced apart, and what it does with logits does not depend on the model.
     if name == "dnn":
-        loss, auc = trainer.evaluate(distributed)
+        loss, auc = trainer.evaluate(data)
         assert np.isfinite(loss)
         assert 0.5 < auc <= 1
 
@@ -57,12 +56,12 @@ def test_an_overflow_is_survived_and_answered_by_a_smaller_scale() -> None:
     before = [np.asarray(variable) for variable in updated]
     # A scale that no gradient of this model can bear in float16.
     trainer.loss_scale.scale.assign(2.0**40)
-    first, _ = trainer.train_epoch(tf.distribute.get_strategy().experimental_distribute_dataset(data))
+    first, _ = trainer.train_epoch(data)
     assert trainer.loss_scale.scale.numpy() == 2.0**38
     for old, new in zip(before, updated, strict=True):
         np.testing.assert_array_equal(old, np.asarray(new))
     for _ in range(15):
-        last, _ = trainer.train_epoch(tf.distribute.get_strategy().experimental_distribute_dataset(data))
+        last, _ = trainer.train_epoch(data)
     assert trainer.loss_scale.scale.numpy() < 2.0**34
     assert last < first
     assert all(np.isfinite(weight).all() for weight in trainer.model.get_weights())
@@ -74,7 +73,7 @@ def test_gradients_that_no_scale_helps_end_the_training(monkeypatch: pytest.Monk
     trainer.loss_scale.scale.assign(SMALLEST_SCALE)
     # A loss as finite as ever, whose gradients float16 cannot hold.
     monkeypatch.setattr(trainer.loss_scale, "scaled", lambda loss: loss * 2.0**40)
-    data = tf.distribute.get_strategy().experimental_distribute_dataset(batches(rows=64, batch_size=32))
+    data = batches(rows=64, batch_size=32)
     with pytest.raises(TrainingDiverged, match="after 64 impressions the gradients are too large for float16"):
         trainer.train_epoch(data)
 

@@ -184,8 +184,7 @@ def test_the_arrays_are_in_the_checkpoint_and_what_is_counted_anew_is_not(tmp_pa
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_validation_leaves_the_sampler_alone(name: str) -> None:
     trainer = trainer_of("dnn", name)
-    strategy = tf.distribute.get_strategy()
-    data = strategy.experimental_distribute_dataset(batches(rows=ROWS, batch_size=BATCH))
+    data = batches(rows=ROWS, batch_size=BATCH)
     before = [np.asarray(variable) for variable in trainer.sampler.variables]
     first = trainer.evaluate(data)
     assert trainer.evaluate(data) == first

@@ -97,6 +97,28 @@ def test_all_variables_of_a_step_against_numpy(kind: type[Plain], lookups: int) 
     assert int(training.optimizer.iterations.numpy()) == 4
 
 
+# Of few rows, which are summed by comparison; of some, with more lookups than rows; of more rows than lookups.
+@pytest.mark.parametrize("rows", [60, 80, 300])
+def test_compiled_a_table_is_updated_as_without(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    start = rng.normal(size=(rows, 3))
+    found = []
+    for kind in (Plain, Compiled):
+        draw = np.random.default_rng(1)
+        training = kind([start], row_decay=0.3)
+        for _ in range(3):
+            looked_up = np.minimum(draw.geometric(0.05, 200), rows) - 1
+            values = draw.normal(size=(200, 3))
+            # As of padding: half of the lookups, all of a row, which is touched nevertheless.
+            values[:90], looked_up[:90] = 0.0, 0
+            looked_up[90:] = np.maximum(looked_up[90:], 1)
+            shape = tf.constant([rows, 3], tf.int64)
+            training.apply([tf.IndexedSlices(tf.constant(values, tf.float32), tf.constant(looked_up), shape)])
+        found.append(training.values()[0])
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
+    assert (found[1][0] != start[0].astype("float32")).all()
+
+
 @KINDS
 def test_a_row_twice_in_a_batch_counts_once_with_the_sum(kind: type[Plain]) -> None:
     gradient = np.array([[1.0, 2.0], [3.0, -1.0]])

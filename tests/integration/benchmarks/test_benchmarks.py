@@ -104,9 +104,9 @@ TINY = {
         "p50, of the floor",
     ),
     "training": Tiny(
-        ("--models", "dnn", *TINY_TRAINING),
+        ("--models", "dnn", "--what", "step", "input", "whole", "resident", *TINY_TRAINING),
         "| model | batch | side | what | ms a step | pairs/s | relative to the first | of its own step |",
-        tuple(f"dnn/64/default, cpu/{what}" for what in ("step", "input", "whole")),
+        tuple(f"dnn/64/default, cpu/{what}" for what in ("step", "input", "whole", "resident")),
         "relative to the first",
     ),
     "training_input": Tiny(

@@ -88,6 +88,8 @@ class Impressions:
     """[n, 1 + negatives]"""
     labels: Int64Array
     """[n, 1 + negatives]"""
+    candidate_event: Int64Array
+    """[n, 1 + negatives] index into events of the candidate's own row, -1 where it was drawn."""
     candidate_in_history: bool = False
 
     def batches(self) -> Iterator[ImpressionBatch]:
@@ -320,12 +322,14 @@ def _assemble(
     categories = interleaved([candidates.categories for candidates, _ in sets.values()])
     labels = np.zeros(items.shape, dtype=np.int64)
     labels[:, :1] = 1
+    own = np.full(items.shape, -1)
+    own[:, 0] = targets.event[repeated]
     if ingest.flip_labels:
         # One of the two candidates, by a hash that no draw of negatives uses.
         positives = events[targets.event[repeated]]
         flipped = negatives.flip_hashes(positives, ingest.seed) % 2 == 1
         place = np.arange(len(items)), flipped.astype(np.int64)
-        items, categories, labels = (values[place][:, None] for values in (items, categories, labels))
+        items, categories, labels, own = (values[place][:, None] for values in (items, categories, labels, own))
     return Impressions(
         events=columns,
         positive=targets.event[repeated],
@@ -336,5 +340,6 @@ def _assemble(
         items=items,
         categories=categories,
         labels=labels,
+        candidate_event=own,
         candidate_in_history=ingest.candidate_in_history,
     )

@@ -45,6 +45,7 @@ from ctr.components.impression_gen.events import (
     count_behaviors,
     earliest,
     pack_chunk,
+    plain,
     sort_partition,
 )
 from ctr.components.impression_gen.hashing import id_hash, part_of, split_by
@@ -64,6 +65,15 @@ from ctr.components.impression_gen.sources import Source, list_sources
 from ctr.components.impression_gen.spool import NOTHING, Parcel, Spool
 from ctr.components.impression_gen.targets import find_targets, last_of_user
 from ctr.components.impression_gen.timeline import Timeline, make_timeline
+from ctr.components.impression_gen.values import (
+    ItemValues,
+    change_type,
+    columns_of,
+    event_type,
+    item_values,
+    merge_values,
+    of_candidates,
+)
 from ctr.components.impression_gen.writer import write_shard
 from ctr.components.settings import IngestConfig
 from ctr.models.impression import declare_features, feature_modules
@@ -229,7 +239,9 @@ def run_ingest(
         {_EVENTS: events, _PROPOSALS: proposals}
         | "GroupProposals" >> beam.CoGroupByKey()
         | "WriteImpressions"
-        >> beam.ParDo(WriteImpressions(ingest, examples_uri, spool), timeline, catalogue).with_output_types(_COUNT)
+        >> beam.ParDo(
+            WriteImpressions(ingest, examples_uri, spool), timeline, catalogue, _item_values(events, ingest, spool)
+        ).with_output_types(_COUNT)
     )
     counts = [reading_totals, impression_counts, item_totals]
     if ingest.dataset.string_ids:
@@ -245,6 +257,20 @@ def run_ingest(
         pipeline
         | "Once" >> beam.Create([[source.label for source in sources]])
         | "Finish" >> beam.Map(_finish, ingest, catalogue_uri, spool, beam.pvalue.AsDict(totals), timeline)
+    )
+
+
+def _item_values(events: beam.PCollection, ingest: IngestConfig, spool: Spool) -> beam.pvalue.AsSingleton | None:
+    """The values that items have as of a time, as columns in the spool, if candidates are to have any."""
+    if not of_candidates(ingest.dataset.features):
+        return None
+    return beam.pvalue.AsSingleton(
+        events
+        | "GatherValues" >> beam.ParDo(GatherValues(ingest, spool)).with_output_types(_KEYED)
+        | "GroupValues" >> beam.GroupByKey()
+        | "MergeValues" >> beam.ParDo(MergeValues(ingest, spool)).with_output_types(_KEYED)
+        | "ListValues" >> beam.combiners.ToList()
+        | "JoinValues" >> beam.Map(_join_values, spool)
     )
 
 
@@ -268,7 +294,7 @@ class _Step(beam.DoFn):
         self._spool = spool
 
     def _events(self, parcel: Parcel) -> Records:
-        return np.frombuffer(self._spool.read(parcel), EVENT)
+        return np.frombuffer(self._spool.read(parcel), event_type(self._ingest.dataset))
 
 
 class _Parse(_Step):
@@ -350,7 +376,8 @@ class SortPartition(_Step):
         """Sorts one partition."""
         partition, chunks = element
         parts = (self._spool.read(chunk) for chunk in chunks if chunk != NOTHING)
-        events, duplicates = sort_partition(parts, self._ingest.dataset.duplicates)
+        dataset = self._ingest.dataset
+        events, duplicates = sort_partition(parts, dataset.duplicates, event_type(dataset))
         with self._spool.file(progress.SORT, len(events) + len(duplicates)) as write:
             parcel = write(events.tobytes())
         yield partition, parcel
@@ -393,6 +420,31 @@ class MergeItems(_Step):
             yield beam.pvalue.TaggedOutput(_COUNTS, (name, count))
 
 
+class GatherValues(_Step):
+    """(partition, events) -> (range of item hashes, what their rows say of items)."""
+
+    def process(self, element: Keyed) -> Iterator[Keyed]:
+        """Takes the values out of one partition."""
+        found = item_values(self._events(element[1]), self._ingest.dataset.features)
+        shard = part_of(found["key"], self._ingest.user_partitions)
+        with self._spool.file(progress.VALUES) as write:
+            parts = [(key, write(rows.tobytes())) for key, rows in split_by(shard, found)]
+        yield from parts
+
+
+class MergeValues(_Step):
+    """(range of item hashes, what rows say of items) -> (range, what changes, a parcel a column)."""
+
+    def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[tuple[int, list[Parcel]]]:
+        """Merges one range."""
+        key, parcels = element
+        kind = change_type(self._ingest.dataset.features)
+        merged = merge_values(np.frombuffer(b"".join(map(self._spool.read, parcels)), kind))
+        with self._spool.file(progress.VALUES) as write:
+            columns = [write(column.tobytes()) for column in columns_of(merged)]
+        yield key, columns
+
+
 class Ask(_Step):
     """(partition, events) -> (bucket, events) and (bucket, requests), each with the partition."""
 
@@ -400,7 +452,7 @@ class Ask(_Step):
         """Sends what each stretch of time needs of one partition."""
         partition, parcel = element
         timeline = Timeline.model_validate_json(timeline_json)
-        events = self._events(parcel)
+        events = plain(self._events(parcel))
         requests = make_requests(events, find_targets(events, timeline, self._ingest), self._ingest)
         with self._spool.file(progress.ASK, len(events)) as write:
             parts = [
@@ -460,16 +512,22 @@ class WriteImpressions(_Step):
         declare_features(self._ingest.dataset.rows)
 
     def process(
-        self, element: tuple[int, dict[str, Iterable[Parcel]]], timeline_json: str, catalogue: Parcel
+        self,
+        element: tuple[int, dict[str, Iterable[Parcel]]],
+        timeline_json: str,
+        catalogue: Parcel,
+        values: Sequence[Parcel] | None = None,
     ) -> Iterator[tuple[str, int]]:
         """Builds and writes one partition."""
         partition, grouped = element
         timeline = Timeline.model_validate_json(timeline_json)
-        events = np.frombuffer(b"".join(map(self._spool.read, grouped[_EVENTS])), EVENT)
+        dataset = self._ingest.dataset
+        events = np.frombuffer(b"".join(map(self._spool.read, grouped[_EVENTS])), event_type(dataset))
         answers = b"".join(map(self._spool.read, grouped[_PROPOSALS]))
         proposals = np.frombuffer(answers, proposal(proposal_width(self._ingest)))
         index = self._index_of(catalogue)
-        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index)
+        items = ItemValues.opened(values, dataset.features, self._spool) if values is not None else None
+        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index, items)
         for split, built in impressions.items():
             path = shard_path(self._examples_uri, split, partition, self._ingest.user_partitions)
             self._written.inc(write_shard(built, path, self._spool.folder))
@@ -557,6 +615,17 @@ def _make_catalogue(counts: list[Parcel], catalogue_uri: str, spool: Spool) -> P
     catalogue.write(catalogue_uri)
     with spool.file(progress.CATALOGUE) as write:
         return write(catalogue.to_bytes())
+
+
+def _join_values(ranges: list[tuple[int, list[Parcel]]], spool: Spool) -> list[Parcel]:
+    """One parcel a column, in the order of the hashes."""
+    joined = []
+    with spool.file(progress.VALUES) as write:
+        for parts in zip(*(columns for _, columns in sorted(ranges)), strict=True):
+            # No more than one part is held.
+            written = [write(spool.read(part)) for part in parts]
+            joined.append((*written[0][:2], sum(length for _, _, length in written)))
+    return joined
 
 
 def _check_plausible(

@@ -92,7 +92,7 @@ class Impressions:
     labels: Int64Array
     """[n, 1 + negatives]"""
     candidate_event: Int64Array
-    """[n, 1 + negatives] index into events of the candidate's own row, -1 where it was drawn."""
+    """[n, 1 + negatives] index into events of the candidate's own row, -1 where it was drawn or may have been."""
     candidate_in_history: bool = False
 
     def batches(self) -> Iterator[ImpressionBatch]:
@@ -355,7 +355,9 @@ def _assemble(
         positives = events[targets.event[repeated]]
         flipped = negatives.flip_hashes(positives, ingest.seed) % 2 == 1
         place = np.arange(len(items)), flipped.astype(np.int64)
-        items, categories, labels, own = (values[place][:, None] for values in (items, categories, labels, own))
+        items, categories, labels = (values[place][:, None] for values in (items, categories, labels))
+        # What stands alone must not tell whether it was drawn.
+        own = np.full(items.shape, -1)
     return Impressions(
         events=columns,
         declared=declared,

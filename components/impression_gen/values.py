@@ -88,7 +88,8 @@ def item_values(events: Records, features: Mapping[str, FeatureConfig]) -> Recor
     for name in found["values"].dtype.names or ():
         found["values"][name] = events["values"][name]
         known |= is_known(found["values"][name])
-    return found[known]
+    kept: Records = found[known]
+    return kept
 
 
 def merge_values(found: Records) -> Records:
@@ -114,7 +115,8 @@ def merge_values(found: Records) -> Records:
         column = rows["values"][name].reshape(len(rows), -1)
         same = (column[1:] == column[:-1]) | (np.isnan(column[1:]) & np.isnan(column[:-1]))
         changes[1:] |= ~same.all(axis=1)
-    return rows[changes]
+    kept: Records = rows[changes]
+    return kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +133,7 @@ class ItemValues:
     @classmethod
     def of(cls, changes: Records) -> ItemValues:
         """Of what :func:`merge_values` gave."""
-        return cls(*(np.ascontiguousarray(column) for column in (changes["key"], changes["time"])), _columns(changes))
+        return cls(np.ascontiguousarray(changes["key"]), np.ascontiguousarray(changes["time"]), _columns(changes))
 
     @classmethod
     def opened(cls, parcels: Sequence[Parcel], features: Mapping[str, FeatureConfig], spool: Spool) -> ItemValues:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,12 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ingest_runs import WINDOW_START, Ingested, ingest_files, random_rows
-from pages import ROOT
 
 from ctr.components.dataset import DatasetConfig
 from ctr.components.impression_gen.sources import find_logs
 from ctr.components.settings import IngestConfig, PlausibilityConfig
-from ctr.models.impression import BEHAVIORS, SPLITS, declare_features
+from ctr.models.impression import BEHAVIORS, SPLITS
 from ctr.models.negatives import StoredNegatives
 from ctr.models.string_ids import category_of
 
@@ -63,7 +61,7 @@ INGEST: Final = IngestConfig(
 
 # --- through the whole ingest ----------------------------------------------------------------------------------------
 
-LOG: Final = random_rows(seed=5, rows=1500, users=40, items=150, categories=5, seconds=50_000)
+LOG: Final = random_rows(seed=5, rows=1000, users=40, items=150, categories=5, seconds=50_000)
 SETTINGS: Final = INGEST.model_copy(update={"plausibility": PlausibilityConfig(min_events=10_000)})
 
 
@@ -105,12 +103,12 @@ def write(form: str, folder: Path, rows: Sequence[tuple[int, int, int, str, int]
 
 
 def ingested(
-    form: str, folder: Path, rows: Sequence[tuple[int, int, int, str, int]], *flags: str, partitions: int = 2
+    form: str, folder: Path, rows: Sequence[tuple[int, int, int, str, int]], partitions: int = 2
 ) -> tuple[Ingested, dict[str, list[bytes]]]:
     dataset = write(form, folder / form, rows)
     ingest = SETTINGS.model_copy(update={"dataset": dataset, "user_partitions": partitions, "block_megabytes": 1})
     logs = [Path(file) for file in find_logs(str(folder / form), dataset).files]
-    done = ingest_files(logs, folder / "out", ingest, *flags)
+    done = ingest_files(logs, folder / "out", ingest)
     return done, {split: done.serialized(split) for split in SPLITS}
 
 
@@ -139,7 +137,7 @@ def test_the_whole_ingest_gives_what_was_known(from_csv: tuple[Ingested, dict[st
             first, second, *_ = [*(category_of(tag.encode()) for tag in (tags[-1] if tags else ())), 0, 0]
             assert [impression[f"candidate_tags_{n}"][place] for n in (1, 2)] == [first, second]
             stale += bool(prices) and prices[-1] != prices[0]
-    assert stale > 500, "values change"
+    assert stale > 300, "values change"
 
 
 @pytest.mark.parametrize(("form", "partitions"), [("json", 1), ("parquet", 3)])
@@ -148,13 +146,3 @@ def test_every_format_order_and_number_of_partitions_gives_the_same(
 ) -> None:
     rows = LOG[::-1] if form == "json" else sorted(LOG)
     assert ingested(form, tmp_path, rows, partitions=partitions)[1] == from_csv[1]
-
-
-@pytest.mark.slow
-def test_workers_that_are_processes_give_the_same(
-    from_csv: tuple[Ingested, dict[str, list[bytes]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
-    declare_features([])
-    flags = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-    assert ingested("csv", tmp_path, LOG, *flags)[1] == from_csv[1]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeVar
 
@@ -27,7 +27,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from ctr.components import quarantine
-from ctr.components.dataset import ID_FIELDS
+from ctr.components.dataset import ID_FIELDS, DatasetConfig
 from ctr.components.examples import summary
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.shards import shard_path, unfinished_folder
@@ -63,6 +63,7 @@ from ctr.components.impression_gen.readers import RowGroup, reader_of
 from ctr.components.impression_gen.refusals import check_impressions, check_rows
 from ctr.components.impression_gen.sources import Source, list_sources
 from ctr.components.impression_gen.spool import NOTHING, Parcel, Spool
+from ctr.components.impression_gen.tables import of_table, table_values
 from ctr.components.impression_gen.targets import find_targets, last_of_user
 from ctr.components.impression_gen.timeline import Timeline, make_timeline
 from ctr.components.impression_gen.values import (
@@ -235,13 +236,14 @@ def run_ingest(
         | "GroupByTime" >> beam.CoGroupByKey()
         | "Propose" >> beam.ParDo(Propose(ingest, spool), timeline).with_output_types(_KEYED)
     )
+    known = _item_values(events, ingest, spool), _tables(pipeline, ingest, spool)
     impression_counts = (
         {_EVENTS: events, _PROPOSALS: proposals}
         | "GroupProposals" >> beam.CoGroupByKey()
         | "WriteImpressions"
-        >> beam.ParDo(
-            WriteImpressions(ingest, examples_uri, spool), timeline, catalogue, _item_values(events, ingest, spool)
-        ).with_output_types(_COUNT)
+        >> beam.ParDo(WriteImpressions(ingest, examples_uri, spool), timeline, catalogue, *known).with_output_types(
+            _COUNT
+        )
     )
     counts = [reading_totals, impression_counts, item_totals]
     if ingest.dataset.string_ids:
@@ -272,6 +274,24 @@ def _item_values(events: beam.PCollection, ingest: IngestConfig, spool: Spool) -
         | "ListValues" >> beam.combiners.ToList()
         | "JoinValues" >> beam.Map(_join_values, spool)
     )
+
+
+def _tables(pipeline: beam.Pipeline, ingest: IngestConfig, spool: Spool) -> beam.pvalue.AsSingleton | None:
+    """Of each table its columns in the spool."""
+    if not ingest.dataset.tables:
+        return None
+    return beam.pvalue.AsSingleton(
+        pipeline
+        | "TableNames" >> beam.Create(sorted(ingest.dataset.tables))
+        | "ReadTables" >> beam.Map(_read_table, ingest.dataset, spool).with_output_types(_EXAMPLE)
+        | "ListTables" >> beam.combiners.ToDict()
+    )
+
+
+def _read_table(name: str, dataset: DatasetConfig, spool: Spool) -> tuple[str, list[Parcel]]:
+    values = table_values(name, dataset)
+    with spool.file(progress.VALUES) as write:
+        return name, [write(column.tobytes()) for column in columns_of(values)]
 
 
 def _typed(elements: beam.PCollection, kind: object, name: str) -> beam.PCollection:
@@ -438,7 +458,7 @@ class MergeValues(_Step):
     def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[tuple[int, list[Parcel]]]:
         """Merges one range."""
         key, parcels = element
-        kind = change_type(self._ingest.dataset.features)
+        kind = change_type(of_candidates(self._ingest.dataset.features))
         merged = merge_values(np.frombuffer(b"".join(map(self._spool.read, parcels)), kind))
         with self._spool.file(progress.VALUES) as write:
             columns = [write(column.tobytes()) for column in columns_of(merged)]
@@ -517,6 +537,7 @@ class WriteImpressions(_Step):
         timeline_json: str,
         catalogue: Parcel,
         values: Sequence[Parcel] | None = None,
+        tables: Mapping[str, Sequence[Parcel]] | None = None,
     ) -> Iterator[tuple[str, int]]:
         """Builds and writes one partition."""
         partition, grouped = element
@@ -526,8 +547,13 @@ class WriteImpressions(_Step):
         answers = b"".join(map(self._spool.read, grouped[_PROPOSALS]))
         proposals = np.frombuffer(answers, proposal(proposal_width(self._ingest)))
         index = self._index_of(catalogue)
-        items = ItemValues.opened(values, dataset.features, self._spool) if values is not None else None
-        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index, items)
+        features = of_candidates(dataset.features)
+        items = ItemValues.opened(values, features, self._spool) if values is not None else None
+        beside = {
+            name: ItemValues.opened(parcels, of_table(dataset.features, name), self._spool)
+            for name, parcels in (tables or {}).items()
+        }
+        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index, items, beside)
         for split, built in impressions.items():
             path = shard_path(self._examples_uri, split, partition, self._ingest.user_partitions)
             self._written.inc(write_shard(built, path, self._spool.folder))

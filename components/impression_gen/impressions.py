@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -209,6 +210,7 @@ def build_impressions(
     ingest: IngestConfig,
     index: CatalogueIndex,
     item_values: ItemValues | None = None,
+    tables: Mapping[str, ItemValues] = MappingProxyType({}),
 ) -> tuple[dict[str, Impressions], dict[tuple[str, str], int]]:
     """Builds all impressions of a partition.
 
@@ -219,6 +221,7 @@ def build_impressions(
       ingest: the settings.
       index: of the catalogue of the train split.
       item_values: what candidates have as of a time, where that is declared.
+      tables: by name, those that are described.
 
     Returns:
       impressions by split, and (split, reason) -> events that became none; in eval a ``no_negative`` reason
@@ -228,7 +231,7 @@ def build_impressions(
     answers = np.zeros(len(targets.event), negatives.proposal(proposal_width(ingest)))
     answers[proposals["index"]] = proposals
     columns = EventColumns.of(events)
-    declared = DeclaredFields(events, ingest.dataset, item_values)
+    declared = DeclaredFields(events, ingest.dataset, item_values, tables)
     draws = _Draws(events, columns, targets, answers, ingest, index)
     impressions = {}
     dropped = dict(targets.dropped)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,7 @@ from ctr.components.impression_gen.events import EventColumns, Records, count_be
 from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from ctr.components.impression_gen.targets import Targets, find_targets
 from ctr.components.impression_gen.timeline import Timeline
-from ctr.components.impression_gen.values import DeclaredFields, ItemValues
+from ctr.components.impression_gen.values import AsOf, DeclaredFields
 from ctr.components.lookup import starts_run
 from ctr.components.settings import IngestConfig
 from ctr.models import impression as names
@@ -209,8 +208,7 @@ def build_impressions(
     timeline: Timeline,
     ingest: IngestConfig,
     index: CatalogueIndex,
-    item_values: ItemValues | None = None,
-    tables: Mapping[str, ItemValues] = MappingProxyType({}),
+    item_values: AsOf | None = None,
 ) -> tuple[dict[str, Impressions], dict[tuple[str, str], int]]:
     """Builds all impressions of a partition.
 
@@ -220,8 +218,7 @@ def build_impressions(
       timeline: when the splits begin.
       ingest: the settings.
       index: of the catalogue of the train split.
-      item_values: what candidates have as of a time, where that is declared.
-      tables: by name, those that are described.
+      item_values: what there is as of a time, where that is declared.
 
     Returns:
       impressions by split, and (split, reason) -> events that became none; in eval a ``no_negative`` reason
@@ -231,7 +228,7 @@ def build_impressions(
     answers = np.zeros(len(targets.event), negatives.proposal(proposal_width(ingest)))
     answers[proposals["index"]] = proposals
     columns = EventColumns.of(events)
-    declared = DeclaredFields(events, ingest.dataset, item_values, tables)
+    declared = DeclaredFields(events, ingest.dataset, item_values)
     draws = _Draws(events, columns, targets, answers, ingest, index)
     impressions = {}
     dropped = dict(targets.dropped)

@@ -7,31 +7,25 @@ beside a log: a row that cannot be used is refused, and one worker holds a table
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 
 from ctr.components.dataset import Columns, DatasetConfig, Ids, Time, format_of
-from ctr.components.features import FeatureConfig
 from ctr.components.files import stat
 from ctr.components.impression_gen.columns import ParsedBlock
 from ctr.components.impression_gen.events import Records
 from ctr.components.impression_gen.hashing import id_hash
 from ctr.components.impression_gen.readers import reader_of
 from ctr.components.impression_gen.sources import NoLogError, Source, find_logs, list_sources
-from ctr.components.impression_gen.values import change_type, merge_values
+from ctr.components.impression_gen.values import change_type, merge_values, of_source
 from ctr.models.errors import DataError
 
 _ALWAYS: Final = "from the beginning on"
 """Stands for a column of times in a table that has none."""
 _BEGINNING: Final = -(2**62)
 _BLOCK_BYTES: Final = 32 << 20
-
-
-def of_table(features: Mapping[str, FeatureConfig], table: str) -> dict[str, FeatureConfig]:
-    """The features that are taken from a table."""
-    return {name: each for name, each in features.items() if each.table == table}
 
 
 def table_files(dataset: DatasetConfig) -> list[tuple[str, int, int]]:
@@ -56,9 +50,12 @@ def table_values(name: str, dataset: DatasetConfig) -> Records:
       DataError: if a column is missing, a row cannot be used, or, without a time, two rows have one key.
     """
     config = dataset.tables[name]
-    features = of_table(dataset.features, name)
+    features = of_source(dataset.features, name)
     form = _form(name, dataset)
-    events = np.concatenate([block.events for block in _blocks(name, dataset, form)])
+    blocks = list(_blocks(name, dataset, form))
+    if not any(len(block.events) for block in blocks):
+        raise DataError(f"ingest.dataset.tables.{name}: {config.path} has no row; give a table with some")
+    events = np.concatenate([block.events for block in blocks])
     found = np.empty(len(events), change_type(features))
     found["key"], found["values"] = id_hash(events["item"]), events["values"]
     found["time"] = events["timestamp"] if config.time is not None else _BEGINNING
@@ -85,7 +82,7 @@ def _form(name: str, dataset: DatasetConfig) -> DatasetConfig:
         ids=Ids(user=kind, item=kind),
         time=dataset.time if config.time else Time(),
         features={
-            each: one.model_copy(update={"table": None}) for each, one in of_table(dataset.features, name).items()
+            each: one.model_copy(update={"table": None}) for each, one in of_source(dataset.features, name).items()
         },
     )
 

@@ -164,6 +164,18 @@ def _columns(changes: Records) -> dict[str, Array]:
     return {name: np.ascontiguousarray(changes["values"][name]) for name in changes["values"].dtype.names or ()}
 
 
+AsOf = Mapping[str, ItemValues]
+"""Table beside the log -> its values; those of items out of the log are :data:`LOG`'s."""
+LOG: Final = ""
+
+
+def of_source(features: Mapping[str, FeatureConfig], source: str) -> dict[str, FeatureConfig]:
+    """The features whose values as of a time are of a table, or of :data:`LOG`."""
+    return (
+        of_candidates(features) if source == LOG else {n: each for n, each in features.items() if each.table == source}
+    )
+
+
 # --- of impressions --------------------------------------------------------------------------------------------------
 
 
@@ -173,18 +185,14 @@ class DeclaredFields:
     Args:
       events: [m] ``event_type``, as ``sort_partition`` orders them.
       dataset: what is declared.
-      items: their values as of a time, where a candidate has any.
-      tables: by name, the values of those that are described.
+      known: values as of a time, where there are to be any.
     """
 
-    def __init__(
-        self, events: Records, dataset: DatasetConfig, items: ItemValues | None, tables: Mapping[str, ItemValues]
-    ) -> None:
+    def __init__(self, events: Records, dataset: DatasetConfig, known: AsOf | None) -> None:
         self._features = dataset.features
         self._zone = dataset.zone
-        self._items = items
+        self._known = known or {}
         self._user, self._item, self._time = events["user"], events["item"], events["timestamp"]
-        self._tables = list(tables.values())
         there = events["values"] if events.dtype != EVENT else np.empty(0, [])
         self._values = {name: np.ascontiguousarray(there[name]) for name in there.dtype.names or ()}
         starts = np.where(starts_run(events["user"]), np.arange(len(events)), 0)
@@ -210,10 +218,8 @@ class DeclaredFields:
         found = self._beside("candidate", items.ravel(), at)
         if not names:
             return self._fields(found)
-        if self._items is None:
-            raise ValueError("values of items are declared and were not gathered")
         drawn = np.repeat((event < 0).any(axis=1), event.shape[1])
-        before = self._items.before(items.ravel()[drawn], at[drawn])
+        before = self._known[LOG].before(items.ravel()[drawn], at[drawn])
         for name in names:
             found[name] = self._values[name][event.ravel()]
             found[name][drawn] = before[name]
@@ -241,9 +247,9 @@ class DeclaredFields:
     def _beside(self, group: str, ids: Int64Array, before: Int64Array) -> dict[str, Array]:
         """What the tables say of ids [k], strictly before times [k]."""
         found: dict[str, Array] = {}
-        for table in self._tables:
+        for name, table in self._known.items():
             wanted = [each for each in table.values if group in self._features[each].groups]
-            if wanted:
+            if wanted and name != LOG:
                 values = table.before(ids, before)
                 found |= {each: values[each] for each in wanted}
         return found

@@ -68,7 +68,7 @@ def test_a_row_holds_from_its_time_on_and_an_impression_knows_what_held_before_i
     rows["category"] = rows["behavior"] = 1
     assert rows.dtype.names == ("user", "item", "category", "behavior", "timestamp", "line"), "the log has no values"
     events, _ = sort_partition([pack_chunk(0, 0, rows)], "same_event", event_type(dataset))
-    fields = DeclaredFields(events, dataset, None, tables)
+    fields = DeclaredFields(events, dataset, tables)
     of_row = {(int(row["user"]), int(row["timestamp"])): at for at, row in enumerate(events)}
 
     def history(user: str, time: int) -> list[Any]:
@@ -97,6 +97,7 @@ def test_what_is_wrong_with_a_table_is_told(folder: Path) -> None:
         ("id,cost,tags,since\n7,1,a,100\n8,dear,a,100\n", r"items.csv, line 3: bad_value \(price is no number"),
         ("id,cost,tags,since\nx,1,a,100\n", r"line 2: not_an_integer \(item \(column 'id': x\)\)"),
         ("key,cost,tags,since\n7,1,a,100\n", r"ingest.dataset.tables.items.key is 'id'"),
+        ("id,cost,tags,since\n", r"ingest.dataset.tables.items: .*items.csv has no row"),
         ("id,price,tags,since\n7,1,a,100\n", r"ingest.dataset.features.price.column is 'cost'"),
     ):
         with pytest.raises(DataError, match=says):

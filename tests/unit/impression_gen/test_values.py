@@ -20,7 +20,7 @@ from ctr.components.impression_gen.impressions import build_impressions, make_re
 from ctr.components.impression_gen.negatives import CatalogueIndex, propose
 from ctr.components.impression_gen.targets import find_targets
 from ctr.components.impression_gen.timeline import Timeline, make_timeline
-from ctr.components.impression_gen.values import ItemValues, computed, event_type, item_values, merge_values
+from ctr.components.impression_gen.values import LOG, ItemValues, computed, event_type, item_values, merge_values
 from ctr.components.settings import IngestConfig
 from ctr.models.impression import BEHAVIORS, SPLITS, declare_features
 from ctr.models.negatives import StoredNegatives
@@ -107,7 +107,7 @@ def impressions_of(events: np.ndarray, timeline: Timeline, ingest: IngestConfig 
     index = CatalogueIndex(Catalogue.from_counts(count_items(events, timeline, ingest)))
     requests = make_requests(events, find_targets(events, timeline, ingest), ingest)
     proposals = propose(events, requests, timeline, ingest, proposal_width(ingest))
-    items = ItemValues.of(merge_values(item_values(events, DATASET.features)))
+    items = {LOG: ItemValues.of(merge_values(item_values(events, DATASET.features)))}
     built, _ = build_impressions(events, proposals, timeline, ingest, index, items)
     return [
         {**contexts[batch.context[at]], **kinds[batch.kind[at]], **row}

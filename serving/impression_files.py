@@ -195,11 +195,12 @@ class _Columns:
     def value(self, column: str, cell: str, string_ids: Set[str]) -> Any:
         """Of a cell that is not empty; what is none is left for the impression to refuse."""
         feature = self.declared.get(column)
-        if feature is not None and feature.separator:
-            return [int(part) if _INTEGER.fullmatch(part) else part for part in cell.split(feature.separator)]
-        if feature is not None and feature.dtype == "float":
+        if feature is not None:
+            if feature.separator:
+                return cell.split(feature.separator)
             with contextlib.suppress(ValueError):
-                return float(cell)
+                return float(cell) if feature.dtype == "float" else cell
+            return cell
         return int(cell) if column not in string_ids and _INTEGER.fullmatch(cell) else cell
 
 

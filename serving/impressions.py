@@ -35,7 +35,7 @@ from pydantic_core import CoreSchema
 from ctr.models import impression as names
 from ctr.models.errors import CtrError
 from ctr.models.section import Record
-from ctr.models.string_ids import id_of
+from ctr.models.string_ids import category_of
 from ctr.models.validation import problems
 
 MAX_CANDIDATES = 10_000
@@ -55,7 +55,7 @@ class ImpressionError(CtrError, ValueError):
 
 
 def _id(value: Any) -> Any:
-    return id_of(value) if isinstance(value, str) and value else value or None
+    return (category_of(value.encode()) if isinstance(value, str) else value) or None
 
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]

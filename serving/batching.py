@@ -42,8 +42,8 @@ class Batcher:
     There is no thread of its own: one of those that wait runs a batch, and before it leaves with its answer it wakes
     the next. A request alone waits for nobody.
 
-    Inputs are of the form of ``rank``: [B, T] and [B, N] by names that begin with ``history_`` and ``candidate_``,
-    where 0 is padding, and [B, 1] by others; outputs are [B, N]. Others run alone, and so say themselves what is wrong.
+    Inputs are of the form of ``rank``: [B, T] and [B, N] int64 by names that begin with ``history_`` and
+    ``candidate_``, where 0 is padding; outputs are [B, N]. Others run alone, and so say themselves what is wrong.
 
     Args:
       run: runs a signature.
@@ -155,14 +155,13 @@ def _is_late(waiting: _Waiting) -> bool:
 
 def _size(inputs: Mapping[str, Array]) -> tuple[int, ...] | None:
     """Of a request that can be put together with others; None: it cannot be."""
-    shapes: dict[str, set[tuple[int, ...]]] = {"candidate_": set(), "history_": set()}
-    own: set[tuple[int, ...]] = set()
+    shapes: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
     for alias, array in inputs.items():
-        shapes.get(f"{alias.partition('_')[0]}_", own).add(array.shape)
+        shapes[alias.startswith("candidate_")].add(array.shape)
     if any(len(several) != 1 for several in shapes.values()):
         return None
-    (candidates,), (history,) = shapes.values()
-    if candidates[0] != history[0] or own - {(history[0], 1)}:
+    (candidates,), (history,) = shapes[True], shapes[False]
+    if candidates[0] != history[0]:
         return None
     return tuple((max(columns, _SAME_COLUMNS) - 1).bit_length() for columns in (history[1], candidates[1]))
 

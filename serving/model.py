@@ -205,17 +205,18 @@ def _graph(path: Path) -> meta_graph_pb2.MetaGraphDef:
 
 
 def _scores_candidates(signature: meta_graph_pb2.SignatureDef) -> bool:
-    """Whether it is one like ``rank``: features [B, T], [B, N] and [B, 1], padded with 0 -> scores [B, N]."""
+    """Whether it is one like ``rank``: features [B, T] and [B, N], padded with 0 -> scores [B, N]."""
     inputs, outputs = signature.inputs, signature.outputs
     return (
-        all(any(alias.startswith(of) for alias in inputs) for of in _FEATURES)
-        and all(_is_matrix(info, types_pb2.DT_INT64, types_pb2.DT_FLOAT) for info in inputs.values())
+        all(alias.startswith(_FEATURES) for alias in inputs)
+        and {alias.partition("_")[0] for alias in inputs} == {feature.rstrip("_") for feature in _FEATURES}
+        and all(_is_matrix(info, types_pb2.DT_INT64) for info in inputs.values())
         and all(_is_matrix(info, types_pb2.DT_FLOAT) for info in outputs.values())
     )
 
 
-def _is_matrix(info: meta_graph_pb2.TensorInfo, *dtypes: int) -> bool:
-    return info.dtype in dtypes and [dim.size for dim in info.tensor_shape.dim] == [-1, -1]
+def _is_matrix(info: meta_graph_pb2.TensorInfo, dtype: int) -> bool:
+    return info.dtype == dtype and [dim.size for dim in info.tensor_shape.dim] == [-1, -1]
 
 
 def _inputs(expected: Mapping[str, _Input], request: predict_pb2.PredictRequest) -> dict[str, Array]:

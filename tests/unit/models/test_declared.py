@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -43,13 +44,14 @@ def test_every_model_looks_at_them_and_at_no_padding(
 
 def test_vectors_are_those_of_the_codes_and_means_of_several(make_inputs: Callable[..., Inputs]) -> None:
     inputs = make_inputs([3], width=4)
+    value = {name: tensor.numpy() for name, tensor in inputs.items()}
     embedding = build("dnn").embedding
     table = {name: tensor.numpy() for name, tensor in embedding.context_tables.items()}
     price, brand, tags = embedding.candidate_context(inputs)
-    np.testing.assert_allclose(price, table["feature_price"][inputs["candidate_price_code"]])
+    np.testing.assert_allclose(price, table["feature_price"][value["candidate_price_code"]])
     assert price.shape[-1] == 3
-    np.testing.assert_allclose(brand, table["feature_brand"][inputs["candidate_brand_code"]])
-    codes = np.stack([inputs[f"candidate_tags_{k}_code"] for k in (1, 2, 3)], axis=-1)
+    np.testing.assert_allclose(brand, table["feature_brand"][value["candidate_brand_code"]])
+    codes = np.stack([value[f"candidate_tags_{k}_code"] for k in (1, 2, 3)], axis=-1)
     mean = (table["feature_tags"][codes] * (codes > 0)[..., None]).sum(-2) / np.maximum((codes > 0).sum(-1), 1)[
         ..., None
     ]
@@ -57,7 +59,7 @@ def test_vectors_are_those_of_the_codes_and_means_of_several(make_inputs: Callab
     nothing = {f"candidate_tags_{k}_code": tf.zeros([1, 3], tf.int64) for k in (1, 2, 3)}
     np.testing.assert_array_equal(embedding.candidate_context(inputs | nothing)[2], np.zeros_like(tags))
     of_one = [vector.numpy() for vector in embedding.own_context(inputs)]
-    bands = inputs["age_band_code"].numpy()[:, 0]
+    bands = value["age_band_code"][:, 0]
     np.testing.assert_allclose(of_one[0], table["feature_age_band"][bands])
     assert [vector.shape[0] for vector in of_one] == [1, 1, 1]
 
@@ -70,20 +72,25 @@ def test_history_and_candidates_share_a_table_unless_they_have_their_own() -> No
 
 
 def test_a_feature_that_decides_is_worth_what_its_absence_costs(make_inputs: Callable[..., Inputs]) -> None:
-    inputs = make_inputs([3] * 64, width=4, candidates=4)
-    labels = tf.cast(inputs["candidate_brand_code"] >= 4, tf.float32)
+    learnt, judged = (make_inputs([3] * 64, width=4, candidates=4, seed=seed) for seed in (0, 1))
 
-    def trained(features: Inputs) -> float:
+    def labels(inputs: Inputs) -> np.ndarray:
+        return inputs["candidate_brand_code"].numpy() >= 4
+
+    def accuracy(hidden: bool) -> float:
+        def shown(inputs: Inputs) -> Inputs:
+            nothing = {"candidate_brand_code": tf.zeros_like(inputs["candidate_brand_code"])}
+            return inputs | (nothing if hidden else {})
+
         model = build("dnn", item_embedding=False, match_features=False)
-        optimizer = tf.keras.optimizers.Adam(0.05)
-        for _ in range(60):
+        optimizer, target = keras.optimizers.Adam(0.03), tf.constant(labels(learnt), tf.float32)
+        for _ in range(40):
             with tf.GradientTape() as tape:
-                logits = model(features, training=True).logits
-                loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))
+                logits = model(shown(learnt), training=True).logits
+                loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(target, logits))
             gradients = tape.gradient(loss, model.trainable_variables)
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        return float(loss)
+        return float(((scores(model, shown(judged)) > 0) == labels(judged)).mean())
 
-    without = inputs | {"candidate_brand_code": tf.zeros_like(inputs["candidate_brand_code"])}
-    assert trained(inputs) < 0.1
-    assert trained(without) > 0.3
+    assert accuracy(hidden=False) > 0.9
+    assert accuracy(hidden=True) < 0.7

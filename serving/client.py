@@ -160,10 +160,12 @@ class _Asker:
     def _declare(self, response: Message | grpc.RpcError) -> None:
         """Of the answer to :func:`ctr.serving.requests.declared_request`."""
         rows = b"[]"
-        if not isinstance(response, grpc.RpcError):
+        if isinstance(response, grpc.RpcError):
+            # A model without any does not know the signature.
+            if response.code() != grpc.StatusCode.INVALID_ARGUMENT:
+                raise self._explained(response) from response
+        elif DECLARED in response.outputs:
             rows = response.outputs[DECLARED].string_val[0]
-        elif response.code() != grpc.StatusCode.INVALID_ARGUMENT:
-            raise self._explained(response) from response
         declare_features(map(from_plain, json.loads(rows)))
 
 

@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, NaiveDatetime, field_validator, model_validator
 
-from ctr.models.impression import BEHAVIORS, BehaviorName
+from ctr.components.features import Column, Features, TableConfig, rows_of
+from ctr.models.impression import BEHAVIORS, BehaviorName, Feature
 from ctr.models.section import Section
 from ctr.models.validation import instead_of
 
@@ -38,8 +39,15 @@ ISO: Final = "iso"
 _EVER: Final = dt.datetime(1970, 1, 1), dt.datetime(2099, 12, 31, 23, 59, 59)
 _CSV_ALONE: Final = ("separator", "header", "quote", "encoding")
 
-Column = Annotated[int, Field(ge=1, le=10_000)] | Annotated[str, Field(min_length=1)]
-"""A name, or a place counted from 1."""
+
+def format_of(path: str) -> Format | None:
+    """The format that the suffix of a file's name says, packed or not."""
+    name = path.lower()
+    for form, suffixes in SUFFIXES.items():
+        packed = ("",) if form == "parquet" else ("", *COMPRESSIONS)
+        if name.endswith(tuple(suffix + behind for suffix in suffixes for behind in packed)):
+            return form
+    return None
 
 
 class Columns(Section):
@@ -145,6 +153,11 @@ class DatasetConfig(Section):
     duplicates: Literal["same_event", "same_item_and_second", "none"] = "same_event"
     """Of rows alike in user, item, category, behaviour and second the first is kept, or of those alike in user, item
     and second; or all are."""
+    features: Features = Field(default_factory=dict)
+    """Features of one's own: name -> declaration, e.g. ``{price: {of: item, column: price, type: number}}``; see
+    docs/features.md."""
+    tables: dict[str, TableConfig] = Field(default_factory=dict)
+    """Name -> table beside the log that features are taken from."""
 
     @model_validator(mode="before")
     @classmethod
@@ -166,15 +179,18 @@ class DatasetConfig(Section):
         if self.format == "bigquery" and self.files is not None:
             raise ValueError("files: a table has none; leave it out")
         named = self.format != "csv" or self.header
-        for field, column in self.given_columns():
+        columns = {f"columns.{field}": column for field, column in self.given_columns()}
+        columns |= {f"features.{name}.column": each for name, each in self.all_columns() if name in self.features}
+        for field, column in columns.items():
             if named and isinstance(column, int):
-                raise ValueError(f"columns.{field}: give the column's name, as the log has names (got {column})")
+                raise ValueError(f"{field}: give the column's name, as the log has names (got {column})")
             if not named and isinstance(column, str):
                 raise ValueError(
-                    f"columns.{field}: without a header give the column's place, counted from 1 (got {column!r}); or "
+                    f"{field}: without a header give the column's place, counted from 1 (got {column!r}); or "
                     "set header to true"
                 )
         self._check_behaviors()
+        self._check_tables()
         if self.columns.category is None and self.ids.category != "integer":
             raise ValueError("ids.category: there is no column of categories; set columns.category, or leave it out")
         if self.window is not None and self.window.end <= self.window.start:
@@ -196,6 +212,24 @@ class DatasetConfig(Section):
         if unknown := sorted(set(self.targets or ()) - set(self.kinds)):
             raise ValueError(f"targets: no event becomes {unknown[0]}; there are {', '.join(self.kinds)}")
 
+    def _check_tables(self) -> None:
+        for name, feature in self.features.items():
+            if feature.table is None:
+                continue
+            if (table := self.tables.get(feature.table)) is None:
+                raise ValueError(
+                    f"features.{name}.table is {feature.table!r}; {instead_of(feature.table, self.tables)}"
+                )
+            if table.of != feature.of:
+                raise ValueError(f"features.{name}: table {feature.table} is of the {table.of}; set of to {table.of}")
+        for name, table in self.tables.items():
+            if format_of(table.path) is None:
+                known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+                raise ValueError(f"tables.{name}.path: {table.path} has none of the suffixes {known}; rename it")
+        used = {feature.table for feature in self.features.values()}
+        if unused := [name for name in self.tables if name not in used]:
+            raise ValueError(f"tables.{unused[0]}: no feature is taken from it; name it as a feature's table")
+
     @field_validator("encoding")
     @classmethod
     def _of_ascii(cls, value: str) -> str:
@@ -209,6 +243,11 @@ class DatasetConfig(Section):
                 "does not hold line ends as ASCII does; convert the files, e.g. iconv -f UTF-16 -t UTF-8 old > log.csv"
             )
         return name
+
+    @property
+    def rows(self) -> list[Feature]:
+        """What this log adds to the table of features."""
+        return list(rows_of(self.features))
 
     @property
     def kinds(self) -> tuple[BehaviorName, ...]:
@@ -243,6 +282,8 @@ class DatasetConfig(Section):
     @property
     def is_public_form(self) -> bool:
         """Whether rows have the public log's form, whatever they are used for: such are read fastest."""
+        if any(feature.in_log for feature in self.features.values()):
+            return False
         of_form = {name: getattr(self, name) for name in type(self).model_fields if name not in _NOT_OF_FORM}
         public = {name: getattr(PUBLIC_LOG, name) for name in of_form}
         return of_form == public and (self.time.unit, self.time.format) == ("s", None)
@@ -257,6 +298,13 @@ class DatasetConfig(Section):
         for field in Columns.model_fields:
             if (column := getattr(self.columns, field)) is not None:
                 yield field, column
+
+    def all_columns(self) -> Iterator[tuple[str, int | str]]:
+        """Likewise, and then declared feature -> its column."""
+        yield from self.given_columns()
+        for name, feature in self.features.items():
+            if feature.column is not None and feature.in_log:
+                yield name, feature.column
 
     def is_log(self, name: str) -> bool:
         """Whether a file of this name is one."""
@@ -273,22 +321,21 @@ class DatasetConfig(Section):
 
     def column_of(self, field: str) -> str:
         """A column in words, for messages."""
-        column = getattr(self.columns, field)
+        column = dict(self.all_columns())[field]
         return f"column {column}" if isinstance(column, int) else f"column {column!r}"
 
     def unknown_column(self, field: str, there: list[str], where: str) -> str:
         """What to say of a column that a file does not have, or has several times."""
-        column = getattr(self.columns, field)
+        column = dict(self.all_columns())[field]
+        setting = "ingest.dataset." + (f"features.{field}.column" if field in self.features else f"columns.{field}")
         if column in there:
-            return (
-                f"{where}: ingest.dataset.columns.{field} is {column!r}, which {there.count(column)} columns are called"
-            )
+            return f"{where}: {setting} is {column!r}, which {there.count(column)} columns are called"
         if isinstance(column, int):
-            return f"{where}: ingest.dataset.columns.{field} is {column}, and the first line has {len(there)} fields"
-        return f"{where}: ingest.dataset.columns.{field} is {column!r}; {instead_of(column, there)}"
+            return f"{where}: {setting} is {column}, and the first line has {len(there)} fields"
+        return f"{where}: {setting} is {column!r}; {instead_of(column, there)}"
 
 
-_NOT_OF_FORM: Final = ("files", "compression", "targets", "time", "window", "duplicates")
+_NOT_OF_FORM: Final = ("files", "compression", "targets", "time", "window", "duplicates", "features", "tables")
 
 PUBLIC_LOG: Final = DatasetConfig(
     quote=None,

@@ -169,6 +169,8 @@ class IngestConfig(Section):
             raise ValueError("flip_labels needs 1 negative: training_negatives of 1 in all, evaluation_negatives of 1")
         if self.min_history > self.history_length:
             raise ValueError("min_history cannot exceed history_length")
+        if self.candidate_in_history and self.dataset.features:
+            raise ValueError("candidate_in_history: this leak is of logs without features; leave dataset.features out")
         return self
 
     @property
@@ -290,6 +292,8 @@ class DriftConfig(Section):
     """Of the largest distance of two cumulative distributions (Kolmogorov-Smirnov), as TFDV's deciles give them."""
     history_length: DriftBounds = DriftBounds(report=0.1)
     """Likewise."""
+    declared: DriftBounds = DriftBounds(report=0.1)
+    """Likewise, of each declared feature; categories in the order of their numbers."""
 
 
 class SkewConfig(DriftConfig):
@@ -297,6 +301,7 @@ class SkewConfig(DriftConfig):
 
     history_age: DriftBounds = DriftBounds(report=0.25)
     history_length: DriftBounds = DriftBounds(report=0.5)
+    declared: DriftBounds = DriftBounds(report=0.25)
 
 
 class StatisticsConfig(Section):

@@ -15,6 +15,7 @@ import grpc
 import numpy as np
 
 from ctr.serving.messages import PREDICT, PredictRequest, PredictResponse
+from ctr.serving.signatures import DECLARED
 
 
 class LightServer:
@@ -40,6 +41,8 @@ class LightServer:
         self._server.stop(None).wait()
 
     def _predict(self, request: Any, context: Any) -> Any:
+        if request.model_spec.signature_name == DECLARED:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "declares nothing, and knows no such signature")
         with self._lock:
             self.requests += 1
             number = self.requests

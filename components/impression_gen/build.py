@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeVar
 
@@ -27,7 +27,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from ctr.components import quarantine
-from ctr.components.dataset import ID_FIELDS
+from ctr.components.dataset import ID_FIELDS, DatasetConfig
 from ctr.components.examples import summary
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.shards import shard_path, unfinished_folder
@@ -45,6 +45,7 @@ from ctr.components.impression_gen.events import (
     count_behaviors,
     earliest,
     pack_chunk,
+    plain,
     sort_partition,
 )
 from ctr.components.impression_gen.hashing import id_hash, part_of, split_by
@@ -62,11 +63,23 @@ from ctr.components.impression_gen.readers import RowGroup, reader_of
 from ctr.components.impression_gen.refusals import check_impressions, check_rows
 from ctr.components.impression_gen.sources import Source, list_sources
 from ctr.components.impression_gen.spool import NOTHING, Parcel, Spool
+from ctr.components.impression_gen.tables import table_values
 from ctr.components.impression_gen.targets import find_targets, last_of_user
 from ctr.components.impression_gen.timeline import Timeline, make_timeline
+from ctr.components.impression_gen.values import (
+    LOG,
+    ItemValues,
+    change_type,
+    columns_of,
+    event_type,
+    item_values,
+    merge_values,
+    of_candidates,
+    of_source,
+)
 from ctr.components.impression_gen.writer import write_shard
 from ctr.components.settings import IngestConfig
-from ctr.models.impression import feature_modules
+from ctr.models.impression import declare_features, feature_modules
 from ctr.models.registration import load_plugins
 
 _COUNTS: Final = "counts"
@@ -229,7 +242,9 @@ def run_ingest(
         {_EVENTS: events, _PROPOSALS: proposals}
         | "GroupProposals" >> beam.CoGroupByKey()
         | "WriteImpressions"
-        >> beam.ParDo(WriteImpressions(ingest, examples_uri, spool), timeline, catalogue).with_output_types(_COUNT)
+        >> beam.ParDo(
+            WriteImpressions(ingest, examples_uri, spool), timeline, catalogue, _item_values(events, ingest, spool)
+        ).with_output_types(_COUNT)
     )
     counts = [reading_totals, impression_counts, item_totals]
     if ingest.dataset.string_ids:
@@ -246,6 +261,29 @@ def run_ingest(
         | "Once" >> beam.Create([[source.label for source in sources]])
         | "Finish" >> beam.Map(_finish, ingest, catalogue_uri, spool, beam.pvalue.AsDict(totals), timeline)
     )
+
+
+def _item_values(events: beam.PCollection, ingest: IngestConfig, spool: Spool) -> beam.pvalue.AsSingleton | None:
+    """Values as of a time, as columns in the spool: of items, if candidates are to have any, and of each table."""
+    sources = []
+    if of_candidates(ingest.dataset.features):
+        sources.append(
+            events
+            | "GatherValues" >> beam.ParDo(GatherValues(ingest, spool)).with_output_types(_KEYED)
+            | "GroupValues" >> beam.GroupByKey()
+            | "MergeValues" >> beam.ParDo(MergeValues(ingest, spool)).with_output_types(_KEYED)
+            | "ListValues" >> beam.combiners.ToList()
+            | "JoinValues" >> beam.Map(_join_values, spool).with_output_types(_EXAMPLE)
+        )
+    if ingest.dataset.tables:
+        sources.append(
+            events.pipeline
+            | "Tables" >> beam.Create(sorted(ingest.dataset.tables))
+            | "ReadTables" >> beam.Map(_read_table, ingest.dataset, spool).with_output_types(_EXAMPLE)
+        )
+    if not sources:
+        return None
+    return beam.pvalue.AsSingleton(sources | "AllValues" >> beam.Flatten() | "ValuesAsOf" >> beam.combiners.ToDict())
 
 
 def _typed(elements: beam.PCollection, kind: object, name: str) -> beam.PCollection:
@@ -268,7 +306,7 @@ class _Step(beam.DoFn):
         self._spool = spool
 
     def _events(self, parcel: Parcel) -> Records:
-        return np.frombuffer(self._spool.read(parcel), EVENT)
+        return np.frombuffer(self._spool.read(parcel), event_type(self._ingest.dataset))
 
 
 class _Parse(_Step):
@@ -350,7 +388,8 @@ class SortPartition(_Step):
         """Sorts one partition."""
         partition, chunks = element
         parts = (self._spool.read(chunk) for chunk in chunks if chunk != NOTHING)
-        events, duplicates = sort_partition(parts, self._ingest.dataset.duplicates)
+        dataset = self._ingest.dataset
+        events, duplicates = sort_partition(parts, dataset.duplicates, event_type(dataset))
         with self._spool.file(progress.SORT, len(events) + len(duplicates)) as write:
             parcel = write(events.tobytes())
         yield partition, parcel
@@ -393,6 +432,31 @@ class MergeItems(_Step):
             yield beam.pvalue.TaggedOutput(_COUNTS, (name, count))
 
 
+class GatherValues(_Step):
+    """(partition, events) -> (range of item hashes, what their rows say of items)."""
+
+    def process(self, element: Keyed) -> Iterator[Keyed]:
+        """Takes the values out of one partition."""
+        found = item_values(self._events(element[1]), self._ingest.dataset.features)
+        shard = part_of(found["key"], self._ingest.user_partitions)
+        with self._spool.file(progress.VALUES) as write:
+            parts = [(key, write(rows.tobytes())) for key, rows in split_by(shard, found)]
+        yield from parts
+
+
+class MergeValues(_Step):
+    """(range of item hashes, what rows say of items) -> (range, what changes, a parcel a column)."""
+
+    def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[tuple[int, list[Parcel]]]:
+        """Merges one range."""
+        key, parcels = element
+        kind = change_type(of_candidates(self._ingest.dataset.features))
+        merged = merge_values(np.frombuffer(b"".join(map(self._spool.read, parcels)), kind))
+        with self._spool.file(progress.VALUES) as write:
+            columns = [write(column.tobytes()) for column in columns_of(merged)]
+        yield key, columns
+
+
 class Ask(_Step):
     """(partition, events) -> (bucket, events) and (bucket, requests), each with the partition."""
 
@@ -400,7 +464,7 @@ class Ask(_Step):
         """Sends what each stretch of time needs of one partition."""
         partition, parcel = element
         timeline = Timeline.model_validate_json(timeline_json)
-        events = self._events(parcel)
+        events = plain(self._events(parcel))
         requests = make_requests(events, find_targets(events, timeline, self._ingest), self._ingest)
         with self._spool.file(progress.ASK, len(events)) as write:
             parts = [
@@ -455,20 +519,30 @@ class WriteImpressions(_Step):
         self._plugins = feature_modules()
 
     def setup(self) -> None:
-        """Makes the features of plugins known to the worker."""
+        """Makes the features of plugins, and of the log's description, known to the worker."""
         load_plugins(self._plugins)
+        declare_features(self._ingest.dataset.rows)
 
     def process(
-        self, element: tuple[int, dict[str, Iterable[Parcel]]], timeline_json: str, catalogue: Parcel
+        self,
+        element: tuple[int, dict[str, Iterable[Parcel]]],
+        timeline_json: str,
+        catalogue: Parcel,
+        values: Mapping[str, Sequence[Parcel]] | None = None,
     ) -> Iterator[tuple[str, int]]:
         """Builds and writes one partition."""
         partition, grouped = element
         timeline = Timeline.model_validate_json(timeline_json)
-        events = np.frombuffer(b"".join(map(self._spool.read, grouped[_EVENTS])), EVENT)
+        dataset = self._ingest.dataset
+        events = np.frombuffer(b"".join(map(self._spool.read, grouped[_EVENTS])), event_type(dataset))
         answers = b"".join(map(self._spool.read, grouped[_PROPOSALS]))
         proposals = np.frombuffer(answers, proposal(proposal_width(self._ingest)))
         index = self._index_of(catalogue)
-        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index)
+        items = {
+            source: ItemValues.opened(columns, of_source(dataset.features, source), self._spool)
+            for source, columns in (values or {}).items()
+        }
+        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index, items)
         for split, built in impressions.items():
             path = shard_path(self._examples_uri, split, partition, self._ingest.user_partitions)
             self._written.inc(write_shard(built, path, self._spool.folder))
@@ -556,6 +630,23 @@ def _make_catalogue(counts: list[Parcel], catalogue_uri: str, spool: Spool) -> P
     catalogue.write(catalogue_uri)
     with spool.file(progress.CATALOGUE) as write:
         return write(catalogue.to_bytes())
+
+
+def _join_values(ranges: list[tuple[int, list[Parcel]]], spool: Spool) -> tuple[str, list[Parcel]]:
+    """One parcel a column, in the order of the hashes."""
+    joined = []
+    with spool.file(progress.VALUES) as write:
+        for parts in zip(*(columns for _, columns in sorted(ranges)), strict=True):
+            # No more than one part is held.
+            written = [write(spool.read(part)) for part in parts]
+            joined.append((*written[0][:2], sum(length for _, _, length in written)))
+    return LOG, joined
+
+
+def _read_table(name: str, dataset: DatasetConfig, spool: Spool) -> tuple[str, list[Parcel]]:
+    values = table_values(name, dataset)
+    with spool.file(progress.VALUES) as write:
+        return name, [write(column.tobytes()) for column in columns_of(values)]
 
 
 def _check_plausible(

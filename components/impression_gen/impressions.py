@@ -15,6 +15,7 @@ from ctr.components.impression_gen.events import EventColumns, Records, count_be
 from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from ctr.components.impression_gen.targets import Targets, find_targets
 from ctr.components.impression_gen.timeline import Timeline
+from ctr.components.impression_gen.values import AsOf, DeclaredFields
 from ctr.components.lookup import starts_run
 from ctr.components.settings import IngestConfig
 from ctr.models import impression as names
@@ -72,6 +73,8 @@ class Impressions:
 
     events: EventColumns
     """[m] of the partition."""
+    declared: DeclaredFields
+    """Likewise."""
     positive: Int64Array
     """[n] index into events, not falling."""
     history_start: Int64Array
@@ -88,6 +91,8 @@ class Impressions:
     """[n, 1 + negatives]"""
     labels: Int64Array
     """[n, 1 + negatives]"""
+    candidate_event: Int64Array
+    """[n, 1 + negatives] index into events of the candidate's own row, -1 where it was drawn or may have been."""
     candidate_in_history: bool = False
 
     def batches(self) -> Iterator[ImpressionBatch]:
@@ -99,7 +104,13 @@ class Impressions:
         positive = self.positive[rows]
         new = np.ones(len(positive), dtype=bool) if self.candidate_in_history else starts_run(positive)
         offsets = np.arange(len(positive) + 1) * self.items.shape[1]
-        shown = {"item": self.items[rows].ravel(), "category": self.categories[rows].ravel()}
+        shown = {
+            "item": self.items[rows].ravel(),
+            "category": self.categories[rows].ravel(),
+            **self.declared.of_candidates(
+                self.items[rows], self.events.timestamp[positive], self.candidate_event[rows]
+            ),
+        }
         # Labels after the first are 0: the first one tells all.
         kinds, first, kind = np.unique(
             2 * self.negative_set[rows] + self.labels[rows, 0], return_index=True, return_inverse=True
@@ -133,6 +144,7 @@ class Impressions:
             "behavior": self.events.behavior[place],
             "timestamp": self.events.timestamp[place],
             "age": np.repeat(timestamp, lengths) - self.events.timestamp[place],
+            **self.declared.of_history(place),
         }
         if self.candidate_in_history:
             alike = np.ones(len(rows), dtype=np.int64)
@@ -150,8 +162,11 @@ class Impressions:
             "timestamp": timestamp,
             "behavior": self.events.behavior[positive],
         }
+        drawn = (self.candidate_event[rows] < 0).any(axis=1)
+        given = self.declared.of_context(positive, self.history_end[rows], drawn)
+        of_one = _from(context, "context") | _from(given, "context_input")
         return _record_batch(
-            {name: (one_each, values) for name, values in _from(context, "context").items()}
+            {name: (one_each, values) for name, values in of_one.items()}
             | {name: (offsets, values) for name, values in _from(events, "history").items()}
         )
 
@@ -172,7 +187,7 @@ class ImpressionBatch:
     """[n] which of them an impression has."""
 
 
-def _from(fields: Mapping[str, Int64Array], group: names.Group) -> dict[str, Int64Array]:
+def _from(fields: Mapping[str, Array], group: names.Group) -> dict[str, Array]:
     """The features of a group, made of fields of events."""
     return {feature.name: feature.of_events(fields) for feature in features_of(group) if feature.source}
 
@@ -183,21 +198,27 @@ def _record_batch(columns: dict[str, tuple[Int64Array, Array]]) -> pa.RecordBatc
 
 
 def _lists(offsets: Int64Array, values: Array) -> pa.ListArray:
-    kind = pa.binary() if values.dtype.kind == "S" else pa.int64()
+    kind = {"S": pa.binary(), "f": pa.float32()}.get(values.dtype.kind, pa.int64())
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.ascontiguousarray(values), kind))
 
 
 def build_impressions(
-    events: Records, proposals: Records, timeline: Timeline, ingest: IngestConfig, index: CatalogueIndex
+    events: Records,
+    proposals: Records,
+    timeline: Timeline,
+    ingest: IngestConfig,
+    index: CatalogueIndex,
+    item_values: AsOf | None = None,
 ) -> tuple[dict[str, Impressions], dict[tuple[str, str], int]]:
     """Builds all impressions of a partition.
 
     Args:
-      events: [m] EVENT as ``sort_partition`` orders them.
+      events: [m] ``values.event_type`` as ``sort_partition`` orders them.
       proposals: the answers to :func:`make_requests`, in any order.
       timeline: when the splits begin.
       ingest: the settings.
       index: of the catalogue of the train split.
+      item_values: what there is as of a time, where that is declared.
 
     Returns:
       impressions by split, and (split, reason) -> events that became none; in eval a ``no_negative`` reason
@@ -207,6 +228,7 @@ def build_impressions(
     answers = np.zeros(len(targets.event), negatives.proposal(proposal_width(ingest)))
     answers[proposals["index"]] = proposals
     columns = EventColumns.of(events)
+    declared = DeclaredFields(events, ingest.dataset, item_values)
     draws = _Draws(events, columns, targets, answers, ingest, index)
     impressions = {}
     dropped = dict(targets.dropped)
@@ -217,7 +239,7 @@ def build_impressions(
         else:
             sets, lost = draws.mixed(rows)
         dropped.update({(split, NO_NEGATIVE[kind]): count for kind, count in lost.items()})
-        impressions[split] = _assemble(events, columns, targets, rows, sets, ingest)
+        impressions[split] = _assemble(events, columns, declared, targets, rows, sets, ingest)
     return impressions, dropped
 
 
@@ -307,7 +329,13 @@ class _Draws:
 
 
 def _assemble(
-    events: Records, columns: EventColumns, targets: Targets, rows: Int64Array, sets: _Drawn, ingest: IngestConfig
+    events: Records,
+    columns: EventColumns,
+    declared: DeclaredFields,
+    targets: Targets,
+    rows: Int64Array,
+    sets: _Drawn,
+    ingest: IngestConfig,
 ) -> Impressions:
     """Joins the sets, positive by positive, without the incomplete impressions."""
     complete: BoolArray = np.stack([done for _, done in sets.values()], axis=1).ravel()
@@ -320,14 +348,19 @@ def _assemble(
     categories = interleaved([candidates.categories for candidates, _ in sets.values()])
     labels = np.zeros(items.shape, dtype=np.int64)
     labels[:, :1] = 1
+    own = np.full(items.shape, -1)
+    own[:, 0] = targets.event[repeated]
     if ingest.flip_labels:
         # One of the two candidates, by a hash that no draw of negatives uses.
         positives = events[targets.event[repeated]]
         flipped = negatives.flip_hashes(positives, ingest.seed) % 2 == 1
         place = np.arange(len(items)), flipped.astype(np.int64)
         items, categories, labels = (values[place][:, None] for values in (items, categories, labels))
+        # What stands alone must not tell whether it was drawn.
+        own = np.full(items.shape, -1)
     return Impressions(
         events=columns,
+        declared=declared,
         positive=targets.event[repeated],
         history_start=targets.history_start[repeated],
         history_end=targets.history_end[repeated],
@@ -336,5 +369,6 @@ def _assemble(
         items=items,
         categories=categories,
         labels=labels,
+        candidate_event=own,
         candidate_in_history=ingest.candidate_in_history,
     )

@@ -10,7 +10,8 @@ What an impression at time t knows:
   really shown, each has the values of its own row. Beside one that was drawn the others are as of before t, too:
   else that a value is known, or is fresh, would tell the label;
 * its user, the last values strictly before t; where all candidates were really shown, those of the row that is shown;
-* its request, the values of the positive's row, and what the time t says.
+* its request, the values of the positive's row, and what the time t says;
+* of a table beside the log, the rows that held before t, and of an event of the history the one that held then.
 """
 
 from __future__ import annotations
@@ -171,9 +172,9 @@ LOG: Final = ""
 
 def of_source(features: Mapping[str, FeatureConfig], source: str) -> dict[str, FeatureConfig]:
     """The features whose values as of a time are of a table, or of :data:`LOG`."""
-    return (
-        of_candidates(features) if source == LOG else {n: each for n, each in features.items() if each.table == source}
-    )
+    if source == LOG:
+        return of_candidates(features)
+    return {name: each for name, each in features.items() if each.table == source}
 
 
 # --- of impressions --------------------------------------------------------------------------------------------------

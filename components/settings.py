@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from ctr.components.counting import CountsConfig
 from ctr.components.dataset import PUBLIC_LOG, DatasetConfig
 from ctr.components.quarantine import REASONS
 from ctr.components.scoring.attributes import ATTRIBUTES, Slice, sliceable_features
@@ -137,6 +138,8 @@ class IngestConfig(Section):
     """Reason -> share. A reason named here has a bound of its own and does not count for the one above, e.g.
     ``{outside_window: 1}`` where the window is a part of the log on purpose."""
     plausibility: PlausibilityConfig = PlausibilityConfig()
+    counts: CountsConfig = CountsConfig()
+    """Features of candidates that count events, e.g. ``{item: [3600, 86400, all], category: [86400, all]}``."""
     dataset: DatasetConfig = PUBLIC_LOG
     """The form of the log; ``--dataset FILE`` reads it."""
 

@@ -37,6 +37,14 @@ from ctr.components.impression_gen import progress
 from ctr.components.impression_gen.bigquery import ROWS_OF_A_BATCH, read_table
 from ctr.components.impression_gen.combine import MergeCounts
 from ctr.components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, count_items, count_seconds, merge_counts
+from ctr.components.impression_gen.event_counts import (
+    CandidateCounts,
+    Kept,
+    SortTimes,
+    TimeEvents,
+    join_times,
+    open_counts,
+)
 from ctr.components.impression_gen.events import (
     DUPLICATE_EVENT,
     EVENT,
@@ -225,11 +233,23 @@ def run_ingest(
         | "GroupByTime" >> beam.CoGroupByKey()
         | "Propose" >> beam.ParDo(Propose(ingest, spool), timeline).with_output_types(_KEYED)
     )
+    sides = [timeline, catalogue]
+    if ingest.counts.counts:
+        sides.append(
+            beam.pvalue.AsSingleton(
+                events
+                | "TimeEvents" >> beam.ParDo(TimeEvents(ingest, spool)).with_output_types(_KEYED)
+                | "GroupTimes" >> beam.GroupByKey()
+                | "SortTimes" >> beam.ParDo(SortTimes(ingest, spool))
+                | "ListTimes" >> beam.combiners.ToList()
+                | "JoinTimes" >> beam.Map(join_times, ingest, spool, catalogue_uri)
+            )
+        )
     impression_counts = (
         {_EVENTS: events, _PROPOSALS: proposals}
         | "GroupProposals" >> beam.CoGroupByKey()
         | "WriteImpressions"
-        >> beam.ParDo(WriteImpressions(ingest, examples_uri, spool), timeline, catalogue).with_output_types(_COUNT)
+        >> beam.ParDo(WriteImpressions(ingest, examples_uri, spool), *sides).with_output_types(_COUNT)
     )
     counts = [reading_totals, impression_counts, item_totals]
     if ingest.dataset.string_ids:
@@ -452,6 +472,7 @@ class WriteImpressions(_Step):
         self._examples_uri = examples_uri
         self._written = Metrics.counter("ingest", "impressions")
         self._index: tuple[Parcel, CatalogueIndex] | None = None
+        self._counts: CandidateCounts | None = None
         self._plugins = feature_modules()
 
     def setup(self) -> None:
@@ -459,7 +480,11 @@ class WriteImpressions(_Step):
         load_plugins(self._plugins)
 
     def process(
-        self, element: tuple[int, dict[str, Iterable[Parcel]]], timeline_json: str, catalogue: Parcel
+        self,
+        element: tuple[int, dict[str, Iterable[Parcel]]],
+        timeline_json: str,
+        catalogue: Parcel,
+        event_times: Sequence[Kept] = (),
     ) -> Iterator[tuple[str, int]]:
         """Builds and writes one partition."""
         partition, grouped = element
@@ -468,7 +493,9 @@ class WriteImpressions(_Step):
         answers = b"".join(map(self._spool.read, grouped[_PROPOSALS]))
         proposals = np.frombuffer(answers, proposal(proposal_width(self._ingest)))
         index = self._index_of(catalogue)
-        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index)
+        if event_times and self._counts is None:
+            self._counts = open_counts(event_times, self._ingest, self._spool)
+        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index, self._counts)
         for split, built in impressions.items():
             path = shard_path(self._examples_uri, split, partition, self._ingest.user_partitions)
             self._written.inc(write_shard(built, path, self._spool.folder))

@@ -11,6 +11,7 @@ import pyarrow as pa
 from ctr.components.examples import summary
 from ctr.components.examples.summary import NO_NEGATIVE
 from ctr.components.impression_gen import negatives
+from ctr.components.impression_gen.event_counts import CandidateCounts
 from ctr.components.impression_gen.events import EventColumns, Records, count_behaviors
 from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from ctr.components.impression_gen.targets import Targets, find_targets
@@ -89,6 +90,8 @@ class Impressions:
     labels: Int64Array
     """[n, 1 + negatives]"""
     candidate_in_history: bool = False
+    counts: CandidateCounts | None = None
+    """Where the settings ask for counting features."""
 
     def batches(self) -> Iterator[ImpressionBatch]:
         """Features as ``ctr.models.impression`` defines them, some thousand impressions at a time."""
@@ -100,6 +103,8 @@ class Impressions:
         new = np.ones(len(positive), dtype=bool) if self.candidate_in_history else starts_run(positive)
         offsets = np.arange(len(positive) + 1) * self.items.shape[1]
         shown = {"item": self.items[rows].ravel(), "category": self.categories[rows].ravel()}
+        if self.counts is not None:
+            shown |= self.counts.of(shown, np.repeat(self.events.timestamp[positive], self.items.shape[1]))
         # Labels after the first are 0: the first one tells all.
         kinds, first, kind = np.unique(
             2 * self.negative_set[rows] + self.labels[rows, 0], return_index=True, return_inverse=True
@@ -188,7 +193,12 @@ def _lists(offsets: Int64Array, values: Array) -> pa.ListArray:
 
 
 def build_impressions(
-    events: Records, proposals: Records, timeline: Timeline, ingest: IngestConfig, index: CatalogueIndex
+    events: Records,
+    proposals: Records,
+    timeline: Timeline,
+    ingest: IngestConfig,
+    index: CatalogueIndex,
+    counts: CandidateCounts | None = None,
 ) -> tuple[dict[str, Impressions], dict[tuple[str, str], int]]:
     """Builds all impressions of a partition.
 
@@ -198,6 +208,7 @@ def build_impressions(
       timeline: when the splits begin.
       ingest: the settings.
       index: of the catalogue of the train split.
+      counts: of the events of candidates, where the settings ask for them.
 
     Returns:
       impressions by split, and (split, reason) -> events that became none; in eval a ``no_negative`` reason
@@ -217,7 +228,7 @@ def build_impressions(
         else:
             sets, lost = draws.mixed(rows)
         dropped.update({(split, NO_NEGATIVE[kind]): count for kind, count in lost.items()})
-        impressions[split] = _assemble(events, columns, targets, rows, sets, ingest)
+        impressions[split] = _assemble(events, columns, targets, rows, sets, ingest, counts)
     return impressions, dropped
 
 
@@ -307,7 +318,13 @@ class _Draws:
 
 
 def _assemble(
-    events: Records, columns: EventColumns, targets: Targets, rows: Int64Array, sets: _Drawn, ingest: IngestConfig
+    events: Records,
+    columns: EventColumns,
+    targets: Targets,
+    rows: Int64Array,
+    sets: _Drawn,
+    ingest: IngestConfig,
+    counts: CandidateCounts | None,
 ) -> Impressions:
     """Joins the sets, positive by positive, without the incomplete impressions."""
     complete: BoolArray = np.stack([done for _, done in sets.values()], axis=1).ravel()
@@ -337,4 +354,5 @@ def _assemble(
         categories=categories,
         labels=labels,
         candidate_in_history=ingest.candidate_in_history,
+        counts=counts,
     )

@@ -10,9 +10,12 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Final
+from typing import Any, Final
 
-from ctr.components.files import create_file, list_folder, open_file, remove_folder
+import numpy as np
+
+from ctr.components.files import create_file, is_address, list_folder, open_file, remove_folder
+from ctr.models.arrays import Array
 
 Parcel = tuple[str, int, int]
 """Name of the file in the spool, first byte, bytes."""
@@ -69,6 +72,15 @@ class Spool:
         if len(data) != length:
             raise OSError(f"{path}: {len(data)} bytes from {start} on, not {length}; was the file cut?")
         return data
+
+    def map(self, parcel: Parcel, dtype: np.dtype[Any]) -> Array:
+        """A parcel as an array, of which a file on this machine gives no more to memory than what is looked at."""
+        name, start, length = parcel
+        path = os.path.join(self.folder, name)
+        if not length or is_address(path):
+            return np.frombuffer(self.read(parcel), dtype)
+        # Of an array of another class each look would make one more object.
+        return np.asarray(np.memmap(path, dtype, "r", start, (length // dtype.itemsize,)))
 
     def done(self) -> dict[str, tuple[int, ...]]:
         """Step -> (files, sum of the first amount, of the second, ...); work done twice counts twice."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 from pydantic import Field, field_validator
 
-from ctr.models.impression import BehaviorName
+from ctr.models.impression import LOOKED_UP, BehaviorName, Encoding, Feature, features_of
 from ctr.models.section import Section
 
 CountedField = Literal["item", "category"]
@@ -37,6 +37,13 @@ class Count(NamedTuple):
             return f"{self.field}_events_{ALL}"
         unit = next(unit for unit, seconds in _UNITS.items() if self.window % seconds == 0)
         return f"{self.field}_events_{self.window // _UNITS[unit]}{unit}"
+
+
+def looked_up() -> dict[CountedField, list[Feature]]:
+    """The rows of the table of features that are counts, by field; of fields that have some."""
+    rows = [row for row in features_of("candidate") if row.served == LOOKED_UP]
+    by_field = {field: [row for row in rows if row.short.startswith(f"{field}_")] for field in COUNTED_FIELDS}
+    return {field: of_field for field, of_field in by_field.items() if of_field}
 
 
 class CountsConfig(Section):
@@ -72,6 +79,22 @@ class CountsConfig(Section):
     def counts(self) -> tuple[Count, ...]:
         """All of them, in the order of the features."""
         return tuple(Count(field, window) for field in COUNTED_FIELDS for window in self.windows(field))
+
+    @property
+    def rows(self) -> list[Feature]:
+        """What they add to the table of features."""
+        return [
+            Feature(
+                f"candidate_{count.name}",
+                "candidate",
+                count.name,
+                smallest=0,
+                declared=count.name,
+                encoding=Encoding("log"),
+                served=LOOKED_UP,
+            )
+            for count in self.counts
+        ]
 
     def windows(self, field: CountedField) -> tuple[Window, ...]:
         """The windows of a field."""

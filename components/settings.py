@@ -33,6 +33,7 @@ from ctr.models.impression import (
     MAX_NEGATIVES,
     NEGATIVE_SETS,
     BehaviorName,
+    Feature,
     NegativeSet,
 )
 from ctr.models.negatives import StoredNegatives
@@ -178,6 +179,11 @@ class IngestConfig(Section):
     def judged_set(self) -> NegativeSet:
         """The negative set that a model is judged on."""
         return CONTEMPORANEOUS if CONTEMPORANEOUS in self.evaluation_sets else self.evaluation_sets[0]
+
+    @property
+    def rows(self) -> list[Feature]:
+        """What these settings add to the table of features."""
+        return [*self.dataset.rows, *self.counts.rows]
 
     @property
     def stored(self) -> StoredImpressions:

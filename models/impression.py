@@ -82,6 +82,10 @@ LOG_CODES: Final = 32
 """Codes of ``log``: 1 below 1, then one for each power of two, the last for all from 2^30 - 1 on."""
 
 
+LOOKED_UP: Final = "lookup"
+"""See :attr:`Feature.served`."""
+
+
 class FeatureError(CtrError, ValueError):
     """A feature that cannot be registered or computed; the message names it and says why."""
 
@@ -138,7 +142,8 @@ class Feature:
       encoding: how Transform makes codes of it, which alone are stored and embedded, by one table for all rows of a
         ``declared``.
       default: stands for a number that a request leaves out; of other rows 0, no category.
-      served: a constant that serving puts in the place of a value: the feature is then in no request.
+      served: what serving puts in the place of a value, so that the feature is in no request: a constant, or, where it
+        is :data:`LOOKED_UP`, what an export's own table has for the candidate.
     """
 
     name: str
@@ -155,7 +160,7 @@ class Feature:
     declared: str = ""
     encoding: Encoding | None = None
     default: float = 0
-    served: int | None = None
+    served: int | Literal["lookup"] | None = None
 
     @property
     def short(self) -> str:

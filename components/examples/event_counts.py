@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ctr.components.counting import CountedField, CountsConfig
+from ctr.components.counting import CountedField
 from ctr.components.examples.catalogue import read_table, write_table
 from ctr.models.arrays import Int64Array
 
@@ -26,13 +27,12 @@ class EventCounts(NamedTuple):
         return os.path.join(uri, f"{field}_events.tsv")
 
     @classmethod
-    def read(cls, uri: str, field: CountedField, config: CountsConfig) -> EventCounts:
-        """Reads what :meth:`write` wrote.
+    def read(cls, uri: str, field: CountedField, names: Sequence[str]) -> EventCounts:
+        """Reads what :meth:`write` wrote; ``names`` are those of the counts.
 
         Raises:
-          DataError: if the file is no table of an id and as many counts as ``config`` has windows.
+          DataError: if the file is no table of an id and so many counts.
         """
-        names = [count.name for count in config.counts if count.field == field]
         ids, *counts = read_table(cls.path(uri, field), (f"{field}_id", *names))
         return cls(ids, np.stack(counts, axis=1))
 

@@ -476,9 +476,9 @@ class WriteImpressions(_Step):
         self._plugins = feature_modules()
 
     def setup(self) -> None:
-        """Makes the features of plugins, and of the log's description, known to the worker."""
+        """Makes the features of plugins, and those of the settings, known to the worker."""
         load_plugins(self._plugins)
-        declare_features(self._ingest.dataset.rows)
+        declare_features(self._ingest.rows)
 
     def process(
         self,

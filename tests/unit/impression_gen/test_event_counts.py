@@ -118,7 +118,8 @@ def test_counts_do_not_depend_on_partitions_and_order(counts: dict[str, Any], tm
         assert found[0][count.name].tolist() == found[1][count.name].tolist() == expected
     assert catalogues[0] == catalogues[1]
     for field in {count.field for count in config.counts}:
-        written = EventCounts.read(str(tmp_path / "1/catalogue"), field, config)
+        names = [count.name for count in config.counts if count.field == field]
+        written = EventCounts.read(str(tmp_path / "1/catalogue"), field, names)
         place = {"item": 1, "category": 2}[field]
         end = rows[:, 4].max() + 1
         for key, of_key in zip(written.ids.tolist(), written.counts.tolist(), strict=True):

@@ -26,6 +26,8 @@ UNREADABLE_ROW: Final = "unreadable_row"
 """Of JSON; and so are the next two of logs with a description of their own."""
 MISSING_VALUE: Final = "missing_value"
 NOT_A_TIME: Final = "not_a_time"
+BAD_VALUE: Final = "bad_value"
+"""Of a declared feature."""
 REASONS: Final = (
     WRONG_FIELD_COUNT,
     UNREADABLE_ROW,
@@ -36,6 +38,7 @@ REASONS: Final = (
     NOT_A_TIME,
     NEGATIVE_TIMESTAMP,
     OUTSIDE_WINDOW,
+    BAD_VALUE,
     DUPLICATE,
 )
 """All reasons, in the order in which they are looked for: a row has the first that fits."""

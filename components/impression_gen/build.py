@@ -27,6 +27,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from ctr.components import quarantine
+from ctr.components.counting import COUNTED_FIELDS
 from ctr.components.dataset import ID_FIELDS
 from ctr.components.examples import summary
 from ctr.components.examples.catalogue import Catalogue
@@ -38,12 +39,12 @@ from ctr.components.impression_gen.bigquery import ROWS_OF_A_BATCH, read_table
 from ctr.components.impression_gen.combine import MergeCounts
 from ctr.components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, count_items, count_seconds, merge_counts
 from ctr.components.impression_gen.event_counts import (
-    CandidateCounts,
+    TIMED,
     Kept,
-    SortTimes,
-    TimeEvents,
     join_times,
     open_counts,
+    sorted_times,
+    times_of,
 )
 from ctr.components.impression_gen.events import (
     DUPLICATE_EVENT,
@@ -53,6 +54,7 @@ from ctr.components.impression_gen.events import (
     count_behaviors,
     earliest,
     pack_chunk,
+    plain,
     sort_partition,
 )
 from ctr.components.impression_gen.hashing import id_hash, part_of, split_by
@@ -72,6 +74,15 @@ from ctr.components.impression_gen.sources import Source, list_sources
 from ctr.components.impression_gen.spool import NOTHING, Parcel, Spool
 from ctr.components.impression_gen.targets import find_targets, last_of_user
 from ctr.components.impression_gen.timeline import Timeline, make_timeline
+from ctr.components.impression_gen.values import (
+    ItemValues,
+    change_type,
+    columns_of,
+    event_type,
+    item_values,
+    merge_values,
+    of_candidates,
+)
 from ctr.components.impression_gen.writer import write_shard
 from ctr.components.settings import IngestConfig
 from ctr.models.impression import declare_features, feature_modules
@@ -233,23 +244,17 @@ def run_ingest(
         | "GroupByTime" >> beam.CoGroupByKey()
         | "Propose" >> beam.ParDo(Propose(ingest, spool), timeline).with_output_types(_KEYED)
     )
-    sides = [timeline, catalogue]
-    if ingest.counts.counts:
-        sides.append(
-            beam.pvalue.AsSingleton(
-                events
-                | "TimeEvents" >> beam.ParDo(TimeEvents(ingest, spool)).with_output_types(_KEYED)
-                | "GroupTimes" >> beam.GroupByKey()
-                | "SortTimes" >> beam.ParDo(SortTimes(ingest, spool))
-                | "ListTimes" >> beam.combiners.ToList()
-                | "JoinTimes" >> beam.Map(join_times, ingest, spool, catalogue_uri)
-            )
-        )
     impression_counts = (
         {_EVENTS: events, _PROPOSALS: proposals}
         | "GroupProposals" >> beam.CoGroupByKey()
         | "WriteImpressions"
-        >> beam.ParDo(WriteImpressions(ingest, examples_uri, spool), *sides).with_output_types(_COUNT)
+        >> beam.ParDo(
+            WriteImpressions(ingest, examples_uri, spool),
+            timeline,
+            catalogue,
+            _item_values(events, ingest, spool),
+            _event_times(events, ingest, spool, catalogue_uri),
+        ).with_output_types(_COUNT)
     )
     counts = [reading_totals, impression_counts, item_totals]
     if ingest.dataset.string_ids:
@@ -265,6 +270,36 @@ def run_ingest(
         pipeline
         | "Once" >> beam.Create([[source.label for source in sources]])
         | "Finish" >> beam.Map(_finish, ingest, catalogue_uri, spool, beam.pvalue.AsDict(totals), timeline)
+    )
+
+
+def _item_values(events: beam.PCollection, ingest: IngestConfig, spool: Spool) -> beam.pvalue.AsSingleton | None:
+    """The values that items have as of a time, as columns in the spool, if candidates are to have any."""
+    if not of_candidates(ingest.dataset.features):
+        return None
+    return beam.pvalue.AsSingleton(
+        events
+        | "GatherValues" >> beam.ParDo(GatherValues(ingest, spool)).with_output_types(_KEYED)
+        | "GroupValues" >> beam.GroupByKey()
+        | "MergeValues" >> beam.ParDo(MergeValues(ingest, spool)).with_output_types(_KEYED)
+        | "ListValues" >> beam.combiners.ToList()
+        | "JoinValues" >> beam.Map(_join_values, spool)
+    )
+
+
+def _event_times(
+    events: beam.PCollection, ingest: IngestConfig, spool: Spool, catalogue_uri: str
+) -> beam.pvalue.AsSingleton | None:
+    """When the events of each id were, in the spool, if candidates are to have counts."""
+    if not ingest.counts.counts:
+        return None
+    return beam.pvalue.AsSingleton(
+        events
+        | "TimeEvents" >> beam.ParDo(TimeEvents(ingest, spool)).with_output_types(_KEYED)
+        | "GroupTimes" >> beam.GroupByKey()
+        | "SortTimes" >> beam.ParDo(SortTimes(ingest, spool)).with_output_types(_KEYED)
+        | "ListTimes" >> beam.combiners.ToList()
+        | "JoinTimes" >> beam.Map(join_times, ingest, spool, catalogue_uri)
     )
 
 
@@ -288,7 +323,7 @@ class _Step(beam.DoFn):
         self._spool = spool
 
     def _events(self, parcel: Parcel) -> Records:
-        return np.frombuffer(self._spool.read(parcel), EVENT)
+        return np.frombuffer(self._spool.read(parcel), event_type(self._ingest.dataset))
 
 
 class _Parse(_Step):
@@ -370,7 +405,8 @@ class SortPartition(_Step):
         """Sorts one partition."""
         partition, chunks = element
         parts = (self._spool.read(chunk) for chunk in chunks if chunk != NOTHING)
-        events, duplicates = sort_partition(parts, self._ingest.dataset.duplicates)
+        dataset = self._ingest.dataset
+        events, duplicates = sort_partition(parts, dataset.duplicates, event_type(dataset))
         with self._spool.file(progress.SORT, len(events) + len(duplicates)) as write:
             parcel = write(events.tobytes())
         yield partition, parcel
@@ -413,6 +449,61 @@ class MergeItems(_Step):
             yield beam.pvalue.TaggedOutput(_COUNTS, (name, count))
 
 
+class GatherValues(_Step):
+    """(partition, events) -> (range of item hashes, what their rows say of items)."""
+
+    def process(self, element: Keyed) -> Iterator[Keyed]:
+        """Takes the values out of one partition."""
+        found = item_values(self._events(element[1]), self._ingest.dataset.features)
+        shard = part_of(found["key"], self._ingest.user_partitions)
+        with self._spool.file(progress.VALUES) as write:
+            parts = [(key, write(rows.tobytes())) for key, rows in split_by(shard, found)]
+        yield from parts
+
+
+class MergeValues(_Step):
+    """(range of item hashes, what rows say of items) -> (range, what changes, a parcel a column)."""
+
+    def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[tuple[int, list[Parcel]]]:
+        """Merges one range."""
+        key, parcels = element
+        kind = change_type(self._ingest.dataset.features)
+        merged = merge_values(np.frombuffer(b"".join(map(self._spool.read, parcels)), kind))
+        with self._spool.file(progress.VALUES) as write:
+            columns = [write(column.tobytes()) for column in columns_of(merged)]
+        yield key, columns
+
+
+class TimeEvents(_Step):
+    """(partition, events) -> (range of the ids of a field, TIMEDs)."""
+
+    def process(self, element: Keyed) -> Iterator[Keyed]:
+        """Takes what is counted out of one partition."""
+        events = self._events(element[1])
+        ranges = self._ingest.user_partitions
+        with self._spool.file(progress.TIME) as write:
+            parts = [
+                (number * ranges + shard, write(rows.tobytes()))
+                for number, field in enumerate(COUNTED_FIELDS)
+                if self._ingest.counts.windows(field)
+                for times in [times_of(events, field, self._ingest)]
+                for shard, rows in split_by(part_of(id_hash(times["id"]), ranges), times)
+            ]
+        yield from parts
+
+
+class SortTimes(_Step):
+    """(range of the ids of a field, TIMEDs) -> (range, SPANs and seconds)."""
+
+    def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[tuple[int, Kept]]:
+        """Sorts one range."""
+        key, parcels = element
+        spans, seconds = sorted_times(np.frombuffer(b"".join(map(self._spool.read, parcels)), TIMED))
+        with self._spool.file(progress.TIME) as write:
+            kept = write(spans.tobytes()), write(seconds.tobytes())
+        yield key, kept
+
+
 class Ask(_Step):
     """(partition, events) -> (bucket, events) and (bucket, requests), each with the partition."""
 
@@ -420,7 +511,7 @@ class Ask(_Step):
         """Sends what each stretch of time needs of one partition."""
         partition, parcel = element
         timeline = Timeline.model_validate_json(timeline_json)
-        events = self._events(parcel)
+        events = plain(self._events(parcel))
         requests = make_requests(events, find_targets(events, timeline, self._ingest), self._ingest)
         with self._spool.file(progress.ASK, len(events)) as write:
             parts = [
@@ -472,7 +563,6 @@ class WriteImpressions(_Step):
         self._examples_uri = examples_uri
         self._written = Metrics.counter("ingest", "impressions")
         self._index: tuple[Parcel, CatalogueIndex] | None = None
-        self._counts: CandidateCounts | None = None
         self._plugins = feature_modules()
 
     def setup(self) -> None:
@@ -485,18 +575,20 @@ class WriteImpressions(_Step):
         element: tuple[int, dict[str, Iterable[Parcel]]],
         timeline_json: str,
         catalogue: Parcel,
-        event_times: Sequence[Kept] = (),
+        values: Sequence[Parcel] | None = None,
+        event_times: Sequence[Kept] | None = None,
     ) -> Iterator[tuple[str, int]]:
         """Builds and writes one partition."""
         partition, grouped = element
         timeline = Timeline.model_validate_json(timeline_json)
-        events = np.frombuffer(b"".join(map(self._spool.read, grouped[_EVENTS])), EVENT)
+        dataset = self._ingest.dataset
+        events = np.frombuffer(b"".join(map(self._spool.read, grouped[_EVENTS])), event_type(dataset))
         answers = b"".join(map(self._spool.read, grouped[_PROPOSALS]))
         proposals = np.frombuffer(answers, proposal(proposal_width(self._ingest)))
         index = self._index_of(catalogue)
-        if event_times and self._counts is None:
-            self._counts = open_counts(event_times, self._ingest, self._spool)
-        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index, self._counts)
+        items = ItemValues.opened(values, dataset.features, self._spool) if values is not None else None
+        counts = open_counts(event_times, self._ingest, self._spool) if event_times is not None else None
+        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index, items, counts)
         for split, built in impressions.items():
             path = shard_path(self._examples_uri, split, partition, self._ingest.user_partitions)
             self._written.inc(write_shard(built, path, self._spool.folder))
@@ -584,6 +676,17 @@ def _make_catalogue(counts: list[Parcel], catalogue_uri: str, spool: Spool) -> P
     catalogue.write(catalogue_uri)
     with spool.file(progress.CATALOGUE) as write:
         return write(catalogue.to_bytes())
+
+
+def _join_values(ranges: list[tuple[int, list[Parcel]]], spool: Spool) -> list[Parcel]:
+    """One parcel a column, in the order of the hashes."""
+    joined = []
+    with spool.file(progress.VALUES) as write:
+        for parts in zip(*(columns for _, columns in sorted(ranges)), strict=True):
+            # No more than one part is held.
+            written = [write(spool.read(part)) for part in parts]
+            joined.append((*written[0][:2], sum(length for _, _, length in written)))
+    return joined
 
 
 def _check_plausible(

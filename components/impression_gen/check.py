@@ -27,6 +27,7 @@ from ctr.components.impression_gen.sources import Source, find_logs, list_source
 from ctr.components.impression_gen.spans import find_span, has_span
 from ctr.components.impression_gen.targets import last_of_user
 from ctr.components.impression_gen.timeline import make_timeline
+from ctr.components.impression_gen.values import event_type
 from ctr.components.settings import IngestConfig
 from ctr.models.errors import ConfigError, DataError
 
@@ -79,7 +80,7 @@ def check(data: str, ingest: IngestConfig, span: int | None = None) -> Checked:
     sources = list_sources(found.files, ingest.dataset)
     reader = reader_of(ingest.dataset)
     checked = Checked(found.files, found.ignored)
-    used = {column for _, column in ingest.dataset.given_columns()}
+    used = {column for _, column in ingest.dataset.all_columns()}
     columns = dict.fromkeys(itertools.chain.from_iterable(map(reader.columns, _some(sources))))
     checked.unused = [name for name in columns if name not in used]
     blocks = list(_sample(reader, sources, ingest))
@@ -145,7 +146,7 @@ def _judge(checked: Checked, blocks: Sequence[tuple[int, bool, ParsedBlock]], in
     check_rows(checked.rows, checked.quarantined, checked.examples, ingest, checked.left_out, of="the sampled ")
     alone = ingest.model_copy(update={"user_partitions": 1})
     chunks = [pack_chunk(number, 0, block.events) for number, (_, _, block) in enumerate(blocks)]
-    events, _ = sort_partition(chunks, ingest.dataset.duplicates)
+    events, _ = sort_partition(chunks, ingest.dataset.duplicates, event_type(ingest.dataset))
     try:
         timeline = make_timeline(count_seconds(events, alone), alone)
         items = count_items(events, timeline, alone)

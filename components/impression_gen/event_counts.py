@@ -6,18 +6,16 @@ memory: 4 bytes an event in each. A count is the distance of two places in them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
 from ctr.components.counting import ALL, COUNTED_FIELDS, CountedField, CountsConfig, Window
 from ctr.components.examples.event_counts import EventCounts
 from ctr.components.impression_gen import progress
-from ctr.components.impression_gen.events import EVENT, Records
-from ctr.components.impression_gen.hashing import id_hash, part_of, split_by
+from ctr.components.impression_gen.events import Records
 from ctr.components.impression_gen.spool import Parcel, Spool
 from ctr.components.lookup import find
 from ctr.components.settings import IngestConfig
@@ -33,11 +31,7 @@ _SPAN: Final = np.dtype([("id", "<i8"), ("start", "<i8"), ("end", "<i8")])
 _OF_SECOND: Final = np.int64(2**32)
 
 Kept = tuple[Parcel, Parcel]
-"""Of one field: SPANs, ids rising, and SECONDS."""
-Merged = tuple[int, Kept]
-"""Of one range of the ids of a field."""
-
-_KEYED: Final = beam.typehints.Tuple[int, Any]
+"""Of a field or a range of its ids: SPANs, ids rising, and SECONDS."""
 
 
 class EventIndex(NamedTuple):
@@ -108,7 +102,7 @@ class CandidateCounts(NamedTuple):
 
 
 def times_of(events: Records, field: CountedField, ingest: IngestConfig) -> Records:
-    """The events that are counted, [m] :data:`TIMED`, of [n] EVENT."""
+    """The events that are counted, [m] :data:`TIMED`, of [n] ``values.event_type``."""
     if kinds := ingest.counts.behaviors:
         events = events[np.isin(events["behavior"], [BEHAVIORS[kind] for kind in kinds])]
     times = np.empty(len(events), TIMED)
@@ -134,47 +128,13 @@ def sorted_times(times: Records) -> tuple[Records, Array]:
     return spans, (keys % _OF_SECOND).astype(SECONDS)
 
 
-class _Step(beam.DoFn):
-    def __init__(self, ingest: IngestConfig, spool: Spool) -> None:
-        self._ingest = ingest
-        self._spool = spool
-
-
-class TimeEvents(_Step):
-    """(partition, events) -> (range of the ids of a field, TIMEDs)."""
-
-    def process(self, element: tuple[int, Parcel]) -> Iterator[tuple[int, Parcel]]:
-        """Sends each range its part of one partition."""
-        events = np.frombuffer(self._spool.read(element[1]), EVENT)
-        ranges = self._ingest.user_partitions
-        with self._spool.file(progress.TIME, len(events)) as write:
-            parts = [
-                (number * ranges + shard, write(rows.tobytes()))
-                for number, field in enumerate(COUNTED_FIELDS)
-                if self._ingest.counts.windows(field)
-                for times in [times_of(events, field, self._ingest)]
-                for shard, rows in split_by(part_of(id_hash(times["id"]), ranges), times)
-            ]
-        yield from parts
-
-
-class SortTimes(_Step):
-    """(range of the ids of a field, TIMEDs) -> the same, in order."""
-
-    def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[Merged]:
-        """Sorts one range."""
-        number, parts = element
-        spans, seconds = sorted_times(np.frombuffer(b"".join(map(self._spool.read, parts)), TIMED))
-        with self._spool.file(progress.SORT_TIMES) as write:
-            kept = write(spans.tobytes()), write(seconds.tobytes())
-        yield number, kept
-
-
-def join_times(ranges: Iterable[Merged], ingest: IngestConfig, spool: Spool, catalogue_uri: str) -> list[Kept]:
+def join_times(
+    ranges: Iterable[tuple[int, Kept]], ingest: IngestConfig, spool: Spool, catalogue_uri: str
+) -> list[Kept]:
     """Joins all ranges to one file, and writes what is served: the counts at the end of the log.
 
     Args:
-      ranges: of :class:`SortTimes`, in any order.
+      ranges: number of a range, counted on from field to field, and what is kept of it; in any order.
       ingest: the settings.
       spool: gets the file.
       catalogue_uri: gets ``item_events.tsv`` and ``category_events.tsv``, of the fields that are counted.
@@ -189,7 +149,7 @@ def join_times(ranges: Iterable[Merged], ingest: IngestConfig, spool: Spool, cat
             continue
         of_field = [kept for key, kept in by_number if key // ingest.user_partitions == number]
         spans = []
-        with spool.file(progress.JOIN_TIMES) as write:
+        with spool.file(progress.TIME) as write:
             written = 0
             first = ("", 0, 0)
             for of_ids, of_seconds in of_field:
@@ -215,7 +175,7 @@ def open_counts(joined: Iterable[Kept], ingest: IngestConfig, spool: Spool) -> C
     """Opens what :func:`join_times` gave."""
     fields = [field for field in COUNTED_FIELDS if ingest.counts.windows(field)]
     indices = {
-        field: EventIndex.of(np.frombuffer(spool.read(spans), _SPAN), spool.map(seconds, SECONDS))
+        field: EventIndex.of(np.frombuffer(spool.read(spans), _SPAN), spool.mapped(seconds, SECONDS))
         for field, (spans, seconds) in zip(fields, joined, strict=True)
     }
     return CandidateCounts(ingest.counts, ingest.window[0], indices)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ctr.components.impression_gen.hashing import id_hash
 from ctr.components.lookup import starts_run
-from ctr.models.arrays import Int64Array
+from ctr.models.arrays import Array, Int64Array
 from ctr.models.impression import BEHAVIORS
 
 FIELDS: Final = ("user_id", "item_id", "category_id", "behavior", "timestamp")
@@ -22,8 +22,14 @@ EVENT: Final = np.dtype(
 )
 """One row of the log; behavior is a code of ``ctr.models.impression.BEHAVIORS``."""
 
-LOGGED_EVENT: Final = np.dtype([*EVENT.descr, ("line", "<u4")])
-"""An event and its line in its block, counted from 0."""
+
+def logged(kind: np.dtype[Any]) -> np.dtype[Any]:
+    """An event of that type and its line in its block, counted from 0."""
+    return np.dtype([*kind.descr, ("line", "<u4")])
+
+
+LOGGED_EVENT: Final = logged(EVENT)
+"""That of :data:`EVENT`."""
 
 PLACE: Final = np.dtype([("source", "<u4"), ("block", "<u4"), ("line", "<u4")])
 """Where a row stands: log file, block of it, line in the block, all counted from 0."""
@@ -56,7 +62,7 @@ class EventColumns:
 
     @classmethod
     def of(cls, events: Records) -> EventColumns:
-        """Copies [m] :data:`EVENT`."""
+        """Copies these fields of [m] events."""
         return cls(*(np.ascontiguousarray(events[name], np.int64) for name in EVENT.names or ()))
 
 
@@ -65,30 +71,37 @@ def pack_chunk(source: int, block: int, rows: Records) -> bytes:
     return np.array([(source, block)], dtype=_CHUNK_HEADER).tobytes() + rows.tobytes()
 
 
-def sort_partition(chunks: Iterable[bytes], duplicates: str = "same_event") -> tuple[Records, Records]:
+def sort_partition(
+    chunks: Iterable[bytes], duplicates: str = "same_event", kind: np.dtype[Any] = EVENT
+) -> tuple[Records, Records]:
     """Orders a partition's events and drops repeated ones.
 
     The order is that of (hash of the user, timestamp, item, behaviour, category): values alone decide it, never the
     order of the log. Of events with the same five fields the first in the log is kept, by file, block, line; of those
-    of one user, item and second alone, the first in that order.
+    of one user, item and second alone, the first in that order. Where none repeats another, those with the same five
+    fields are in the order of their declared values.
 
     Args:
       chunks: what :func:`pack_chunk` made, in any order.
       duplicates: what repeats an event: ``same_event``, ``same_item_and_second``, or ``none``.
+      kind: of the events, :data:`EVENT` or ``values.event_type``.
 
     Returns:
-      events [n] :data:`EVENT` and duplicates [m] :data:`DUPLICATE_EVENT`.
+      events [n] of that type and duplicates [m] :data:`DUPLICATE_EVENT`.
     """
     parts = sorted(
-        (tuple(np.frombuffer(chunk, _CHUNK_HEADER, count=1)[0]), np.frombuffer(chunk, LOGGED_EVENT, offset=8))
-        for chunk in chunks
+        (
+            (tuple(np.frombuffer(chunk, _CHUNK_HEADER, count=1)[0]), np.frombuffer(chunk, logged(kind), offset=8))
+            for chunk in chunks
+        ),
+        key=lambda part: part[0],
     )
     if not parts:
-        return np.empty(0, EVENT), np.empty(0, DUPLICATE_EVENT)
+        return np.empty(0, kind), np.empty(0, DUPLICATE_EVENT)
     rows = np.concatenate([part for _, part in parts])
-    order = _order(rows)
-    events = np.empty(len(rows), EVENT)
-    for name in EVENT.names or ():
+    order = _order(rows, with_values=duplicates == "none" and kind != EVENT)
+    events = np.empty(len(rows), kind)
+    for name in kind.names or ():
         events[name] = rows[name][order]
     alike = _ALIKE[duplicates]
     repeated = ~starts_run(*(events[name] for name in alike)) if alike else np.zeros(len(events), bool)
@@ -106,8 +119,18 @@ def sort_partition(chunks: Iterable[bytes], duplicates: str = "same_event") -> t
         return place
 
     dropped = np.empty(len(again), DUPLICATE_EVENT)
-    dropped["place"], dropped["first"], dropped["event"] = places(again), places(first), events[again]
+    dropped["place"], dropped["first"], dropped["event"] = places(again), places(first), plain(events[again])
     return events[~repeated], dropped
+
+
+def plain(events: Records) -> Records:
+    """Events [n] without declared values: :data:`EVENT`."""
+    if events.dtype == EVENT:
+        return events
+    bare = np.empty(len(events), EVENT)
+    for name in EVENT.names or ():
+        bare[name] = events[name]
+    return bare
 
 
 def earliest(duplicates: Records, most: int) -> Records:
@@ -128,7 +151,13 @@ def as_text(event: np.void) -> str:
     return f"{user},{item},{category},{_NAMES_OF_CODES[behavior]},{timestamp}"
 
 
-def _order(rows: Records) -> Int64Array:
+def value_keys(values: Records) -> list[Array]:
+    """What [n] declared values are ordered by, the last key first, as numpy takes them."""
+    columns = [values[name] for name in values.dtype.names or ()]
+    return [key for column in reversed(columns) for key in column.reshape(len(column), -1).T[::-1]]
+
+
+def _order(rows: Records, with_values: bool) -> Int64Array:
     """The order of :func:`sort_partition`, equal rows as they stand."""
     user, time = id_hash(rows["user"]), rows["timestamp"]
     # Most logs hold a user's events in order of time, and then there is little to sort.
@@ -141,6 +170,7 @@ def _order(rows: Records) -> Int64Array:
     tied[1:] |= same_second
     tied[:-1] |= same_second
     subset = order[tied]
-    keys = (*(rows[name][subset] for name in ("category", "behavior", "item", "timestamp")), user[subset])
+    keys = [*(rows[name][subset] for name in ("category", "behavior", "item", "timestamp")), user[subset]]
+    keys = (value_keys(rows["values"][subset]) if with_values else []) + keys
     order[tied] = subset[np.lexsort(keys)]
     return order

@@ -141,7 +141,9 @@ def _of_description(reason: str, examples: Sequence[quarantine.Example], dataset
         return f"times such as {few} are not written as time.format says ({dataset.time.format})"
     if reason == quarantine.OUTSIDE_WINDOW:
         return wrong_unit(examples, dataset) or f"times such as {few} are outside of window; widen it, or set it to all"
-    return None
+    name, _, why = field.partition(" ")
+    other = f"values of features.{name} are others than its type says ({few}: {why}); declare the type that they have"
+    return other if reason == quarantine.BAD_VALUE else None
 
 
 def _shown(example: quarantine.Example) -> str:
@@ -257,7 +259,10 @@ _ADVICE: Final[dict[str, Callable[[Sequence[quarantine.Example]], str | None]]] 
     quarantine.OUTSIDE_WINDOW: _outside_window,
     quarantine.DUPLICATE: _duplicate,
     # Of a log of the public form there are none of these.
-    **dict.fromkeys((quarantine.UNREADABLE_ROW, quarantine.MISSING_VALUE, quarantine.NOT_A_TIME), lambda _: None),
+    **dict.fromkeys(
+        (quarantine.UNREADABLE_ROW, quarantine.MISSING_VALUE, quarantine.NOT_A_TIME, quarantine.BAD_VALUE),
+        lambda _: None,
+    ),
 }
 
 

@@ -16,6 +16,7 @@ from ctr.components.impression_gen.events import EventColumns, Records, count_be
 from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from ctr.components.impression_gen.targets import Targets, find_targets
 from ctr.components.impression_gen.timeline import Timeline
+from ctr.components.impression_gen.values import DeclaredFields, ItemValues
 from ctr.components.lookup import starts_run
 from ctr.components.settings import IngestConfig
 from ctr.models import impression as names
@@ -73,6 +74,8 @@ class Impressions:
 
     events: EventColumns
     """[m] of the partition."""
+    declared: DeclaredFields
+    """Likewise."""
     positive: Int64Array
     """[n] index into events, not falling."""
     history_start: Int64Array
@@ -89,9 +92,9 @@ class Impressions:
     """[n, 1 + negatives]"""
     labels: Int64Array
     """[n, 1 + negatives]"""
+    candidate_event: Int64Array
+    """[n, 1 + negatives] index into events of the candidate's own row, -1 where it was drawn."""
     candidate_in_history: bool = False
-    counts: CandidateCounts | None = None
-    """Where the settings ask for counting features."""
 
     def batches(self) -> Iterator[ImpressionBatch]:
         """Features as ``ctr.models.impression`` defines them, some thousand impressions at a time."""
@@ -102,9 +105,14 @@ class Impressions:
         positive = self.positive[rows]
         new = np.ones(len(positive), dtype=bool) if self.candidate_in_history else starts_run(positive)
         offsets = np.arange(len(positive) + 1) * self.items.shape[1]
-        shown = {"item": self.items[rows].ravel(), "category": self.categories[rows].ravel()}
-        if self.counts is not None:
-            shown |= self.counts.of(shown, np.repeat(self.events.timestamp[positive], self.items.shape[1]))
+        shown = {
+            "item": self.items[rows].ravel(),
+            "category": self.categories[rows].ravel(),
+            **self.declared.of_candidates(
+                self.items[rows], self.events.timestamp[positive], self.candidate_event[rows]
+            ),
+        }
+        shown |= self.declared.counted(shown, np.repeat(self.events.timestamp[positive], np.diff(offsets)))
         # Labels after the first are 0: the first one tells all.
         kinds, first, kind = np.unique(
             2 * self.negative_set[rows] + self.labels[rows, 0], return_index=True, return_inverse=True
@@ -138,6 +146,7 @@ class Impressions:
             "behavior": self.events.behavior[place],
             "timestamp": self.events.timestamp[place],
             "age": np.repeat(timestamp, lengths) - self.events.timestamp[place],
+            **self.declared.of_history(place),
         }
         if self.candidate_in_history:
             alike = np.ones(len(rows), dtype=np.int64)
@@ -155,8 +164,11 @@ class Impressions:
             "timestamp": timestamp,
             "behavior": self.events.behavior[positive],
         }
+        drawn = (self.candidate_event[rows] < 0).any(axis=1)
+        given = self.declared.of_context(positive, self.history_end[rows], drawn)
+        of_one = _from(context, "context") | _from(given, "context_input")
         return _record_batch(
-            {name: (one_each, values) for name, values in _from(context, "context").items()}
+            {name: (one_each, values) for name, values in of_one.items()}
             | {name: (offsets, values) for name, values in _from(events, "history").items()}
         )
 
@@ -177,7 +189,7 @@ class ImpressionBatch:
     """[n] which of them an impression has."""
 
 
-def _from(fields: Mapping[str, Int64Array], group: names.Group) -> dict[str, Int64Array]:
+def _from(fields: Mapping[str, Array], group: names.Group) -> dict[str, Array]:
     """The features of a group, made of fields of events."""
     return {feature.name: feature.of_events(fields) for feature in features_of(group) if feature.source}
 
@@ -188,7 +200,7 @@ def _record_batch(columns: dict[str, tuple[Int64Array, Array]]) -> pa.RecordBatc
 
 
 def _lists(offsets: Int64Array, values: Array) -> pa.ListArray:
-    kind = pa.binary() if values.dtype.kind == "S" else pa.int64()
+    kind = {"S": pa.binary(), "f": pa.float32()}.get(values.dtype.kind, pa.int64())
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.ascontiguousarray(values), kind))
 
 
@@ -198,16 +210,18 @@ def build_impressions(
     timeline: Timeline,
     ingest: IngestConfig,
     index: CatalogueIndex,
+    item_values: ItemValues | None = None,
     counts: CandidateCounts | None = None,
 ) -> tuple[dict[str, Impressions], dict[tuple[str, str], int]]:
     """Builds all impressions of a partition.
 
     Args:
-      events: [m] EVENT as ``sort_partition`` orders them.
+      events: [m] ``values.event_type`` as ``sort_partition`` orders them.
       proposals: the answers to :func:`make_requests`, in any order.
       timeline: when the splits begin.
       ingest: the settings.
       index: of the catalogue of the train split.
+      item_values: what candidates have as of a time, where that is declared.
       counts: of the events of candidates, where the settings ask for them.
 
     Returns:
@@ -218,6 +232,7 @@ def build_impressions(
     answers = np.zeros(len(targets.event), negatives.proposal(proposal_width(ingest)))
     answers[proposals["index"]] = proposals
     columns = EventColumns.of(events)
+    declared = DeclaredFields(events, ingest.dataset, item_values, counts)
     draws = _Draws(events, columns, targets, answers, ingest, index)
     impressions = {}
     dropped = dict(targets.dropped)
@@ -228,7 +243,7 @@ def build_impressions(
         else:
             sets, lost = draws.mixed(rows)
         dropped.update({(split, NO_NEGATIVE[kind]): count for kind, count in lost.items()})
-        impressions[split] = _assemble(events, columns, targets, rows, sets, ingest, counts)
+        impressions[split] = _assemble(events, columns, declared, targets, rows, sets, ingest)
     return impressions, dropped
 
 
@@ -320,11 +335,11 @@ class _Draws:
 def _assemble(
     events: Records,
     columns: EventColumns,
+    declared: DeclaredFields,
     targets: Targets,
     rows: Int64Array,
     sets: _Drawn,
     ingest: IngestConfig,
-    counts: CandidateCounts | None,
 ) -> Impressions:
     """Joins the sets, positive by positive, without the incomplete impressions."""
     complete: BoolArray = np.stack([done for _, done in sets.values()], axis=1).ravel()
@@ -337,14 +352,17 @@ def _assemble(
     categories = interleaved([candidates.categories for candidates, _ in sets.values()])
     labels = np.zeros(items.shape, dtype=np.int64)
     labels[:, :1] = 1
+    own = np.full(items.shape, -1)
+    own[:, 0] = targets.event[repeated]
     if ingest.flip_labels:
         # One of the two candidates, by a hash that no draw of negatives uses.
         positives = events[targets.event[repeated]]
         flipped = negatives.flip_hashes(positives, ingest.seed) % 2 == 1
         place = np.arange(len(items)), flipped.astype(np.int64)
-        items, categories, labels = (values[place][:, None] for values in (items, categories, labels))
+        items, categories, labels, own = (values[place][:, None] for values in (items, categories, labels, own))
     return Impressions(
         events=columns,
+        declared=declared,
         positive=targets.event[repeated],
         history_start=targets.history_start[repeated],
         history_end=targets.history_end[repeated],
@@ -353,6 +371,6 @@ def _assemble(
         items=items,
         categories=categories,
         labels=labels,
+        candidate_event=own,
         candidate_in_history=ingest.candidate_in_history,
-        counts=counts,
     )

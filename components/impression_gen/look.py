@@ -39,6 +39,7 @@ from ctr.components.impression_gen.sources import Source, find_logs, list_source
 from ctr.components.impression_gen.spans import find_span, has_span
 from ctr.components.impression_gen.targets import find_targets, last_of_user
 from ctr.components.impression_gen.timeline import make_timeline
+from ctr.components.impression_gen.values import event_type
 from ctr.components.settings import IngestConfig
 
 BYTES: Final = 1 << 20
@@ -149,7 +150,7 @@ def _rehearse(seen: _Seen, ingest: IngestConfig) -> Catalogue:
     """The ingest of a whole log, see ``build.py``, in one partition and without its output."""
     ingest = ingest.model_copy(update={"user_partitions": 1})
     chunks = [pack_chunk(source, 0, block.events) for source, block in seen.blocks]
-    events, duplicates = sort_partition(chunks, ingest.dataset.duplicates)
+    events, duplicates = sort_partition(chunks, ingest.dataset.duplicates, event_type(ingest.dataset))
     quarantined, examples = seen.quarantined(), seen.examples()
     if len(duplicates):
         quarantined[quarantine.DUPLICATE] = len(duplicates)

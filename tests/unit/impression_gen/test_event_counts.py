@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from ctr.components.counting import ALL, COUNTED_FIELDS, CountedField, CountsConfig, Window
 from ctr.components.examples.event_counts import EventCounts
+from ctr.components.impression_gen.build import SortTimes, TimeEvents
 from ctr.components.impression_gen.event_counts import (
     TIMED,
     CandidateCounts,
     EventIndex,
-    SortTimes,
-    TimeEvents,
     join_times,
     open_counts,
     sorted_times,

@@ -12,6 +12,9 @@ from ctr.components.counting import CountedField, looked_up
 from ctr.components.examples.event_counts import EventCounts
 from ctr.models.impression import CANDIDATE_CATEGORY_ID, CANDIDATE_ITEM_ID
 
+NOT_STORED: Final = -1
+"""In the place of a count that an example does not have."""
+
 _ID_OF: Final[dict[CountedField, str]] = {"item": CANDIDATE_ITEM_ID, "category": CANDIDATE_CATEGORY_ID}
 
 
@@ -45,6 +48,24 @@ class ServedCounts(tf.Module):
     def names(self) -> list[str]:
         """Of the features."""
         return [feature.name for features in self._features.values() for feature in features]
+
+    def filled(
+        self, request: Mapping[str, tf.RaggedTensor], stored: Mapping[str, tf.Tensor]
+    ) -> dict[str, tf.RaggedTensor]:
+        """Features [B, N] of a request's candidates.
+
+        Args:
+          request: [B, N] int64, ``candidate_item_id`` and ``candidate_category_id``.
+          stored: [B, N] of those features that come with the request, :data:`NOT_STORED` where they do not.
+        """
+        flat = {name: request[name].values for name in _ID_OF.values()}
+        found = {}
+        for name, counts in self(flat).items():
+            if name in stored:
+                given = tf.reshape(stored[name], [-1])
+                counts = tf.where(given == NOT_STORED, counts, given)
+            found[name] = request[CANDIDATE_ITEM_ID].with_values(counts)
+        return found
 
     def __call__(self, candidates: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Features [n] int64 of candidates, of which ``candidate_item_id`` and ``candidate_category_id`` [n] int64 are

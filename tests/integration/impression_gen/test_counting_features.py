@@ -22,7 +22,7 @@ SETTINGS = IngestConfig(
 
 @pytest.mark.usefixtures("table")
 def test_counts_are_of_what_was_before_whatever_cuts_the_log(tmp_path: Path) -> None:
-    rows = random_rows(seed=5, rows=3000, users=50, items=200, categories=9, seconds=20_000)
+    rows = random_rows(seed=5, rows=1500, users=40, items=100, categories=9, seconds=20_000)
     found = []
     for name, ordered, partitions in (("a", rows, 1), ("b", rows[::-1], 3)):
         (tmp_path / f"{name}.csv").write_bytes(as_csv(ordered))
@@ -48,7 +48,7 @@ def test_counts_are_of_what_was_before_whatever_cuts_the_log(tmp_path: Path) -> 
                     expected = int((of[:, {"item": 0, "category": 1}[count.field]] == key).sum())
                     assert impression[f"candidate_{count.name}"][place] == expected
                     seen = max(seen, expected)
-    assert seen > 100
+    assert seen > 50
     served = EventCounts.read(str(tmp_path / "a/catalogue"), "item", ["item_events_10m", "item_events_all"])
     counts = dict(zip(*np.unique(log[:, 0], return_counts=True), strict=True))
     assert dict(zip(served.ids.tolist(), served.counts[:, 1].tolist(), strict=True)) == counts

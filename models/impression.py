@@ -147,6 +147,7 @@ class Feature:
       encoding: how Transform makes codes of it, which alone are stored and embedded, by one table for all rows of a
         ``declared``.
       default: stands for a number that a request leaves out; of other rows 0, no category.
+      separator: between the values of a declared feature with several, in a cell of a CSV.
       served: what serving puts in the place of a value, so that the feature is in no request: a constant, or, where it
         is :data:`LOOKED_UP`, what an export's own table has for the candidate.
     """
@@ -165,6 +166,7 @@ class Feature:
     declared: str = ""
     encoding: Encoding | None = None
     default: float = 0
+    separator: str = ""
     served: int | Literal["lookup"] | None = None
 
     @property

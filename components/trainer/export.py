@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -22,8 +23,17 @@ from ctr.models.impression import (
     PADDING_ID,
     PADDING_INDEX,
     REQUEST_FEATURES,
+    declared_features,
 )
-from ctr.serving.signatures import DEFAULT_SIGNATURE, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE, TRANSFORM_FEATURES
+from ctr.serving.signatures import (
+    DECLARED,
+    DEFAULT_SIGNATURE,
+    EXAMPLES,
+    LOGIT,
+    PROBABILITY,
+    RANK_SIGNATURE,
+    TRANSFORM_FEATURES,
+)
 
 
 class ServedRanker(tf.Module):
@@ -35,6 +45,7 @@ class ServedRanker(tf.Module):
       ``rank``: the raw features as tensors, [B, T], [B, N] and [B, 1] int64 (float32 of declared numbers), padded with
         0 -> the same.
       ``transform_features``: ``examples`` [B] string -> the model's inputs, [B, L], [B, N] and [B, 1] int64.
+      ``declared_features``, where there are some: ``examples`` [B] string -> for each JSON of their rows.
 
     :func:`ctr.components.trainer.request.checked_request` says what is padding and what is refused with
     INVALID_ARGUMENT; so are lists of one history, or of the candidates, that differ in length. A history longer than L
@@ -64,6 +75,11 @@ class ServedRanker(tf.Module):
     def transform_features(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """See the class docstring."""
         return self._inputs(self._parse(examples))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)], autograph=False)
+    def declared_features(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """See the class docstring."""
+        return {DECLARED: tf.fill(tf.shape(examples), json.dumps(declared_features()))}
 
     @tf.function(autograph=False)
     def rank(self, impression: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -145,4 +161,6 @@ def export(
         RANK_SIGNATURE: served.rank.get_concrete_function(request),
         TRANSFORM_FEATURES: served.transform_features.get_concrete_function(),
     }
+    if declared_features():
+        signatures[DECLARED] = served.declared_features.get_concrete_function()
     tf.saved_model.save(served, folder, signatures=signatures)

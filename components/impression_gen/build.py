@@ -40,6 +40,7 @@ from ctr.components.impression_gen.combine import MergeCounts
 from ctr.components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, count_items, count_seconds, merge_counts
 from ctr.components.impression_gen.event_counts import (
     TIMED,
+    Joined,
     Kept,
     join_times,
     open_counts,
@@ -588,7 +589,7 @@ class WriteImpressions(_Step):
         timeline_json: str,
         catalogue: Parcel,
         values: Mapping[str, Sequence[Parcel]] | None = None,
-        event_times: Sequence[Kept] | None = None,
+        event_times: Sequence[Joined] | None = None,
     ) -> Iterator[tuple[str, int]]:
         """Builds and writes one partition."""
         partition, grouped = element

@@ -28,10 +28,13 @@ TIMED: Final = np.dtype([("id", "<i8"), ("second", "<u4")])
 SECONDS: Final = np.dtype("<u4")
 _SPAN: Final = np.dtype([("id", "<i8"), ("start", "<i8"), ("end", "<i8")])
 """Where the seconds of an id lie."""
+_COLUMNS: Final = (*(_SPAN[name] for name in _SPAN.names or ()), SECONDS)
 _OF_SECOND: Final = np.int64(2**32)
 
 Kept = tuple[Parcel, Parcel]
-"""Of a field or a range of its ids: SPANs, ids rising, and SECONDS."""
+"""Of a range of the ids of a field: SPANs, ids rising, and SECONDS."""
+Joined = list[Parcel]
+"""Of a field: a column of :class:`EventIndex` each."""
 
 
 class EventIndex(NamedTuple):
@@ -45,12 +48,6 @@ class EventIndex(NamedTuple):
     """[k] the place after its last."""
     seconds: Array
     """[m] uint32 since the beginning of the window; of each id not falling."""
-
-    @classmethod
-    def of(cls, spans: Records, seconds: Array) -> EventIndex:
-        """Of [k] SPAN and [m] uint32."""
-        ids, starts, ends = (np.ascontiguousarray(spans[name]) for name in _SPAN.names or ())
-        return cls(ids, starts, ends, seconds)
 
     def counts(self, ids: Int64Array, before: Int64Array, windows: Iterable[Window]) -> list[Int64Array]:
         """Events of an id in each window that ends before a second.
@@ -130,8 +127,8 @@ def sorted_times(times: Records) -> tuple[Records, Array]:
 
 def join_times(
     ranges: Iterable[tuple[int, Kept]], ingest: IngestConfig, spool: Spool, catalogue_uri: str
-) -> list[Kept]:
-    """Joins all ranges to one file, and writes what is served: the counts at the end of the log.
+) -> list[Joined]:
+    """Joins all ranges to one file, and writes what is served: the counts right after the last event that is counted.
 
     Args:
       ranges: number of a range, counted on from field to field, and what is kept of it; in any order.
@@ -143,7 +140,7 @@ def join_times(
       of each such field what :func:`open_counts` opens.
     """
     by_number = sorted(ranges)
-    joined: list[Kept] = []
+    joined: list[Joined] = []
     for number, field in enumerate(COUNTED_FIELDS):
         if not ingest.counts.windows(field):
             continue
@@ -162,7 +159,8 @@ def join_times(
                 first = first if first[0] else (name, start, 0)
             rising = np.concatenate(spans) if spans else np.empty(0, _SPAN)
             rising = rising[np.argsort(rising["id"])]
-            joined.append((write(rising.tobytes()), (first[0], first[1], written * SECONDS.itemsize)))
+            columns = [write(np.ascontiguousarray(rising[name]).tobytes()) for name in _SPAN.names or ()]
+            joined.append([*columns, (first[0], first[1], written * SECONDS.itemsize)])
     counts = open_counts(joined, ingest, spool)
     end = 1 + max((int(index.seconds.max(initial=0)) for index in counts.indices.values()), default=0)
     for field, index in counts.indices.items():
@@ -171,11 +169,11 @@ def join_times(
     return joined
 
 
-def open_counts(joined: Iterable[Kept], ingest: IngestConfig, spool: Spool) -> CandidateCounts:
+def open_counts(joined: Iterable[Joined], ingest: IngestConfig, spool: Spool) -> CandidateCounts:
     """Opens what :func:`join_times` gave."""
     fields = [field for field in COUNTED_FIELDS if ingest.counts.windows(field)]
     indices = {
-        field: EventIndex.of(np.frombuffer(spool.read(spans), _SPAN), spool.mapped(seconds, SECONDS))
-        for field, (spans, seconds) in zip(fields, joined, strict=True)
+        field: EventIndex(*(spool.map(each, kind) for each, kind in zip(columns, _COLUMNS, strict=True)))
+        for field, columns in zip(fields, joined, strict=True)
     }
     return CandidateCounts(ingest.counts, ingest.window[0], indices)

@@ -40,7 +40,8 @@ def events_of(rows: list[tuple[int, ...]]) -> Records:
 
 
 def index_of(events: Records, field: CountedField, ingest: IngestConfig) -> EventIndex:
-    return EventIndex.of(*sorted_times(times_of(events, field, ingest)))
+    spans, seconds = sorted_times(times_of(events, field, ingest))
+    return EventIndex(spans["id"], spans["start"], spans["end"], seconds)
 
 
 def counted(rows: list[tuple[int, ...]], place: int, key: int, before: int, window: Any) -> int:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from ctr.components.counting import CountsConfig
 from ctr.components.dataset import PUBLIC_LOG, DatasetConfig
 from ctr.components.quarantine import REASONS
 from ctr.components.scoring.attributes import ATTRIBUTES, Slice, sliceable_features
@@ -32,6 +33,7 @@ from ctr.models.impression import (
     MAX_NEGATIVES,
     NEGATIVE_SETS,
     BehaviorName,
+    Feature,
     NegativeSet,
 )
 from ctr.models.negatives import StoredNegatives
@@ -137,6 +139,8 @@ class IngestConfig(Section):
     """Reason -> share. A reason named here has a bound of its own and does not count for the one above, e.g.
     ``{outside_window: 1}`` where the window is a part of the log on purpose."""
     plausibility: PlausibilityConfig = PlausibilityConfig()
+    counts: CountsConfig = CountsConfig()
+    """Features of candidates that count events, e.g. ``{item: [3600, 86400, all], category: [86400, all]}``."""
     dataset: DatasetConfig = PUBLIC_LOG
     """The form of the log; ``--dataset FILE`` reads it."""
 
@@ -177,6 +181,11 @@ class IngestConfig(Section):
     def judged_set(self) -> NegativeSet:
         """The negative set that a model is judged on."""
         return CONTEMPORANEOUS if CONTEMPORANEOUS in self.evaluation_sets else self.evaluation_sets[0]
+
+    @property
+    def rows(self) -> list[Feature]:
+        """What these settings add to the table of features."""
+        return [*self.dataset.rows, *self.counts.rows]
 
     @property
     def stored(self) -> StoredImpressions:

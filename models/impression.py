@@ -82,6 +82,10 @@ LOG_CODES: Final = 32
 """Codes of ``log``: 1 below 1, then one for each power of two, the last for all from 2^31 - 1 on."""
 
 
+LOOKED_UP: Final = "lookup"
+"""See :attr:`Feature.served`."""
+
+
 class FeatureError(CtrError, ValueError):
     """A feature that cannot be registered or computed; the message names it and says why."""
 
@@ -144,7 +148,8 @@ class Feature:
         ``declared``.
       default: stands for a number that a request leaves out; of other rows 0, no category.
       separator: between the values of a declared feature with several, in a cell of a CSV.
-      served: a constant that serving puts in the place of a value: the feature is then in no request.
+      served: what serving puts in the place of a value, so that the feature is in no request: a constant, or, where it
+        is :data:`LOOKED_UP`, what an export's own table has for the candidate.
     """
 
     name: str
@@ -162,7 +167,7 @@ class Feature:
     encoding: Encoding | None = None
     default: float = 0
     separator: str = ""
-    served: int | None = None
+    served: int | Literal["lookup"] | None = None
 
     @property
     def short(self) -> str:

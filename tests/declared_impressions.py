@@ -12,6 +12,7 @@ import tensorflow as tf
 import yaml
 from google.protobuf import text_format
 
+from ctr.components.counting import CountsConfig
 from ctr.components.dataset import DatasetConfig
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.schema.impression_schema import Ranges, impression_schema
@@ -29,6 +30,8 @@ age_band: {of: user, column: age, type: number, encode: {buckets: [18, 25, 35, 5
 device:   {of: request, column: device}
 hour:     {of: request, computed: hour_of_day}
 """
+COUNTS = CountsConfig(item=(3600, "all"), category=(86_400,))
+"""Which serving looks up."""
 HISTORY = 6
 WINDOW = (0, 10_000_000)
 Rows = list[dict[str, Any]]
@@ -42,7 +45,7 @@ def description(features: str = FEATURES) -> DatasetConfig:
 @contextmanager
 def declared(features: str = FEATURES) -> Iterator[None]:
     """Inside, these are the declared features of this process."""
-    names.declare_features(description(features).rows)
+    names.declare_features([*description(features).rows, *COUNTS.rows])
     try:
         yield
     finally:
@@ -58,7 +61,9 @@ def random_rows(count: int, seed: int = 0) -> Rows:
         row: dict[str, Any] = {}
         for name, feature in names.FEATURES.items():
             size = of_group.get(feature.group, 1)
-            if feature.dtype == "float":
+            if feature.served == names.LOOKED_UP:
+                row[name] = (rng.zipf(1.3, size) % 5000).tolist()
+            elif feature.dtype == "float":
                 row[name] = np.round(rng.lognormal(3, 2, size), 2).astype(np.float32).tolist()
             elif feature.declared:
                 # 0 is none; some values are negative, some too rare for a vocabulary.

@@ -69,14 +69,14 @@ class Catalogue:
         Raises:
           DataError: if a file is not a table of integers of the expected width.
         """
-        items = _read_table(os.path.join(uri, ITEMS_FILE), ("item_id", "category_id", "count"))
-        categories = _read_table(os.path.join(uri, CATEGORIES_FILE), ("category_id", "count"))
+        items = read_table(os.path.join(uri, ITEMS_FILE), ("item_id", "category_id", "count"))
+        categories = read_table(os.path.join(uri, CATEGORIES_FILE), ("category_id", "count"))
         return cls(*items, *categories)
 
     def write(self, uri: str) -> None:
         """Writes ``items.tsv`` (item_id, category_id, count) and ``categories.tsv`` (category_id, count)."""
-        _write_table(os.path.join(uri, ITEMS_FILE), (self.item_ids, self.item_categories, self.item_counts))
-        _write_table(os.path.join(uri, CATEGORIES_FILE), (self.category_ids, self.category_counts))
+        write_table(os.path.join(uri, ITEMS_FILE), (self.item_ids, self.item_categories, self.item_counts))
+        write_table(os.path.join(uri, CATEGORIES_FILE), (self.category_ids, self.category_counts))
 
     def to_bytes(self) -> bytes:
         """Packed, for the way between workers."""
@@ -92,7 +92,12 @@ class Catalogue:
         return cls(*np.split(values[2:], np.cumsum([items, items, items, categories])))
 
 
-def _read_table(path: str, names: tuple[str, ...]) -> list[Int64Array]:
+def read_table(path: str, names: tuple[str, ...]) -> list[Int64Array]:
+    """The columns of a table of whole numbers, as :func:`write_table` writes it.
+
+    Raises:
+      DataError: if it is something else, or has another number of columns.
+    """
     with closing(open_file(path)) as file:
         data = file.read()
     if not data:
@@ -109,7 +114,8 @@ def _read_table(path: str, names: tuple[str, ...]) -> list[Int64Array]:
     return [column.to_numpy() for column in table.columns]
 
 
-def _write_table(path: str, columns: tuple[Int64Array, ...]) -> None:
+def write_table(path: str, columns: tuple[Int64Array, ...]) -> None:
+    """Writes columns [n] separated by tabs, without a header."""
     table = pa.table([pa.array(column) for column in columns], names=[str(i) for i in range(len(columns))])
     buffer = io.BytesIO()
     pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(include_header=False, delimiter="\t"))

@@ -27,6 +27,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from ctr.components import quarantine
+from ctr.components.counting import COUNTED_FIELDS
 from ctr.components.dataset import ID_FIELDS, DatasetConfig
 from ctr.components.examples import summary
 from ctr.components.examples.catalogue import Catalogue
@@ -37,6 +38,15 @@ from ctr.components.impression_gen import progress
 from ctr.components.impression_gen.bigquery import ROWS_OF_A_BATCH, read_table
 from ctr.components.impression_gen.combine import MergeCounts
 from ctr.components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, count_items, count_seconds, merge_counts
+from ctr.components.impression_gen.event_counts import (
+    TIMED,
+    Joined,
+    Kept,
+    join_times,
+    open_counts,
+    sorted_times,
+    times_of,
+)
 from ctr.components.impression_gen.events import (
     DUPLICATE_EVENT,
     EVENT,
@@ -243,7 +253,11 @@ def run_ingest(
         | "GroupProposals" >> beam.CoGroupByKey()
         | "WriteImpressions"
         >> beam.ParDo(
-            WriteImpressions(ingest, examples_uri, spool), timeline, catalogue, _item_values(events, ingest, spool)
+            WriteImpressions(ingest, examples_uri, spool),
+            timeline,
+            catalogue,
+            _item_values(events, ingest, spool),
+            _event_times(events, ingest, spool, catalogue_uri),
         ).with_output_types(_COUNT)
     )
     counts = [reading_totals, impression_counts, item_totals]
@@ -284,6 +298,22 @@ def _item_values(events: beam.PCollection, ingest: IngestConfig, spool: Spool) -
     if not sources:
         return None
     return beam.pvalue.AsSingleton(sources | "AllValues" >> beam.Flatten() | "ValuesAsOf" >> beam.combiners.ToDict())
+
+
+def _event_times(
+    events: beam.PCollection, ingest: IngestConfig, spool: Spool, catalogue_uri: str
+) -> beam.pvalue.AsSingleton | None:
+    """When the events of each id were, in the spool, if candidates are to have counts."""
+    if not ingest.counts.counts:
+        return None
+    return beam.pvalue.AsSingleton(
+        events
+        | "TimeEvents" >> beam.ParDo(TimeEvents(ingest, spool)).with_output_types(_KEYED)
+        | "GroupTimes" >> beam.GroupByKey()
+        | "SortTimes" >> beam.ParDo(SortTimes(ingest, spool)).with_output_types(_KEYED)
+        | "ListTimes" >> beam.combiners.ToList()
+        | "JoinTimes" >> beam.Map(join_times, ingest, spool, catalogue_uri)
+    )
 
 
 def _typed(elements: beam.PCollection, kind: object, name: str) -> beam.PCollection:
@@ -457,6 +487,36 @@ class MergeValues(_Step):
         yield key, columns
 
 
+class TimeEvents(_Step):
+    """(partition, events) -> (range of the ids of a field, TIMEDs)."""
+
+    def process(self, element: Keyed) -> Iterator[Keyed]:
+        """Takes what is counted out of one partition."""
+        events = self._events(element[1])
+        ranges = self._ingest.user_partitions
+        with self._spool.file(progress.TIME) as write:
+            parts = [
+                (number * ranges + shard, write(rows.tobytes()))
+                for number, field in enumerate(COUNTED_FIELDS)
+                if self._ingest.counts.windows(field)
+                for times in [times_of(events, field, self._ingest)]
+                for shard, rows in split_by(part_of(id_hash(times["id"]), ranges), times)
+            ]
+        yield from parts
+
+
+class SortTimes(_Step):
+    """(range of the ids of a field, TIMEDs) -> (range, SPANs and seconds)."""
+
+    def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[tuple[int, Kept]]:
+        """Sorts one range."""
+        key, parcels = element
+        spans, seconds = sorted_times(np.frombuffer(b"".join(map(self._spool.read, parcels)), TIMED))
+        with self._spool.file(progress.TIME) as write:
+            kept = write(spans.tobytes()), write(seconds.tobytes())
+        yield key, kept
+
+
 class Ask(_Step):
     """(partition, events) -> (bucket, events) and (bucket, requests), each with the partition."""
 
@@ -519,9 +579,9 @@ class WriteImpressions(_Step):
         self._plugins = feature_modules()
 
     def setup(self) -> None:
-        """Makes the features of plugins, and of the log's description, known to the worker."""
+        """Makes the features of plugins, and those of the settings, known to the worker."""
         load_plugins(self._plugins)
-        declare_features(self._ingest.dataset.rows)
+        declare_features(self._ingest.rows)
 
     def process(
         self,
@@ -529,6 +589,7 @@ class WriteImpressions(_Step):
         timeline_json: str,
         catalogue: Parcel,
         values: Mapping[str, Sequence[Parcel]] | None = None,
+        event_times: Sequence[Joined] | None = None,
     ) -> Iterator[tuple[str, int]]:
         """Builds and writes one partition."""
         partition, grouped = element
@@ -542,7 +603,8 @@ class WriteImpressions(_Step):
             source: ItemValues.opened(columns, of_source(dataset.features, source), self._spool)
             for source, columns in (values or {}).items()
         }
-        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index, items)
+        counts = open_counts(event_times, self._ingest, self._spool) if event_times is not None else None
+        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index, items, counts)
         for split, built in impressions.items():
             path = shard_path(self._examples_uri, split, partition, self._ingest.user_partitions)
             self._written.inc(write_shard(built, path, self._spool.folder))

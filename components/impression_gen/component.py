@@ -35,7 +35,7 @@ class ImpressionGenSettings(IngestConfig):
 
     @model_validator(mode="after")
     def _declare(self) -> ImpressionGenSettings:
-        declare_features(self.dataset.rows)
+        declare_features(self.rows)
         return self
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from ctr.components.examples import summary
 from ctr.components.examples.summary import NO_NEGATIVE
 from ctr.components.impression_gen import negatives
+from ctr.components.impression_gen.event_counts import CandidateCounts
 from ctr.components.impression_gen.events import EventColumns, Records, count_behaviors
 from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from ctr.components.impression_gen.targets import Targets, find_targets
@@ -111,6 +112,7 @@ class Impressions:
                 self.items[rows], self.events.timestamp[positive], self.candidate_event[rows]
             ),
         }
+        shown |= self.declared.counted(shown, np.repeat(self.events.timestamp[positive], np.diff(offsets)))
         # Labels after the first are 0: the first one tells all.
         kinds, first, kind = np.unique(
             2 * self.negative_set[rows] + self.labels[rows, 0], return_index=True, return_inverse=True
@@ -209,6 +211,7 @@ def build_impressions(
     ingest: IngestConfig,
     index: CatalogueIndex,
     item_values: AsOf | None = None,
+    counts: CandidateCounts | None = None,
 ) -> tuple[dict[str, Impressions], dict[tuple[str, str], int]]:
     """Builds all impressions of a partition.
 
@@ -219,6 +222,7 @@ def build_impressions(
       ingest: the settings.
       index: of the catalogue of the train split.
       item_values: what there is as of a time, where that is declared.
+      counts: of the events of candidates, where the settings ask for them.
 
     Returns:
       impressions by split, and (split, reason) -> events that became none; in eval a ``no_negative`` reason
@@ -228,7 +232,7 @@ def build_impressions(
     answers = np.zeros(len(targets.event), negatives.proposal(proposal_width(ingest)))
     answers[proposals["index"]] = proposals
     columns = EventColumns.of(events)
-    declared = DeclaredFields(events, ingest.dataset, item_values)
+    declared = DeclaredFields(events, ingest.dataset, item_values, counts)
     draws = _Draws(events, columns, targets, answers, ingest, index)
     impressions = {}
     dropped = dict(targets.dropped)

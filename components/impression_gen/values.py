@@ -26,6 +26,7 @@ import numpy as np
 
 from ctr.components.dataset import DatasetConfig
 from ctr.components.features import FeatureConfig
+from ctr.components.impression_gen.event_counts import CandidateCounts
 from ctr.components.impression_gen.events import EVENT, Records, value_keys
 from ctr.components.impression_gen.hashing import id_hash
 from ctr.components.impression_gen.spool import Parcel, Spool
@@ -187,12 +188,16 @@ class DeclaredFields:
       events: [m] ``event_type``, as ``sort_partition`` orders them.
       dataset: what is declared.
       known: values as of a time, where there are to be any.
+      counts: of the events of candidates, where the settings ask for them.
     """
 
-    def __init__(self, events: Records, dataset: DatasetConfig, known: AsOf | None) -> None:
+    def __init__(
+        self, events: Records, dataset: DatasetConfig, known: AsOf | None, counts: CandidateCounts | None = None
+    ) -> None:
         self._features = dataset.features
         self._zone = dataset.zone
         self._known = known or {}
+        self._counts = counts
         self._user, self._item, self._time = events["user"], events["item"], events["timestamp"]
         there = events["values"] if events.dtype != EVENT else np.empty(0, [])
         self._values = {name: np.ascontiguousarray(there[name]) for name in there.dtype.names or ()}
@@ -225,6 +230,10 @@ class DeclaredFields:
             found[name] = self._values[name][event.ravel()]
             found[name][drawn] = before[name]
         return self._fields(found)
+
+    def counted(self, candidates: Mapping[str, Int64Array], times: Int64Array) -> dict[str, Int64Array]:
+        """Counts of candidates, of their fields [k], at times [k]."""
+        return self._counts.of(candidates, times) if self._counts is not None else {}
 
     def of_context(self, positive: Int64Array, history_end: Int64Array, drawn: BoolArray) -> dict[str, Array]:
         """Of impressions.

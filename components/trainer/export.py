@@ -11,6 +11,7 @@ import tensorflow_transform as tft
 from ctr.components.examples.impressions import dtype_of, parse
 from ctr.components.trainer.input_pipeline import equal_lengths, to_model_inputs
 from ctr.components.trainer.request import checked_request
+from ctr.components.trainer.served_counts import NOT_STORED, ServedCounts
 from ctr.models.contract import Ranker
 from ctr.models.impression import (
     CANDIDATE_FEATURES,
@@ -49,10 +50,13 @@ class ServedRanker(tf.Module):
     :func:`ctr.components.trainer.request.checked_request` says what is padding and what is refused with
     INVALID_ARGUMENT; so are lists of one history, or of the candidates, that differ in length. A history longer than L
     events is cut to its latest L, ``history_length``. A missing history is an empty one. A declared feature that an
-    example does not have is missing for all events, candidates, or the impression.
+    example does not have is missing for all events, candidates, or the impression. Counts of a candidate's events are
+    those of an example, where it has them, as what ingest stored does; else those of the end of the log.
     """
 
-    def __init__(self, model: Ranker, transform: tft.TFTransformOutput, history_length: int) -> None:
+    def __init__(
+        self, model: Ranker, transform: tft.TFTransformOutput, history_length: int, catalogue_uri: str = ""
+    ) -> None:
         super().__init__()
         # Of a tracked Keras variable a second one is written, and a session, as TF Serving has it, restores only that.
         object.__setattr__(self, "model", model)
@@ -60,6 +64,7 @@ class ServedRanker(tf.Module):
         # Tracked, so that the tables and their vocabulary files become part of the export.
         self.transform = transform.transform_features_layer()
         self.history_length = history_length
+        self.counts = ServedCounts(catalogue_uri)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)], autograph=False)
     def serving_default(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -87,11 +92,16 @@ class ServedRanker(tf.Module):
             if FEATURES[name].declared:
                 lists[name] = _with_defaults(name, lists)
         checks = [*equal_lengths(lists, HISTORY_FEATURES), *equal_lengths(lists, CANDIDATE_FEATURES)]
+        stored = parse(examples, self.counts.names) if self.counts.names else {}
+        checks += [_none_or_all(name, values, lists[CANDIDATE_ITEM_ID]) for name, values in stored.items()]
         with tf.control_dependencies(checks):
-            return {name: values.to_tensor() for name, values in lists.items()}
+            impression = {name: values.to_tensor() for name, values in lists.items()}
+        shape = tf.shape(impression[CANDIDATE_ITEM_ID], tf.int64)
+        return impression | {name: values.to_tensor(NOT_STORED, shape=shape) for name, values in stored.items()}
 
     def _inputs(self, impression: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        raw = checked_request(impression)
+        raw = checked_request({name: impression[name] for name in REQUEST_FEATURES})
+        raw |= self.counts.filled(raw, impression)
         mapped = self.transform({name: raw[name].to_sparse() for name in INDEX_OF})
         # The transform graph keeps every value at its place, and features that share their splits need no comparison.
         indices = {index: raw[name].with_values(mapped[index].values) for name, index in INDEX_OF.items()}
@@ -109,6 +119,16 @@ class ServedRanker(tf.Module):
         return {PROBABILITY: tf.sigmoid(logit), LOGIT: logit}
 
 
+def _none_or_all(name: str, stored: tf.RaggedTensor, candidates: tf.RaggedTensor) -> tf.Operation | None:
+    """Checks that an example has a value for each candidate, or for none."""
+    lengths = stored.row_lengths()
+    return tf.debugging.assert_equal(
+        lengths,
+        tf.where(lengths > 0, candidates.row_lengths(), 0),
+        message=f"{name} must have as many values as {CANDIDATE_ITEM_ID} in each impression, or none",
+    )
+
+
 def _with_defaults(name: str, lists: Mapping[str, tf.RaggedTensor]) -> tf.RaggedTensor:
     """A declared feature of an example with what is missing where an example has no value of it."""
     feature, values = FEATURES[name], lists[name]
@@ -122,9 +142,19 @@ def _with_defaults(name: str, lists: Mapping[str, tf.RaggedTensor]) -> tf.Ragged
     return tf.concat([values, filling], axis=1)
 
 
-def export(model: Ranker, transform: tft.TFTransformOutput, history_length: int, folder: str) -> None:
-    """Writes a :class:`ServedRanker` as a SavedModel that needs nothing of this project to be loaded."""
-    served = ServedRanker(model, transform, history_length)
+def export(
+    model: Ranker, transform: tft.TFTransformOutput, history_length: int, folder: str, catalogue_uri: str = ""
+) -> None:
+    """Writes a :class:`ServedRanker` as a SavedModel that needs nothing of this project to be loaded.
+
+    Args:
+      model: what is served.
+      transform: the transform graph that it was trained behind.
+      history_length: L.
+      folder: gets the SavedModel.
+      catalogue_uri: where ingest wrote the counts that are looked up, if any are.
+    """
+    served = ServedRanker(model, transform, history_length, catalogue_uri)
     request = {name: tf.TensorSpec([None, None], dtype_of(name), name) for name in REQUEST_FEATURES}
     signatures = {
         DEFAULT_SIGNATURE: served.serving_default.get_concrete_function(),

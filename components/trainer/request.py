@@ -77,7 +77,7 @@ def _constants(features: Mapping[str, tf.RaggedTensor]) -> dict[str, tf.RaggedTe
     of_group = {"history": HISTORY_ITEM_ID, "candidate": CANDIDATE_ITEM_ID}
     served = {}
     for name, feature in FEATURES.items():
-        if feature.served is not None:
+        if isinstance(feature.served, int):
             like = features[of_group.get(feature.group, CANDIDATE_ITEM_ID)]
             like = like if feature.group in of_group else like[:, :1]
             served[name] = like.with_values(tf.fill(tf.shape(like.values), tf.cast(feature.served, dtype_of(name))))

@@ -97,5 +97,5 @@ def run(
     with tf.io.gfile.GFile(os.path.join(model_run_uri, CALIBRATION_FILE), "w") as file:
         file.write(json.dumps(trained.calibration._asdict()))
     history_length = settings.stored.history_length
-    export(trained.model, transform, history_length, model_folder)
+    export(trained.model, transform, history_length, model_folder, catalogue_uri)
     write_warmup(model_folder, warmup_requests(raw_files, history_length))

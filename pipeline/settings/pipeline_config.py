@@ -112,7 +112,7 @@ class PipelineConfig(Section):
     @classmethod
     def _declare(cls, value: IngestConfig) -> IngestConfig:
         # As with plugins: before what may name them.
-        declare_features(value.dataset.rows)
+        declare_features(value.rows)
         return value
 
     @model_validator(mode="after")

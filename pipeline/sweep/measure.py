@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.shards import list_shards, split_folder
 from ctr.components.trainer.export import export
 from ctr.components.trainer.fit import TrainingDiverged
@@ -29,12 +30,11 @@ _SCORING_CALLS: Final = 60
 
 
 def measure(
-    trial: Trial, key: str, config: PipelineConfig, transform_graph: str, examples: str, catalogue_size: int
+    trial: Trial, key: str, config: PipelineConfig, transform_graph: str, examples: str, catalogue: str
 ) -> TrialResult:
     """Trains, evaluates, exports and times one model; a failed training is a result, too.
 
-    ``config`` is what all trials share; graph and transformed examples are addresses, the catalogue that of the train
-    split.
+    ``config`` is what all trials share; graph, transformed examples and the catalogue of the train split are addresses.
     """
     start = time.perf_counter()
     settled = trial.configure(config)
@@ -44,7 +44,7 @@ def measure(
         trained = train(
             TrainerSettings.of(settled.model, settled.sampler, settled.training, settled.ingest, settled.plugins),
             transform=transform,
-            catalogue_size=catalogue_size,
+            catalogue_size=len(Catalogue.read(catalogue).item_ids),
             train_files=_files(examples, TRAIN_SPLIT),
             validation_files=_files(examples, settled.training.choose_epoch_on),
         )
@@ -56,7 +56,7 @@ def measure(
     scale, offset = trained.calibration
     uncalibrated = sets[judged].scored((sets[judged].predictions - offset) / scale)
     shuffled = metrics(score_with_shuffled_histories(trained.model, eval_files, history_length, judged))
-    export_bytes, p50_ms = _export_and_time(trained.model, transform, history_length)
+    export_bytes, p50_ms = _export_and_time(trained.model, transform, history_length, catalogue)
     return TrialResult(
         key=key,
         trial=trial,
@@ -74,12 +74,12 @@ def measure(
     )
 
 
-def measure_json(trial: str, key: str, config: str, transform_graph: str, examples: str, catalogue_size: str) -> str:
+def measure_json(trial: str, key: str, config: str, transform_graph: str, examples: str, catalogue: str) -> str:
     """:func:`measure` between processes: JSON and other text in, JSON out."""
     # First, because it imports the plugins whose models a trial may name.
     shared = PipelineConfig.from_json(config)
     return measure(
-        Trial.model_validate_json(trial), key, shared, transform_graph, examples, int(catalogue_size)
+        Trial.model_validate_json(trial), key, shared, transform_graph, examples, catalogue
     ).model_dump_json()
 
 
@@ -92,9 +92,11 @@ def _rate(trained: Trained) -> float:
     return float(np.median(rates[1:] or rates))
 
 
-def _export_and_time(model: Ranker, transform: tft.TFTransformOutput, history_length: int) -> tuple[int, float]:
+def _export_and_time(
+    model: Ranker, transform: tft.TFTransformOutput, history_length: int, catalogue: str
+) -> tuple[int, float]:
     with tempfile.TemporaryDirectory() as folder:
-        export(model, transform, history_length, folder)
+        export(model, transform, history_length, folder, catalogue)
         size = sum(os.path.getsize(os.path.join(root, name)) for root, _, names in os.walk(folder) for name in names)
         rank = tf.saved_model.load(folder).signatures[RANK_SIGNATURE]
         request = _request(history_length)

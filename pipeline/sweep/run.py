@@ -39,10 +39,8 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | 
         baselines = BaselineResults.model_validate_json(file.read())
 
     # TensorFlow is loaded by now; before the data was prepared its import would have written to the terminal.
-    from ctr.components.examples.catalogue import Catalogue
     from ctr.pipeline.sweep.measure import measure_json
 
-    catalogue_size = len(Catalogue.read(prepared.catalogue).item_ids)
     folder = Layout(config.output).sweep
     journal = Journal(os.path.join(folder, "trials.jsonl"))
     known = journal.read()
@@ -53,7 +51,7 @@ def sweep(config: PipelineConfig, trials: Sequence[Trial], terminal: Terminal | 
     done, start = 0, time.monotonic()
     for trial, key in zip(trials, keys, strict=True):
         if key not in known:
-            shared = (config.to_json(), transform_graph, examples, str(catalogue_size))
+            shared = (config.to_json(), transform_graph, examples, prepared.catalogue)
             begun = time.monotonic()
             try:
                 text = in_child(measure_json, trial.model_dump_json(), key, *shared, imports=[measure_json.__module__])

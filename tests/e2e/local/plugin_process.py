@@ -35,8 +35,8 @@ def run(arguments: list[str]) -> list[float]:
     scores: list[float] = []
     write = export.export
 
-    def write_and_score(model: Any, transform: Any, history_length: int, folder: str) -> None:
-        write(model, transform, history_length, folder)
+    def write_and_score(model: Any, transform: Any, history_length: int, folder: str, *catalogue: str) -> None:
+        write(model, transform, history_length, folder, *catalogue)
         request = rank_request([Impression.from_features(IMPRESSION)], "ctr").inputs
         values = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.items()}
         served = export.ServedRanker(model, transform, history_length)

@@ -10,10 +10,18 @@ import pytest
 import tensorflow as tf
 from block_files import write_blocks
 
-from ctr.components.skew_check.check import IMPRESSIONS, SkewError, check, draw
+from ctr.components.counting import CountsConfig
+from ctr.components.skew_check.check import IMPRESSIONS, SkewError, _without_looked_up, check, draw
 from ctr.components.skew_check.settings import SkewCheckSettings
 from ctr.models.errors import DataError
-from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_FEATURES, INDEX_OF, MODEL_INPUTS, REQUEST_FEATURES
+from ctr.models.impression import (
+    CANDIDATE_ITEM_ID,
+    HISTORY_FEATURES,
+    INDEX_OF,
+    MODEL_INPUTS,
+    REQUEST_FEATURES,
+    declare_features,
+)
 from ctr.models.model_config import ModelConfig
 
 LENGTH = 4
@@ -156,6 +164,18 @@ def test_the_sample_is_seeded_and_of_the_same_impressions(files: dict[str, Any],
     assert len(draw([raw[0], empty], [transformed[0], nothing], 1).raw) == IMPRESSIONS
     with pytest.raises(DataError, match=f"{empty}: 0 impressions, but there are more after Transform"):
         draw([empty], transformed[:1], 1)
+
+
+@pytest.mark.usefixtures("table")
+def test_the_signature_is_asked_without_what_a_request_cannot_carry(files: dict[str, Any]) -> None:
+    """Or the server, which looks counts up, would be held against those of the impression's own time."""
+    raw = draw(files["raw_files"], files["transformed_files"], 1).raw[:3]
+    declare_features(CountsConfig(item=(3600,)).rows)
+    counted = [tf.train.Example.FromString(each) for each in raw]
+    for example in counted:
+        example.features.feature["candidate_item_events_1h"].int64_list.value.extend([1, 2])
+    asked = _without_looked_up(np.array([each.SerializeToString() for each in counted], dtype=object)).numpy()
+    assert [tf.train.Example.FromString(each) for each in asked] == [tf.train.Example.FromString(each) for each in raw]
 
 
 def test_every_input_of_a_model_is_compared(files: dict[str, Any], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 from block_files import rows_of
-from declared_impressions import HISTORY, Rows, declared, random_rows, run_transform, serialized
+from declared_impressions import COUNTS, HISTORY, Rows, declared, random_rows, run_transform, serialized
 
+from ctr.components.counting import CountedField
+from ctr.components.examples.event_counts import EventCounts
 from ctr.components.examples.impressions import parse, values_of
 from ctr.components.skew_check.check import check
 from ctr.components.skew_check.settings import SkewCheckSettings
@@ -88,6 +91,7 @@ def _expected(train: Rows) -> dict[str, Any]:
         "age_band": lambda x: 1 + sum(bound <= x for bound in (18, 25, 35, 50)),
         "device": lambda x: devices.get(x, 1),
         "hour": lambda x: 1 + sum(hour <= x for hour in range(24)),
+        **{count.name: lambda x: 1 + int(np.log2(1 + x)) for count in COUNTS.counts},
     }
 
 
@@ -126,9 +130,30 @@ def served(transformed: Transformed, tmp_path_factory: pytest.TempPathFactory) -
     model = build_model(ModelConfig(name="din", embedding_dim=4, hidden_units=(6,), activation="dice"), 26, 8, HISTORY)
     for weight in model.trainable_variables:
         weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.3))
-    folder = str(tmp_path_factory.mktemp("export"))
-    export(model, tft.TFTransformOutput(str(transformed.graph)), HISTORY, folder)
+    folder, catalogue = (str(tmp_path_factory.mktemp(name)) for name in ("export", "counts"))
+    for field, counts in SERVED.items():
+        EventCounts(np.array(list(counts)), np.array(list(counts.values()))).write(catalogue, field)
+    export(model, tft.TFTransformOutput(str(transformed.graph)), HISTORY, folder, catalogue)
+    # Whatever is served lies in the export.
+    shutil.rmtree(catalogue)
     return model, tf.saved_model.load(folder).signatures, folder
+
+
+SERVED: dict[CountedField, dict[int, list[int]]] = {
+    "item": {item: [item, 100 * item] for item in range(1, 20)},
+    "category": {category: [7 + category] for category in (3, 4, 900)},
+}
+"""What is looked up: id -> counts; of other ids 0."""
+
+
+def _as_served(row: dict[str, Any]) -> dict[str, Any]:
+    """With the counts of the end of the log."""
+    changed = dict(row)
+    for field, counts in SERVED.items():
+        of_field = [f"candidate_{count.name}" for count in COUNTS.counts if count.field == field]
+        found = [counts.get(id_, [0] * len(of_field)) for id_ in row[f"candidate_{field}_id"]]
+        changed |= zip(of_field, map(list, zip(*found, strict=True)), strict=True)
+    return changed
 
 
 def _request(rows: Rows, pad: int = 0) -> dict[str, tf.Tensor]:
@@ -153,6 +178,16 @@ def test_the_export_scores_raw_values_as_the_model_scores_codes(transformed: Tra
     examples = tf.constant([*map(serialized, transformed.eval)])
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(signatures["serving_default"](examples=examples)["logit"], expected, atol=1e-5)
+    # What a request cannot carry is looked up; so it is for an example that does not have it.
+    as_stored, of_table = expected, tf.constant([*map(serialized, map(_as_served, transformed.eval))])
+    expected = signatures["serving_default"](examples=of_table)["logit"].numpy()
+    assert np.abs(as_stored - expected).max() > 1e-3
+    without = [{key: row[key] for key in names.REQUEST_FEATURES} for row in transformed.eval]
+    mixed = signatures["serving_default"](
+        examples=tf.constant([*map(serialized, [*transformed.eval[:20], *without[20:]])])
+    )
+    np.testing.assert_allclose(mixed["logit"][:20], as_stored[:20], atol=1e-5)
+    np.testing.assert_allclose(mixed["logit"][20:], expected[20:], atol=1e-5)
     for pad in (0, 3):
         logits = signatures["rank"](**_request(transformed.eval, pad))["logit"].numpy()
         np.testing.assert_allclose(logits[:, : expected.shape[1]], expected, atol=1e-5)
@@ -170,9 +205,16 @@ def test_each_declared_feature_has_a_say(transformed: Transformed, served: Any, 
     assert np.abs(before - after).max() > 1e-3
 
 
+def test_counts_of_some_candidates_alone_are_refused(transformed: Transformed, served: Any) -> None:
+    _, signatures, _ = served
+    row = {**transformed.eval[0], "candidate_item_events_1h": [1, 2]}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="candidate_item_events_1h must have as many values as"):
+        signatures["serving_default"](examples=tf.constant([serialized(row)]))
+
+
 def test_what_is_left_out_is_the_default(transformed: Transformed, served: Any) -> None:
     _, signatures, _ = served
-    rows = transformed.eval[:8]
+    rows = [*map(_as_served, transformed.eval[:8])]
     by_hand = [
         {
             **row,

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, NaiveDatetime, field_validator, model_validator
 
-from ctr.models.impression import BEHAVIORS, BehaviorName
+from ctr.models.impression import BEHAVIORS, MAX_SHOWN, BehaviorName
 from ctr.models.section import Section
 from ctr.models.validation import instead_of
 
@@ -52,6 +52,14 @@ class Columns(Section):
     behavior: Column | None = None
     """What kind of event it was, read by ``behaviors`` or ``ratings``; null where the log has none: all are pv."""
     time: Column
+    clicked: Column | None = None
+    """Of a log of exposures, whose rows are what was shown: whether the item was clicked, read by
+    ``exposures.clicked``."""
+    request: Column | None = None
+    """Of such a log, what was shown at once: any values, equal ones in the rows of a request. Null: the rows of a user
+    in the same second."""
+    position: Column | None = None
+    """Of such a log, where in its request an item was shown, from 1 on."""
 
 
 class Ids(Section):
@@ -113,6 +121,23 @@ class Window(Section):
     """Last second."""
 
 
+class Exposures(Section):
+    """How a log of exposures is read."""
+
+    max_candidates: Annotated[int, Field(ge=2, le=MAX_SHOWN)] = 50
+    """Of a request; of longer ones the first so many are kept, and the others counted."""
+    clicked: dict[str, bool | None] | None = None
+    """What stands in column ``clicked`` -> true, false, or null, which leaves such rows out. Null: 1, 0, true and
+    false."""
+
+    @field_validator("clicked")
+    @classmethod
+    def _both(cls, value: dict[str, bool | None] | None) -> dict[str, bool | None] | None:
+        if value is not None and not {True, False} <= set(value.values()):
+            raise ValueError("name what is true and what is false, as in {click: true, show: false}")
+        return value
+
+
 class DatasetConfig(Section):
     """A log's files, columns and values; ``ctr inspect`` writes a first one."""
 
@@ -139,6 +164,9 @@ class DatasetConfig(Section):
     out. E.g. ``{fav: 4, pv: 2}``."""
     targets: Annotated[tuple[BehaviorName, ...], Field(min_length=1)] | None = None
     """Kinds that become positives; the others are history alone. Null: all."""
+    exposures: Exposures | None = None
+    """Of a log with a column ``clicked``: its requests are the impressions, and what was shown in them the
+    candidates."""
     time: Time = Time()
     window: Annotated[Window | None, BeforeValidator(lambda value: None if value == "all" else value)] = None
     """``all``, or null: every event from 1970 to 2099."""
@@ -175,6 +203,7 @@ class DatasetConfig(Section):
                     "set header to true"
                 )
         self._check_behaviors()
+        self._check_exposures()
         if self.columns.category is None and self.ids.category != "integer":
             raise ValueError("ids.category: there is no column of categories; set columns.category, or leave it out")
         if self.window is not None and self.window.end <= self.window.start:
@@ -195,6 +224,18 @@ class DatasetConfig(Section):
             raise ValueError("targets: name each kind once")
         if unknown := sorted(set(self.targets or ()) - set(self.kinds)):
             raise ValueError(f"targets: no event becomes {unknown[0]}; there are {', '.join(self.kinds)}")
+
+    def _check_exposures(self) -> None:
+        if self.columns.clicked is None:
+            for name in ("request", "position"):
+                if getattr(self.columns, name) is not None:
+                    raise ValueError(f"columns.{name}: belongs to a log of exposures; set columns.clicked, too")
+            if self.exposures is not None:
+                raise ValueError("exposures: nothing says what was clicked; set columns.clicked")
+        elif self.targets is not None:
+            raise ValueError(
+                "targets: of a log of exposures (columns.clicked) what was clicked is the label; leave it out"
+            )
 
     @field_validator("encoding")
     @classmethod
@@ -217,6 +258,11 @@ class DatasetConfig(Section):
             return (get_args(BehaviorName)[0],)
         found = set(self.ratings or ()) | set((self.behaviors or {}).values())
         return tuple(name for name in get_args(BehaviorName) if name in found)
+
+    @property
+    def shown(self) -> Exposures | None:
+        """How exposures are read; None where the log has none."""
+        return (self.exposures or Exposures()) if self.columns.clicked is not None else None
 
     @property
     def zone(self) -> ZoneInfo:

@@ -81,7 +81,7 @@ def one_shard(parts: Sequence[ScoredShard]) -> ScoredShard:
     return ScoredShard(joined([part.scored for part in parts]), np.concatenate([part.timestamps for part in parts]))
 
 
-_PLACE = {name.encode(): place for place, name in enumerate(names.NEGATIVE_SETS)}
+_PLACE = {name.encode(): place for place, name in enumerate(names.EVALUATION_SETS)}
 
 
 def _targets(candidates: Int64Array, labels: Array) -> Int64Array:

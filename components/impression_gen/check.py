@@ -17,7 +17,7 @@ from ctr.components.examples.catalogue import Catalogue
 from ctr.components.files import is_address
 from ctr.components.impression_gen.columns import ParsedBlock
 from ctr.components.impression_gen.counts import count_items, count_seconds
-from ctr.components.impression_gen.events import count_behaviors, pack_chunk, sort_partition
+from ctr.components.impression_gen.events import count_behaviors, event_type, pack_chunk, sort_partition
 from ctr.components.impression_gen.log_reader import Task
 from ctr.components.impression_gen.look import look_at
 from ctr.components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
@@ -145,7 +145,7 @@ def _judge(checked: Checked, blocks: Sequence[tuple[int, bool, ParsedBlock]], in
     check_rows(checked.rows, checked.quarantined, checked.examples, ingest, checked.left_out, of="the sampled ")
     alone = ingest.model_copy(update={"user_partitions": 1})
     chunks = [pack_chunk(number, 0, block.events) for number, (_, _, block) in enumerate(blocks)]
-    events, _ = sort_partition(chunks, ingest.dataset.duplicates)
+    events, _ = sort_partition(chunks, ingest.dataset.duplicates, event_type(ingest.dataset))
     try:
         timeline = make_timeline(count_seconds(events, alone), alone)
         items = count_items(events, timeline, alone)

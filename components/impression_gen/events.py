@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from ctr.components import quarantine
+from ctr.components.dataset import DatasetConfig
 from ctr.components.impression_gen.hashing import id_hash
 from ctr.components.lookup import starts_run
 from ctr.models.arrays import Int64Array
@@ -22,21 +24,36 @@ EVENT: Final = np.dtype(
 )
 """One row of the log; behavior is a code of ``ctr.models.impression.BEHAVIORS``."""
 
+EXPOSED_EVENT: Final = np.dtype([*EVENT.descr, ("request", "<i8"), ("position", "<u2"), ("shown", "u1")])
+"""One row of a log of exposures: its request, 0 where the log names none; where in it the item was shown, 0 where the
+log does not say; and one of the next three."""
+NOT_SHOWN: Final = 0
+"""An event of histories alone."""
+NOT_CLICKED: Final = 1
+CLICKED: Final = 2
+
 LOGGED_EVENT: Final = np.dtype([*EVENT.descr, ("line", "<u4")])
 """An event and its line in its block, counted from 0."""
 
 PLACE: Final = np.dtype([("source", "<u4"), ("block", "<u4"), ("line", "<u4")])
 """Where a row stands: log file, block of it, line in the block, all counted from 0."""
 
-DUPLICATE_EVENT: Final = np.dtype([("place", PLACE), ("first", PLACE), ("event", EVENT)])
-"""A repeated event, its place and the place of the one that was kept."""
+DUPLICATE_EVENT: Final = np.dtype([("place", PLACE), ("first", PLACE), ("event", EVENT), ("of_request", "?")])
+"""A repeated event, its place and the place of the one that was kept; or one of a request that contradicts itself, and
+where that one begins."""
 
-_ALIKE: Final = {
+_ALIKE: Final[dict[str, tuple[str, ...]]] = {
     "same_event": EVENT.names or (),
     "same_item_and_second": ("user", "timestamp", "item"),
     "none": (),
 }
 """In which fields an event is alike with the one that it repeats; the order sets such events side by side."""
+_ALIKE_IF_SHOWN: Final[dict[str, tuple[str, ...]]] = {
+    "same_event": EXPOSED_EVENT.names or (),
+    "same_item_and_second": ("user", "timestamp", "request", "item"),
+    "none": (),
+}
+_ORDER_IF_SHOWN: Final = ("shown", "position", "category", "behavior", "item", "request", "timestamp")
 
 _NAMES_OF_CODES: Final = {code: name for name, code in BEHAVIORS.items()}
 _CHUNK_HEADER: Final = np.dtype([("source", "<u4"), ("block", "<u4")])
@@ -60,37 +77,54 @@ class EventColumns:
         return cls(*(np.ascontiguousarray(events[name], np.int64) for name in EVENT.names or ()))
 
 
+def event_type(dataset: DatasetConfig) -> np.dtype[Any]:
+    """Of the events of such a log."""
+    return EXPOSED_EVENT if dataset.shown else EVENT
+
+
+def logged(kind: np.dtype[Any]) -> np.dtype[Any]:
+    """Of an event and its line, as :data:`LOGGED_EVENT`."""
+    return np.dtype([*kind.descr, ("line", "<u4")])
+
+
 def pack_chunk(source: int, block: int, rows: Records) -> bytes:
     """The rows [n] of :data:`LOGGED_EVENT`, in order of line, that one block sends to one partition."""
     return np.array([(source, block)], dtype=_CHUNK_HEADER).tobytes() + rows.tobytes()
 
 
-def sort_partition(chunks: Iterable[bytes], duplicates: str = "same_event") -> tuple[Records, Records]:
+def open_chunk(chunk: bytes, kind: np.dtype[Any]) -> tuple[tuple[int, int], Records]:
+    """Source, block and rows of what :func:`pack_chunk` made."""
+    source, block = np.frombuffer(chunk, _CHUNK_HEADER, count=1)[0].tolist()
+    return (source, block), np.frombuffer(chunk, logged(kind), offset=_CHUNK_HEADER.itemsize)
+
+
+def sort_partition(
+    chunks: Iterable[bytes], duplicates: str = "same_event", kind: np.dtype[Any] = EVENT
+) -> tuple[Records, Records]:
     """Orders a partition's events and drops repeated ones.
 
     The order is that of (hash of the user, timestamp, item, behaviour, category): values alone decide it, never the
     order of the log. Of events with the same five fields the first in the log is kept, by file, block, line; of those
-    of one user, item and second alone, the first in that order.
+    of one user, item and second alone, the first in that order. Exposures are alike only in one request.
 
     Args:
       chunks: what :func:`pack_chunk` made, in any order.
       duplicates: what repeats an event: ``same_event``, ``same_item_and_second``, or ``none``.
+      kind: of the events.
 
     Returns:
-      events [n] :data:`EVENT` and duplicates [m] :data:`DUPLICATE_EVENT`.
+      events [n] and duplicates [m] :data:`DUPLICATE_EVENT`.
     """
-    parts = sorted(
-        (tuple(np.frombuffer(chunk, _CHUNK_HEADER, count=1)[0]), np.frombuffer(chunk, LOGGED_EVENT, offset=8))
-        for chunk in chunks
-    )
+    parts = sorted((open_chunk(chunk, kind) for chunk in chunks), key=lambda part: part[0])
     if not parts:
-        return np.empty(0, EVENT), np.empty(0, DUPLICATE_EVENT)
+        return np.empty(0, kind), np.empty(0, DUPLICATE_EVENT)
     rows = np.concatenate([part for _, part in parts])
-    order = _order(rows)
-    events = np.empty(len(rows), EVENT)
-    for name in EVENT.names or ():
+    shown = kind == EXPOSED_EVENT
+    order = np.lexsort([*(rows[name] for name in _ORDER_IF_SHOWN), id_hash(rows["user"])]) if shown else _order(rows)
+    events = np.empty(len(rows), kind)
+    for name in kind.names or ():
         events[name] = rows[name][order]
-    alike = _ALIKE[duplicates]
+    alike = (_ALIKE_IF_SHOWN if shown else _ALIKE)[duplicates]
     repeated = ~starts_run(*(events[name] for name in alike)) if alike else np.zeros(len(events), bool)
     again = np.flatnonzero(repeated)
     first = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(events))))[again]
@@ -105,9 +139,25 @@ def sort_partition(chunks: Iterable[bytes], duplicates: str = "same_event") -> t
         place["source"], place["block"], place["line"] = keys["source"][part], keys["block"][part], rows["line"][row]
         return place
 
-    dropped = np.empty(len(again), DUPLICATE_EVENT)
-    dropped["place"], dropped["first"], dropped["event"] = places(again), places(first), events[again]
+    dropped = np.zeros(len(again), DUPLICATE_EVENT)
+    dropped["place"], dropped["first"] = places(again), places(first)
+    dropped["event"] = as_event(events[again])
     return events[~repeated], dropped
+
+
+def as_event(events: Records) -> Records:
+    """The fields of :data:`EVENT` of [n] events of any kind."""
+    plain = np.empty(len(events), EVENT)
+    for name in EVENT.names or ():
+        plain[name] = events[name]
+    return plain
+
+
+def dropped_because(row: np.void, first: str) -> tuple[str, str]:
+    """Reason and detail of one :data:`DUPLICATE_EVENT`, with the place named in it in words."""
+    if row["of_request"]:
+        return quarantine.CONTRADICTORY_REQUEST, f"several users or seconds in its request, which begins at {first}"
+    return quarantine.DUPLICATE, f"first at {first}"
 
 
 def earliest(duplicates: Records, most: int) -> Records:

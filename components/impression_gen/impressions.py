@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from ctr.components.examples import summary
 from ctr.components.examples.summary import NO_NEGATIVE
-from ctr.components.impression_gen import negatives
+from ctr.components.impression_gen import exposures, negatives
 from ctr.components.impression_gen.events import EventColumns, Records, count_behaviors
+from ctr.components.impression_gen.exposures import Requests, Shown
 from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from ctr.components.impression_gen.targets import Targets, find_targets
 from ctr.components.impression_gen.timeline import Timeline
@@ -25,11 +26,14 @@ from ctr.models.impression import (
     EVAL_SPLIT,
     MIXED,
     NEGATIVE_SETS,
+    PADDING_ID,
     PAGE_VIEW,
     REVISIT,
     SAME_CATEGORY,
+    SHOWN,
     SPLITS,
     UNIFORM,
+    VALIDATION_SPLIT,
     NegativeSet,
     features_of,
 )
@@ -88,7 +92,11 @@ class Impressions:
     """[n, 1 + negatives]"""
     labels: Int64Array
     """[n, 1 + negatives]"""
+    candidate_event: Int64Array
+    """[n, 1 + negatives] index into events of the candidate's own, -1 where it was drawn."""
     candidate_in_history: bool = False
+    ragged: bool = False
+    """Whether rows of candidates may end in padding."""
 
     def batches(self) -> Iterator[ImpressionBatch]:
         """Features as ``ctr.models.impression`` defines them, some thousand impressions at a time."""
@@ -98,12 +106,23 @@ class Impressions:
     def _batch(self, rows: slice) -> ImpressionBatch:
         positive = self.positive[rows]
         new = np.ones(len(positive), dtype=bool) if self.candidate_in_history else starts_run(positive)
-        offsets = np.arange(len(positive) + 1) * self.items.shape[1]
-        shown = {"item": self.items[rows].ravel(), "category": self.categories[rows].ravel()}
-        # Labels after the first are 0: the first one tells all.
-        kinds, first, kind = np.unique(
-            2 * self.negative_set[rows] + self.labels[rows, 0], return_index=True, return_inverse=True
-        )
+        items, categories, labels = self.items[rows], self.categories[rows], self.labels[rows]
+        # Where all have as many candidates, nothing needs a mask.
+        real: BoolArray | slice = items != PADDING_ID if self.ragged else slice(None)
+        count = (items != PADDING_ID).sum(axis=1) if self.ragged else np.full(len(items), items.shape[1])
+        offsets = np.concatenate([[0], np.cumsum(count)])
+        shown = {"item": items[real].ravel(), "category": categories[real].ravel()}
+        if self.ragged:
+            told = np.concatenate([self.negative_set[rows, None], count[:, None], labels], axis=1)
+            kinds, first, kind = np.unique(told, axis=0, return_index=True, return_inverse=True)
+            sets, kind = kinds[:, 0], kind.reshape(-1)
+        else:
+            # Labels after the first are 0: the first one tells all.
+            kinds, first, kind = np.unique(
+                2 * self.negative_set[rows] + labels[:, 0], return_index=True, return_inverse=True
+            )
+            sets = kinds // 2
+        of_kinds = labels[first]
         return ImpressionBatch(
             contexts=self._contexts(np.flatnonzero(new) + rows.start),
             context=np.cumsum(new) - 1,
@@ -112,9 +131,12 @@ class Impressions:
                 {
                     names.NEGATIVE_SET: (
                         np.arange(len(kinds) + 1),
-                        np.array([self.negative_sets[k // 2].encode() for k in kinds]),
+                        np.array([self.negative_sets[number].encode() for number in sets]),
                     ),
-                    names.LABEL: (offsets[: len(kinds) + 1], self.labels[rows][first].ravel()),
+                    names.LABEL: (
+                        np.concatenate([[0], np.cumsum(count[first])]),
+                        of_kinds[real[first] if isinstance(real, np.ndarray) else real].ravel(),
+                    ),
                 }
             ),
             kind=kind,
@@ -187,6 +209,14 @@ def _lists(offsets: Int64Array, values: Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.ascontiguousarray(values), kind))
 
 
+def targets_of(events: Records, timeline: Timeline, ingest: IngestConfig) -> tuple[Records, Targets]:
+    """What becomes impressions of a partition [m], beside its events in the order that this refers to."""
+    if ingest.dataset.shown is None:
+        return events, find_targets(events, timeline, ingest)
+    events = exposures.happened_first(events)
+    return events, exposures.find_requests(events, timeline, ingest)
+
+
 def build_impressions(
     events: Records, proposals: Records, timeline: Timeline, ingest: IngestConfig, index: CatalogueIndex
 ) -> tuple[dict[str, Impressions], dict[tuple[str, str], int]]:
@@ -201,19 +231,23 @@ def build_impressions(
 
     Returns:
       impressions by split, and (split, reason) -> events that became none; in eval a ``no_negative`` reason
-      counts the missing impression of that set.
+      counts the missing impression of that set. Of exposures these are requests, and what is counted of them stands
+      beside the reasons.
     """
-    targets = find_targets(events, timeline, ingest)
+    events, targets = targets_of(events, timeline, ingest)
     answers = np.zeros(len(targets.event), negatives.proposal(proposal_width(ingest)))
     answers[proposals["index"]] = proposals
     columns = EventColumns.of(events)
     draws = _Draws(events, columns, targets, answers, ingest, index)
     impressions = {}
-    dropped = dict(targets.dropped)
+    dropped = dict(targets.dropped) | (targets.counts if isinstance(targets, Requests) else {})
     for number, split in enumerate(SPLITS):
         rows = np.flatnonzero(targets.split == number)
         if split == EVAL_SPLIT:
             sets, lost = draws.evaluation_sets(rows)
+        elif split == VALIDATION_SPLIT and isinstance(targets, Requests):
+            # What a model is chosen and calibrated by is what was shown.
+            sets, lost = {MIXED: draws.shown(rows)}, {}
         else:
             sets, lost = draws.mixed(rows)
         dropped.update({(split, NO_NEGATIVE[kind]): count for kind, count in lost.items()})
@@ -234,7 +268,8 @@ def count_impressions(
         for negative_set, count in zip(built.negative_sets, counts, strict=True):
             yield summary.key("impressions", split, negative_set), int(count)
     for (split, reason), count in dropped.items():
-        yield summary.key("dropped", split, reason), count
+        kind: summary.Count = "exposures" if reason in exposures.SHOWN_COUNTS else "dropped"
+        yield summary.key(kind, split, reason), count
     of_split = timeline.splits(events["timestamp"])
     for number, split in enumerate(SPLITS):
         kept = events[of_split == number]
@@ -263,14 +298,14 @@ class _Draws:
         self._answers = answers
         self._ingest = ingest
         self._index = index
-        self._own_log = OwnLog(events)
+        self._own_log = OwnLog(exposures.happened(events) if isinstance(targets, Requests) else events)
 
     def mixed(self, rows: Int64Array) -> tuple[_Drawn, dict[str, int]]:
         wanted = self._ingest.training_negatives
         candidates = self._candidates(rows, wanted.total)
         complete = np.ones(len(rows), dtype=bool)
         lost: dict[str, int] = {}
-        goal = 1
+        goal = candidates.filled.copy()
         for kind in NEGATIVE_SETS:
             goal += wanted[kind]
             self._add(kind, wanted[kind], candidates, rows, negatives.TRAINING_STREAM)
@@ -282,12 +317,32 @@ class _Draws:
         count = self._ingest.evaluation_negatives
         drawn: _Drawn = {}
         for kind in self._ingest.evaluation_sets:
-            candidates = self._candidates(rows, count)
+            if kind == SHOWN:
+                drawn[kind] = self.shown(rows)
+                continue
+            candidates = self._of_positives(rows, count)
             self._add(kind, count, candidates, rows, negatives.EVALUATION_STREAM)
-            drawn[kind] = (candidates, candidates.filled == 1 + count)
-        return drawn, {name: int((~complete).sum()) for name, (_, complete) in drawn.items()}
+            drawn[kind] = (candidates, (candidates.filled == 1 + count) & self._happened(rows))
+        lost = {name: int((~complete).sum()) for name, (_, complete) in drawn.items() if name != SHOWN}
+        return drawn, lost
+
+    def shown(self, rows: Int64Array) -> tuple[Candidates, BoolArray]:
+        """What requests have shown, and nothing beside it."""
+        return self._candidates(rows, 0), np.ones(len(rows), dtype=bool)
+
+    def _happened(self, rows: Int64Array) -> BoolArray:
+        """Which targets are events that happened: of a request without a click, none did."""
+        if not isinstance(self._targets, Requests):
+            return np.ones(len(rows), dtype=bool)
+        found: BoolArray = self._targets.clicked[rows].any(axis=1)
+        return found
 
     def _candidates(self, rows: Int64Array, count: int) -> Candidates:
+        if isinstance(self._targets, Requests):
+            return Shown(self._targets, rows, self._columns, count)
+        return self._of_positives(rows, count)
+
+    def _of_positives(self, rows: Int64Array, count: int) -> Candidates:
         event = self._targets.event[rows]
         return Candidates(self._columns.item[event], self._columns.category[event], 1 + count)
 
@@ -313,19 +368,31 @@ def _assemble(
     complete: BoolArray = np.stack([done for _, done in sets.values()], axis=1).ravel()
     repeated = np.repeat(rows, len(sets))[complete]
 
-    def interleaved(values: list[Int64Array]) -> Int64Array:
-        return np.stack(values, axis=1).reshape(-1, values[0].shape[1])[complete]
+    ragged = isinstance(targets, Requests)
+    width = max(candidates.items.shape[1] for candidates, _ in sets.values())
+
+    def interleaved(values: list[Int64Array], nothing: int = PADDING_ID) -> Int64Array:
+        if ragged:
+            values = [_widened(each, width, nothing) for each in values]
+        return np.stack(values, axis=1).reshape(-1, width)[complete]
 
     items = interleaved([candidates.items for candidates, _ in sets.values()])
     categories = interleaved([candidates.categories for candidates, _ in sets.values()])
-    labels = np.zeros(items.shape, dtype=np.int64)
-    labels[:, :1] = 1
+    if ragged:
+        shown = [_as_shown(candidates, targets.event[rows]) for candidates, _ in sets.values()]
+        labels = interleaved([each for each, _ in shown], 0)
+        own = interleaved([each for _, each in shown], -1)
+    else:
+        labels = np.zeros(items.shape, dtype=np.int64)
+        labels[:, :1] = 1
+        own = np.full(items.shape, -1)
+        own[:, 0] = targets.event[repeated]
     if ingest.flip_labels:
         # One of the two candidates, by a hash that no draw of negatives uses.
         positives = events[targets.event[repeated]]
         flipped = negatives.flip_hashes(positives, ingest.seed) % 2 == 1
         place = np.arange(len(items)), flipped.astype(np.int64)
-        items, categories, labels = (values[place][:, None] for values in (items, categories, labels))
+        items, categories, labels, own = (values[place][:, None] for values in (items, categories, labels, own))
     return Impressions(
         events=columns,
         positive=targets.event[repeated],
@@ -336,5 +403,20 @@ def _assemble(
         items=items,
         categories=categories,
         labels=labels,
+        candidate_event=own,
         candidate_in_history=ingest.candidate_in_history,
+        ragged=ragged,
     )
+
+
+def _as_shown(candidates: Candidates, event: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Labels and own events of [n, W] candidates; where a positive stands first, it is the event [n]."""
+    if isinstance(candidates, Shown):
+        return candidates.labels, candidates.events
+    labels, own = np.zeros(candidates.items.shape, np.int64), np.full(candidates.items.shape, -1)
+    labels[:, 0], own[:, 0] = 1, event
+    return labels, own
+
+
+def _widened(values: Int64Array, width: int, nothing: int) -> Int64Array:
+    return np.pad(values, ((0, 0), (0, width - values.shape[1])), constant_values=nothing)

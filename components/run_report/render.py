@@ -16,7 +16,7 @@ from ctr.components.scoring.metrics import METRICS
 from ctr.components.settings import LOG_TIMEZONE, IngestConfig
 from ctr.components.skew import ServedSkew, SkewFindings
 from ctr.components.tables import Table, as_number, as_text, laid_out, paragraph
-from ctr.models.impression import EVAL_SPLIT, NEGATIVE_SETS
+from ctr.models.impression import EVAL_SPLIT, EVALUATION_SETS, SHOWN
 from ctr.models.registration import load_plugins
 
 WIDTH: Final = 100
@@ -98,10 +98,22 @@ def protocol(report: Report) -> str:
     ingest = IngestConfig.model_validate(report.config["ingest"])
     evaluation = report.evaluation
     limit = f" (at most {ingest.targets_per_user} a user)" if ingest.targets_per_user else ""
-    return (
-        f"Each target event of the last {ingest.eval_share:.0%} of the log by time is a positive{limit}, with "
+    drawn = (
         f"{ingest.evaluation_negatives} negative(s) in each set, drawn with seed {ingest.seed}. Contemporaneous: of "
-        f"another user, among the {ingest.contemporaneous_events} events after it. The regression is fitted on "
+        f"another user, among the {ingest.contemporaneous_events} events after it."
+    )
+    if ingest.exposures:
+        of = (
+            f"Each request of the last {ingest.eval_share:.0%} of the log by time is an impression{limit}: its "
+            f"candidates are what was shown (at most {ingest.exposures}), what was clicked is positive, none is drawn."
+        )
+        if ingest.evaluation_sets != (SHOWN,):
+            of += f" In the other sets, a click has {drawn}"
+    else:
+        events = f"Each target event of the last {ingest.eval_share:.0%} of the log by time"
+        of = f"{events} is a positive{limit}, with {drawn}"
+    return (
+        f"{of} The regression is fitted on "
         f"{report.baselines.fitted_impressions:,} train impressions, seed {report.baselines.seed}. Intervals hold with "
         f"{evaluation.confidence:.0%}: {evaluation.resamples:,} bootstrap resamples of users, seed {evaluation.seed}; "
         "differences are paired, on the same users."
@@ -154,7 +166,7 @@ def metrics_of(report: Report, row: Literal["score", "count"] = "score") -> Sequ
 
 def sets_of(report: Report) -> list[SliceResult]:
     """The negative sets that are there, each as a whole."""
-    results = [report.evaluation.of(name) for name in NEGATIVE_SETS]
+    results = [report.evaluation.of(name) for name in EVALUATION_SETS]
     return [result for result in results if result is not None]
 
 

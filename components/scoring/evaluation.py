@@ -35,7 +35,7 @@ class SliceResult(Record):
     """One slice of one negative set."""
 
     negative_set: str
-    """One of ``models.impression.NEGATIVE_SETS``, or ``overall`` for all together."""
+    """One of ``models.impression.EVALUATION_SETS``, or ``overall`` for all together."""
     slice: str
     """``ATTRIBUTE:VALUE``, see ``scoring.slices``; :data:`WHOLE` for the whole set."""
     users: int

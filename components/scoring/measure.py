@@ -18,7 +18,7 @@ from ctr.components.scoring.scored import Scored
 from ctr.components.scoring.sums import SUMMED, Sums, View
 from ctr.models.arrays import Array, BoolArray, FloatArray, Int64Array
 from ctr.models.errors import DataError
-from ctr.models.impression import NEGATIVE_SETS
+from ctr.models.impression import EVALUATION_SETS
 
 MODELS: Final = (MODEL, BLESSED)
 """Scorers that give probabilities; all others are baselines."""
@@ -62,8 +62,8 @@ class Scores:
 
     def sets(self) -> tuple[str, ...]:
         """The negative sets that are there, and all together."""
-        there = np.bincount(self.scored.negative_set, minlength=len(NEGATIVE_SETS))
-        return (*(name for name, count in zip(NEGATIVE_SETS, there, strict=True) if count), OVERALL)
+        there = np.bincount(self.scored.negative_set, minlength=len(EVALUATION_SETS))
+        return (*(name for name, count in zip(EVALUATION_SETS, there, strict=True) if count), OVERALL)
 
     def pairs(self, rows: BoolArray, scorer: str) -> Pairs:
         """The pairs of some impressions, as metrics of plugins get them."""

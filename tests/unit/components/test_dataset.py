@@ -82,6 +82,15 @@ def test_the_public_log_is_the_default_and_keeps_its_window() -> None:
         ("format: csv\nheader: true", "format: json\nseparator: ';'", "line 2: separator is of format csv alone"),
         ("  behavior: what", "  behavior: null", "line 10: behaviors: there is no column to read it from"),
         ("behaviors: {view: pv, sale: buy}\n", "", "line 7: columns.behavior is read by behaviors"),
+        (
+            "  behavior: what",
+            "  behavior: what\n  request: page",
+            "line 8: columns.request: belongs to a log of exposures",
+        ),
+        ("targets: [buy]", "exposures: {max_candidates: 9}", "line 11: exposures: nothing says what was clicked"),
+        ("  behavior: what", "  behavior: what\n  clicked: hit", "line 12: targets: of a log of exposures"),
+        ("targets: [buy]", "exposures: {clicked: {click: true}}", "line 11: exposures.clicked: name what is true and"),
+        ("targets: [buy]", "exposures: {max_candidates: 1}", "line 11: exposures.max_candidates: must be"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, old: str, new: str, says: str) -> None:

@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, NaiveDatetime, field_validator, model_validator
 
-from ctr.models.impression import BEHAVIORS, MAX_SHOWN, BehaviorName
+from ctr.components.features import Column, Features, rows_of
+from ctr.models.impression import BEHAVIORS, MAX_SHOWN, BehaviorName, Feature
 from ctr.models.section import Section
 from ctr.models.validation import instead_of
 
@@ -37,9 +38,6 @@ COMPRESSIONS: Final[dict[str, Compression]] = {".gz": "gzip", ".zip": "zip", ".z
 ISO: Final = "iso"
 _EVER: Final = dt.datetime(1970, 1, 1), dt.datetime(2099, 12, 31, 23, 59, 59)
 _CSV_ALONE: Final = ("separator", "header", "quote", "encoding")
-
-Column = Annotated[int, Field(ge=1, le=10_000)] | Annotated[str, Field(min_length=1)]
-"""A name, or a place counted from 1."""
 
 
 class Columns(Section):
@@ -173,6 +171,9 @@ class DatasetConfig(Section):
     duplicates: Literal["same_event", "same_item_and_second", "none"] = "same_event"
     """Of rows alike in user, item, category, behaviour and second the first is kept, or of those alike in user, item
     and second; or all are."""
+    features: Features = Field(default_factory=dict)
+    """Features of one's own: name -> declaration, e.g. ``{price: {of: item, column: price, type: number}}``; see
+    docs/features.md."""
 
     @model_validator(mode="before")
     @classmethod
@@ -194,12 +195,14 @@ class DatasetConfig(Section):
         if self.format == "bigquery" and self.files is not None:
             raise ValueError("files: a table has none; leave it out")
         named = self.format != "csv" or self.header
-        for field, column in self.given_columns():
+        columns = {f"columns.{field}": column for field, column in self.given_columns()}
+        columns |= {f"features.{name}.column": each.column for name, each in self.features.items() if each.column}
+        for field, column in columns.items():
             if named and isinstance(column, int):
-                raise ValueError(f"columns.{field}: give the column's name, as the log has names (got {column})")
+                raise ValueError(f"{field}: give the column's name, as the log has names (got {column})")
             if not named and isinstance(column, str):
                 raise ValueError(
-                    f"columns.{field}: without a header give the column's place, counted from 1 (got {column!r}); or "
+                    f"{field}: without a header give the column's place, counted from 1 (got {column!r}); or "
                     "set header to true"
                 )
         self._check_behaviors()
@@ -250,6 +253,11 @@ class DatasetConfig(Section):
                 "does not hold line ends as ASCII does; convert the files, e.g. iconv -f UTF-16 -t UTF-8 old > log.csv"
             )
         return name
+
+    @property
+    def rows(self) -> list[Feature]:
+        """What this log adds to the table of features."""
+        return list(rows_of(self.features))
 
     @property
     def kinds(self) -> tuple[BehaviorName, ...]:

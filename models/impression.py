@@ -9,8 +9,8 @@ TensorFlow nor numpy.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from ctr.models.errors import CtrError
@@ -75,14 +75,49 @@ PADDING_ID: Final = 0
 
 NO_BOUND: Final = 2**63 - 1
 
-Group = Literal["context", "history", "candidate", "label"]
+Group = Literal["context", "context_input", "history", "candidate", "label"]
 IdSpace = Literal["item", "category"]
-Fields: TypeAlias = "Mapping[str, npt.NDArray[np.int64]]"
+EncodingKind = Literal["vocabulary", "hash", "buckets", "quantiles", "log"]
+Fields: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 Compute: TypeAlias = "Callable[[Fields], npt.NDArray[np.int64]]"
+
+NO_CODE: Final = 0
+"""The code of padding, and of a category that is not there."""
+UNKNOWN_CODE: Final = 1
+FIRST_CODE: Final = 2
+"""Of a vocabulary: the code of what is not in it, and that of its most frequent value."""
+LOG_CODES: Final = 32
+"""Codes of ``log``: 1 below 1, then one for each power of two, the last for all from 2^30 - 1 on."""
 
 
 class FeatureError(CtrError, ValueError):
     """A feature that cannot be registered or computed; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How Transform makes codes of raw values: int64 of 0 to :attr:`largest`, 0 for padding and for no category.
+
+    Attributes:
+      kind: of categories ``vocabulary`` (1 unknown, 2 the most frequent in the train split, and on) or ``hash`` (1 and
+        on); of numbers the place among ``buckets`` that are given, among ``quantiles`` of the train split, or by
+        ``log`` floor(log2(1 + x)), from 1 on.
+      size: most values of a vocabulary, buckets of a hash, number of quantiles.
+      min_count: fewest times that a value of a vocabulary stands in the train split.
+      boundaries: of ``buckets``, rising: a value on a boundary is above it.
+    """
+
+    kind: EncodingKind
+    size: int = 0
+    min_count: int = 1
+    boundaries: tuple[float, ...] = ()
+
+    @property
+    def largest(self) -> int:
+        """The largest code that there can be: K."""
+        if self.kind == "vocabulary":
+            return self.size + 1
+        return {"buckets": len(self.boundaries) + 1, "log": LOG_CODES}.get(self.kind, self.size)
 
 
 # Each is itself and no other, which a mapping in it does not keep from being a key.
@@ -93,18 +128,25 @@ class Feature:
     Attributes:
       name: everywhere but in the JSON form of a request, see :attr:`key`.
       group: what has a value of it: the impression, each event of its history, or each of its candidates. A ``label``
-        is of each candidate, too, and not in a request.
+        is of each candidate, too, and not in a request. Of the impression's own, models look at ``context_input``,
+        which requests carry, and not at ``context``.
       source: the field of an event that ingest takes it from (``age`` is the time from the event to the impression), or
         what computes it from all fields, see :func:`register_feature`. None where ingest makes it in another way.
       smallest: value that it may have, padding aside.
       largest: likewise.
-      dtype: of its values.
+      dtype: of its values; ``float`` is float32, and has no bounds.
       ids: of what they are ids: Transform maps them to indices, and the models embed those.
       embedding: how the models embed the values themselves, if they do: by ``code``, a row for each of 0 to
         ``largest``, or by their ``log2``. A setting of the model named after a built-in feature can switch it off.
       width: of such an embedding; None takes the one of behaviours and ages.
       codes: names of its values, in the JSON form of a request.
       unit: part of its name there.
+      declared: the name by which a log's description declares it, which a row for each value of a feature with several
+        shares; empty for what is built in or of a plugin.
+      encoding: how Transform makes codes of it, which alone are stored and embedded, by one table for all rows of a
+        ``declared``.
+      default: stands for a number that a request leaves out; of other rows 0, no category.
+      served: a constant that serving puts in the place of a value: the feature is then in no request.
     """
 
     name: str
@@ -112,12 +154,16 @@ class Feature:
     source: str | Compute | None = None
     smallest: int = 1
     largest: int = NO_BOUND
-    dtype: Literal["int64", "bytes"] = "int64"
+    dtype: Literal["int64", "float", "bytes"] = "int64"
     ids: IdSpace | None = None
     embedding: Literal["code", "log2"] | None = None
     width: int | None = None
     codes: Mapping[str, int] = field(default_factory=dict)
     unit: str = ""
+    declared: str = ""
+    encoding: Encoding | None = None
+    default: float = 0
+    served: int | None = None
 
     @property
     def short(self) -> str:
@@ -131,11 +177,11 @@ class Feature:
 
     @property
     def index(self) -> str:
-        """What Transform makes of ids."""
-        return self.name.removesuffix("id") + "index"
+        """What Transform makes of ids, or of what has an :attr:`encoding`."""
+        return f"{self.name}_code" if self.encoding else self.name.removesuffix("id") + "index"
 
-    def of_events(self, fields: Fields) -> npt.NDArray[np.int64]:
-        """Its values, of the fields of n events or candidates.
+    def of_events(self, fields: Fields) -> npt.NDArray[Any]:
+        """Its values, of the fields of n events or candidates (of impressions where it is theirs), in :attr:`dtype`.
 
         Raises:
           FeatureError: if what computes it gives something else than n whole numbers.
@@ -166,16 +212,22 @@ by which padding is known."""
 
 HISTORY_FEATURES: Final[list[str]] = []
 CANDIDATE_FEATURES: Final[list[str]] = []
+CONTEXT_FEATURES: Final[list[str]] = []
+"""What a serving request carries of each event, of each candidate, and of itself."""
 REQUEST_FEATURES: Final[list[str]] = []
-"""What a serving request carries; everything a model may look at."""
+"""All three."""
 INDEX_OF: Final[dict[str, str]] = {}
-"""Raw id feature -> the dense index feature that Transform derives from it."""
+"""Raw feature -> the dense index or code that Transform derives from it."""
 HISTORY_INPUTS: Final[list[str]] = []
-"""Tensors of a history that a model is called with, raw and mapped."""
+"""Tensors of a history that a model is called with, raw and mapped; of what has an encoding, the code alone."""
 CANDIDATE_INPUTS: Final[list[str]] = []
 """Likewise of the candidates."""
+CONTEXT_INPUTS: Final[list[str]] = []
+"""Likewise of the impression itself."""
 MODEL_INPUTS: Final[list[str]] = []
-"""Both."""
+"""All three."""
+STORED_FEATURES: Final[list[str]] = []
+"""What transformed impressions hold: all rows of the table but those that have an encoding, and what is derived."""
 
 
 def features_of(group: Group) -> tuple[Feature, ...]:
@@ -186,15 +238,20 @@ def features_of(group: Group) -> tuple[Feature, ...]:
 def _derive() -> None:
     # In place: other modules hold these lists by name.
     INDEX_OF.clear()
-    INDEX_OF.update({feature.name: feature.index for feature in FEATURES.values() if feature.ids})
+    INDEX_OF.update({each.name: each.index for each in FEATURES.values() if each.ids or each.encoding})
+    raw = [feature.name for feature in FEATURES.values() if not feature.encoding]
     for names, inputs, group in (
         (HISTORY_FEATURES, HISTORY_INPUTS, "history"),
         (CANDIDATE_FEATURES, CANDIDATE_INPUTS, "candidate"),
+        (CONTEXT_FEATURES, CONTEXT_INPUTS, "context_input"),
     ):
-        names[:] = [feature.name for feature in FEATURES.values() if feature.group == group]
-        inputs[:] = [*names, *(INDEX_OF[name] for name in names if name in INDEX_OF)]
-    REQUEST_FEATURES[:] = HISTORY_FEATURES + CANDIDATE_FEATURES
-    MODEL_INPUTS[:] = HISTORY_INPUTS + CANDIDATE_INPUTS
+        rows = [feature for feature in FEATURES.values() if feature.group == group]
+        names[:] = [feature.name for feature in rows if feature.served is None]
+        inputs[:] = [row.name for row in rows if row.name in raw]
+        inputs += [INDEX_OF[row.name] for row in rows if row.name in INDEX_OF]
+    REQUEST_FEATURES[:] = HISTORY_FEATURES + CANDIDATE_FEATURES + CONTEXT_FEATURES
+    MODEL_INPUTS[:] = HISTORY_INPUTS + CANDIDATE_INPUTS + CONTEXT_INPUTS
+    STORED_FEATURES[:] = [*raw, *INDEX_OF.values()]
 
 
 def _row(name: str, group: Group, source: str | Compute | None = None, **attributes: Any) -> str:
@@ -268,7 +325,7 @@ def register_feature(
         full = f"{group}_{name}"
         known = FEATURES.get(full)
         same = known is not None and callable(known.source) and _path(known.source) == _path(compute)
-        taken = {*FEATURES, *INDEX_OF.values(), *(f"{group}_{feature.key}" for feature in features_of(group))}
+        taken = _taken()
         if not re.fullmatch("[a-z][a-z0-9_]{0,62}", name):
             raise FeatureError(
                 f"feature {name!r}: give a name of small letters, digits and underscores, a letter first"
@@ -284,6 +341,69 @@ def register_feature(
         return compute
 
     return declare
+
+
+def _taken() -> set[str]:
+    """Names that no further row may have."""
+    keys = {f"{feature.group}_{feature.key}" for group in ("history", "candidate") for feature in features_of(group)}
+    return {*FEATURES, *INDEX_OF.values(), *keys}
+
+
+def declare_features(rows: Iterable[Feature]) -> None:
+    """Makes these the declared rows of the table, in the place of those that were.
+
+    Every process that reads a configuration, or the settings of a step, calls it, and so do workers; see
+    :data:`ctr.models.declared.Declared`.
+
+    Args:
+      rows: with a ``declared`` name each.
+
+    Raises:
+      FeatureError: if a name is taken by a built-in feature or a plugin's.
+    """
+    wanted = list(rows)
+    if declared_features() == [as_plain(row) for row in wanted]:
+        # Others hold the rows themselves.
+        return
+    before = [name for name, feature in FEATURES.items() if feature.declared]
+    for name in before:
+        del FEATURES[name]
+    _derive()
+    for row in wanted:
+        if row.name in _taken() or row.index in _taken():
+            raise FeatureError(f"feature {row.declared}: there is a feature {row.name} already; choose another name")
+        FEATURES[row.name] = row
+        _derive()
+
+
+def declared_features() -> list[dict[str, Any]]:
+    """The declared rows of this process, as JSON holds them: what the settings of a step, and an export, carry."""
+    return [as_plain(feature) for feature in FEATURES.values() if feature.declared]
+
+
+def as_plain(row: Feature) -> dict[str, Any]:
+    """A declared row as JSON holds it, without what is the default; ``from_plain`` is the inverse."""
+    default = Feature(row.name, row.group)
+    values = {each.name: getattr(row, each.name) for each in fields(row)}
+    changed = {key: value for key, value in values.items() if value != getattr(default, key)}
+    if row.encoding:
+        encoding = asdict(row.encoding)
+        changed["encoding"] = encoding | {"boundaries": list(row.encoding.boundaries)}
+    return {"name": row.name, "group": row.group} | changed
+
+
+def from_plain(values: Mapping[str, Any]) -> Feature:
+    """A row of what :func:`as_plain` gave.
+
+    Raises:
+      FeatureError: if it is of another version.
+    """
+    try:
+        encoding = values.get("encoding")
+        made = encoding and Encoding(**{**encoding, "boundaries": tuple(encoding["boundaries"])})
+        return Feature(**{**values, "encoding": made})
+    except (TypeError, KeyError) as error:
+        raise FeatureError(f"{dict(values)} is no feature of this version: {error}") from error
 
 
 def feature_modules() -> list[str]:

@@ -49,6 +49,7 @@ from ctr.components.trainer.component import Trainer, Tuner
 from ctr.components.trainer.settings import BEST_KEY, HYPERPARAMETERS_KEY, TrainerSettings, TunerSettings
 from ctr.components.transform.component import ImpressionTransform
 from ctr.models.errors import ConfigError
+from ctr.models.impression import declared_features
 from ctr.pipeline.output.layout import IMPRESSIONS, PUSHER, REPORT, Layout
 from ctr.pipeline.output.runs import NodeRun
 from ctr.pipeline.settings.kubeflow import StepKind
@@ -258,6 +259,7 @@ def create_pipeline(
         model=model,
         settings=SkewCheckSettings(
             plugins=config.plugins,
+            features=tuple(declared_features()),
             model=config.model,
             history_length=config.ingest.history_length,
             precision=config.training.precision,

@@ -76,7 +76,7 @@ from ctr.components.impression_gen.targets import last_of_user
 from ctr.components.impression_gen.timeline import Timeline, make_timeline
 from ctr.components.impression_gen.writer import write_shard
 from ctr.components.settings import IngestConfig
-from ctr.models.impression import feature_modules
+from ctr.models.impression import declare_features, feature_modules
 from ctr.models.registration import load_plugins
 
 _COUNTS: Final = "counts"
@@ -496,8 +496,9 @@ class WriteImpressions(_Step):
         self._plugins = feature_modules()
 
     def setup(self) -> None:
-        """Makes the features of plugins known to the worker."""
+        """Makes the features of plugins, and of the log's description, known to the worker."""
         load_plugins(self._plugins)
+        declare_features(self._ingest.dataset.rows)
 
     def process(
         self, element: tuple[int, dict[str, Iterable[Parcel]]], timeline_json: str, catalogue: Parcel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from pydantic import model_validator
 from tfx import types
 from tfx.dsl.components.base import base_beam_component
 from tfx.proto import example_gen_pb2, range_config_pb2
@@ -19,7 +20,7 @@ from ctr.components.impression_gen.sources import find_logs
 from ctr.components.impression_gen.spans import find_span, has_span
 from ctr.components.settings import SETTINGS_KEY, IngestConfig
 from ctr.models.errors import ConfigError
-from ctr.models.impression import SPLITS, feature_modules
+from ctr.models.impression import SPLITS, declare_features, feature_modules
 from ctr.models.registration import Plugin
 
 CATALOGUE_KEY: Final = "catalogue"
@@ -31,6 +32,11 @@ class ImpressionGenSettings(IngestConfig):
 
     plugins: tuple[Plugin, ...] = ()
     """Modules that register features."""
+
+    @model_validator(mode="after")
+    def _declare(self) -> ImpressionGenSettings:
+        declare_features(self.dataset.rows)
+        return self
 
 
 class ImpressionGenSpec(types.ComponentSpec):

@@ -18,13 +18,14 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from ctr.components.settings import WINDOW_SETTINGS, IngestConfig
 from ctr.models import impression as names
+from ctr.models.declared import Declared
 from ctr.models.registration import Plugin
 from ctr.models.section import Section
 
 SERVING: Final = "SERVING"
 TRAINING: Final = "TRAINING"
 
-_TYPES: Final = {"int64": schema_pb2.INT, "bytes": schema_pb2.BYTES}
+_TYPES: Final = {"int64": schema_pb2.INT, "float": schema_pb2.FLOAT, "bytes": schema_pb2.BYTES}
 
 
 class Ranges(Section):
@@ -38,6 +39,8 @@ class Ranges(Section):
     """Values of ``negative_set``."""
     plugins: tuple[Plugin, ...] = ()
     """Modules that register features."""
+    features: Declared = ()
+    """Rows that the log's description declares."""
 
     @classmethod
     def of(cls, ingest: IngestConfig) -> Ranges:
@@ -48,6 +51,7 @@ class Ranges(Section):
             candidates=1 if ingest.flip_labels else 1 + negatives,
             negative_sets=(names.MIXED, *ingest.evaluation_sets),
             plugins=tuple(names.feature_modules()),
+            features=tuple(names.declared_features()),
         )
 
 
@@ -75,6 +79,7 @@ def impression_schema(ranges: Ranges, window: tuple[int, int]) -> schema_pb2.Sch
     candidates = _Count(1, ranges.candidates, ("ingest.training_negatives", "ingest.evaluation_negatives"))
     counts: dict[names.Group, _Count] = {
         "context": _Count(1, 1),
+        "context_input": _Count(1, 1),
         "history": _Count(0, ranges.history_length, ("ingest.history_length",)),
         "candidate": candidates,
         "label": candidates,
@@ -95,6 +100,8 @@ def impression_schema(ranges: Ranges, window: tuple[int, int]) -> schema_pb2.Sch
             added.int_domain.min = smallest
             if largest != names.NO_BOUND:
                 added.int_domain.max = largest
+        if feature.dtype == "float":
+            added.float_domain.disallow_nan = added.float_domain.disallow_inf = True
     (feature,) = (each for each in schema.feature if each.name == names.NEGATIVE_SET)
     feature.domain = names.NEGATIVE_SET
     feature.annotation.comment.append("ingest.evaluation_sets")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ctr.components.settings import ServedSkewConfig
+from ctr.models.declared import Declared
 from ctr.models.model_config import ModelConfig
 from ctr.models.registration import Plugin
 from ctr.models.section import Section
@@ -15,6 +16,8 @@ class SkewCheckSettings(Section):
 
     plugins: tuple[Plugin, ...]
     """Modules that register what ``model`` names, and so before it."""
+    features: Declared = ()
+    """Rows that the log's description declares."""
     model: ModelConfig
     history_length: int
     """L."""

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from ctr.components.settings import IngestConfig, StoredImpressions, TrainingConfig, TunerConfig
 from ctr.components.tuning import with_values
+from ctr.models.declared import Declared
+from ctr.models.impression import declared_features
 from ctr.models.model_config import ModelConfig
 from ctr.models.registration import Plugin
 from ctr.models.registry import code_of
@@ -26,6 +28,8 @@ class TrainerSettings(Section):
 
     plugins: tuple[Plugin, ...]
     """Modules that register what ``model`` and ``sampler`` name, and so before them."""
+    features: Declared = ()
+    """Rows that the log's description declares."""
     model: ModelConfig
     sampler: SamplerConfig
     training: TrainingConfig
@@ -45,6 +49,7 @@ class TrainerSettings(Section):
         """Of the sections of a run."""
         return cls(
             plugins=tuple(plugins),
+            features=tuple(declared_features()),
             model=model,
             sampler=sampler,
             training=training,

@@ -31,6 +31,7 @@ from ctr.components.settings import (
     TunerConfig,
 )
 from ctr.models.errors import ConfigError
+from ctr.models.impression import declare_features
 from ctr.models.model_config import ModelConfig
 from ctr.models.registration import Plugin
 from ctr.models.registry import ModelName
@@ -105,6 +106,13 @@ class PipelineConfig(Section):
             raise ValueError(
                 f"TFX would read the {found} as part of a pattern; choose a folder without any of * ? [ \\"
             )
+        return value
+
+    @field_validator("ingest")
+    @classmethod
+    def _declare(cls, value: IngestConfig) -> IngestConfig:
+        # As with plugins: before what may name them.
+        declare_features(value.dataset.rows)
         return value
 
     @model_validator(mode="after")

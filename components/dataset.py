@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, NaiveDatetime, field_validator, model_validator
 
 from ctr.components.features import Column, Features, rows_of
-from ctr.models.impression import BEHAVIORS, MAX_SHOWN, BehaviorName, Feature
+from ctr.models.impression import BEHAVIORS, MAX_SHOWN, BehaviorName, Encoding, Feature
 from ctr.models.section import Section
 from ctr.models.validation import instead_of
 
@@ -36,6 +36,8 @@ COMPRESSIONS: Final[dict[str, Compression]] = {".gz": "gzip", ".zip": "zip", ".z
 """Behind the suffix of the format; Parquet compresses itself."""
 
 ISO: Final = "iso"
+POSITION: Final = "position"
+"""Of a candidate among those of its request, counted from 1; those behind ``exposures.max_candidates`` are alike."""
 _EVER: Final = dt.datetime(1970, 1, 1), dt.datetime(2099, 12, 31, 23, 59, 59)
 _CSV_ALONE: Final = ("separator", "header", "quote", "encoding")
 
@@ -257,7 +259,21 @@ class DatasetConfig(Section):
     @property
     def rows(self) -> list[Feature]:
         """What this log adds to the table of features."""
-        return list(rows_of(self.features))
+        return [*rows_of(self.features), *self._position()]
+
+    def _position(self) -> Iterator[Feature]:
+        """Where an item was shown: learned from, and asked for as if all stood first (0: it was not shown)."""
+        if self.shown is not None and self.columns.position is not None:
+            last = self.shown.max_candidates
+            yield Feature(
+                f"candidate_{POSITION}",
+                "candidate",
+                POSITION,
+                dtype="float",
+                declared=POSITION,
+                encoding=Encoding("buckets", boundaries=tuple(map(float, range(1, 1 + last)))),
+                served=1,
+            )
 
     @property
     def kinds(self) -> tuple[BehaviorName, ...]:

@@ -143,6 +143,13 @@ def happened(events: Records) -> Records:
     return found
 
 
+def positions(events: Records, ingest: IngestConfig) -> Int64Array | None:
+    """[m] where each event's item was shown, as :data:`ctr.components.dataset.POSITION` has it; None without."""
+    if ingest.dataset.columns.position is None:
+        return None
+    return np.minimum(events["position"].astype(np.int64), ingest.exposures)
+
+
 def find_requests(events: Records, timeline: Timeline, ingest: IngestConfig) -> Requests:
     """Picks the impressions of a partition.
 

@@ -115,7 +115,7 @@ def advise(reason: str, examples: Sequence[quarantine.Example], dataset: Dataset
     """
     if not examples:
         return None
-    if not dataset.is_public_form and reason != quarantine.DUPLICATE:
+    if not dataset.is_public_form and reason not in (quarantine.DUPLICATE, quarantine.CONTRADICTORY_REQUEST):
         return _of_description(reason, examples, dataset)
     return _ADVICE[reason](examples)
 
@@ -129,6 +129,10 @@ def _of_description(reason: str, examples: Sequence[quarantine.Example], dataset
         return "the separator or the quotes are others (separator, quote), or fields hold line ends"
     if reason == quarantine.NOT_AN_INTEGER and field == "time":
         return f"times are text ({few}); set time.format to iso, or to a format of strptime"
+    if field == "position":
+        return f"positions count from 1 ({few}); make them so, or leave columns.position out"
+    if reason == quarantine.BAD_EXPOSURE:
+        return f"exposures.clicked does not name {few}; without it 1, 0, true and false are taken"
     if reason == quarantine.NOT_AN_INTEGER:
         return f"ids of {field} are no whole numbers ({few}); set ids.{field} to string"
     if reason == quarantine.ID_OUT_OF_RANGE:
@@ -256,8 +260,12 @@ _ADVICE: Final[dict[str, Callable[[Sequence[quarantine.Example]], str | None]]] 
     quarantine.NEGATIVE_TIMESTAMP: lambda _: None,
     quarantine.OUTSIDE_WINDOW: _outside_window,
     quarantine.DUPLICATE: _duplicate,
+    quarantine.CONTRADICTORY_REQUEST: lambda _: "ids of requests come again, for other users or later; tell them apart",
     # Of a log of the public form there are none of these.
-    **dict.fromkeys((quarantine.UNREADABLE_ROW, quarantine.MISSING_VALUE, quarantine.NOT_A_TIME), lambda _: None),
+    **dict.fromkeys(
+        (quarantine.UNREADABLE_ROW, quarantine.MISSING_VALUE, quarantine.NOT_A_TIME, quarantine.BAD_EXPOSURE),
+        lambda _: None,
+    ),
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from ctr.components.dataset import POSITION
 from ctr.components.examples import summary
 from ctr.components.examples.summary import NO_NEGATIVE
 from ctr.components.impression_gen import exposures, negatives
@@ -97,6 +98,8 @@ class Impressions:
     candidate_in_history: bool = False
     ragged: bool = False
     """Whether rows of candidates may end in padding."""
+    position: Int64Array | None = None
+    """[m] where each event's item was shown; None where nothing says so."""
 
     def batches(self) -> Iterator[ImpressionBatch]:
         """Features as ``ctr.models.impression`` defines them, some thousand impressions at a time."""
@@ -112,6 +115,9 @@ class Impressions:
         count = (items != PADDING_ID).sum(axis=1) if self.ragged else np.full(len(items), items.shape[1])
         offsets = np.concatenate([[0], np.cumsum(count)])
         shown = {"item": items[real].ravel(), "category": categories[real].ravel()}
+        if self.position is not None:
+            own = self.candidate_event[rows][real].ravel()
+            shown[POSITION] = np.where(own >= 0, self.position[own], PADDING_ID)
         if self.ragged:
             told = np.concatenate([self.negative_set[rows, None], count[:, None], labels], axis=1)
             kinds, first, kind = np.unique(told, axis=0, return_index=True, return_inverse=True)
@@ -406,6 +412,7 @@ def _assemble(
         candidate_event=own,
         candidate_in_history=ingest.candidate_in_history,
         ragged=ragged,
+        position=exposures.positions(events, ingest),
     )
 
 

@@ -10,7 +10,7 @@ from ctr.components.examples.log_content import LogContent
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.provenance import Provenance
 from ctr.components.scoring.baselines import BASELINES
-from ctr.components.scoring.evaluation import BLESSED, MODEL, Evaluation, SliceResult
+from ctr.components.scoring.evaluation import AS_LOGGED, BLESSED, MODEL, Evaluation, SliceResult
 from ctr.components.scoring.metrics import OVERALL
 from ctr.components.scoring.reading import AUC, headline, interval
 from ctr.components.settings import LOG_TIMEZONE
@@ -163,7 +163,12 @@ def _judged(evaluation: Evaluation) -> SliceResult | None:
 
 
 def _scorer(name: str) -> str:
-    known = {MODEL: "**this model**", BLESSED: "the model that was blessed before", **BASELINES}
+    known = {
+        MODEL: "**this model**",
+        AS_LOGGED: "this model at the logged position",
+        BLESSED: "the model that was blessed before",
+    }
+    known |= BASELINES
     return known.get(name, _words(name))
 
 

@@ -11,7 +11,7 @@ from rich.console import Group
 
 from ctr.components.run_report.report import NEW_ITEM, Afterwards, Report, set_words, words_of
 from ctr.components.scoring.baselines import UnknownShare
-from ctr.components.scoring.evaluation import BLESSED, MODEL, BoundResult, SliceResult, Value
+from ctr.components.scoring.evaluation import AS_LOGGED, BLESSED, MODEL, BoundResult, SliceResult, Value
 from ctr.components.scoring.metrics import METRICS
 from ctr.components.settings import LOG_TIMEZONE, IngestConfig
 from ctr.components.skew import ServedSkew, SkewFindings
@@ -131,7 +131,7 @@ def headline_table(report: Report) -> Table:
     """AUC on the judged set and on positives new to the user: the model, and how far it is above what is beside it."""
     evaluation = report.evaluation
     of = [evaluation.of(evaluation.judged_set), evaluation.of(evaluation.judged_set, NEW_ITEM)]
-    scorers = [MODEL, *([BLESSED] if of[0] is not None and BLESSED in of[0].metrics else [])]
+    scorers = [MODEL, *(s for s in (AS_LOGGED, BLESSED) if of[0] is not None and s in of[0].metrics)]
     best = report.best_baseline(of[0]) if of[0] is not None else None
     rows = []
     for scorer in [*scorers, *([best] if best else [])]:
@@ -181,9 +181,10 @@ def set_table(report: Report) -> Table:
             rows.append((words_of(metric), *(as_number(v.value if v else None) for v in values)))
     new = [_value(evaluation.of(each.negative_set, NEW_ITEM), MODEL, "auc") for each in sets]
     rows.insert(1, ("AUC, positive new to the user", *(as_number(v.value if v else None) for v in new)))
-    if any(BLESSED in each.metrics for each in sets):
-        aucs = [_value(each, BLESSED, "auc") for each in sets]
-        rows.append((f"{report.name_of(BLESSED)}: AUC", *(as_number(v.value if v else None) for v in aucs)))
+    for beside in (AS_LOGGED, BLESSED):
+        if any(beside in each.metrics for each in sets):
+            aucs = [_value(each, beside, "auc") for each in sets]
+            rows.append((f"{report.name_of(beside)}: AUC", *(as_number(v.value if v else None) for v in aucs)))
     best = [_value(each, report.best_baseline(each) or "", "auc") for each in sets]
     rows.append(("best baseline: AUC", *(as_number(v.value if v else None) for v in best)))
     rows.append(("pairs", *(f"{each.pairs:,}" for each in sets)))

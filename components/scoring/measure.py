@@ -10,7 +10,17 @@ import numpy as np
 from ctr.components.lookup import starts_run
 from ctr.components.scoring.attributes import Slice
 from ctr.components.scoring.bootstrap import Resampler, interval
-from ctr.components.scoring.evaluation import BLESSED, MODEL, WHOLE, Curves, ReliabilityBin, Roc, SliceResult, Value
+from ctr.components.scoring.evaluation import (
+    AS_LOGGED,
+    BLESSED,
+    MODEL,
+    WHOLE,
+    Curves,
+    ReliabilityBin,
+    Roc,
+    SliceResult,
+    Value,
+)
 from ctr.components.scoring.metrics import METRICS, OVERALL
 from ctr.components.scoring.pairs import Pairs, finite
 from ctr.components.scoring.rows import rows_of, values_of
@@ -20,7 +30,7 @@ from ctr.models.arrays import Array, BoolArray, FloatArray, Int64Array
 from ctr.models.errors import DataError
 from ctr.models.impression import EVALUATION_SETS
 
-MODELS: Final = (MODEL, BLESSED)
+MODELS: Final = (MODEL, BLESSED, AS_LOGGED)
 """Scorers that give probabilities; all others are baselines."""
 ITEM, NEW = "item", "new"
 """Attribute and value of impressions whose target is new to the user."""

@@ -313,6 +313,8 @@ class DatasetConfig(Section):
     @property
     def is_public_form(self) -> bool:
         """Whether rows have the public log's form, whatever they are used for: such are read fastest."""
+        if any(feature.column is not None for feature in self.features.values()):
+            return False
         of_form = {name: getattr(self, name) for name in type(self).model_fields if name not in _NOT_OF_FORM}
         public = {name: getattr(PUBLIC_LOG, name) for name in of_form}
         return of_form == public and (self.time.unit, self.time.format) == ("s", None)
@@ -327,6 +329,13 @@ class DatasetConfig(Section):
         for field in Columns.model_fields:
             if (column := getattr(self.columns, field)) is not None:
                 yield field, column
+
+    def all_columns(self) -> Iterator[tuple[str, int | str]]:
+        """Likewise, and then declared feature -> its column."""
+        yield from self.given_columns()
+        for name, feature in self.features.items():
+            if feature.column is not None:
+                yield name, feature.column
 
     def is_log(self, name: str) -> bool:
         """Whether a file of this name is one."""
@@ -343,22 +352,21 @@ class DatasetConfig(Section):
 
     def column_of(self, field: str) -> str:
         """A column in words, for messages."""
-        column = getattr(self.columns, field)
+        column = dict(self.all_columns())[field]
         return f"column {column}" if isinstance(column, int) else f"column {column!r}"
 
     def unknown_column(self, field: str, there: list[str], where: str) -> str:
         """What to say of a column that a file does not have, or has several times."""
-        column = getattr(self.columns, field)
+        column = dict(self.all_columns())[field]
+        setting = "ingest.dataset." + (f"features.{field}.column" if field in self.features else f"columns.{field}")
         if column in there:
-            return (
-                f"{where}: ingest.dataset.columns.{field} is {column!r}, which {there.count(column)} columns are called"
-            )
+            return f"{where}: {setting} is {column!r}, which {there.count(column)} columns are called"
         if isinstance(column, int):
-            return f"{where}: ingest.dataset.columns.{field} is {column}, and the first line has {len(there)} fields"
-        return f"{where}: ingest.dataset.columns.{field} is {column!r}; {instead_of(column, there)}"
+            return f"{where}: {setting} is {column}, and the first line has {len(there)} fields"
+        return f"{where}: {setting} is {column!r}; {instead_of(column, there)}"
 
 
-_NOT_OF_FORM: Final = ("files", "compression", "targets", "time", "window", "duplicates")
+_NOT_OF_FORM: Final = ("files", "compression", "targets", "time", "window", "duplicates", "features")
 
 PUBLIC_LOG: Final = DatasetConfig(
     quote=None,

@@ -39,3 +39,32 @@ def starts_run(*columns: Array) -> BoolArray:
     for column in columns:
         starts[1:] |= column[1:] != column[:-1]
     return starts
+
+
+def last_before(keys: Array, times: Int64Array, wanted: Array, before: Int64Array) -> Int64Array:
+    """The last row of each key strictly before a time.
+
+    Args:
+      keys: [n] not falling.
+      times: [n] not falling within a key.
+      wanted: [m] keys.
+      before: [m] a time for each.
+
+    Returns:
+      [m] index of the row, -1 where there is none.
+    """
+    first = np.searchsorted(keys, wanted, side="left")
+    low, high = first, np.searchsorted(keys, wanted, side="right")
+    # All binary searches at once: numpy has none for a part of an array each.
+    while (is_open := low < high).any():
+        middle = (low + high) // 2
+        earlier = is_open.copy()
+        earlier[is_open] = times[middle[is_open]] < before[is_open]
+        low, high = np.where(earlier, middle + 1, low), np.where(is_open & ~earlier, middle, high)
+    return np.where(low > first, low - 1, -1)
+
+
+def last_of(there: BoolArray, first: Int64Array) -> Int64Array:
+    """For each row [n] the last one up to and with it that is there, from row ``first`` [n] on; -1 where none is."""
+    last = np.maximum.accumulate(np.where(there, np.arange(len(there)), -1))
+    return np.where(last >= first, last, -1)

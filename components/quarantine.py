@@ -26,6 +26,8 @@ UNREADABLE_ROW: Final = "unreadable_row"
 """Of JSON; and so are the next two of logs with a description of their own."""
 MISSING_VALUE: Final = "missing_value"
 NOT_A_TIME: Final = "not_a_time"
+BAD_VALUE: Final = "bad_value"
+"""Of a declared feature."""
 BAD_EXPOSURE: Final = "bad_exposure"
 """Of a log of exposures: ``clicked`` is none of its values, or a position is below 1; and so is the next one."""
 CONTRADICTORY_REQUEST: Final = "contradictory_request"
@@ -41,6 +43,7 @@ REASONS: Final = (
     NOT_A_TIME,
     NEGATIVE_TIMESTAMP,
     OUTSIDE_WINDOW,
+    BAD_VALUE,
     DUPLICATE,
     CONTRADICTORY_REQUEST,
 )

@@ -11,7 +11,10 @@ a hundred million. Ingest sees it and refuses such a log.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
+
+_WHOLE: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 
 DIGEST_BYTES: Final = 8
 MASK: Final = 2**63 - 1
@@ -29,4 +32,21 @@ def id_of(name: str) -> int:
       >>> id_of("B00006I5WJ")
       6523917574386832123
     """
-    return (int.from_bytes(digest(name.encode()), "little") & MASK) or 1
+    return _id_of(name.encode())
+
+
+def category_of(name: bytes) -> int:
+    """The value of a category of a declared feature: a whole number is itself, and other text its id.
+
+    Text is a whole number where it is written as one, ``-7`` or ``12``, and not ``012``, ``12.0`` or ``+12``: so a log
+    may hold numbers or text, and gives the same. No text is 0, as 0 is: nothing.
+    """
+    if not name:
+        return 0
+    if _WHOLE.fullmatch(name) and abs(number := int(name)) <= MASK:
+        return number
+    return _id_of(name)
+
+
+def _id_of(name: bytes) -> int:
+    return (int.from_bytes(digest(name), "little") & MASK) or 1

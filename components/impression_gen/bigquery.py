@@ -19,5 +19,5 @@ def read_table(data: str, dataset: DatasetConfig) -> beam.PTransform:
     return beam.io.ReadFromBigQuery(
         table=f"{project}:{folder}.{table}",
         method=beam.io.ReadFromBigQuery.Method.DIRECT_READ,
-        selected_fields=[str(column) for column in dict.fromkeys(column for _, column in dataset.given_columns())],
+        selected_fields=[str(column) for column in dict.fromkeys(column for _, column in dataset.all_columns())],
     )

@@ -39,13 +39,14 @@ from ctr.components.impression_gen.combine import MergeCounts
 from ctr.components.impression_gen.counts import ITEM_COUNT, SECOND_COUNT, count_items, count_seconds, merge_counts
 from ctr.components.impression_gen.events import (
     DUPLICATE_EVENT,
+    EVENT,
     Records,
     as_text,
     count_behaviors,
     dropped_because,
     earliest,
-    event_type,
     pack_chunk,
+    plain,
     sort_partition,
 )
 from ctr.components.impression_gen.exposures import (
@@ -74,6 +75,15 @@ from ctr.components.impression_gen.sources import Source, list_sources
 from ctr.components.impression_gen.spool import NOTHING, Parcel, Spool
 from ctr.components.impression_gen.targets import last_of_user
 from ctr.components.impression_gen.timeline import Timeline, make_timeline
+from ctr.components.impression_gen.values import (
+    ItemValues,
+    change_type,
+    columns_of,
+    event_type,
+    item_values,
+    merge_values,
+    of_candidates,
+)
 from ctr.components.impression_gen.writer import write_shard
 from ctr.components.settings import IngestConfig
 from ctr.models.impression import declare_features, feature_modules
@@ -251,7 +261,9 @@ def run_ingest(
         {_EVENTS: events, _PROPOSALS: proposals}
         | "GroupProposals" >> beam.CoGroupByKey()
         | "WriteImpressions"
-        >> beam.ParDo(WriteImpressions(ingest, examples_uri, spool), timeline, catalogue).with_output_types(_COUNT)
+        >> beam.ParDo(
+            WriteImpressions(ingest, examples_uri, spool), timeline, catalogue, _item_values(events, ingest, spool)
+        ).with_output_types(_COUNT)
     )
     counts = [reading_totals, impression_counts, item_totals]
     if ingest.dataset.string_ids:
@@ -267,6 +279,20 @@ def run_ingest(
         pipeline
         | "Once" >> beam.Create([[source.label for source in sources]])
         | "Finish" >> beam.Map(_finish, ingest, catalogue_uri, spool, beam.pvalue.AsDict(totals), timeline)
+    )
+
+
+def _item_values(events: beam.PCollection, ingest: IngestConfig, spool: Spool) -> beam.pvalue.AsSingleton | None:
+    """The values that items have as of a time, as columns in the spool, if candidates are to have any."""
+    if not of_candidates(ingest.dataset.features):
+        return None
+    return beam.pvalue.AsSingleton(
+        events
+        | "GatherValues" >> beam.ParDo(GatherValues(ingest, spool)).with_output_types(_KEYED)
+        | "GroupValues" >> beam.GroupByKey()
+        | "MergeValues" >> beam.ParDo(MergeValues(ingest, spool)).with_output_types(_KEYED)
+        | "ListValues" >> beam.combiners.ToList()
+        | "JoinValues" >> beam.Map(_join_values, spool)
     )
 
 
@@ -431,6 +457,31 @@ class MergeItems(_Step):
             yield beam.pvalue.TaggedOutput(_COUNTS, (name, count))
 
 
+class GatherValues(_Step):
+    """(partition, events) -> (range of item hashes, what their rows say of items)."""
+
+    def process(self, element: Keyed) -> Iterator[Keyed]:
+        """Takes the values out of one partition."""
+        found = item_values(self._events(element[1]), self._ingest.dataset.features)
+        shard = part_of(found["key"], self._ingest.user_partitions)
+        with self._spool.file(progress.VALUES) as write:
+            parts = [(key, write(rows.tobytes())) for key, rows in split_by(shard, found)]
+        yield from parts
+
+
+class MergeValues(_Step):
+    """(range of item hashes, what rows say of items) -> (range, what changes, a parcel a column)."""
+
+    def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[tuple[int, list[Parcel]]]:
+        """Merges one range."""
+        key, parcels = element
+        kind = change_type(self._ingest.dataset.features)
+        merged = merge_values(np.frombuffer(b"".join(map(self._spool.read, parcels)), kind))
+        with self._spool.file(progress.VALUES) as write:
+            columns = [write(column.tobytes()) for column in columns_of(merged)]
+        yield key, columns
+
+
 class Ask(_Step):
     """(partition, events) -> (bucket, events) and (bucket, requests), each with the partition."""
 
@@ -438,11 +489,9 @@ class Ask(_Step):
         """Sends what each stretch of time needs of one partition."""
         partition, parcel = element
         timeline = Timeline.model_validate_json(timeline_json)
-        events = self._events(parcel)
-        ordered, targets = targets_of(events, timeline, self._ingest)
+        ordered, targets = targets_of(self._events(parcel), timeline, self._ingest)
         requests = make_requests(ordered, targets, self._ingest)
-        if self._ingest.dataset.shown is not None:
-            events = happened(ordered)
+        events = plain(ordered if self._ingest.dataset.shown is None else happened(ordered))
         with self._spool.file(progress.ASK, len(events)) as write:
             parts = [
                 beam.pvalue.TaggedOutput(_EVENTS, (bucket, (partition, write(rows.tobytes()))))
@@ -465,7 +514,7 @@ class Propose(_Step):
         asking, requests = self._read(grouped[_REQUESTS], REQUEST)
         if not requests:
             return
-        _, events = self._read(grouped[_EVENTS], self._kind)
+        _, events = self._read(grouped[_EVENTS], EVENT)
         width = proposal_width(self._ingest)
         # All at once: the events are put in order once, not once a partition.
         answers = propose(np.concatenate(events), np.concatenate(requests), timeline, self._ingest, width)
@@ -501,16 +550,22 @@ class WriteImpressions(_Step):
         declare_features(self._ingest.dataset.rows)
 
     def process(
-        self, element: tuple[int, dict[str, Iterable[Parcel]]], timeline_json: str, catalogue: Parcel
+        self,
+        element: tuple[int, dict[str, Iterable[Parcel]]],
+        timeline_json: str,
+        catalogue: Parcel,
+        values: Sequence[Parcel] | None = None,
     ) -> Iterator[tuple[str, int]]:
         """Builds and writes one partition."""
         partition, grouped = element
         timeline = Timeline.model_validate_json(timeline_json)
+        dataset = self._ingest.dataset
         events = np.frombuffer(b"".join(map(self._spool.read, grouped[_EVENTS])), self._kind)
         answers = b"".join(map(self._spool.read, grouped[_PROPOSALS]))
         proposals = np.frombuffer(answers, proposal(proposal_width(self._ingest)))
         index = self._index_of(catalogue)
-        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index)
+        items = ItemValues.opened(values, dataset.features, self._spool) if values is not None else None
+        impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index, items)
         for split, built in impressions.items():
             path = shard_path(self._examples_uri, split, partition, self._ingest.user_partitions)
             self._written.inc(write_shard(built, path, self._spool.folder))
@@ -604,6 +659,17 @@ def _make_catalogue(counts: list[Parcel], catalogue_uri: str, spool: Spool) -> P
     catalogue.write(catalogue_uri)
     with spool.file(progress.CATALOGUE) as write:
         return write(catalogue.to_bytes())
+
+
+def _join_values(ranges: list[tuple[int, list[Parcel]]], spool: Spool) -> list[Parcel]:
+    """One parcel a column, in the order of the hashes."""
+    joined = []
+    with spool.file(progress.VALUES) as write:
+        for parts in zip(*(columns for _, columns in sorted(ranges)), strict=True):
+            # No more than one part is held.
+            written = [write(spool.read(part)) for part in parts]
+            joined.append((*written[0][:2], sum(length for _, _, length in written)))
+    return joined
 
 
 def _check_plausible(

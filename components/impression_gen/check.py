@@ -17,7 +17,7 @@ from ctr.components.examples.catalogue import Catalogue
 from ctr.components.files import is_address
 from ctr.components.impression_gen.columns import ParsedBlock
 from ctr.components.impression_gen.counts import count_items, count_seconds
-from ctr.components.impression_gen.events import count_behaviors, event_type, pack_chunk, sort_partition
+from ctr.components.impression_gen.events import count_behaviors, pack_chunk, sort_partition
 from ctr.components.impression_gen.log_reader import Task
 from ctr.components.impression_gen.look import look_at
 from ctr.components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
@@ -27,6 +27,7 @@ from ctr.components.impression_gen.sources import Source, find_logs, list_source
 from ctr.components.impression_gen.spans import find_span, has_span
 from ctr.components.impression_gen.targets import last_of_user
 from ctr.components.impression_gen.timeline import make_timeline
+from ctr.components.impression_gen.values import event_type
 from ctr.components.settings import IngestConfig
 from ctr.models.errors import ConfigError, DataError
 
@@ -79,7 +80,7 @@ def check(data: str, ingest: IngestConfig, span: int | None = None) -> Checked:
     sources = list_sources(found.files, ingest.dataset)
     reader = reader_of(ingest.dataset)
     checked = Checked(found.files, found.ignored)
-    used = {column for _, column in ingest.dataset.given_columns()}
+    used = {column for _, column in ingest.dataset.all_columns()}
     columns = dict.fromkeys(itertools.chain.from_iterable(map(reader.columns, _some(sources))))
     checked.unused = [name for name in columns if name not in used]
     blocks = list(_sample(reader, sources, ingest))

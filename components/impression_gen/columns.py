@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 
 from ctr.components import quarantine
 from ctr.components.dataset import ID_FIELDS, ISO, DatasetConfig, Exposures, IdField
-from ctr.components.impression_gen.events import CLICKED, NOT_CLICKED, NOT_SHOWN, Records, event_type, logged
+from ctr.components.impression_gen.events import CLICKED, NOT_CLICKED, NOT_SHOWN, Records, logged
+from ctr.components.impression_gen.feature_columns import dense
+from ctr.components.impression_gen.values import event_type
 from ctr.models.arrays import BoolArray, Int64Array
 from ctr.models.impression import BEHAVIORS, PAGE_VIEW
 from ctr.models.string_ids import DIGEST_BYTES, MASK, digest
@@ -46,7 +48,7 @@ class ParsedBlock:
     lines: int
     """The header's with them."""
     events: Records
-    """[n] LOGGED_EVENT, in order of line."""
+    """[n] of ``events.logged``, in order of line."""
     bad_rows: list[BadRow]
     """In order of line."""
     left_out: int = 0
@@ -70,7 +72,8 @@ class ParsedBlock:
 
 Table = Mapping[str, pa.Array]
 """Field of an event -> [n] values. Ids: int64, or binary where they are strings; behaviour: binary, or float64 where it
-is a rating; time: int64 of the unit, binary, or a timestamp. Null is a missing value."""
+is a rating; time: int64 of the unit, binary, or a timestamp. Declared features: see ``feature_columns.py``. Null is a
+missing value."""
 
 
 def to_events(
@@ -90,10 +93,14 @@ def to_events(
       text: a row's index -> what the quarantine shows of it.
 
     Returns:
-      [m] LOGGED_EVENT, the rows that cannot be used in order of line, how many rows are left out, and the strings.
+      [m] events of ``events.logged``, the rows that cannot be used in order of line, how many rows are left out, and
+      the strings.
     """
     rows = np.zeros(len(lines), logged(event_type(dataset)))
     rows["line"] = lines
+    for name, feature in dataset.features.items():
+        if feature.column is not None:
+            rows["values"][name] = dense(feature, table[name])
     names: Names = {}
     checks: list[tuple[BoolArray, str, str]] = []
     for name in ID_FIELDS:

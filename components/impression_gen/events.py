@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ctr.components import quarantine
-from ctr.components.dataset import DatasetConfig
 from ctr.components.impression_gen.hashing import id_hash
 from ctr.components.lookup import starts_run
-from ctr.models.arrays import Int64Array
+from ctr.models.arrays import Array, Int64Array
 from ctr.models.impression import BEHAVIORS
 
 FIELDS: Final = ("user_id", "item_id", "category_id", "behavior", "timestamp")
@@ -32,8 +31,14 @@ NOT_SHOWN: Final = 0
 NOT_CLICKED: Final = 1
 CLICKED: Final = 2
 
-LOGGED_EVENT: Final = np.dtype([*EVENT.descr, ("line", "<u4")])
-"""An event and its line in its block, counted from 0."""
+
+def logged(kind: np.dtype[Any]) -> np.dtype[Any]:
+    """An event of that type and its line in its block, counted from 0."""
+    return np.dtype([*kind.descr, ("line", "<u4")])
+
+
+LOGGED_EVENT: Final = logged(EVENT)
+"""That of :data:`EVENT`."""
 
 PLACE: Final = np.dtype([("source", "<u4"), ("block", "<u4"), ("line", "<u4")])
 """Where a row stands: log file, block of it, line in the block, all counted from 0."""
@@ -73,18 +78,8 @@ class EventColumns:
 
     @classmethod
     def of(cls, events: Records) -> EventColumns:
-        """Copies [m] :data:`EVENT`."""
+        """Copies these fields of [m] events."""
         return cls(*(np.ascontiguousarray(events[name], np.int64) for name in EVENT.names or ()))
-
-
-def event_type(dataset: DatasetConfig) -> np.dtype[Any]:
-    """Of the events of such a log."""
-    return EXPOSED_EVENT if dataset.shown else EVENT
-
-
-def logged(kind: np.dtype[Any]) -> np.dtype[Any]:
-    """Of an event and its line, as :data:`LOGGED_EVENT`."""
-    return np.dtype([*kind.descr, ("line", "<u4")])
 
 
 def pack_chunk(source: int, block: int, rows: Records) -> bytes:
@@ -105,22 +100,28 @@ def sort_partition(
 
     The order is that of (hash of the user, timestamp, item, behaviour, category): values alone decide it, never the
     order of the log. Of events with the same five fields the first in the log is kept, by file, block, line; of those
-    of one user, item and second alone, the first in that order. Exposures are alike only in one request.
+    of one user, item and second alone, the first in that order. Where none repeats another, those with the same five
+    fields are in the order of their declared values. Exposures are alike only in one request.
 
     Args:
       chunks: what :func:`pack_chunk` made, in any order.
       duplicates: what repeats an event: ``same_event``, ``same_item_and_second``, or ``none``.
-      kind: of the events.
+      kind: of the events, :data:`EVENT` or ``values.event_type``.
 
     Returns:
-      events [n] and duplicates [m] :data:`DUPLICATE_EVENT`.
+      events [n] of that type and duplicates [m] :data:`DUPLICATE_EVENT`.
     """
     parts = sorted((open_chunk(chunk, kind) for chunk in chunks), key=lambda part: part[0])
     if not parts:
         return np.empty(0, kind), np.empty(0, DUPLICATE_EVENT)
     rows = np.concatenate([part for _, part in parts])
-    shown = kind == EXPOSED_EVENT
-    order = np.lexsort([*(rows[name] for name in _ORDER_IF_SHOWN), id_hash(rows["user"])]) if shown else _order(rows)
+    shown = "shown" in (kind.names or ())
+    with_values = duplicates == "none" and "values" in (kind.names or ())
+    if shown:
+        of_values = value_keys(rows["values"]) if with_values else []
+        order = np.lexsort([*of_values, *(rows[name] for name in _ORDER_IF_SHOWN), id_hash(rows["user"])])
+    else:
+        order = _order(rows, with_values)
     events = np.empty(len(rows), kind)
     for name in kind.names or ():
         events[name] = rows[name][order]
@@ -140,17 +141,18 @@ def sort_partition(
         return place
 
     dropped = np.zeros(len(again), DUPLICATE_EVENT)
-    dropped["place"], dropped["first"] = places(again), places(first)
-    dropped["event"] = as_event(events[again])
+    dropped["place"], dropped["first"], dropped["event"] = places(again), places(first), plain(events[again])
     return events[~repeated], dropped
 
 
-def as_event(events: Records) -> Records:
-    """The fields of :data:`EVENT` of [n] events of any kind."""
-    plain = np.empty(len(events), EVENT)
+def plain(events: Records) -> Records:
+    """Events [n] with the fields of :data:`EVENT` alone."""
+    if events.dtype == EVENT:
+        return events
+    bare = np.empty(len(events), EVENT)
     for name in EVENT.names or ():
-        plain[name] = events[name]
-    return plain
+        bare[name] = events[name]
+    return bare
 
 
 def dropped_because(row: np.void, first: str) -> tuple[str, str]:
@@ -178,7 +180,13 @@ def as_text(event: np.void) -> str:
     return f"{user},{item},{category},{_NAMES_OF_CODES[behavior]},{timestamp}"
 
 
-def _order(rows: Records) -> Int64Array:
+def value_keys(values: Records) -> list[Array]:
+    """What [n] declared values are ordered by, the last key first, as numpy takes them."""
+    columns = [values[name] for name in values.dtype.names or ()]
+    return [key for column in reversed(columns) for key in column.reshape(len(column), -1).T[::-1]]
+
+
+def _order(rows: Records, with_values: bool) -> Int64Array:
     """The order of :func:`sort_partition`, equal rows as they stand."""
     user, time = id_hash(rows["user"]), rows["timestamp"]
     # Most logs hold a user's events in order of time, and then there is little to sort.
@@ -191,6 +199,7 @@ def _order(rows: Records) -> Int64Array:
     tied[1:] |= same_second
     tied[:-1] |= same_second
     subset = order[tied]
-    keys = (*(rows[name][subset] for name in ("category", "behavior", "item", "timestamp")), user[subset])
+    keys = [*(rows[name][subset] for name in ("category", "behavior", "item", "timestamp")), user[subset]]
+    keys = (value_keys(rows["values"][subset]) if with_values else []) + keys
     order[tied] = subset[np.lexsort(keys)]
     return order

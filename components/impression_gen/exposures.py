@@ -21,9 +21,9 @@ from ctr.components.impression_gen.events import (
     PLACE,
     EventColumns,
     Records,
-    as_event,
     open_chunk,
     pack_chunk,
+    plain,
 )
 from ctr.components.impression_gen.hashing import id_hash
 from ctr.components.impression_gen.negatives import Candidates
@@ -97,7 +97,7 @@ def without_contradictory(
         found["place"]["source"], found["place"]["block"] = source, block
         found["place"]["line"] = rows["line"][wrong]
         found["first"] = refused["place"][which[wrong]]
-        found["event"] = as_event(rows[wrong])
+        found["event"] = plain(rows[wrong])
         found["of_request"] = True
         dropped.append(found)
     return kept, np.concatenate(dropped)

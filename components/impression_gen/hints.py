@@ -129,11 +129,7 @@ def _of_description(reason: str, examples: Sequence[quarantine.Example], dataset
         return "the separator or the quotes are others (separator, quote), or fields hold line ends"
     if reason == quarantine.NOT_AN_INTEGER and field == "time":
         return f"times are text ({few}); set time.format to iso, or to a format of strptime"
-    if field == "position":
-        return f"positions count from 1 ({few}); make them so, or leave columns.position out"
-    if reason == quarantine.BAD_EXPOSURE:
-        return f"exposures.clicked does not name {few}; without it 1, 0, true and false are taken"
-    if reason == quarantine.NOT_AN_INTEGER:
+    if reason == quarantine.NOT_AN_INTEGER and field != "position":
         return f"ids of {field} are no whole numbers ({few}); set ids.{field} to string"
     if reason == quarantine.ID_OUT_OF_RANGE:
         return f"ids of {field} are not all from 1 to 2**63 - 1 ({few}); as strings they pass, ids.{field}: string"
@@ -145,7 +141,16 @@ def _of_description(reason: str, examples: Sequence[quarantine.Example], dataset
         return f"times such as {few} are not written as time.format says ({dataset.time.format})"
     if reason == quarantine.OUTSIDE_WINDOW:
         return wrong_unit(examples, dataset) or f"times such as {few} are outside of window; widen it, or set it to all"
-    return None
+    name, _, why = field.partition(" ")
+    return {
+        (
+            quarantine.BAD_VALUE,
+            field,
+        ): f"values of features.{name} are others than its type says ({few}: {why}); declare the type that they have",
+        (quarantine.BAD_EXPOSURE, "clicked"): f"exposures.clicked does not name {few}; without it 1, 0, true and false "
+        "are taken",
+        (quarantine.BAD_EXPOSURE, "position"): f"positions count from 1 ({few}); leave columns.position out otherwise",
+    }.get((reason, field))
 
 
 def _shown(example: quarantine.Example) -> str:
@@ -263,7 +268,13 @@ _ADVICE: Final[dict[str, Callable[[Sequence[quarantine.Example]], str | None]]] 
     quarantine.CONTRADICTORY_REQUEST: lambda _: "ids of requests come again, for other users or later; tell them apart",
     # Of a log of the public form there are none of these.
     **dict.fromkeys(
-        (quarantine.UNREADABLE_ROW, quarantine.MISSING_VALUE, quarantine.NOT_A_TIME, quarantine.BAD_EXPOSURE),
+        (
+            quarantine.UNREADABLE_ROW,
+            quarantine.MISSING_VALUE,
+            quarantine.NOT_A_TIME,
+            quarantine.BAD_VALUE,
+            quarantine.BAD_EXPOSURE,
+        ),
         lambda _: None,
     ),
 }

@@ -17,6 +17,7 @@ from ctr.components.impression_gen.exposures import Requests, Shown
 from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from ctr.components.impression_gen.targets import Targets, find_targets
 from ctr.components.impression_gen.timeline import Timeline
+from ctr.components.impression_gen.values import DeclaredFields, ItemValues, were_drawn
 from ctr.components.lookup import starts_run
 from ctr.components.settings import IngestConfig
 from ctr.models import impression as names
@@ -77,6 +78,8 @@ class Impressions:
 
     events: EventColumns
     """[m] of the partition."""
+    declared: DeclaredFields
+    """Likewise."""
     positive: Int64Array
     """[n] index into events, not falling."""
     history_start: Int64Array
@@ -94,7 +97,7 @@ class Impressions:
     labels: Int64Array
     """[n, 1 + negatives]"""
     candidate_event: Int64Array
-    """[n, 1 + negatives] index into events of the candidate's own, -1 where it was drawn."""
+    """[n, 1 + negatives] index into events of the candidate's own row, -1 where it was drawn."""
     candidate_in_history: bool = False
     ragged: bool = False
     """Whether rows of candidates may end in padding."""
@@ -108,16 +111,24 @@ class Impressions:
 
     def _batch(self, rows: slice) -> ImpressionBatch:
         positive = self.positive[rows]
-        new = np.ones(len(positive), dtype=bool) if self.candidate_in_history else starts_run(positive)
-        items, categories, labels = self.items[rows], self.categories[rows], self.labels[rows]
+        items, categories, labels, own = (
+            each[rows] for each in (self.items, self.categories, self.labels, self.candidate_event)
+        )
+        shared = starts_run(positive, were_drawn(items, own))
+        new = np.ones(len(positive), dtype=bool) if self.candidate_in_history else shared
         # Where all have as many candidates, nothing needs a mask.
         real: BoolArray | slice = items != PADDING_ID if self.ragged else slice(None)
         count = (items != PADDING_ID).sum(axis=1) if self.ragged else np.full(len(items), items.shape[1])
         offsets = np.concatenate([[0], np.cumsum(count)])
-        shown = {"item": items[real].ravel(), "category": categories[real].ravel()}
+        of_candidates = self.declared.of_candidates(items, self.events.timestamp[positive], own)
+        shown = {
+            "item": items[real].ravel(),
+            "category": categories[real].ravel(),
+            **{name: each.reshape(items.shape)[real].ravel() for name, each in of_candidates.items()},
+        }
         if self.position is not None:
-            own = self.candidate_event[rows][real].ravel()
-            shown[POSITION] = np.where(own >= 0, self.position[own], PADDING_ID)
+            at = own[real].ravel()
+            shown[POSITION] = np.where(at >= 0, self.position[at], 0).astype(np.float32)
         if self.ragged:
             told = np.concatenate([self.negative_set[rows, None], count[:, None], labels], axis=1)
             kinds, first, kind = np.unique(told, axis=0, return_index=True, return_inverse=True)
@@ -161,6 +172,7 @@ class Impressions:
             "behavior": self.events.behavior[place],
             "timestamp": self.events.timestamp[place],
             "age": np.repeat(timestamp, lengths) - self.events.timestamp[place],
+            **self.declared.of_history(place),
         }
         if self.candidate_in_history:
             alike = np.ones(len(rows), dtype=np.int64)
@@ -178,8 +190,11 @@ class Impressions:
             "timestamp": timestamp,
             "behavior": self.events.behavior[positive],
         }
+        drawn = were_drawn(self.items[rows], self.candidate_event[rows])
+        given = self.declared.of_context(positive, self.history_end[rows], drawn)
+        of_one = _from(context, "context") | _from(given, "context_input")
         return _record_batch(
-            {name: (one_each, values) for name, values in _from(context, "context").items()}
+            {name: (one_each, values) for name, values in of_one.items()}
             | {name: (offsets, values) for name, values in _from(events, "history").items()}
         )
 
@@ -200,7 +215,7 @@ class ImpressionBatch:
     """[n] which of them an impression has."""
 
 
-def _from(fields: Mapping[str, Int64Array], group: names.Group) -> dict[str, Int64Array]:
+def _from(fields: Mapping[str, Array], group: names.Group) -> dict[str, Array]:
     """The features of a group, made of fields of events."""
     return {feature.name: feature.of_events(fields) for feature in features_of(group) if feature.source}
 
@@ -211,7 +226,7 @@ def _record_batch(columns: dict[str, tuple[Int64Array, Array]]) -> pa.RecordBatc
 
 
 def _lists(offsets: Int64Array, values: Array) -> pa.ListArray:
-    kind = pa.binary() if values.dtype.kind == "S" else pa.int64()
+    kind = {"S": pa.binary(), "f": pa.float32()}.get(values.dtype.kind, pa.int64())
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.ascontiguousarray(values), kind))
 
 
@@ -224,16 +239,22 @@ def targets_of(events: Records, timeline: Timeline, ingest: IngestConfig) -> tup
 
 
 def build_impressions(
-    events: Records, proposals: Records, timeline: Timeline, ingest: IngestConfig, index: CatalogueIndex
+    events: Records,
+    proposals: Records,
+    timeline: Timeline,
+    ingest: IngestConfig,
+    index: CatalogueIndex,
+    item_values: ItemValues | None = None,
 ) -> tuple[dict[str, Impressions], dict[tuple[str, str], int]]:
     """Builds all impressions of a partition.
 
     Args:
-      events: [m] EVENT as ``sort_partition`` orders them.
+      events: [m] ``values.event_type`` as ``sort_partition`` orders them.
       proposals: the answers to :func:`make_requests`, in any order.
       timeline: when the splits begin.
       ingest: the settings.
       index: of the catalogue of the train split.
+      item_values: what candidates have as of a time, where that is declared.
 
     Returns:
       impressions by split, and (split, reason) -> events that became none; in eval a ``no_negative`` reason
@@ -244,6 +265,7 @@ def build_impressions(
     answers = np.zeros(len(targets.event), negatives.proposal(proposal_width(ingest)))
     answers[proposals["index"]] = proposals
     columns = EventColumns.of(events)
+    declared = DeclaredFields(events, ingest.dataset, item_values)
     draws = _Draws(events, columns, targets, answers, ingest, index)
     impressions = {}
     dropped = dict(targets.dropped) | (targets.counts if isinstance(targets, Requests) else {})
@@ -257,7 +279,7 @@ def build_impressions(
         else:
             sets, lost = draws.mixed(rows)
         dropped.update({(split, NO_NEGATIVE[kind]): count for kind, count in lost.items()})
-        impressions[split] = _assemble(events, columns, targets, rows, sets, ingest)
+        impressions[split] = _assemble(events, columns, declared, targets, rows, sets, ingest)
     return impressions, dropped
 
 
@@ -368,7 +390,13 @@ class _Draws:
 
 
 def _assemble(
-    events: Records, columns: EventColumns, targets: Targets, rows: Int64Array, sets: _Drawn, ingest: IngestConfig
+    events: Records,
+    columns: EventColumns,
+    declared: DeclaredFields,
+    targets: Targets,
+    rows: Int64Array,
+    sets: _Drawn,
+    ingest: IngestConfig,
 ) -> Impressions:
     """Joins the sets, positive by positive, without the incomplete impressions."""
     complete: BoolArray = np.stack([done for _, done in sets.values()], axis=1).ravel()
@@ -401,6 +429,7 @@ def _assemble(
         items, categories, labels, own = (values[place][:, None] for values in (items, categories, labels, own))
     return Impressions(
         events=columns,
+        declared=declared,
         positive=targets.event[repeated],
         history_start=targets.history_start[repeated],
         history_end=targets.history_end[repeated],

@@ -29,7 +29,6 @@ from ctr.components.impression_gen.events import (
     count_behaviors,
     dropped_because,
     earliest,
-    event_type,
     pack_chunk,
     sort_partition,
 )
@@ -50,6 +49,7 @@ from ctr.components.impression_gen.sources import Source, find_logs, list_source
 from ctr.components.impression_gen.spans import find_span, has_span
 from ctr.components.impression_gen.targets import last_of_user
 from ctr.components.impression_gen.timeline import make_timeline
+from ctr.components.impression_gen.values import event_type
 from ctr.components.settings import IngestConfig
 
 BYTES: Final = 1 << 20

@@ -25,9 +25,11 @@ import pyarrow.parquet as pq
 
 from ctr.components import quarantine
 from ctr.components.dataset import ID_FIELDS, DatasetConfig
+from ctr.components.features import FeatureConfig
 from ctr.components.files import open_file
 from ctr.components.impression_gen import hints
 from ctr.components.impression_gen.columns import BadRow, ParsedBlock, Table, to_events
+from ctr.components.impression_gen.feature_columns import read_all, read_one, type_of
 from ctr.components.impression_gen.log_reader import Block, Task, list_tasks, parse_block, read_blocks
 from ctr.components.impression_gen.sources import Source
 from ctr.components.parquet import open_parquet
@@ -108,8 +110,10 @@ class _Fields:
 
     dataset: DatasetConfig
 
-    def _value(self, field: str, text: str | None) -> Any | tuple[str, str]:
-        """A value out of text, or reason and detail."""
+    def _value(self, field: str, text: Any) -> Any | tuple[str, str]:
+        """A value out of text, or reason and detail; of a declared feature, out of what stands there."""
+        if field in self.dataset.features:
+            return self._declared(field, text)
         kind = _type_of(field, self.dataset)
         if text is None or (text == "" and field != "behavior"):
             return None
@@ -130,19 +134,35 @@ class _Fields:
             return min(max(value, -_LARGEST), _LARGEST)
         return (quarantine.ID_OUT_OF_RANGE, where) if value > _LARGEST else max(value, -_LARGEST)
 
+    def _declared(self, name: str, value: Any) -> Any | tuple[str, str]:
+        try:
+            return read_one(self.dataset.features[name], value)
+        except ValueError as error:
+            text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else _as_text(value) or ""
+            shown = quarantine.escape(text.encode("utf-8", "surrogateescape")[:60])
+            return quarantine.BAD_VALUE, f"{name} {error} ({self.dataset.column_of(name)}: {shown})"
+
     def _constants(self, source: Source, count: int) -> Table:
-        """Columns that the names of folders say."""
-        values = dict(source.partition)
-        return {
-            field: _filled(self._value(field, values[str(column)]), count, _type_of(field, self.dataset))
-            for field, column in self.dataset.given_columns()
-            if column in values
+        """Columns that the names of folders say.
+
+        Raises:
+          DataError: if one is no value of a declared feature.
+        """
+        said = dict(source.partition)
+        values = {
+            field: self._value(field, said[str(column)])
+            for field, column in self.dataset.all_columns()
+            if column in said
         }
+        for field, value in values.items():
+            if isinstance(value, tuple) and field in self.dataset.features:
+                raise DataError(f"{source.path}: the name of its folder: {value[1]}")
+        return {field: _filled(value, count, _type_of(field, self.dataset)) for field, value in values.items()}
 
     def _in_file(self, source: Source) -> list[tuple[str, int | str]]:
-        """The fields whose columns are in the file itself."""
+        """The fields, declared ones too, whose columns are in the file itself."""
         said = dict(source.partition)
-        return [(field, column) for field, column in self.dataset.given_columns() if column not in said]
+        return [(field, column) for field, column in self.dataset.all_columns() if column not in said]
 
 
 @dataclass(frozen=True)
@@ -232,13 +252,15 @@ class _LineReader(_Fields):
     def _table(self, rows: Sequence[Mapping[str, Any]]) -> Table:
         return {
             name: pa.array([row[name] for row in rows], _type_of(name, self.dataset))
-            for name, _ in self.dataset.given_columns()
+            for name, _ in self.dataset.all_columns()
             if not rows or name in rows[0]
         }
 
 
 def _type_of(field: str, dataset: DatasetConfig) -> pa.DataType:
     """What a field's values are read as."""
+    if field in dataset.features:
+        return type_of(dataset.features[field])
     if field in ID_FIELDS:
         return pa.binary() if field in dataset.string_ids else pa.int64()
     if field == "behavior":
@@ -263,15 +285,21 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """One array, of a dictionary too."""
+    array = _one_array(column)
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    return array
+
+
 def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
     """One array of that type.
 
     Raises:
       pyarrow.ArrowInvalid: if a value cannot be had in it.
     """
-    array = _one_array(column)
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    array = _whole(column)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if array.type == kind:
@@ -381,6 +409,11 @@ def _csv_columns(
     for field, place in places.items():
         column = _one_array(table[str(place)])
         kind = kinds[field]
+        if field in dataset.features:
+            if (read := read_all(dataset.features[field], column)) is None:
+                return None
+            columns[field] = read
+            continue
         if kind != pa.binary():
             # What the exact parser strips, pyarrow refuses; and what it refuses, 0x1F, pyarrow takes.
             text = column.cast(pa.string())
@@ -401,9 +434,15 @@ class JsonReader(_LineReader):
         """Of objects; what is missing in one, or null, is a missing value."""
         columns = [(field, str(column)) for field, column in self._in_file(source)]
         # Of a column that two fields read, JSON of one type is asked for.
-        kinds = {field: _type_of(field, self.dataset) for field, _ in columns}
+        features = self.dataset.features
+        kinds = {field: _type_of(field, self.dataset) for field, _ in columns if field not in features}
         schema = pa.schema(
-            {column: pa.string() if kinds[field] == pa.binary() else kinds[field] for field, column in columns}
+            {column: _json_type(features[field], column, block.lines) for field, column in columns if field in features}
+            | {
+                column: pa.string() if kinds[field] == pa.binary() else kinds[field]
+                for field, column in columns
+                if field in kinds
+            }
         )
         options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
 
@@ -419,7 +458,13 @@ class JsonReader(_LineReader):
                 )
                 if table.num_rows != count:
                     return None
-                return {field: _plain(table[column], kinds[field]) for field, column in columns}
+                found = {
+                    field: read_all(features[field], _whole(table[column]))
+                    if field in features
+                    else _plain(table[column], kinds[field])
+                    for field, column in columns
+                }
+                return None if any(values is None for values in found.values()) else found
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
                 return None
 
@@ -431,6 +476,7 @@ class JsonReader(_LineReader):
                 texts = {field: _as_text(read.get(column)) for field, column in columns}
                 # Half of a surrogate pair is no text.
                 "".join(text or "" for text in texts.values()).encode()
+                texts |= {field: read.get(column) for field, column in columns if field in features}
             except (ValueError, RecursionError) as error:
                 return quarantine.UNREADABLE_ROW, f"no JSON: {error}" if line.strip() else "blank line"
             values = {field: self._value(field, text) for field, text in texts.items()}
@@ -449,6 +495,19 @@ class JsonReader(_LineReader):
                 continue
             found.update(dict.fromkeys(row if isinstance(row, dict) else ()))
         return list(found)
+
+
+def _json_type(feature: FeatureConfig, column: str, lines: bytes) -> pa.DataType:
+    """What to ask for in a column: it goes fastest where all rows hold what the first one does."""
+    if feature.kind == "number":
+        return pa.float64()
+    try:
+        value = json.loads(lines[: lines.find(b"\n") + 1] or lines).get(column)
+    except (ValueError, AttributeError, RecursionError):
+        value = None
+    first = value[0] if isinstance(value, list) and value else value
+    kind = pa.int64() if isinstance(first, int) and not isinstance(first, bool) else pa.string()
+    return pa.list_(kind) if isinstance(value, list) else kind
 
 
 def _as_text(value: Any) -> str | None:
@@ -479,7 +538,7 @@ class ParquetReader(_Fields):
                     raise DataError(self.dataset.unknown_column(field, [*there, *dict(source.partition)], source.label))
             for group in range(task.start, min(task.end, file.num_row_groups)):
                 stored = file.metadata.row_group(group)
-                wanted = [str(column) for _, column in self._in_file(source)]
+                wanted = list(dict.fromkeys(str(column) for _, column in self._in_file(source)))
                 most = max(_ROWS_OF_A_BLOCK, -(-stored.num_rows // _BLOCKS_OF_A_GROUP))
                 batches = file.iter_batches(most, row_groups=[group], columns=wanted, use_threads=False)
                 share = source.size // max(1, file.num_row_groups)
@@ -517,6 +576,9 @@ class ParquetReader(_Fields):
 
     def _read(self, field: str, column: pa.ChunkedArray) -> tuple[pa.Array, dict[int, tuple[str, str]]]:
         """A field's values, and row -> reason and detail of those that cannot be had."""
+        if (feature := self.dataset.features.get(field)) is not None:
+            read = read_all(feature, _whole(column))
+            return (read, {}) if read is not None else self._one_by_one(field, column.to_pylist())
         if field == "time":
             if pa.types.is_date(column.type):
                 column = column.cast(pa.timestamp("s"))
@@ -526,9 +588,13 @@ class ParquetReader(_Fields):
         try:
             return _plain(column, kind), {}
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            values = [self._value(field, _as_text(_decoded(value))) for value in column.to_pylist()]
-            faults = {row: value for row, value in enumerate(values) if isinstance(value, tuple)}
-            return pa.array([None if isinstance(value, tuple) else value for value in values], kind), faults
+            return self._one_by_one(field, [_as_text(_decoded(value)) for value in column.to_pylist()])
+
+    def _one_by_one(self, field: str, rows: Sequence[Any]) -> tuple[pa.Array, dict[int, tuple[str, str]]]:
+        values = [self._value(field, value) for value in rows]
+        faults = {row: value for row, value in enumerate(values) if isinstance(value, tuple)}
+        kept = [None if isinstance(value, tuple) else value for value in values]
+        return pa.array(kept, _type_of(field, self.dataset)), faults
 
 
 def _decoded(value: Any) -> Any:

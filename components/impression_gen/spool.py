@@ -10,9 +10,12 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Final
+from typing import Any, Final
 
-from ctr.components.files import create_file, list_folder, open_file, remove_folder
+import numpy as np
+
+from ctr.components.files import create_file, is_address, list_folder, open_file, remove_folder
+from ctr.models.arrays import Array
 
 Parcel = tuple[str, int, int]
 """Name of the file in the spool, first byte, bytes."""
@@ -69,6 +72,15 @@ class Spool:
         if len(data) != length:
             raise OSError(f"{path}: {len(data)} bytes from {start} on, not {length}; was the file cut?")
         return data
+
+    def mapped(self, parcel: Parcel, kind: np.dtype[Any]) -> Array:
+        """The records of a parcel, [n] of that type: where the spool is on this machine, read as they are looked at,
+        and held once for all workers."""
+        name, start, length = parcel
+        if is_address(self.folder) or not length:
+            return np.frombuffer(self.read(parcel), kind)
+        path = os.path.join(self.folder, name)
+        return np.memmap(path, kind, "r", start, (length // kind.itemsize,)).view(np.ndarray)
 
     def done(self) -> dict[str, tuple[int, ...]]:
         """Step -> (files, sum of the first amount, of the second, ...); work done twice counts twice."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import itertools
 import os
 import zipfile
 from bisect import bisect_left, bisect_right
@@ -29,6 +31,8 @@ SETTINGS = IngestConfig(
     targets_per_user=5,
     training_negatives=StoredNegatives(uniform=1, same_category=1, contemporaneous=1),
 )
+UNCHANGED = "c52cf9e6737128f68803d3d2e1e09aec0e1554bd60bb21453d3df0b25485ca2f"
+"""SHA-256 of what the ingest wrote of a log before there were declared features."""
 SETTINGS_FOR_DIRT = IngestConfig(user_partitions=2, max_quarantined_share=1)
 
 
@@ -195,6 +199,8 @@ def test_other_partitions_and_another_order_of_lines_give_the_same_impressions(t
         # The shards' order is that of the users' hashes, however many there are.
         found.append(({split: done.serialized(split) for split in SPLITS}, done.files("catalogue")))
     assert found[0] == found[1] == found[2]
+    records = b"".join(itertools.chain.from_iterable(found[0][0].values()))
+    assert hashlib.sha256(records).hexdigest() == UNCHANGED, "the impressions of the public form, to the byte"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,263 @@
+"""Values of declared features: in events, and the last ones as of a time.
+
+On their way a number that is missing is NaN, and a category that is missing is 0; what stands for one is put in its
+place when impressions are made.
+
+What an impression at time t knows:
+
+* an event of its history, the values of its own row;
+* a candidate, the last values of its item strictly before t, whoever's rows they stood in. Where all candidates were
+  really shown, each has the values of its own row. Beside one that was drawn the others are as of before t, too:
+  else that a value is known, or is fresh, would tell the label;
+* its user, the last values strictly before t; where all candidates were really shown, those of the row that is shown;
+* its request, the values of the positive's row, and what the time t says.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from ctr.components.dataset import DatasetConfig
+from ctr.components.features import FeatureConfig
+from ctr.components.impression_gen.events import EVENT, EXPOSED_EVENT, Records, value_keys
+from ctr.components.impression_gen.hashing import id_hash
+from ctr.components.impression_gen.spool import Parcel, Spool
+from ctr.components.lookup import last_before, last_of, starts_run
+from ctr.models.arrays import Array, BoolArray, Int64Array, UInt64Array
+from ctr.models.impression import PADDING_ID
+
+_QUARTER: Final = 900
+"""Seconds in which no zone changes its offset, but at their ends."""
+
+
+def value_type(features: Mapping[str, FeatureConfig]) -> np.dtype[Any]:
+    """The values of an event, a field each: float32, int64, or [max_values] int64."""
+    kinds: dict[str, tuple[Any, ...]] = {"number": ("<f4",), "category": ("<i8",)}
+    return np.dtype(
+        [
+            (name, *kinds.get(each.kind, ("<i8", (each.max_values,))))
+            for name, each in features.items()
+            if each.column is not None
+        ]
+    )
+
+
+def event_type(dataset: DatasetConfig) -> np.dtype[Any]:
+    """:data:`EVENT`, or of exposures :data:`EXPOSED_EVENT`, with a field ``values`` where columns are declared."""
+    values, kind = value_type(dataset.features), EXPOSED_EVENT if dataset.shown else EVENT
+    return np.dtype([*kind.descr, ("values", values)]) if values.names else kind
+
+
+def is_known(values: Array) -> BoolArray:
+    """Which of [n] or [n, max_values] values are there."""
+    first = values.reshape(len(values), -1)[:, 0]
+    known: BoolArray = ~np.isnan(first) if first.dtype.kind == "f" else first != 0
+    return known
+
+
+def _taken(values: Array, place: Int64Array) -> Array:
+    """The values at places [m], missing ones where a place is -1."""
+    found = np.full((len(place), *values.shape[1:]), np.nan if values.dtype.kind == "f" else 0, values.dtype)
+    found[place >= 0] = values[place[place >= 0]]
+    return found
+
+
+# --- of items, as of a time ------------------------------------------------------------------------------------------
+
+
+def of_candidates(features: Mapping[str, FeatureConfig]) -> dict[str, FeatureConfig]:
+    """The features that candidates have as of a time."""
+    return {name: each for name, each in features.items() if each.of == "item" and "candidate" in each.groups}
+
+
+def change_type(features: Mapping[str, FeatureConfig]) -> np.dtype[Any]:
+    """Values of an item from a time on; the key is its ``id_hash``."""
+    return np.dtype([("key", "<u8"), ("time", "<i8"), ("values", value_type(of_candidates(features)))])
+
+
+def item_values(events: Records, features: Mapping[str, FeatureConfig]) -> Records:
+    """What the rows of events [n] say of their items, [m] :func:`change_type`."""
+    found = np.empty(len(events), change_type(features))
+    found["key"], found["time"] = id_hash(events["item"]), events["timestamp"]
+    known = np.zeros(len(events), bool)
+    for name in found["values"].dtype.names or ():
+        found["values"][name] = events["values"][name]
+        known |= is_known(found["values"][name])
+    return found[known]
+
+
+def merge_values(found: Records) -> Records:
+    """Only what changes, [m] in order of (key, time): each row has all values that are known by then.
+
+    Of several rows of an item in one second the last counts in the order of their values, so that no order of the log
+    does.
+
+    Args:
+      found: [n] :func:`change_type`, all of each item.
+    """
+    rows = found[np.lexsort([*value_keys(found["values"]), found["time"], found["key"]])]
+    index = np.arange(len(rows))
+    first = np.maximum.accumulate(np.where(starts_run(rows["key"]), index, 0))
+    values = np.empty(len(rows), rows["values"].dtype)
+    for name in values.dtype.names or ():
+        column = rows["values"][name]
+        values[name] = _taken(column, last_of(is_known(column), first))
+    rows["values"] = values
+    rows = rows[starts_run(rows["key"][::-1], rows["time"][::-1])[::-1]]
+    changes = starts_run(rows["key"])
+    for name in values.dtype.names or ():
+        column = rows["values"][name].reshape(len(rows), -1)
+        same = (column[1:] == column[:-1]) | (np.isnan(column[1:]) & np.isnan(column[:-1]))
+        changes[1:] |= ~same.all(axis=1)
+    return rows[changes]
+
+
+@dataclass(frozen=True, eq=False)
+class ItemValues:
+    """The last values of items as of any time: n changes in order of (key, time)."""
+
+    key: UInt64Array
+    """[n] ``id_hash`` of the item."""
+    time: Int64Array
+    """[n]"""
+    values: Mapping[str, Array]
+    """Feature -> [n] or [n, max_values]."""
+
+    @classmethod
+    def of(cls, changes: Records) -> ItemValues:
+        """Of what :func:`merge_values` gave."""
+        return cls(*(np.ascontiguousarray(column) for column in (changes["key"], changes["time"])), _columns(changes))
+
+    @classmethod
+    def opened(cls, parcels: Sequence[Parcel], features: Mapping[str, FeatureConfig], spool: Spool) -> ItemValues:
+        """Of columns in a spool, see :func:`columns_of`, which are mapped into memory; none where no value is known."""
+        if not parcels:
+            return cls.of(np.empty(0, change_type(features)))
+        kind = change_type(features)["values"]
+        key, time, *columns = parcels
+        return cls(
+            spool.mapped(key, np.dtype("<u8")),
+            spool.mapped(time, np.dtype("<i8")),
+            {
+                name: spool.mapped(parcel, kind[name].base).reshape(-1, *kind[name].shape)
+                for name, parcel in zip(kind.names or (), columns, strict=True)
+            },
+        )
+
+    def before(self, items: Int64Array, times: Int64Array) -> dict[str, Array]:
+        """The last values of items [m] strictly before times [m]."""
+        place = last_before(self.key, self.time, id_hash(items), times)
+        return {name: _taken(values, place) for name, values in self.values.items()}
+
+
+def columns_of(changes: Records) -> list[Array]:
+    """The columns that :meth:`ItemValues.opened` takes, each on its own: a search reads no other."""
+    return [np.ascontiguousarray(each) for each in (changes["key"], changes["time"], *_columns(changes).values())]
+
+
+def _columns(changes: Records) -> dict[str, Array]:
+    return {name: np.ascontiguousarray(changes["values"][name]) for name in changes["values"].dtype.names or ()}
+
+
+# --- of impressions --------------------------------------------------------------------------------------------------
+
+
+def were_drawn(items: Int64Array, event: Int64Array) -> BoolArray:
+    """Of which impressions [n] a candidate [n, N] was drawn, and not all were shown."""
+    found: BoolArray = ((event < 0) & (items != PADDING_ID)).any(axis=1)
+    return found
+
+
+class DeclaredFields:
+    """The declared features of one partition's impressions, as the fields that ``models.impression`` names.
+
+    Args:
+      events: [m] ``event_type``, as ``sort_partition`` orders them.
+      dataset: what is declared.
+      items: their values as of a time, where a candidate has any.
+    """
+
+    def __init__(self, events: Records, dataset: DatasetConfig, items: ItemValues | None) -> None:
+        self._features = dataset.features
+        self._zone = dataset.zone
+        self._items = items
+        self._time = events["timestamp"]
+        there = events["values"] if "values" in (events.dtype.names or ()) else np.empty(0, [])
+        self._values = {name: np.ascontiguousarray(there[name]) for name in there.dtype.names or ()}
+        starts = np.where(starts_run(events["user"]), np.arange(len(events)), 0)
+        self._user = events["user"]
+        first = np.maximum.accumulate(starts)
+        self._last = {name: last_of(is_known(self._values[name]), first) for name in self._of("user")}
+
+    def of_history(self, event: Int64Array) -> dict[str, Array]:
+        """Of events [k]."""
+        return self._fields({name: self._values[name][event] for name in self._of("item", "event", group="history")})
+
+    def of_candidates(self, items: Int64Array, times: Int64Array, event: Int64Array) -> dict[str, Array]:
+        """Of candidates, impression after impression.
+
+        Args:
+          items: [n, N], padded with 0 where some have more than others.
+          times: [n] of the impressions.
+          event: [n, N] own rows, -1 where there is none.
+        """
+        names = self._of("item", group="candidate")
+        if not names:
+            return {}
+        if self._items is None:
+            raise ValueError("values of items are declared and were not gathered")
+        drawn = np.repeat(were_drawn(items, event), event.shape[1])
+        before = self._items.before(items.ravel()[drawn], np.repeat(times, event.shape[1])[drawn])
+        found = {}
+        for name in names:
+            found[name] = self._values[name][event.ravel()]
+            found[name][drawn] = before[name]
+        return self._fields(found)
+
+    def of_context(self, positive: Int64Array, history_end: Int64Array, drawn: BoolArray) -> dict[str, Array]:
+        """Of impressions.
+
+        Args:
+          positive: [n] index of the event.
+          history_end: [n] index of the first event that is not strictly before it.
+          drawn: [n] whether a candidate was drawn, and not all were shown.
+        """
+        found = {name: self._values[name][positive] for name in self._of("request")}
+        for name, last in self._last.items():
+            own = (history_end > 0) & (self._user[history_end - 1] == self._user[positive])
+            before = np.where(own, last[history_end - 1], -1)
+            found[name] = _taken(self._values[name], np.where(drawn, before, positive))
+        fields = self._fields(found)
+        for name, each in self._features.items():
+            if each.computed is not None:
+                fields[name] = computed(each.computed, self._time[positive], self._zone)
+        return fields
+
+    def _of(self, *owners: str, group: str = "context_input") -> list[str]:
+        return [name for name in self._values if (each := self._features[name]).of in owners and group in each.groups]
+
+    def _fields(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Source -> [k] values, with what stands for a missing one."""
+        fields: dict[str, Array] = {}
+        for name, found in values.items():
+            each = self._features[name]
+            if each.kind == "number":
+                fields[name] = np.where(np.isnan(found), np.float32(each.missing), found)
+            else:
+                fields |= zip(each.sources(name), found.reshape(len(found), -1).T, strict=True)
+        return fields
+
+
+def computed(what: str, times: Int64Array, zone: ZoneInfo) -> Array:
+    """``hour_of_day``, 0 to 23, or ``day_of_week``, 1 to 7 from Monday on, of Unix seconds [n]: float32."""
+    quarters, place = np.unique(times // _QUARTER, return_inverse=True)
+    local = [dt.datetime.fromtimestamp(quarter * _QUARTER, zone) for quarter in quarters.tolist()]
+    values = [each.hour if what == "hour_of_day" else each.isoweekday() for each in local]
+    found: Array = np.array(values, np.float32)[place]
+    return found

@@ -17,6 +17,7 @@ from ctr.components.dataset import DatasetConfig
 from ctr.components.impression_gen.look import look_at
 from ctr.components.settings import IngestConfig, PlausibilityConfig
 from ctr.models.impression import BEHAVIORS, SPLITS
+from ctr.models.string_ids import id_of
 
 START = 1_700_000_000
 MOST = 4
@@ -72,6 +73,10 @@ DATASET = DatasetConfig.model_validate(
         },
         "behaviors": {"buy": "buy"},
         "exposures": {"max_candidates": MOST},
+        "features": {
+            "price": {"of": "item", "column": "price", "type": "number", "used": ["candidate"]},
+            "page": {"of": "request", "column": "request"},
+        },
     }
 )
 SETTINGS = IngestConfig(
@@ -83,8 +88,14 @@ SETTINGS = IngestConfig(
 )
 
 
+def price(row: Row) -> float:
+    """Of an item then."""
+    return row.item + row.time % 7 / 8
+
+
 def write(rows: list[Row], path: Path, row_group_size: int = 200) -> Path:
-    columns = {name: [getattr(row, name) for row in rows] for name in Row._fields}
+    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in Row._fields}
+    columns["price"] = list(map(price, rows))
     pq.write_table(pa.table(columns), path, row_group_size=row_group_size)
     return path
 
@@ -122,13 +133,18 @@ def expected(rows: list[Row]) -> dict[tuple[int, int, tuple[int, ...]], dict[str
         items = tuple(row.item for row in kept)
         found[first.user, first.time, items] = {
             "label": [row.clicked for row in kept],
+            "prices": list(map(price, kept)),
+            "positions": [row.position for row in kept],
+            "page": id_of(str(first.request)),
             "times": [time for time, _, _ in history][-HISTORY:],
             "length": min(len(history), HISTORY),
         }
     return found
 
 
-def test_a_request_is_an_impression_with_what_was_shown_and_clicked(ingested: Ingested) -> None:
+def test_a_request_is_an_impression_of_what_was_shown_and_clicked_with_the_values_of_its_rows(
+    ingested: Ingested,
+) -> None:
     wanted = expected(ROWS)
     found = {}
     for split in SPLITS:
@@ -137,6 +153,9 @@ def test_a_request_is_an_impression_with_what_was_shown_and_clicked(ingested: In
             items = tuple(impression["candidate_item_id"])
             found[user, time, items] = {
                 "label": impression["label"],
+                "prices": impression["candidate_price"],
+                "positions": impression["candidate_position"],
+                "page": impression["page"][0],
                 "times": [time - age for age in impression["history_age"]],
                 "length": len(impression["history_item_id"]),
             }
@@ -186,6 +205,7 @@ def test_negatives_are_drawn_where_they_are_asked_for(ingested: Ingested, tmp_pa
         shown = len(before["label"])
         assert after["candidate_item_id"][:shown] == before["candidate_item_id"]
         assert after["label"] == before["label"] + [0, 0]
+        assert after["candidate_position"] == before["candidate_position"] + [0, 0]
         assert len(set(after["candidate_item_id"])) == shown + 2
     assert drawn.impressions("validation") == ingested.impressions("validation")
     by_set = defaultdict(list)

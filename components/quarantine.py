@@ -44,8 +44,8 @@ REASONS: Final = (
     NEGATIVE_TIMESTAMP,
     OUTSIDE_WINDOW,
     BAD_VALUE,
-    DUPLICATE,
     CONTRADICTORY_REQUEST,
+    DUPLICATE,
 )
 """All reasons, in the order in which they are looked for: a row has the first that fits."""
 

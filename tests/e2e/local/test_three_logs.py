@@ -67,9 +67,7 @@ def test_the_public_log(
 ) -> None:
     """On the run that all share, which is repeated from its cache."""
     monkeypatch.chdir(tmp_path)
-    generate, inspect, run, serve, predict = PUBLIC
-    assert generate[0] == "generate"
-    assert run[:2] == trained.arguments()[:1] + ["--data"]
+    _, inspect, _, serve, predict = PUBLIC
     assert cli.main([*inspect[:1], trained.config.data, *inspect[2:]]) == 0
     assert read_dataset("events.yaml").is_public_form
     assert cli.main(trained.arguments()) == 0
@@ -93,3 +91,83 @@ def test_reviews(
     with served(forks, serve, tmp_path / "output/reviews", tmp_path) as port:
         assert cli.main([*predict, *port]) == 0
     assert "<- chosen" in capfd.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the tutorial's log was generated, described and trained on."""
+    folder = tmp_path_factory.mktemp("shown")
+    write_presets(folder)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        generate, inspect, check, show, run, *_ = ctr_commands(FEATURE)
+        for words in ([*generate, "--users", "400"], inspect, check, show, [*run, *SMALL_EXPOSURES]):
+            assert cli.main(words) == 0
+        yield folder
+    finally:
+        os.chdir(before)
+
+
+def test_exposures_with_features(
+    shown: Path, forks: Forks, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The tutorial's log is that of the third transcript, whose commands are the tutorial's but for names."""
+    monkeypatch.chdir(shown)
+    guessed, described, shipped = (read_dataset(name) for name in ("guessed_shown.yaml", "shown.yaml", "exposures"))
+    assert guessed.columns == described.columns
+    assert described == shipped
+    *_, serve, predict, of_a_file = ctr_commands(FEATURE)
+    assert [words[0] for words in EXPOSURES] == ["generate", "inspect", "run", "serve", "predict"]
+    (request,) = (block.text for block in blocks(FEATURE) if block.language == "json")
+    Path("shown.json").write_text(request)
+    with served(forks, serve, shown / "output/shown", shown) as port:
+        assert cli.main([*predict, *port]) == 0
+        assert "<- chosen" in capfd.readouterr().out
+        assert cli.main([*of_a_file, *port]) == 0
+        first = capfd.readouterr().out
+        other = json.loads(request)
+        other["age_band"] = 20
+        Path("shown.json").write_text(json.dumps(other))
+        assert cli.main([*of_a_file, *port]) == 0
+    assert capfd.readouterr().out != first, "the age has a say"
+
+
+def test_price_and_age_are_worth_their_place(shown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AUC on what was shown, with them and without, on the same impressions and of the same training."""
+    import tensorflow_transform as tft
+
+    from ctr.components.examples.catalogue import Catalogue
+    from ctr.components.examples.shards import list_shards, split_folder
+    from ctr.components.trainer.settings import TrainerSettings
+    from ctr.components.trainer.train import train
+    from ctr.models.impression import EVAL_SPLIT, SPLITS, declare_features
+    from ctr.pipeline.output.layout import IMPRESSIONS, Layout
+    from ctr.pipeline.output.runs import latest_output
+    from ctr.pipeline.settings.pipeline_config import load_preset
+    from ctr.pipeline.sweep.scoring import metrics, score
+
+    monkeypatch.chdir(shown)
+    settings = [words.removeprefix("--set=") for words in SMALL_EXPOSURES]
+    config = load_preset("shown_preset.yaml", settings, dataset="shown.yaml")
+    database = Layout(str(shown / "output/shown")).metadata_db
+
+    def output(node: str, key: str) -> str:
+        return latest_output(database, config.pipeline_name, node, key)
+
+    examples, graph = (output("ImpressionTransform", key) for key in ("transformed_examples", "transform_graph"))
+    files = {split: list_shards(split_folder(examples, split)) for split in SPLITS}
+    found = {}
+    rows = config.ingest.dataset.rows
+    for name, kept in (("with", rows), ("without", [r for r in rows if r.declared not in ("price", "age_band")])):
+        declare_features(kept)
+        trained = train(
+            TrainerSettings.of(config.model, config.sampler, config.training, config.ingest),
+            transform=tft.TFTransformOutput(graph),
+            catalogue_size=len(Catalogue.read(output(IMPRESSIONS[0], "catalogue")).item_ids),
+            train_files=files["train"],
+            validation_files=files["validation"],
+        )
+        pairs = score(trained.model, files[EVAL_SPLIT], config.ingest.history_length)
+        found[name] = metrics(pairs["shown"]).auc
+    assert found["with"] > found["without"] + 0.02, found

@@ -423,10 +423,14 @@ def _dropped(report: Report) -> list[Row]:
     splits = list(report.impressions)
     reasons = {why: None for by_reason in report.dropped.values() for why in by_reason}
     rows = [Row("impressions", [f"{report.impressions[split]:,}" for split in splits])]
+    what = "requests" if report.exposures else "events"
     for why in reasons:
         counts = [report.dropped.get(split, {}).get(why, 0) for split in splits]
         if any(counts):
-            rows.append(Row(f"events without one: {why}", [f"{count:,}" for count in counts]))
+            rows.append(Row(f"{what} without one: {why}", [f"{count:,}" for count in counts]))
+    for name in {name: None for of_split in report.exposures.values() for name in of_split}:
+        counts = [report.exposures.get(split, {}).get(name, 0) for split in splits]
+        rows.append(Row(name.replace("_", " "), [f"{count:,}" for count in counts]))
     return rows
 
 

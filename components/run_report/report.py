@@ -78,7 +78,10 @@ class Report(Record):
     impressions: dict[str, int]
     """Split -> impressions."""
     dropped: dict[str, dict[str, int]]
-    """Split -> reason -> events that became no impression; for eval, a reason may hold for one negative set alone."""
+    """Split -> reason -> events that became no impression; for eval, a reason may hold for one negative set alone. Of a
+    log of exposures they are requests."""
+    exposures: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Split -> what is counted of its requests, as ``examples.summary`` has it."""
     items_with_several_categories: int
     vocabulary: dict[str, int]
     """``items`` and ``categories`` that have an index of their own."""

@@ -28,11 +28,13 @@ PATIENCE_SECONDS = 120
 PUBLIC, REVIEWS, EXPOSURES = (ctr_commands(PAGE)[first : first + 5] for first in (0, 5, 10))
 """generate, inspect, run, serve, predict."""
 SMALL_REVIEWS = (
+    "--set=model.name=dnn",
     "--set=training.epochs=1",
     "--set=ingest.targets_per_user=4",
     "--set=evaluation.bounds.auc={min: 0.3, min_margin: null}",
 )
 SMALL_EXPOSURES = (
+    "--set=model.name=dnn",
     "--set=training.batch_size=64",
     "--set=training.learning_rate=0.003",
     "--set=evaluation.bounds.auc={min: 0.6, min_margin: null}",

@@ -32,8 +32,10 @@ from ctr.models.contract import Ranker
 from ctr.models.errors import CtrError, DataError
 from ctr.models.impression import (
     CANDIDATE_ITEM_ID,
+    FEATURES,
     FIRST_KNOWN_INDEX,
     HISTORY_INPUTS,
+    INDEX_OF,
     MODEL_INPUTS,
     NEGATIVE_SET,
     PADDING_ID,
@@ -104,8 +106,11 @@ def check(
     names = _Names(sample.raw)
     served = tf.saved_model.load(model_folder, tags=["serve"])
     raw = tf.constant(sample.raw)
+    asked = served.signatures[TRANSFORM_FEATURES](**{EXAMPLES: raw})
     inputs = _as_trained(sample.transformed, settings.history_length)
-    names.check_equal(inputs, served.signatures[TRANSFORM_FEATURES](**{EXAMPLES: raw}))
+    # Where serving puts a constant on purpose, both are asked with that.
+    inputs |= {name: asked[name] for name in _constants()}
+    names.check_equal(inputs, asked)
 
     tolerance = TOLERANCES[settings.precision]
     by_signature = served.signatures[DEFAULT_SIGNATURE](**{EXAMPLES: raw})[LOGIT].numpy()
@@ -124,6 +129,11 @@ def check(
         model_to_signature=direct,
         signature_to_server=over_grpc,
     )
+
+
+def _constants() -> list[str]:
+    """The model's inputs that serving puts a constant in the place of."""
+    return [INDEX_OF.get(name, name) for name, feature in FEATURES.items() if feature.served is not None]
 
 
 def draw(raw_files: Sequence[str], transformed_files: Sequence[str], seed: int) -> Sample:

@@ -127,6 +127,17 @@ def test_an_error_that_names_a_setting_gets_its_line(tmp_path: Path) -> None:
         assert located(text, name) == text
 
 
+def test_one_feature_can_be_taken_out_and_a_position_is_served_as_the_first() -> None:
+    whole = load_preset("demo", dataset="exposures").ingest.dataset
+    without = load_preset("demo", ["ingest.dataset.features.price=null"], dataset="exposures").ingest.dataset
+    assert set(whole.features) - set(without.features) == {"price"}
+    (position,) = (row for row in whole.rows if row.declared == "position")
+    assert (position.name, position.served) == ("candidate_position", 1)
+    assert position.encoding is not None
+    assert position.encoding.largest == whole.exposures.max_candidates + 1  # type: ignore[union-attr]
+    assert "position" not in {row.declared for row in read_dataset("public").rows}
+
+
 def test_files_are_logs_by_suffix_or_by_pattern() -> None:
     def of(**values: Any) -> DatasetConfig:
         columns = {"user": "u", "item": "i", "time": "t"}

@@ -35,7 +35,6 @@ SMALL_REVIEWS = (
 )
 SMALL_EXPOSURES = (
     "--set=model.name=dnn",
-    "--set=training.batch_size=64",
     "--set=training.learning_rate=0.003",
     "--set=evaluation.bounds.auc={min: 0.6, min_margin: null}",
 )

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, NaiveDatetime, field_validator, model_validator
 
-from ctr.components.features import Column, Features, rows_of
+from ctr.components.features import Column, Features, TableConfig, rows_of
 from ctr.models.impression import BEHAVIORS, MAX_SHOWN, BehaviorName, Encoding, Feature
 from ctr.models.section import Section
 from ctr.models.validation import instead_of
@@ -40,6 +40,16 @@ POSITION: Final = "position"
 """Of a candidate among those of its request, counted from 1; those behind ``exposures.max_candidates`` are alike."""
 _EVER: Final = dt.datetime(1970, 1, 1), dt.datetime(2099, 12, 31, 23, 59, 59)
 _CSV_ALONE: Final = ("separator", "header", "quote", "encoding")
+
+
+def format_of(path: str) -> Format | None:
+    """The format that the suffix of a file's name says, packed or not."""
+    name = path.lower()
+    for form, suffixes in SUFFIXES.items():
+        packed = ("",) if form == "parquet" else ("", *COMPRESSIONS)
+        if name.endswith(tuple(suffix + behind for suffix in suffixes for behind in packed)):
+            return form
+    return None
 
 
 class Columns(Section):
@@ -176,6 +186,8 @@ class DatasetConfig(Section):
     features: Features = Field(default_factory=dict)
     """Features of one's own: name -> declaration, e.g. ``{price: {of: item, column: price, type: number}}``; see
     docs/features.md."""
+    tables: dict[str, TableConfig] = Field(default_factory=dict)
+    """Name -> table beside the log that features are taken from."""
 
     @model_validator(mode="before")
     @classmethod
@@ -198,7 +210,7 @@ class DatasetConfig(Section):
             raise ValueError("files: a table has none; leave it out")
         named = self.format != "csv" or self.header
         columns = {f"columns.{field}": column for field, column in self.given_columns()}
-        columns |= {f"features.{name}.column": each.column for name, each in self.features.items() if each.column}
+        columns |= {f"features.{name}.column": each for name, each in self.all_columns() if name in self.features}
         for field, column in columns.items():
             if named and isinstance(column, int):
                 raise ValueError(f"{field}: give the column's name, as the log has names (got {column})")
@@ -209,6 +221,7 @@ class DatasetConfig(Section):
                 )
         self._check_behaviors()
         self._check_exposures()
+        self._check_tables()
         if self.columns.category is None and self.ids.category != "integer":
             raise ValueError("ids.category: there is no column of categories; set columns.category, or leave it out")
         if self.window is not None and self.window.end <= self.window.start:
@@ -241,6 +254,24 @@ class DatasetConfig(Section):
             raise ValueError(
                 "targets: of a log of exposures (columns.clicked) what was clicked is the label; leave it out"
             )
+
+    def _check_tables(self) -> None:
+        for name, feature in self.features.items():
+            if feature.table is None:
+                continue
+            if (table := self.tables.get(feature.table)) is None:
+                raise ValueError(
+                    f"features.{name}.table is {feature.table!r}; {instead_of(feature.table, self.tables)}"
+                )
+            if table.of != feature.of:
+                raise ValueError(f"features.{name}: table {feature.table} is of the {table.of}; set of to {table.of}")
+        for name, table in self.tables.items():
+            if format_of(table.path) is None:
+                known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+                raise ValueError(f"tables.{name}.path: {table.path} has none of the suffixes {known}; rename it")
+        used = {feature.table for feature in self.features.values()}
+        if unused := [name for name in self.tables if name not in used]:
+            raise ValueError(f"tables.{unused[0]}: no feature is taken from it; name it as a feature's table")
 
     @field_validator("encoding")
     @classmethod
@@ -313,7 +344,7 @@ class DatasetConfig(Section):
     @property
     def is_public_form(self) -> bool:
         """Whether rows have the public log's form, whatever they are used for: such are read fastest."""
-        if any(feature.column is not None for feature in self.features.values()):
+        if any(feature.in_log for feature in self.features.values()):
             return False
         of_form = {name: getattr(self, name) for name in type(self).model_fields if name not in _NOT_OF_FORM}
         public = {name: getattr(PUBLIC_LOG, name) for name in of_form}
@@ -334,7 +365,7 @@ class DatasetConfig(Section):
         """Likewise, and then declared feature -> its column."""
         yield from self.given_columns()
         for name, feature in self.features.items():
-            if feature.column is not None:
+            if feature.column is not None and feature.in_log:
                 yield name, feature.column
 
     def is_log(self, name: str) -> bool:
@@ -366,7 +397,7 @@ class DatasetConfig(Section):
         return f"{where}: {setting} is {column!r}; {instead_of(column, there)}"
 
 
-_NOT_OF_FORM: Final = ("files", "compression", "targets", "time", "window", "duplicates", "features")
+_NOT_OF_FORM: Final = ("files", "compression", "targets", "time", "window", "duplicates", "features", "tables")
 
 PUBLIC_LOG: Final = DatasetConfig(
     quote=None,

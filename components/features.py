@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from ctr.components.files import absolute
 from ctr.models.impression import NO_BOUND, Encoding, Feature, Group
 from ctr.models.section import Section
 
@@ -86,6 +87,18 @@ class Encode(Section):
         return Encoding("log") if self.log else Encoding("quantiles", self.quantiles or 0)
 
 
+class TableConfig(Section):
+    """A table beside the log: what holds of an item or a user, whoever's events the log has of it."""
+
+    path: Annotated[str, Field(min_length=1), AfterValidator(absolute)]
+    """A CSV file with a header, JSON lines or Parquet, by its suffix; .gz of the first two."""
+    of: Literal["item", "user"]
+    key: Annotated[str, Field(min_length=1)]
+    """Column of the ids, written as the log's."""
+    time: Annotated[str, Field(min_length=1)] | None = None
+    """Column of the time from which on a row holds, written as the log's; null: each row holds always."""
+
+
 class FeatureConfig(Section):
     """A feature of one's own: whose it is, where it stands, and what models get of it."""
 
@@ -93,7 +106,9 @@ class FeatureConfig(Section):
     """``item`` is a property of the thing, ``event`` of what was done, which only the history has; ``user`` and
     ``request`` have one value an impression."""
     column: Column | None = None
-    """Of the log, where it is not ``computed``."""
+    """Of the log, or of its ``table``, where it is not ``computed``."""
+    table: str | None = None
+    """One of ``tables``, which has the column; an item's or a user's feature. Null: the log has it."""
     computed: Literal["hour_of_day", "day_of_week"] | None = None
     """Of the impression's time, in the log's zone: 0 to 23, or 1 to 7 from Monday on; a feature of the request."""
     type: Literal["number", "category", "categories"] | None = None
@@ -116,6 +131,8 @@ class FeatureConfig(Section):
     def _has_a_source(self) -> FeatureConfig:
         if (self.column is None) == (self.computed is None):
             raise ValueError("give column, or computed (hour_of_day or day_of_week), and not both")
+        if self.table is not None and not isinstance(self.column, str):
+            raise ValueError(f"column: give the name of a column of table {self.table}")
         if self.computed is not None:
             if self.of != "request":
                 raise ValueError(
@@ -150,6 +167,11 @@ class FeatureConfig(Section):
     def kind(self) -> Literal["number", "category", "categories"]:
         """:attr:`type`, with what null means."""
         return self.type or ("number" if self.computed else "category")
+
+    @property
+    def in_log(self) -> bool:
+        """Whether the log has its values, in a column."""
+        return self.column is not None and self.table is None
 
     @property
     def groups(self) -> tuple[Group, ...]:

@@ -206,6 +206,8 @@ class IngestConfig(Section):
             raise ValueError("flip_labels needs 1 negative: training_negatives of 1 in all, evaluation_negatives of 1")
         if self.min_history > self.history_length:
             raise ValueError("min_history cannot exceed history_length")
+        if self.candidate_in_history and self.dataset.features:
+            raise ValueError("candidate_in_history: this leak is of logs without features; leave dataset.features out")
         return self
 
     @property

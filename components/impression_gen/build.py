@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeVar
 
@@ -27,7 +27,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from ctr.components import quarantine
-from ctr.components.dataset import ID_FIELDS
+from ctr.components.dataset import ID_FIELDS, DatasetConfig
 from ctr.components.examples import summary
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.shards import shard_path, unfinished_folder
@@ -73,9 +73,11 @@ from ctr.components.impression_gen.readers import RowGroup, reader_of
 from ctr.components.impression_gen.refusals import check_impressions, check_rows
 from ctr.components.impression_gen.sources import Source, list_sources
 from ctr.components.impression_gen.spool import NOTHING, Parcel, Spool
+from ctr.components.impression_gen.tables import table_values
 from ctr.components.impression_gen.targets import last_of_user
 from ctr.components.impression_gen.timeline import Timeline, make_timeline
 from ctr.components.impression_gen.values import (
+    LOG,
     ItemValues,
     change_type,
     columns_of,
@@ -83,6 +85,7 @@ from ctr.components.impression_gen.values import (
     item_values,
     merge_values,
     of_candidates,
+    of_source,
 )
 from ctr.components.impression_gen.writer import write_shard
 from ctr.components.settings import IngestConfig
@@ -283,17 +286,26 @@ def run_ingest(
 
 
 def _item_values(events: beam.PCollection, ingest: IngestConfig, spool: Spool) -> beam.pvalue.AsSingleton | None:
-    """The values that items have as of a time, as columns in the spool, if candidates are to have any."""
-    if not of_candidates(ingest.dataset.features):
+    """Values as of a time, as columns in the spool: of items, if candidates are to have any, and of each table."""
+    sources = []
+    if of_candidates(ingest.dataset.features):
+        sources.append(
+            events
+            | "GatherValues" >> beam.ParDo(GatherValues(ingest, spool)).with_output_types(_KEYED)
+            | "GroupValues" >> beam.GroupByKey()
+            | "MergeValues" >> beam.ParDo(MergeValues(ingest, spool)).with_output_types(_KEYED)
+            | "ListValues" >> beam.combiners.ToList()
+            | "JoinValues" >> beam.Map(_join_values, spool).with_output_types(_EXAMPLE)
+        )
+    if ingest.dataset.tables:
+        sources.append(
+            events.pipeline
+            | "Tables" >> beam.Create(sorted(ingest.dataset.tables))
+            | "ReadTables" >> beam.Map(_read_table, ingest.dataset, spool).with_output_types(_EXAMPLE)
+        )
+    if not sources:
         return None
-    return beam.pvalue.AsSingleton(
-        events
-        | "GatherValues" >> beam.ParDo(GatherValues(ingest, spool)).with_output_types(_KEYED)
-        | "GroupValues" >> beam.GroupByKey()
-        | "MergeValues" >> beam.ParDo(MergeValues(ingest, spool)).with_output_types(_KEYED)
-        | "ListValues" >> beam.combiners.ToList()
-        | "JoinValues" >> beam.Map(_join_values, spool)
-    )
+    return beam.pvalue.AsSingleton(sources | "AllValues" >> beam.Flatten() | "ValuesAsOf" >> beam.combiners.ToDict())
 
 
 def _typed(elements: beam.PCollection, kind: object, name: str) -> beam.PCollection:
@@ -475,7 +487,7 @@ class MergeValues(_Step):
     def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[tuple[int, list[Parcel]]]:
         """Merges one range."""
         key, parcels = element
-        kind = change_type(self._ingest.dataset.features)
+        kind = change_type(of_candidates(self._ingest.dataset.features))
         merged = merge_values(np.frombuffer(b"".join(map(self._spool.read, parcels)), kind))
         with self._spool.file(progress.VALUES) as write:
             columns = [write(column.tobytes()) for column in columns_of(merged)]
@@ -554,7 +566,7 @@ class WriteImpressions(_Step):
         element: tuple[int, dict[str, Iterable[Parcel]]],
         timeline_json: str,
         catalogue: Parcel,
-        values: Sequence[Parcel] | None = None,
+        values: Mapping[str, Sequence[Parcel]] | None = None,
     ) -> Iterator[tuple[str, int]]:
         """Builds and writes one partition."""
         partition, grouped = element
@@ -564,7 +576,10 @@ class WriteImpressions(_Step):
         answers = b"".join(map(self._spool.read, grouped[_PROPOSALS]))
         proposals = np.frombuffer(answers, proposal(proposal_width(self._ingest)))
         index = self._index_of(catalogue)
-        items = ItemValues.opened(values, dataset.features, self._spool) if values is not None else None
+        items = {
+            source: ItemValues.opened(columns, of_source(dataset.features, source), self._spool)
+            for source, columns in (values or {}).items()
+        }
         impressions, dropped = build_impressions(events, proposals, timeline, self._ingest, index, items)
         for split, built in impressions.items():
             path = shard_path(self._examples_uri, split, partition, self._ingest.user_partitions)
@@ -661,7 +676,7 @@ def _make_catalogue(counts: list[Parcel], catalogue_uri: str, spool: Spool) -> P
         return write(catalogue.to_bytes())
 
 
-def _join_values(ranges: list[tuple[int, list[Parcel]]], spool: Spool) -> list[Parcel]:
+def _join_values(ranges: list[tuple[int, list[Parcel]]], spool: Spool) -> tuple[str, list[Parcel]]:
     """One parcel a column, in the order of the hashes."""
     joined = []
     with spool.file(progress.VALUES) as write:
@@ -669,7 +684,13 @@ def _join_values(ranges: list[tuple[int, list[Parcel]]], spool: Spool) -> list[P
             # No more than one part is held.
             written = [write(spool.read(part)) for part in parts]
             joined.append((*written[0][:2], sum(length for _, _, length in written)))
-    return joined
+    return LOG, joined
+
+
+def _read_table(name: str, dataset: DatasetConfig, spool: Spool) -> tuple[str, list[Parcel]]:
+    values = table_values(name, dataset)
+    with spool.file(progress.VALUES) as write:
+        return name, [write(column.tobytes()) for column in columns_of(values)]
 
 
 def _check_plausible(

@@ -25,6 +25,7 @@ from ctr.components.impression_gen.readers import ParquetReader, Reader, reader_
 from ctr.components.impression_gen.refusals import check_rows
 from ctr.components.impression_gen.sources import Source, find_logs, list_sources
 from ctr.components.impression_gen.spans import find_span, has_span
+from ctr.components.impression_gen.tables import table_values
 from ctr.components.impression_gen.targets import last_of_user
 from ctr.components.impression_gen.timeline import make_timeline
 from ctr.components.impression_gen.values import event_type
@@ -86,6 +87,8 @@ def check(data: str, ingest: IngestConfig, span: int | None = None) -> Checked:
     blocks = list(_sample(reader, sources, ingest))
     _count(checked, blocks, sources)
     try:
+        for name in ingest.dataset.tables:
+            table_values(name, ingest.dataset)
         checked.whole = not is_address(path) and look_at(data, ingest, span) is not None
         if not checked.whole:
             _judge(checked, blocks, ingest)

@@ -99,7 +99,7 @@ def to_events(
     rows = np.zeros(len(lines), logged(event_type(dataset)))
     rows["line"] = lines
     for name, feature in dataset.features.items():
-        if feature.column is not None:
+        if feature.in_log:
             rows["values"][name] = dense(feature, table[name])
     names: Names = {}
     checks: list[tuple[BoolArray, str, str]] = []

@@ -19,6 +19,7 @@ from ctr.components.dataset import DatasetConfig
 from ctr.components.files import stat
 from ctr.components.impression_gen.sources import find_logs
 from ctr.components.impression_gen.spans import find_span, has_span
+from ctr.components.impression_gen.tables import table_files
 from ctr.components.settings import SETTINGS_KEY
 
 SPAN_KEY: Final = "span"
@@ -78,8 +79,8 @@ def _chosen_span(given: dict[str, Any]) -> int | None:
 
 
 def fingerprint(path: str, dataset: DatasetConfig) -> str:
-    """Of the files of a log; changes with a file's name, size or time."""
+    """Of the files of a log, and of the tables beside it; changes with a file's name, size or time."""
     files = find_logs(path, dataset).files
-    stats = [(os.path.relpath(file, path), *stat(file)) for file in files]
+    stats = [(os.path.relpath(file, path), *stat(file)) for file in files] + table_files(dataset)
     digest = hashlib.sha256(repr(stats).encode()).hexdigest()
     return f"num_files:{len(files)},total_bytes:{sum(size for _, size, _ in stats)},sha256:{digest}"

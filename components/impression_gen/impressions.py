@@ -17,7 +17,7 @@ from ctr.components.impression_gen.exposures import Requests, Shown
 from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from ctr.components.impression_gen.targets import Targets, find_targets
 from ctr.components.impression_gen.timeline import Timeline
-from ctr.components.impression_gen.values import DeclaredFields, ItemValues, were_drawn
+from ctr.components.impression_gen.values import AsOf, DeclaredFields, were_drawn
 from ctr.components.lookup import starts_run
 from ctr.components.settings import IngestConfig
 from ctr.models import impression as names
@@ -97,7 +97,7 @@ class Impressions:
     labels: Int64Array
     """[n, 1 + negatives]"""
     candidate_event: Int64Array
-    """[n, 1 + negatives] index into events of the candidate's own row, -1 where it was drawn."""
+    """[n, 1 + negatives] index into events of the candidate's own row, -1 where it was drawn or may have been."""
     candidate_in_history: bool = False
     ragged: bool = False
     """Whether rows of candidates may end in padding."""
@@ -244,7 +244,7 @@ def build_impressions(
     timeline: Timeline,
     ingest: IngestConfig,
     index: CatalogueIndex,
-    item_values: ItemValues | None = None,
+    item_values: AsOf | None = None,
 ) -> tuple[dict[str, Impressions], dict[tuple[str, str], int]]:
     """Builds all impressions of a partition.
 
@@ -254,7 +254,7 @@ def build_impressions(
       timeline: when the splits begin.
       ingest: the settings.
       index: of the catalogue of the train split.
-      item_values: what candidates have as of a time, where that is declared.
+      item_values: what there is as of a time, where that is declared.
 
     Returns:
       impressions by split, and (split, reason) -> events that became none; in eval a ``no_negative`` reason
@@ -426,7 +426,9 @@ def _assemble(
         positives = events[targets.event[repeated]]
         flipped = negatives.flip_hashes(positives, ingest.seed) % 2 == 1
         place = np.arange(len(items)), flipped.astype(np.int64)
-        items, categories, labels, own = (values[place][:, None] for values in (items, categories, labels, own))
+        items, categories, labels = (values[place][:, None] for values in (items, categories, labels))
+        # What stands alone must not tell whether it was drawn.
+        own = np.full(items.shape, -1)
     return Impressions(
         events=columns,
         declared=declared,

@@ -6,20 +6,23 @@ import csv
 import datetime as dt
 import itertools
 import json
+import math
 import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from ctr.components import quarantine
 from ctr.components.dataset import PUBLIC_LOG, SUFFIXES, Columns, DatasetConfig, Format
+from ctr.components.features import Features
 from ctr.components.files import is_address, is_table, list_folder, open_file
 from ctr.components.impression_gen import hints
 from ctr.components.impression_gen.log_reader import unpacked
@@ -63,6 +66,13 @@ _KINDS: Final[dict[BehaviorName, str]] = {
 _UNDONE: Final = re.compile(r"remove|delete|un|dis|cancel|refund|return", re.IGNORECASE)
 _MOST_KINDS: Final = 25
 _FAVOURABLE: Final = 0.8
+_FEWEST_VALUES: Final = 2
+"""Of a column that a model can learn from."""
+_KEPT: Final = 0.95
+"""Share of rows with the commonest value of their item, or user, from which on it is taken for its own."""
+_OF_SEVERAL: Final = ("|", ";", ",")
+_SEVERAL: Final = 0.3
+"""Share of values with a separator from which on they are taken for several."""
 _HASHES: Final = re.compile(r"[0-9a-fA-F]{16,}|[0-9a-fA-F-]{36}|[A-Za-z0-9+/_-]{22,}={0,2}")
 
 Rows = list[dict[str, str | None]]
@@ -531,9 +541,10 @@ class _Guess:
                 continue
             missing = "the log has none" if role in ("category", "behavior") else "not found; choose one of those below"
             lines.append(_line(f"  {role}", self._column(role), self.reasons.get(role, missing)))
-        if unused := [column for name, column in self.columns.items() if name not in self.roles.values()]:
+        unused = [column for name, column in self.columns.items() if name not in self.roles.values()]
+        if same := [column for column in unused if column.distinct < _FEWEST_VALUES]:
             lines.append("# Columns that are not used:")
-            lines += [f"#   {column.name}: {column.described()}" for column in unused]
+            lines += [f"#   {column.name}: {column.described()}" for column in same]
         lines.append("ids:")
         for role, kind in self.ids.items():
             lines.append(_line(f"  {role}", kind, self.id_reasons.get(role)))
@@ -551,15 +562,77 @@ class _Guess:
         lines.append(_line("  zone", "UTC", self.time_reasons.get("zone", "of the window below")))
         lines.append(_line("window", "all", f"or {{start: ..., end: ...}}; the sample is of {self.range}"))
         lines.append(_line("duplicates", PUBLIC_LOG.duplicates, None))
+        lines += self._features([column for column in unused if column not in same])
         # Names of columns stand in comments, too, and may hold anything.
         return "".join(
             re.sub(r"[^ -~\u00a0-\ud7ff\ue000-\U0010ffff]|[\u2028\u2029\ufeff]", "?", line) + "\n" for line in lines
         )
 
+    def _features(self, columns: Sequence[_Column]) -> Iterator[str]:
+        """Declarations of what has no role, as comments: whose a value is, and when it was known, a log cannot tell."""
+        if columns:
+            yield "# Columns without a role can be features (docs/features.md). Take the # off this and off those that"
+            yield "# models are to look at; see whose each is, and that it was known when it was shown:"
+            yield "# features:"
+        taken: set[str] = set()
+        for column in columns:
+            owner, why = self._owner(column)
+            declared = {"of": owner, "column": self._place(column.name), **self._type_of(column)}
+            name = _feature_name(column.name, declared, taken)
+            taken.add(name)
+            yield f"#   {_line(_scalar(name), declared, f'{column.described()}; {why}')}"
+
+    def _owner(self, column: _Column) -> tuple[str, str]:
+        for role in ("item", "user"):
+            kept, rows = self._share_kept(column, role)
+            if rows and kept >= _KEPT * rows:
+                return role, f"the same in {kept / rows:.0%} of the rows of one {role}"
+        return "event", "it changes from row to row, and may be of the request"
+
+    def _share_kept(self, column: _Column, role: str) -> tuple[int, int]:
+        """Of ids that stand in several rows: the rows with the id's commonest value, and all rows."""
+        if role not in self.roles:
+            return 0, 0
+        of_id: dict[str, Counter[str]] = {}
+        for row in self.sample.rows:
+            if (key := row.get(self.roles[role])) and (value := row.get(column.name)):
+                of_id.setdefault(key, Counter())[value] += 1
+        several = [values for values in of_id.values() if sum(values.values()) > 1]
+        return sum(max(values.values()) for values in several), sum(sum(values.values()) for values in several)
+
+    def _type_of(self, column: _Column) -> dict[str, Any]:
+        whole = column.integers is not None
+        if whole and not re.search(r"(id|code|type|kind)$", column.name.lower()):
+            return {"type": "number"}
+        if not whole and (numbers := column.numbers) is not None and all(map(math.isfinite, numbers)):
+            return {"type": "number"}
+        if self.sample.form != "csv" and all(value.startswith("[") for value in column.values):
+            return {"type": "categories"}
+        for separator in _OF_SEVERAL:
+            if sum(separator in value for value in column.values) > _SEVERAL * len(column.values):
+                return {"type": "categories"} | ({"separator": separator} if separator != "|" else {})
+        return {"type": "category"}
+
     def _column(self, role: str) -> int | str | None:
         name = self.roles.get(role)
+        return None if name is None else self._place(name)
+
+    def _place(self, name: str) -> int | str:
         placed = self.sample.form == "csv" and not self.sample.settings["header"]
-        return int(name) if name is not None and placed and name.isdecimal() else name
+        return int(name) if placed and name.isdecimal() else name
+
+
+def _feature_name(column: str, declared: Mapping[str, Any], taken: Collection[str]) -> str:
+    """The column's name, or one like it that a feature may have."""
+    words = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column), flags=re.ASCII).lower().strip("_")
+    for name in (words, f"my_{words}"):
+        try:
+            TypeAdapter(Features).validate_python({name: declared})
+        except ValidationError:
+            continue
+        if name not in taken:
+            return name
+    return f"column{len(taken) + 1}"
 
 
 def _times(values: Sequence[str], form: str) -> list[dt.datetime]:
@@ -588,7 +661,7 @@ def _kind_of(name: str) -> BehaviorName | None:
 def _scalar(value: Any) -> str:
     quoted = '"' if isinstance(value, str) and not re.fullmatch(r"\w+", value) else None
     text: str = yaml.safe_dump(
-        value, default_flow_style=True, default_style=quoted, allow_unicode=True, width=float("inf")
+        value, default_flow_style=True, default_style=quoted, allow_unicode=True, width=float("inf"), sort_keys=False
     )
     return text.removesuffix("\n").removesuffix("\n...")
 

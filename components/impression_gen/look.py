@@ -47,6 +47,7 @@ from ctr.components.impression_gen.readers import ParquetReader, Reader, reader_
 from ctr.components.impression_gen.refusals import check_impressions, check_rows
 from ctr.components.impression_gen.sources import Source, find_logs, list_sources
 from ctr.components.impression_gen.spans import find_span, has_span
+from ctr.components.impression_gen.tables import table_files
 from ctr.components.impression_gen.targets import last_of_user
 from ctr.components.impression_gen.timeline import make_timeline
 from ctr.components.impression_gen.values import event_type
@@ -108,6 +109,7 @@ def look_at(data: str, ingest: IngestConfig, span: int | None = None) -> Catalog
         number, _, data = find_span(data, span, ingest.dataset)
         ingest = ingest.of_span(number)
     found = find_logs(data, ingest.dataset)
+    table_files(ingest.dataset)
     seen = _first_rows(list_sources(found.files, ingest.dataset), ingest)
     if seen.whole:
         return _rehearse(seen, ingest)

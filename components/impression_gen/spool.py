@@ -73,14 +73,14 @@ class Spool:
             raise OSError(f"{path}: {len(data)} bytes from {start} on, not {length}; was the file cut?")
         return data
 
-    def mapped(self, parcel: Parcel, kind: np.dtype[Any]) -> Array:
-        """The records of a parcel, [n] of that type: where the spool is on this machine, read as they are looked at,
-        and held once for all workers."""
+    def map(self, parcel: Parcel, dtype: np.dtype[Any]) -> Array:
+        """A parcel as an array, of which a file on this machine gives no more to memory than what is looked at."""
         name, start, length = parcel
-        if is_address(self.folder) or not length:
-            return np.frombuffer(self.read(parcel), kind)
         path = os.path.join(self.folder, name)
-        return np.memmap(path, kind, "r", start, (length // kind.itemsize,)).view(np.ndarray)
+        if not length or is_address(path):
+            return np.frombuffer(self.read(parcel), dtype)
+        # Of an array of another class each look would make one more object.
+        return np.asarray(np.memmap(path, dtype, "r", start, (length // dtype.itemsize,)))
 
     def done(self) -> dict[str, tuple[int, ...]]:
         """Step -> (files, sum of the first amount, of the second, ...); work done twice counts twice."""

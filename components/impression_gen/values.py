@@ -37,20 +37,15 @@ _QUARTER: Final = 900
 
 
 def value_type(features: Mapping[str, FeatureConfig]) -> np.dtype[Any]:
-    """The values of an event, a field each: float32, int64, or [max_values] int64."""
+    """The values of these features, a field each: float32, int64, or [max_values] int64."""
     kinds: dict[str, tuple[Any, ...]] = {"number": ("<f4",), "category": ("<i8",)}
-    return np.dtype(
-        [
-            (name, *kinds.get(each.kind, ("<i8", (each.max_values,))))
-            for name, each in features.items()
-            if each.column is not None
-        ]
-    )
+    return np.dtype([(name, *kinds.get(each.kind, ("<i8", (each.max_values,)))) for name, each in features.items()])
 
 
 def event_type(dataset: DatasetConfig) -> np.dtype[Any]:
     """:data:`EVENT`, or of exposures :data:`EXPOSED_EVENT`, with a field ``values`` where columns are declared."""
-    values, kind = value_type(dataset.features), EXPOSED_EVENT if dataset.shown else EVENT
+    values = value_type({name: each for name, each in dataset.features.items() if each.in_log})
+    kind = EXPOSED_EVENT if dataset.shown else EVENT
     return np.dtype([*kind.descr, ("values", values)]) if values.names else kind
 
 
@@ -68,28 +63,33 @@ def _taken(values: Array, place: Int64Array) -> Array:
     return found
 
 
-# --- of items, as of a time ------------------------------------------------------------------------------------------
+# --- as of a time ----------------------------------------------------------------------------------------------------
 
 
 def of_candidates(features: Mapping[str, FeatureConfig]) -> dict[str, FeatureConfig]:
-    """The features that candidates have as of a time."""
-    return {name: each for name, each in features.items() if each.of == "item" and "candidate" in each.groups}
+    """The features that candidates have as of a time, out of the log."""
+    return {
+        name: each
+        for name, each in features.items()
+        if each.of == "item" and each.in_log and "candidate" in each.groups
+    }
 
 
 def change_type(features: Mapping[str, FeatureConfig]) -> np.dtype[Any]:
-    """Values of an item from a time on; the key is its ``id_hash``."""
-    return np.dtype([("key", "<u8"), ("time", "<i8"), ("values", value_type(of_candidates(features)))])
+    """These values of an item, or of a user, from a time on; the key is its ``id_hash``."""
+    return np.dtype([("key", "<u8"), ("time", "<i8"), ("values", value_type(features))])
 
 
 def item_values(events: Records, features: Mapping[str, FeatureConfig]) -> Records:
-    """What the rows of events [n] say of their items, [m] :func:`change_type`."""
-    found = np.empty(len(events), change_type(features))
+    """What the rows of events [n] say of their items, [m] :func:`change_type` of :func:`of_candidates`."""
+    found = np.empty(len(events), change_type(of_candidates(features)))
     found["key"], found["time"] = id_hash(events["item"]), events["timestamp"]
     known = np.zeros(len(events), bool)
     for name in found["values"].dtype.names or ():
         found["values"][name] = events["values"][name]
         known |= is_known(found["values"][name])
-    return found[known]
+    kept: Records = found[known]
+    return kept
 
 
 def merge_values(found: Records) -> Records:
@@ -115,15 +115,16 @@ def merge_values(found: Records) -> Records:
         column = rows["values"][name].reshape(len(rows), -1)
         same = (column[1:] == column[:-1]) | (np.isnan(column[1:]) & np.isnan(column[:-1]))
         changes[1:] |= ~same.all(axis=1)
-    return rows[changes]
+    kept: Records = rows[changes]
+    return kept
 
 
 @dataclass(frozen=True, eq=False)
 class ItemValues:
-    """The last values of items as of any time: n changes in order of (key, time)."""
+    """The last values of items, or of users, as of any time: n changes in order of (key, time)."""
 
     key: UInt64Array
-    """[n] ``id_hash`` of the item."""
+    """[n] ``id_hash`` of the id."""
     time: Int64Array
     """[n]"""
     values: Mapping[str, Array]
@@ -132,7 +133,7 @@ class ItemValues:
     @classmethod
     def of(cls, changes: Records) -> ItemValues:
         """Of what :func:`merge_values` gave."""
-        return cls(*(np.ascontiguousarray(column) for column in (changes["key"], changes["time"])), _columns(changes))
+        return cls(np.ascontiguousarray(changes["key"]), np.ascontiguousarray(changes["time"]), _columns(changes))
 
     @classmethod
     def opened(cls, parcels: Sequence[Parcel], features: Mapping[str, FeatureConfig], spool: Spool) -> ItemValues:
@@ -142,17 +143,17 @@ class ItemValues:
         kind = change_type(features)["values"]
         key, time, *columns = parcels
         return cls(
-            spool.mapped(key, np.dtype("<u8")),
-            spool.mapped(time, np.dtype("<i8")),
+            spool.map(key, np.dtype("<u8")),
+            spool.map(time, np.dtype("<i8")),
             {
-                name: spool.mapped(parcel, kind[name].base).reshape(-1, *kind[name].shape)
+                name: spool.map(parcel, kind[name].base).reshape(-1, *kind[name].shape)
                 for name, parcel in zip(kind.names or (), columns, strict=True)
             },
         )
 
-    def before(self, items: Int64Array, times: Int64Array) -> dict[str, Array]:
-        """The last values of items [m] strictly before times [m]."""
-        place = last_before(self.key, self.time, id_hash(items), times)
+    def before(self, ids: Int64Array, times: Int64Array) -> dict[str, Array]:
+        """The last values of ids [m] strictly before times [m]."""
+        place = last_before(self.key, self.time, id_hash(ids), times)
         return {name: _taken(values, place) for name, values in self.values.items()}
 
 
@@ -163,6 +164,18 @@ def columns_of(changes: Records) -> list[Array]:
 
 def _columns(changes: Records) -> dict[str, Array]:
     return {name: np.ascontiguousarray(changes["values"][name]) for name in changes["values"].dtype.names or ()}
+
+
+AsOf = Mapping[str, ItemValues]
+"""Table beside the log -> its values; those of items out of the log are :data:`LOG`'s."""
+LOG: Final = ""
+
+
+def of_source(features: Mapping[str, FeatureConfig], source: str) -> dict[str, FeatureConfig]:
+    """The features whose values as of a time are of a table, or of :data:`LOG`."""
+    return (
+        of_candidates(features) if source == LOG else {n: each for n, each in features.items() if each.table == source}
+    )
 
 
 # --- of impressions --------------------------------------------------------------------------------------------------
@@ -180,24 +193,25 @@ class DeclaredFields:
     Args:
       events: [m] ``event_type``, as ``sort_partition`` orders them.
       dataset: what is declared.
-      items: their values as of a time, where a candidate has any.
+      known: values as of a time, where there are to be any.
     """
 
-    def __init__(self, events: Records, dataset: DatasetConfig, items: ItemValues | None) -> None:
+    def __init__(self, events: Records, dataset: DatasetConfig, known: AsOf | None) -> None:
         self._features = dataset.features
         self._zone = dataset.zone
-        self._items = items
-        self._time = events["timestamp"]
+        self._known = known or {}
+        self._user, self._item, self._time = events["user"], events["item"], events["timestamp"]
         there = events["values"] if "values" in (events.dtype.names or ()) else np.empty(0, [])
         self._values = {name: np.ascontiguousarray(there[name]) for name in there.dtype.names or ()}
         starts = np.where(starts_run(events["user"]), np.arange(len(events)), 0)
-        self._user = events["user"]
         first = np.maximum.accumulate(starts)
         self._last = {name: last_of(is_known(self._values[name]), first) for name in self._of("user")}
 
     def of_history(self, event: Int64Array) -> dict[str, Array]:
         """Of events [k]."""
-        return self._fields({name: self._values[name][event] for name in self._of("item", "event", group="history")})
+        found = {name: self._values[name][event] for name in self._of("item", "event", group="history")}
+        # A row of a table holds from its time on.
+        return self._fields(found | self._beside("history", self._item[event], self._time[event] + 1))
 
     def of_candidates(self, items: Int64Array, times: Int64Array, event: Int64Array) -> dict[str, Array]:
         """Of candidates, impression after impression.
@@ -208,13 +222,12 @@ class DeclaredFields:
           event: [n, N] own rows, -1 where there is none.
         """
         names = self._of("item", group="candidate")
+        at = np.repeat(times, event.shape[1])
+        found = self._beside("candidate", items.ravel(), at)
         if not names:
-            return {}
-        if self._items is None:
-            raise ValueError("values of items are declared and were not gathered")
+            return self._fields(found)
         drawn = np.repeat(were_drawn(items, event), event.shape[1])
-        before = self._items.before(items.ravel()[drawn], np.repeat(times, event.shape[1])[drawn])
-        found = {}
+        before = self._known[LOG].before(items.ravel()[drawn], at[drawn])
         for name in names:
             found[name] = self._values[name][event.ravel()]
             found[name][drawn] = before[name]
@@ -233,11 +246,22 @@ class DeclaredFields:
             own = (history_end > 0) & (self._user[history_end - 1] == self._user[positive])
             before = np.where(own, last[history_end - 1], -1)
             found[name] = _taken(self._values[name], np.where(drawn, before, positive))
+        found |= self._beside("context_input", self._user[positive], self._time[positive])
         fields = self._fields(found)
         for name, each in self._features.items():
             if each.computed is not None:
                 fields[name] = computed(each.computed, self._time[positive], self._zone)
         return fields
+
+    def _beside(self, group: str, ids: Int64Array, before: Int64Array) -> dict[str, Array]:
+        """What the tables say of ids [k], strictly before times [k]."""
+        found: dict[str, Array] = {}
+        for name, table in self._known.items():
+            wanted = [each for each in table.values if group in self._features[each].groups]
+            if wanted and name != LOG:
+                values = table.before(ids, before)
+                found |= {each: values[each] for each in wanted}
+        return found
 
     def _of(self, *owners: str, group: str = "context_input") -> list[str]:
         return [name for name in self._values if (each := self._features[name]).of in owners and group in each.groups]

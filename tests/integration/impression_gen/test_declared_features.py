@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,12 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ingest_runs import WINDOW_START, Ingested, ingest_files, random_rows
-from pages import ROOT
 
 from ctr.components.dataset import DatasetConfig
 from ctr.components.impression_gen.sources import find_logs
 from ctr.components.settings import IngestConfig, PlausibilityConfig
-from ctr.models.impression import BEHAVIORS, SPLITS, declare_features
+from ctr.models.impression import BEHAVIORS, SPLITS
 from ctr.models.negatives import StoredNegatives
 from ctr.models.string_ids import category_of
 
@@ -39,32 +37,28 @@ DECLARED: Final[dict[str, Any]] = {
 ZONE: Final = "Asia/Kathmandu"
 
 
-def described(**values: Any) -> DatasetConfig:
+def described(folder: Path, form: str) -> DatasetConfig:
     return DatasetConfig.model_validate(
         {
             "columns": dict(zip(("user", "item", "category", "behavior", "time"), NAMES, strict=True)),
             "behaviors": {name: name for name in BEHAVIORS},
             "time": {"zone": ZONE},
-            "header": values.get("format", "csv") == "csv",
-            "features": DECLARED,
-            **values,
+            "header": form == "csv",
+            "format": form,
+            "tables": {"items": {"path": str(folder / "items.jsonl"), "of": "item", "key": "id"}},
+            "features": {**DECLARED, "colour": {"of": "item", "table": "items", "column": "colour"}},
         }
     )
 
 
-DATASET: Final = described()
-INGEST: Final = IngestConfig(
-    user_partitions=1,
+LOG: Final = random_rows(seed=5, rows=1000, users=40, items=150, categories=5, seconds=50_000)
+SETTINGS: Final = IngestConfig(
     history_length=5,
+    block_megabytes=1,
     training_negatives=StoredNegatives(uniform=1, contemporaneous=1, revisit=0),
     contemporaneous_events=20,
-    dataset=DATASET,
+    plausibility=PlausibilityConfig(min_events=10_000),
 )
-
-# --- through the whole ingest ----------------------------------------------------------------------------------------
-
-LOG: Final = random_rows(seed=5, rows=1500, users=40, items=150, categories=5, seconds=50_000)
-SETTINGS: Final = INGEST.model_copy(update={"plausibility": PlausibilityConfig(min_events=10_000)})
 
 
 def values_of(row: tuple[int, int, int, str, int]) -> dict[str, Any]:
@@ -83,6 +77,8 @@ def values_of(row: tuple[int, int, int, str, int]) -> dict[str, Any]:
 
 def write(form: str, folder: Path, rows: Sequence[tuple[int, int, int, str, int]]) -> DatasetConfig:
     folder.mkdir()
+    items = [json.dumps({"id": item, "colour": f"c{item % 5}"}) + "\n" for item in range(1, 151)]
+    (folder.parent / "items.jsonl").write_text("".join(items))
     table = [{**dict(zip(NAMES, row, strict=True)), **values_of(row)} for row in rows]
     if form == "csv":
         names = list(table[0])
@@ -93,24 +89,23 @@ def write(form: str, folder: Path, rows: Sequence[tuple[int, int, int, str, int]
 
         lines = [",".join(names), *(",".join(cell(row[name]) for name in names) for row in table)]
         (folder / "a.csv").write_text("\n".join(lines) + "\n")
-        return DATASET
-    if form == "json":
+    elif form == "json":
         lines = [json.dumps({name: value for name, value in row.items() if value is not None}) for row in table]
         (folder / "a.jsonl").write_text("\n".join(lines) + "\n")
-        return described(format="json")
-    columns = {name: [row[name] for row in table] for name in table[0]}
-    columns["brand"] = [None if each is None else str(each) for each in columns["brand"]]
-    pq.write_table(pa.table(columns), folder / "a.parquet", row_group_size=300)
-    return described(format="parquet")
+    else:
+        columns = {name: [row[name] for row in table] for name in table[0]}
+        columns["brand"] = [None if each is None else str(each) for each in columns["brand"]]
+        pq.write_table(pa.table(columns), folder / "a.parquet", row_group_size=300)
+    return described(folder.parent, form)
 
 
 def ingested(
-    form: str, folder: Path, rows: Sequence[tuple[int, int, int, str, int]], *flags: str, partitions: int = 2
+    form: str, folder: Path, rows: Sequence[tuple[int, int, int, str, int]], partitions: int = 2
 ) -> tuple[Ingested, dict[str, list[bytes]]]:
     dataset = write(form, folder / form, rows)
-    ingest = SETTINGS.model_copy(update={"dataset": dataset, "user_partitions": partitions, "block_megabytes": 1})
+    ingest = SETTINGS.model_copy(update={"dataset": dataset, "user_partitions": partitions})
     logs = [Path(file) for file in find_logs(str(folder / form), dataset).files]
-    done = ingest_files(logs, folder / "out", ingest, *flags)
+    done = ingest_files(logs, folder / "out", ingest)
     return done, {split: done.serialized(split) for split in SPLITS}
 
 
@@ -138,8 +133,9 @@ def test_the_whole_ingest_gives_what_was_known(from_csv: tuple[Ingested, dict[st
             assert impression["candidate_brand"][place] == (category_of(str(brands[-1]).encode()) if brands else 0)
             first, second, *_ = [*(category_of(tag.encode()) for tag in (tags[-1] if tags else ())), 0, 0]
             assert [impression[f"candidate_tags_{n}"][place] for n in (1, 2)] == [first, second]
+            assert impression["candidate_colour"][place] == category_of(f"c{item % 5}".encode())
             stale += bool(prices) and prices[-1] != prices[0]
-    assert stale > 500, "values change"
+    assert stale > 300, "values change"
 
 
 @pytest.mark.parametrize(("form", "partitions"), [("json", 1), ("parquet", 3)])
@@ -148,13 +144,3 @@ def test_every_format_order_and_number_of_partitions_gives_the_same(
 ) -> None:
     rows = LOG[::-1] if form == "json" else sorted(LOG)
     assert ingested(form, tmp_path, rows, partitions=partitions)[1] == from_csv[1]
-
-
-@pytest.mark.slow
-def test_workers_that_are_processes_give_the_same(
-    from_csv: tuple[Ingested, dict[str, list[bytes]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
-    declare_features([])
-    flags = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-    assert ingested("csv", tmp_path, LOG, *flags)[1] == from_csv[1]

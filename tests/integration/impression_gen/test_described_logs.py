@@ -101,6 +101,8 @@ def test_a_table_of_bigquery_gives_the_same_impressions(
     assert {name for name in names if name.startswith("ReadTable")}
     source = read_table("bq://my-project.shop.events", ingest.dataset)
     assert source._kwargs["selected_fields"] == list(NAMES)
+    priced = described(format="bigquery", features={"price": {"of": "item", "column": "cost", "type": "number"}})
+    assert read_table("bq://my-project.shop.events", priced.dataset)._kwargs["selected_fields"] == [*NAMES, "cost"]
     assert source._kwargs["table"] == "my-project:shop.events"
     # Rows as it gives them, in its place.
     times = [dt.datetime.fromtimestamp(row[4], dt.timezone.utc) for row in ROWS]

@@ -23,6 +23,7 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import Artifact, artifact_utils, standard_artifacts
 
 from ctr.components.artifacts import ImpressionCatalogue
+from ctr.components.dataset import PUBLIC_LOG, DatasetConfig
 from ctr.components.examples.blocks import PAYLOAD_FORMAT
 from ctr.components.impression_gen.build import run_ingest
 from ctr.components.keys import STATISTICS_FILE
@@ -34,6 +35,12 @@ from ctr.models.impression import FEATURES, SPLITS
 from ctr.pipeline.process.errors import reason
 
 INGEST = IngestConfig(user_partitions=3, block_megabytes=1, targets_per_user=3)
+FEATURES_BESIDE = {
+    "done": {"of": "item", "column": 4},
+    "who": {"of": "user", "column": 1},
+    "colour": {"of": "item", "table": "items", "column": "colour"},
+}
+"""Their values are gathered as of a time, and read from a table."""
 DIRT = DirtConfig(negative_timestamp=3, outside_window=20, duplicate=30, wrong_field_count=10, not_an_integer=5)
 
 
@@ -83,16 +90,23 @@ def portable(server: Service, pool: Service) -> PipelineOptions:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("table")
 def test_workers_apart_write_the_same_bytes(
-    server: Service, pool: Service, log: tuple[Path, GeneratorSummary], in_memory: Ingested, tmp_path: Path
+    server: Service, pool: Service, log: tuple[Path, GeneratorSummary], tmp_path: Path
 ) -> None:
     path, generated = log
+    items = tmp_path / "items.csv"
+    items.write_text("id,colour\n" + "".join(f"{item},{item % 3 + 1}\n" for item in range(1, 10_000)))
+    beside = {"features": FEATURES_BESIDE, "tables": {"items": {"path": str(items), "of": "item", "key": "id"}}}
+    dataset = DatasetConfig.model_validate({**PUBLIC_LOG.model_dump(), **beside})
+    ingest = INGEST.model_copy(update={"dataset": dataset})
+    in_memory = ingest_files([path], tmp_path / "in_memory", ingest)
     apart = Ingested(tmp_path / "apart")
     noted = tmp_path / "process"
 
     with beam.Pipeline(options=portable(server, pool)) as pipeline:
         folders = [str(apart.folder / name) for name in ("examples", "catalogue", "quarantine")]
-        run_ingest(pipeline, [str(path)], INGEST, *folders)
+        run_ingest(pipeline, [str(path)], ingest, *folders)
         _ = pipeline | "Where" >> beam.Create([str(noted)]) | "Note" >> beam.Map(note_process)
 
     worker, parent = map(int, noted.read_text().split())
@@ -101,6 +115,8 @@ def test_workers_apart_write_the_same_bytes(
 
     files = apart.files("")
     assert files == in_memory.files("")
+    for name in ("candidate_done", "candidate_colour"):
+        assert any(set(row[name]) - {0} for row in apart.impressions("eval"))
     for split in SPLITS:
         assert sum(f"Split-{split}" in name for name in files) == INGEST.user_partitions
     assert apart.summary == in_memory.summary

@@ -19,8 +19,8 @@ from ctr.components.impression_gen import hints
 from ctr.components.impression_gen.columns import ParsedBlock
 from ctr.components.impression_gen.events import logged, pack_chunk, sort_partition
 from ctr.components.impression_gen.feature_columns import dense, read_all, read_one, type_of
-from ctr.components.impression_gen.readers import reader_of
-from ctr.components.impression_gen.sources import find_logs, list_sources
+from ctr.components.impression_gen.readers import RowGroup, reader_of
+from ctr.components.impression_gen.sources import Source, find_logs, list_sources
 from ctr.components.impression_gen.values import event_type
 from ctr.components.quarantine import Example
 from ctr.components.settings import IngestConfig
@@ -62,18 +62,25 @@ def write(path: Path, rows: list[tuple[Any, ...]]) -> DatasetConfig:
     if path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(dict(zip(NAMES, row, strict=True))) + "\n" for row in rows))
         return described(format="json")
+    if path.suffix == "":
+        return described(format="bigquery")
     pq.write_table(pa.table({name: [row[at] for row in rows] for at, name in enumerate(NAMES)}), path)
     return described(format="parquet")
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ""])
 @pytest.mark.parametrize("brand", [["B1", None, "ü b", ""], [12, 0, None, -3]])
 def test_every_format_gives_the_same_values(suffix: str, brand: list[Any], tmp_path: Path) -> None:
     cost: list[float | None] = [1.5, None, -2.25, 1e6]
     tags = [["a", "b", "c"], [], ["7"], ["", "a"]]
     rows = [(1 + n, 10 + n, START + n, cost[n], brand[n], tags[n]) for n in range(4)]
     dataset = write(tmp_path / f"log{suffix}", rows)
-    (block,) = read(tmp_path / f"log{suffix}", dataset)
+    if suffix:
+        (block,) = read(tmp_path / f"log{suffix}", dataset)
+    else:
+        # Rows as BigQuery's source gives them.
+        table = pa.Table.from_pylist([dict(zip(NAMES, row, strict=True)) for row in rows])
+        block = reader_of(dataset).parse(Source("bq://a.b.c", 0, None, "none", ()), RowGroup(0, table, 0), (START, END))
     assert not block.bad_rows
     values = block.events["values"]
     np.testing.assert_array_equal(values["price"], np.array([1.5, np.nan, -2.25, 1e6], np.float32))
@@ -102,7 +109,7 @@ def test_what_is_no_value_is_told_with_its_column_and_the_rest_is_kept(suffix: s
         assert "B1" in text
     assert block.events["item"].tolist() == [10 + n for n in range(30) if n not in bad]
     assert block.events["values"]["price"].tolist() == [1.5] * (30 - len(bad))
-    advice = hints.advise("bad_value", [Example("a", *row[::2], row[3]) for row in block.bad_rows[:1]], dataset)  # type: ignore[arg-type]
+    advice = hints.advise("bad_value", [Example("a", *row[::2], row[3]) for row in block.bad_rows[:1]], dataset)
     assert advice is not None
     assert "values of features.price are others than its type says" in advice
 

@@ -53,6 +53,42 @@ def test_a_shops_log_is_guessed_and_taken(shop: Path) -> None:
     assert sum(done.behaviors.values()) == done.rows == len(shop.read_text().splitlines()) - 1
 
 
+def test_what_could_be_a_feature_is_written_as_a_comment_that_is_taken_when_it_is_none(tmp_path: Path) -> None:
+    rows = [
+        {
+            "user": f"u{i % 9}",
+            "item": f"i{i % 13}",
+            "time": 1_700_000_000 + i,
+            "price": 1.5 * (i % 13),
+            "Item Colour": ["red", "blue", "green"][i % 13 % 3],
+            "labels": [f"l{i % 13}", "x"],
+            "age": 20 + i % 9,
+            "dwell": i * i % 101,
+            "shopId": i % 40,
+            "same": "web",
+        }
+        for i in range(400)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = inspect(str(tmp_path / "a.jsonl")).yaml
+    lines = text.splitlines()
+    start = lines.index("# features:")
+    assert DatasetConfig.model_validate(yaml.safe_load(text)).features == {}
+    assert "number, 0.0 to 18.0, 13 different of 400; the same in 100% of the rows of one item" in text
+    taken = "\n".join([*lines[:start], *(line.removeprefix("# ") for line in lines[start:])])
+    found = DatasetConfig.model_validate(yaml.safe_load(taken)).features
+    assert {name: (each.of, each.column, each.kind) for name, each in found.items()} == {
+        "price": ("item", "price", "number"),
+        "item_colour": ("item", "Item Colour", "category"),
+        "labels": ("item", "labels", "categories"),
+        "my_age": ("user", "age", "number"),
+        "dwell": ("event", "dwell", "number"),
+        "shop_id": ("event", "shopId", "category"),
+    }
+    done = check(str(tmp_path / "a.jsonl"), IngestConfig(dataset=DatasetConfig.model_validate(yaml.safe_load(taken))))
+    assert (done.unused, done.quarantined["bad_value"]) == (["same"], 0)
+
+
 def test_the_public_log_and_reviews_are_guessed(tmp_path: Path) -> None:
     public = generate(GeneratorConfig(users=40, seed=7), tmp_path / "log.csv.gz").path
     found = guessed(public)

@@ -59,7 +59,7 @@ class Encode(Section):
     quantiles: Annotated[int, Field(ge=2, le=1000)] | None = None
     """Of numbers: so many buckets, with about as many values of the train split in each."""
     log: Literal[True] | None = None
-    """Of numbers: floor(log2(1 + x)); all below 1 are alike, and all from 2^30 - 1 on."""
+    """Of numbers: floor(log2(1 + x)); all below 1 are alike, and all from 2^31 - 1 on."""
 
     @model_validator(mode="after")
     def _one(self) -> Encode:

@@ -1,8 +1,9 @@
 """What every model takes and gives.
 
 A model is called with a transformed impression: the features of ``models/impression.py`` as dense
-tensors, right-padded with 0, [B, T] for histories and [B, N] for candidates, any T >= 0 and N >= 1. It
-gives a :class:`ModelOutput`. A model knows no sampler, no loss over labels, and nothing of TFX.
+tensors, right-padded with 0, [B, T] for histories and [B, N] for candidates, any T >= 0 and N >= 1, and [B, 1]
+for what is the impression's own. It gives a :class:`ModelOutput`. A model knows no sampler, no loss over
+labels, and nothing of TFX.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ctr.models.layers.dense import Dense
 from ctr.models.layers.embedding import EmbeddedImpression, ImpressionEmbedding
 from ctr.models.layers.match import MATCH_FEATURE_NAMES, match_features
 from ctr.models.layers.mlp import MLP
+from ctr.models.layers.pooling import for_each_candidate
 from ctr.models.model_config import ModelConfig
 
 
@@ -53,7 +55,8 @@ class Ranker(keras.Model, abc.ABC):
         self.embedding.build()
         encoded_width = self.build_encoder(self.embedding.width, self.embedding.context_width)
         candidate_width = self.embedding.width + self.embedding.candidate_context_width
-        head_width = encoded_width + candidate_width + len(MATCH_FEATURE_NAMES) * config.match_features
+        head_width = encoded_width + candidate_width + self.embedding.own_context_width
+        head_width += len(MATCH_FEATURE_NAMES) * config.match_features
         self.head.build((None, head_width))
         self.logit.build((None, config.hidden_units[-1]))
         self.built = True
@@ -82,6 +85,8 @@ class Ranker(keras.Model, abc.ABC):
         embedded = self.embedding(impression, training=training)
         encoded, auxiliary_losses = self.encode(embedded, training)
         parts = [encoded, embedded.candidates, *self.embedding.candidate_context(impression)]
+        own = self.embedding.own_context(impression)
+        parts += [for_each_candidate(each, embedded.candidates) for each in own]
         if self.config.match_features:
             parts.append(tf.cast(match_features(impression), encoded.dtype))
         hidden = self.head(tf.concat(parts, axis=-1), training=training, valid=embedded.candidate_mask)

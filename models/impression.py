@@ -87,7 +87,7 @@ UNKNOWN_CODE: Final = 1
 FIRST_CODE: Final = 2
 """Of a vocabulary: the code of what is not in it, and that of its most frequent value."""
 LOG_CODES: Final = 32
-"""Codes of ``log``: 1 below 1, then one for each power of two, the last for all from 2^30 - 1 on."""
+"""Codes of ``log``: 1 below 1, then one for each power of two, the last for all from 2^31 - 1 on."""
 
 
 class FeatureError(CtrError, ValueError):
@@ -111,6 +111,11 @@ class Encoding:
     size: int = 0
     min_count: int = 1
     boundaries: tuple[float, ...] = ()
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether the train split has a say in it."""
+        return self.kind in ("vocabulary", "quantiles")
 
     @property
     def largest(self) -> int:

@@ -37,6 +37,7 @@ from ctr.models.impression import (
     INDEX_OF,
     MIXED,
     NEGATIVE_SET,
+    STORED_FEATURES,
     TIMESTAMP,
     USER_ID,
 )
@@ -51,6 +52,8 @@ FILE_FORMAT: Final = "tfrecords"
 
 _CONTEXT, _HISTORY, _CANDIDATE = "context", "history", "candidate"
 _GROUPS: Final = (_HISTORY, _CANDIDATE)
+_STORED_WITH: Final = {"label": _CANDIDATE, "context_input": _CONTEXT}
+"""Group of the table of features -> the one whose values it lies beside."""
 _KINDS: Final = (MIXED, *EVALUATION_SETS)
 _COUNTS: Final = struct.Struct("<3I")
 """Impressions of a block, and values of histories and candidates that are stored."""
@@ -75,11 +78,13 @@ def _column(name: str) -> Column:
     """Of a feature or an index: the narrowest type that its range needs."""
     raw = {index: id_ for id_, index in INDEX_OF.items()}
     feature = FEATURES[raw.get(name, name)]
-    group = _CANDIDATE if feature.group == "label" else feature.group
+    group = _STORED_WITH.get(feature.group, feature.group)
     if name == NEGATIVE_SET:
         return Column(name, group, "uint8")
-    # An index is a row of an embedding.
-    largest = np.iinfo(np.int32).max if name in raw else feature.largest
+    largest = feature.largest
+    if name in raw:
+        # It is a row of an embedding.
+        largest = feature.encoding.largest if feature.encoding else np.iinfo(np.int32).max
     dtype = next(each for each in ("uint8", "uint16", "int32", "int64") if largest <= np.iinfo(each).max)
     return Column(name, group, dtype)
 
@@ -174,11 +179,11 @@ Fill: TypeAlias = "Callable[[dict[str, Array]], dict[str, Array]]"
 
 
 def encode(features: Features, more: Fill = lambda stored: {}, rows: int = ROWS) -> list[bytes]:
-    """Blocks of B impressions, in their order.
+    """Blocks of B impressions, in their order. Of what has an encoding its codes are stored, and not the values.
 
     Args:
       features: of the impressions; ``negative_set`` as bytes.
-      more: further features that follow from each value by itself, given the values that are stored of each.
+      more: further features that follow from each value by itself, given the values of each without what is shared.
       rows: impressions of a block.
 
     Raises:
@@ -203,7 +208,8 @@ def encode(features: Features, more: Fill = lambda stored: {}, rows: int = ROWS)
         groups[group] = share(lengths, [values[name] for name in names], times, rows)
         values |= {name: values[name][groups[group].kept] for name in names}
     values |= more(values)
-    return list(_blocks(Layout.of(list(values)), values, groups, count, rows))
+    stored = [name for name in values if name not in FEATURES or not FEATURES[name].encoding]
+    return list(_blocks(Layout.of(stored), values, groups, count, rows))
 
 
 def _equal(name: str, found: Int64Array, expected: Int64Array, of: str) -> None:
@@ -454,7 +460,7 @@ def layout_of(files: Sequence[str]) -> Layout:
                 return Layout.parse(block)
         except (tf.errors.DataLossError, ValueError, struct.error) as error:
             raise DataError(_described(file, 0, error)) from error
-    return Layout.of([*FEATURES, *INDEX_OF.values()])
+    return Layout.of(STORED_FEATURES)
 
 
 def reader_of(files: Sequence[str], names: Sequence[str]) -> Reader:
@@ -468,7 +474,7 @@ def reader_of(files: Sequence[str], names: Sequence[str]) -> Reader:
     if missing:
         raise DataError(
             f"{sorted(files)[0]}: no {', '.join(missing)} in its impressions; they were written by another version of "
-            f"the pipeline, or without a plugin: {_RUN_AGAIN}"
+            f"the pipeline, or without a plugin or a declared feature: {_RUN_AGAIN}"
         )
     return Reader(layout, tuple(names))
 

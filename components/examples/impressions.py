@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import tensorflow as tf
 
 from ctr.models.arrays import Array, Int64Array
 from ctr.models.errors import DataError
-from ctr.models.impression import CANDIDATE_ITEM_ID, LABEL, NEGATIVE_SET, USER_ID
+from ctr.models.impression import CANDIDATE_ITEM_ID, FEATURES, LABEL, NEGATIVE_SET, USER_ID
 
 COMPRESSION: Final = "GZIP"
 """Of the TFRecord files."""
@@ -28,19 +28,32 @@ def parse(serialized: tf.Tensor, names: Iterable[str]) -> dict[str, tf.RaggedTen
     """[B] serialized impressions -> their features of these names, in a graph or outside of one.
 
     Returns:
-      [B, ?] int64 lists; of ``user_id`` [B, 1] int64, of ``negative_set`` [B] bytes.
+      [B, ?] lists, int64, and float32 of features that are; of ``user_id`` [B, 1] int64, of ``negative_set`` [B]
+      bytes.
     """
     alone = {USER_ID: tf.io.FixedLenFeature([1], tf.int64), NEGATIVE_SET: tf.io.FixedLenFeature([], tf.string)}
-    spec = {name: alone.get(name, tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)) for name in names}
+    spec = {name: alone.get(name, tf.io.RaggedFeature(dtype_of(name), row_splits_dtype=tf.int64)) for name in names}
     parsed: dict[str, tf.RaggedTensor] = tf.io.parse_example(serialized, spec)
     return parsed
 
 
-def first_features(files: Sequence[str], count: int) -> Iterator[dict[str, list[int]]]:
-    """Of the first so many impressions, each int64 feature by name."""
+def dtype_of(name: str) -> tf.DType:
+    """Of the values of a raw feature, or of one that Transform derives."""
+    return tf.float32 if name in FEATURES and FEATURES[name].dtype == "float" else tf.int64
+
+
+def first_features(files: Sequence[str], count: int) -> Iterator[dict[str, list[Any]]]:
+    """Of the first so many impressions, each feature by name; none of what are bytes."""
     for serialized in records(files).take(count).as_numpy_iterator():
-        features = tf.train.Example.FromString(serialized).features.feature
-        yield {name: list(feature.int64_list.value) for name, feature in features.items()}
+        yield values_of(tf.train.Example.FromString(serialized))
+
+
+def values_of(example: tf.train.Example) -> dict[str, list[Any]]:
+    """The numbers of an impression, by feature."""
+    return {
+        name: list(feature.float_list.value or feature.int64_list.value)
+        for name, feature in example.features.feature.items()
+    }
 
 
 class Impressions:

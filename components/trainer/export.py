@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from ctr.components.examples.impressions import parse
+from ctr.components.examples.impressions import dtype_of, parse
 from ctr.components.trainer.input_pipeline import equal_lengths, to_model_inputs
 from ctr.components.trainer.request import checked_request
 from ctr.models.contract import Ranker
 from ctr.models.impression import (
     CANDIDATE_FEATURES,
     CANDIDATE_ITEM_ID,
+    FEATURES,
     HISTORY_FEATURES,
+    HISTORY_ITEM_ID,
     INDEX_OF,
     PADDING_ID,
     PADDING_INDEX,
@@ -27,12 +31,14 @@ class ServedRanker(tf.Module):
     Signatures:
       ``serving_default``: ``examples`` [B] string, serialized raw impressions -> ``probability``, ``logit``
         [B, N] float32, N the most candidates in the batch. Padding has probability 0 and the lowest finite logit.
-      ``rank``: the raw features as tensors, [B, T] and [B, N] int64, padded with 0 -> the same.
-      ``transform_features``: ``examples`` [B] string -> the model's inputs, [B, L] and [B, N] int64.
+      ``rank``: the raw features as tensors, [B, T], [B, N] and [B, 1] int64 (float32 of declared numbers), padded with
+        0 -> the same.
+      ``transform_features``: ``examples`` [B] string -> the model's inputs, [B, L], [B, N] and [B, 1] int64.
 
     :func:`ctr.components.trainer.request.checked_request` says what is padding and what is refused with
     INVALID_ARGUMENT; so are lists of one history, or of the candidates, that differ in length. A history longer than L
-    events is cut to its latest L, ``history_length``. A missing history is an empty one.
+    events is cut to its latest L, ``history_length``. A missing history is an empty one. A declared feature that an
+    example does not have is missing for all events, candidates, or the impression.
     """
 
     def __init__(self, model: Ranker, transform: tft.TFTransformOutput, history_length: int) -> None:
@@ -61,6 +67,9 @@ class ServedRanker(tf.Module):
 
     def _parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         lists = parse(examples, REQUEST_FEATURES)
+        for name in REQUEST_FEATURES:
+            if FEATURES[name].declared:
+                lists[name] = _with_defaults(name, lists)
         checks = [*equal_lengths(lists, HISTORY_FEATURES), *equal_lengths(lists, CANDIDATE_FEATURES)]
         with tf.control_dependencies(checks):
             return {name: values.to_tensor() for name, values in lists.items()}
@@ -73,7 +82,7 @@ class ServedRanker(tf.Module):
         inputs = to_model_inputs(raw | indices, self.history_length)
         padding = inputs[CANDIDATE_ITEM_ID] == PADDING_ID
         # To the vocabularies padding between candidates is an id that they do not know.
-        for index in (INDEX_OF[name] for name in CANDIDATE_FEATURES if name in INDEX_OF):
+        for index in (index for name, index in INDEX_OF.items() if FEATURES[name].group == "candidate"):
             inputs[index] = tf.where(padding, tf.constant(PADDING_INDEX, tf.int64), inputs[index])
         return inputs
 
@@ -84,10 +93,23 @@ class ServedRanker(tf.Module):
         return {PROBABILITY: tf.sigmoid(logit), LOGIT: logit}
 
 
+def _with_defaults(name: str, lists: Mapping[str, tf.RaggedTensor]) -> tf.RaggedTensor:
+    """A declared feature of an example with what is missing where an example has no value of it."""
+    feature, values = FEATURES[name], lists[name]
+    if feature.group == "context_input":
+        lengths = tf.ones_like(values.row_lengths())
+    else:
+        lengths = lists[HISTORY_ITEM_ID if feature.group == "history" else CANDIDATE_ITEM_ID].row_lengths()
+    lacking = tf.where(values.row_lengths() == 0, lengths, 0)
+    missing = tf.constant(float("nan") if feature.dtype == "float" else 0, values.dtype)
+    filling = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(lacking)], missing), lacking, validate=False)
+    return tf.concat([values, filling], axis=1)
+
+
 def export(model: Ranker, transform: tft.TFTransformOutput, history_length: int, folder: str) -> None:
     """Writes a :class:`ServedRanker` as a SavedModel that needs nothing of this project to be loaded."""
     served = ServedRanker(model, transform, history_length)
-    request = {name: tf.TensorSpec([None, None], tf.int64, name) for name in REQUEST_FEATURES}
+    request = {name: tf.TensorSpec([None, None], dtype_of(name), name) for name in REQUEST_FEATURES}
     signatures = {
         DEFAULT_SIGNATURE: served.serving_default.get_concrete_function(),
         RANK_SIGNATURE: served.rank.get_concrete_function(request),

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ctr.components.examples import blocks
 from ctr.models.errors import DataError
-from ctr.models.impression import CANDIDATE_INPUTS, HISTORY_INPUTS, LABEL, MODEL_INPUTS, USER_ID
+from ctr.models.impression import CANDIDATE_INPUTS, CONTEXT_INPUTS, HISTORY_INPUTS, LABEL, MODEL_INPUTS, USER_ID
 
 Batch: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor]"
 
@@ -28,7 +28,7 @@ def to_model_inputs(features: Mapping[str, tf.RaggedTensor], history_length: int
 
     Returns:
       [B, L] int64 histories, oldest first, and [B, N] int64 candidates, N the longest in the batch, each
-      right-padded with 0.
+      right-padded with 0; and what is the impression's own, [B, 1] int64.
 
     Raises:
       tf.errors.InvalidArgumentError: when the graph runs, if the lists of a history, or of the candidates,
@@ -39,7 +39,8 @@ def to_model_inputs(features: Mapping[str, tf.RaggedTensor], history_length: int
         shape = [None, history_length]
         history = {name: features[name][:, -history_length:].to_tensor(shape=shape) for name in HISTORY_INPUTS}
         candidates = {name: features[name].to_tensor() for name in CANDIDATE_INPUTS}
-    return history | candidates
+        own = {name: features[name].to_tensor(shape=[None, 1]) for name in CONTEXT_INPUTS}
+    return history | candidates | own
 
 
 def equal_lengths(ragged: Mapping[str, tf.RaggedTensor], names: Sequence[str]) -> list[tf.Operation | None]:

@@ -13,8 +13,20 @@ from ctr.components import keys
 from ctr.components.artifacts import ImpressionCatalogue
 from ctr.components.executors import BeamExecutor
 from ctr.components.settings import SETTINGS_KEY, TransformConfig
+from ctr.models.declared import Declared
+from ctr.models.impression import declared_features, feature_modules
+from ctr.models.registration import Plugin
 
 CATALOGUE_KEY: Final = "catalogue"
+
+
+class ImpressionTransformSettings(TransformConfig):
+    """What the step depends on."""
+
+    plugins: tuple[Plugin, ...] = ()
+    """Modules that register features."""
+    features: Declared = ()
+    """Rows that the log's description declares."""
 
 
 class ImpressionTransformSpec(types.ComponentSpec):
@@ -33,7 +45,7 @@ class ImpressionTransformSpec(types.ComponentSpec):
 
 
 class ImpressionTransform(base_beam_component.BaseBeamComponent):
-    """Maps the ids of impressions to indices.
+    """Maps the ids of impressions to indices, and what is declared to codes.
 
     Args:
       examples: impressions, splits train, validation, eval.
@@ -56,12 +68,15 @@ class ImpressionTransform(base_beam_component.BaseBeamComponent):
     ) -> None:
         transformed_examples = types.Channel(type=standard_artifacts.Examples)
         transformed_examples.matching_channel_name = keys.EXAMPLES
+        settings = ImpressionTransformSettings(
+            **dict(transform), plugins=tuple(feature_modules()), features=tuple(declared_features())
+        )
         super().__init__(
             spec=ImpressionTransformSpec(
                 examples=examples,
                 schema=schema,
                 catalogue=catalogue,
-                settings=transform.model_dump_json(),
+                settings=settings.model_dump_json(),
                 transform_graph=types.Channel(type=standard_artifacts.TransformGraph),
                 transformed_examples=transformed_examples,
             )

@@ -15,10 +15,18 @@ import tensorflow_transform as tft
 from apache_beam.metrics import Metrics
 
 from ctr.components.examples import blocks
-from ctr.components.examples.impressions import parse, records
+from ctr.components.examples.impressions import dtype_of, parse, records
 from ctr.models.arrays import Array
 from ctr.models.errors import DataError
-from ctr.models.impression import FEATURES, INDEX_OF
+from ctr.models.impression import (
+    FEATURES,
+    INDEX_OF,
+    declare_features,
+    declared_features,
+    feature_modules,
+    from_plain,
+)
+from ctr.models.registration import load_plugins
 
 _BLOCKS_OF_A_BATCH: Final = 8
 
@@ -34,13 +42,19 @@ class TransformShard(beam.DoFn):
     def __init__(self, graph_uri: str, temporary_folder: str) -> None:
         self._graph_uri = graph_uri
         self._temporary_folder = temporary_folder
+        self._plugins = feature_modules()
+        self._declared = declared_features()
         self._written = Metrics.counter("transform", "impressions")
 
     def setup(self) -> None:
-        """Loads the transform graph, once in each worker."""
+        """Loads the transform graph, once in each worker, and makes the table of features what it is here."""
+        load_plugins(self._plugins)
+        declare_features(map(from_plain, self._declared))
         layer = tft.TFTransformOutput(self._graph_uri).transform_features_layer()
 
-        @tf.function(input_signature=[{name: tf.TensorSpec([None], tf.int64) for name in INDEX_OF}], autograph=False)
+        @tf.function(
+            input_signature=[{name: tf.TensorSpec([None], dtype_of(name)) for name in INDEX_OF}], autograph=False
+        )
         def indices(ids: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             transformed = layer({name: _one_a_row(values) for name, values in ids.items()})
             return {name: transformed[name].values for name in INDEX_OF.values()}
@@ -74,7 +88,7 @@ class TransformShard(beam.DoFn):
         yield count
 
     def _of_values(self, stored: dict[str, Array]) -> dict[str, Array]:
-        indices = self._indices({name: tf.constant(stored[name], tf.int64) for name in INDEX_OF})
+        indices = self._indices({name: tf.constant(stored[name], dtype_of(name)) for name in INDEX_OF})
         return {name: each.numpy() for name, each in indices.items()}
 
 

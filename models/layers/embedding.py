@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import keras
@@ -17,6 +17,7 @@ from ctr.models.impression import (
     HISTORY_CATEGORY_INDEX,
     HISTORY_ITEM_ID,
     HISTORY_ITEM_INDEX,
+    NO_CODE,
     PADDING_ID,
     UNKNOWN_INDEX,
     Feature,
@@ -39,8 +40,8 @@ class EmbeddedImpression(NamedTuple):
     events: tf.Tensor
     """[B, T, D] float: item and category of each event; zero where ``event_mask`` is false."""
     event_context: tf.Tensor
-    """[B, T, C] float: behaviour and age of each event, and features of plugins; C = 0 where none is in use; zero
-    likewise."""
+    """[B, T, C] float: behaviour and age of each event, and features of plugins or declared; C = 0 where none is in
+    use; zero likewise."""
     event_mask: tf.Tensor
     """[B, T] bool."""
     candidates: tf.Tensor
@@ -79,6 +80,7 @@ class ImpressionEmbedding(keras.layers.Layer):
         self.buckets = config.item_buckets if config.item_buckets and config.item_buckets < known else None
         self._event_context = _embedded("history", config)
         self._candidate_context = _embedded("candidate", config)
+        self._own_context = _embedded("context_input", config)
         self.salts = keras.random.SeedGenerator()
 
     def build(self, _: object = None) -> None:
@@ -111,10 +113,11 @@ class ImpressionEmbedding(keras.layers.Layer):
             if self.config.item_embedding:
                 self.event_items = items("event_items")
                 self.event_item_quotients = quotients("event_item_quotients")
-        self.context_tables = {}
-        for feature in (*self._event_context, *self._candidate_context):
-            rows = AGE_BUCKETS if feature.embedding == "log2" else feature.largest + 1
-            self.context_tables[_table(feature)] = table(rows, f"{_table(feature)}s", self._width_of(feature))
+        self.context_tables: dict[str, Any] = {}
+        for parts in (*self._event_context, *self._candidate_context, *self._own_context):
+            name = self._table(parts[0])
+            if name not in self.context_tables:
+                self.context_tables[name] = table(_rows(parts[0]), f"{name}s", self._width_of(parts))
         self.built = True
 
     @property
@@ -138,17 +141,42 @@ class ImpressionEmbedding(keras.layers.Layer):
         """Channels of :meth:`candidate_context`."""
         return sum(map(self._width_of, self._candidate_context))
 
-    def _width_of(self, feature: Feature) -> int:
-        return feature.width or max(2, self.config.embedding_dim // 2)
+    @property
+    def own_context_width(self) -> int:
+        """Channels of :meth:`own_context`."""
+        return sum(map(self._width_of, self._own_context))
+
+    def _width_of(self, parts: Sequence[Feature]) -> int:
+        return parts[0].width or max(2, self.config.embedding_dim // 2)
 
     def candidate_context(self, impression: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-        """What is embedded of candidates besides their ids, [B, N, ?] each; nothing but what plugins register."""
-        return [tf.cast(self._look_up(feature, impression), self.compute_dtype) for feature in self._candidate_context]
+        """What is embedded of candidates besides their ids, [B, N, ?] each; nothing but what plugins register and what
+        is declared."""
+        return [tf.cast(self._look_up(parts, impression), self.compute_dtype) for parts in self._candidate_context]
 
-    def _look_up(self, feature: Feature, impression: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def own_context(self, impression: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        """What is embedded of the impression itself, [B, ?] each; nothing but what is declared."""
+        looked_up = [self._look_up(parts, impression) for parts in self._own_context]
+        return [tf.cast(tf.squeeze(each, axis=1), self.compute_dtype) for each in looked_up]
+
+    def _table(self, feature: Feature) -> str:
+        if not feature.declared:
+            return feature.short if feature.group == "history" else feature.name
+        own = self.config.separate_history_embedding and feature.group == "history"
+        return f"event_feature_{feature.declared}" if own else f"feature_{feature.declared}"
+
+    def _look_up(self, parts: Sequence[Feature], impression: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        table = self.context_tables[self._table(parts[0])]
+        if len(parts) > 1:
+            codes = tf.stack([impression[part.index] for part in parts], axis=-1)
+            there = tf.cast(codes != NO_CODE, table.dtype)[..., None]
+            total = tf.reduce_sum(look_up(table, codes) * there, axis=-2)
+            return total / tf.maximum(tf.reduce_sum(there, axis=-2), 1)
+        (feature,) = parts
+        if feature.encoding:
+            return look_up(table, impression[feature.index])
         values = impression[feature.name]
-        rows = age_bucket(values) if feature.embedding == "log2" else values
-        return look_up(self.context_tables[_table(feature)], rows)
+        return look_up(table, age_bucket(values) if feature.embedding == "log2" else values)
 
     def call(self, impression: Mapping[str, tf.Tensor], training: bool = False) -> EmbeddedImpression:
         """Looks up a transformed impression (dense tensors, right-padded with 0)."""
@@ -166,7 +194,7 @@ class ImpressionEmbedding(keras.layers.Layer):
             events.insert(0, self.event_item_vectors(event_item))
             candidates.insert(0, self._item_vectors(candidate_item, self.items, self.item_quotients))
         context = [tf.zeros([*tf.unstack(tf.shape(event_mask)), 0], self.variable_dtype)]
-        context += [self._look_up(feature, impression) for feature in self._event_context]
+        context += [self._look_up(parts, impression) for parts in self._event_context]
         event_weight = tf.cast(event_mask, self.compute_dtype)[..., None]
         return EmbeddedImpression(
             events=tf.cast(tf.concat(events, axis=-1), self.compute_dtype) * event_weight,
@@ -213,16 +241,21 @@ def _quotient(index: Index, buckets: int) -> Index:
     return (index - FIRST_KNOWN_INDEX) // buckets + 1
 
 
-def _embedded(group: Group, config: ModelConfig) -> list[Feature]:
-    return [
-        feature
-        for feature in features_of(group)
-        if feature.embedding and (callable(feature.source) or getattr(config, f"{feature.short}_embedding"))
-    ]
+def _embedded(group: Group, config: ModelConfig) -> list[tuple[Feature, ...]]:
+    """What is embedded of a group; of a feature with several values its rows together."""
+    found: dict[str, list[Feature]] = {}
+    for feature in features_of(group):
+        if feature.encoding:
+            found.setdefault(feature.declared, []).append(feature)
+        elif feature.embedding and (callable(feature.source) or getattr(config, f"{feature.short}_embedding")):
+            found[feature.name] = [feature]
+    return [tuple(parts) for parts in found.values()]
 
 
-def _table(feature: Feature) -> str:
-    return feature.short if feature.group == "history" else feature.name
+def _rows(feature: Feature) -> int:
+    if feature.encoding:
+        return feature.encoding.largest + 1
+    return AGE_BUCKETS if feature.embedding == "log2" else feature.largest + 1
 
 
 def age_bucket(age: tf.Tensor) -> tf.Tensor:

@@ -13,6 +13,7 @@ from ctr.models.impression import (
     BEHAVIORS,
     CANDIDATE_CATEGORY_ID,
     CANDIDATE_ITEM_ID,
+    FEATURES,
     FIRST_KNOWN_INDEX,
     HISTORY_AGE,
     HISTORY_BEHAVIOR,
@@ -50,7 +51,14 @@ def make_inputs() -> Callable[..., Inputs]:
             HISTORY_AGE: ages,
         }
         for name, index in INDEX_OF.items():
-            inputs[index] = np.where(ids[name] > 0, ids[name] + FIRST_KNOWN_INDEX - 1, 0)
+            feature = FEATURES[name]
+            if feature.encoding:
+                like = {"history": real, "candidate": np.ones((rows, candidates))}.get(
+                    feature.group, np.ones((rows, 1))
+                )
+                inputs[index] = rng.integers(0, feature.encoding.largest + 1, like.shape) * like
+            else:
+                inputs[index] = np.where(ids[name] > 0, ids[name] + FIRST_KNOWN_INDEX - 1, 0)
         return {name: tf.constant(value, tf.int64) for name, value in inputs.items()}
 
     return make

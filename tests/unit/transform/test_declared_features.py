@@ -1,0 +1,204 @@
+"""Codes of declared features against numpy, through the blocks, and the same in the exported graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+from block_files import rows_of
+from declared_impressions import HISTORY, Rows, declared, random_rows, run_transform, serialized
+
+from ctr.components.examples.impressions import parse
+from ctr.components.trainer.export import export
+from ctr.components.trainer.input_pipeline import read_batches
+from ctr.components.transform.analysis import count, counted, learn, merged
+from ctr.models import impression as names
+from ctr.models.model_config import ModelConfig
+from ctr.models.registry import build_model
+
+
+class Transformed(NamedTuple):
+    train: Rows
+    """Before Transform, as is ``eval``."""
+    eval: Rows
+    graph: Path
+    examples: Path
+
+
+@pytest.fixture(scope="module")
+def transformed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transformed]:
+    with declared():
+        train, judged = random_rows(90), random_rows(40, seed=1)
+        splits = {"train": [train[:50], train[50:]], "validation": [random_rows(9, seed=2)], "eval": [judged]}
+        yield Transformed(train, judged, *run_transform(tmp_path_factory.mktemp("transform"), splits))
+
+
+def _newest(rows: Rows, name: str) -> list[Any]:
+    return [row[name][-1] for row in rows if row[name]]
+
+
+def _all(rows: Rows, *several: str) -> list[Any]:
+    return [value for row in rows for name in several for value in row[name]]
+
+
+def _vocabulary(values: list[int], most: int, min_count: int = 1) -> dict[int, int]:
+    counts = Counter(value for value in values if value)
+    ordered = sorted((value for value in counts if counts[value] >= min_count), key=lambda v: (-counts[v], v))
+    return {0: 0} | {value: 2 + rank for rank, value in enumerate(ordered[:most])}
+
+
+def _bucket(value: int, size: int) -> int:
+    spread = value * 0x9E3779B97F4A7C15 & 2**64 - 1
+    spread -= 2**64 if spread >> 63 else 0
+    return 0 if value == 0 else 1 + (spread ^ spread >> 32) % size
+
+
+def _expected(train: Rows) -> dict[str, Any]:
+    """Declared name -> what makes codes of its values."""
+    prices = np.sort(np.array(_all(train, "candidate_price"), np.float32).view(np.uint32) & 0xFFFFF000)
+    bounds = np.unique([prices[len(prices) * k // 8] for k in range(1, 8)]).astype(np.uint32).view(np.float32)
+    brands = _vocabulary(_all(train, "candidate_brand"), 5, 3)
+    verbs = _vocabulary(_newest(train, "history_verb"), 4)
+    devices = _vocabulary(_all(train, "device"), 10_000)
+    assert [len(each) for each in (bounds, brands, verbs)] == [7, 6, 5]
+    return {
+        "price": lambda x: 1 + int(np.searchsorted(bounds, np.float32(x), side="right")),
+        "brand": lambda x: brands.get(x, 1),
+        "tags": lambda x: _bucket(x, 7),
+        "strength": lambda x: 1 + min(31, int(np.floor(np.log2(1 + np.float64(np.float32(x)))))),
+        "verb": lambda x: verbs.get(x, 1),
+        "age_band": lambda x: 1 + sum(bound <= x for bound in (18, 25, 35, 50)),
+        "device": lambda x: devices.get(x, 1),
+        "hour": lambda x: 1 + sum(hour <= x for hour in range(24)),
+    }
+
+
+def test_codes_are_those_of_numpy_and_alone_are_stored(transformed: Transformed) -> None:
+    expected, rows = _expected(transformed.train), rows_of(transformed.examples / "Split-eval")
+    assert {*rows[0]} == {*names.STORED_FEATURES}
+    seen: dict[str, set[int]] = {name: set() for name in expected}
+    for before, after in zip(transformed.eval, rows, strict=True):
+        for feature in names.FEATURES.values():
+            if feature.declared:
+                codes = [expected[feature.declared](value) for value in before[feature.name]]
+                assert after[feature.index] == codes, feature.name
+                seen[feature.declared].update(codes)
+            elif feature.name != names.NEGATIVE_SET:
+                assert after[feature.name] == before[feature.name]
+    assert all(len(codes) > 2 for codes in seen.values()), seen
+    assert {0, 1} < seen["brand"], "none of them is unknown, or there is none that is not there"
+
+
+def test_what_is_learnt_does_not_depend_on_how_the_split_is_cut(transformed: Transformed) -> None:
+    def found(parts: list[Rows]) -> Any:
+        wanted = [row.name for rows in counted().values() for row in rows]
+        several = [count(parse(tf.constant([*map(serialized, rows)], tf.string), wanted)) for rows in parts]
+        learnt = learn(merged([merged(several[:1]), merged(several[1:]), {}]))
+        return {name: ids.tolist() for name, ids in learnt.vocabularies.items()}, learnt.quantiles
+
+    train = transformed.train
+    assert found([train, train[:0]]) == found([train[60:], train[:10], train[10:60]])
+
+
+@pytest.fixture(scope="module")
+def served(transformed: Transformed, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model of random weights as it is exported, and in memory."""
+    keras.utils.set_random_seed(3)
+    model = build_model(ModelConfig(name="din", embedding_dim=4, hidden_units=(6,), activation="dice"), 40, 10, HISTORY)
+    for weight in model.trainable_variables:
+        weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.3))
+    folder = str(tmp_path_factory.mktemp("export"))
+    export(model, tft.TFTransformOutput(str(transformed.graph)), HISTORY, folder)
+    return model, tf.saved_model.load(folder).signatures
+
+
+def _request(rows: Rows, pad: int = 0) -> dict[str, tf.Tensor]:
+    """As a client pads it: numbers with NaN or 0, all else with 0."""
+    request = {}
+    for name in names.REQUEST_FEATURES:
+        kind = np.float32 if names.FEATURES[name].dtype == "float" else np.int64
+        width = 1 if name in names.CONTEXT_FEATURES else max(len(row[name]) for row in rows) + pad
+        values = np.zeros((len(rows), width), kind)
+        for place, row in enumerate(rows):
+            values[place, : len(row[name])] = row[name]
+        request[name] = tf.constant(values)
+    return request
+
+
+def test_the_export_scores_raw_values_as_the_model_scores_codes(transformed: Transformed, served: Any) -> None:
+    model, signatures = served
+    files = sorted(map(str, (transformed.examples / "Split-eval").iterdir()))
+    count = len(transformed.eval)
+    ((inputs, _),) = read_batches(files, batch_size=count, history_length=HISTORY)
+    expected = model(inputs, training=False).logits.numpy()
+    examples = tf.constant([*map(serialized, transformed.eval)])
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(signatures["serving_default"](examples=examples)["logit"], expected, atol=1e-5)
+    for pad in (0, 3):
+        logits = signatures["rank"](**_request(transformed.eval, pad))["logit"].numpy()
+        np.testing.assert_allclose(logits[:, : expected.shape[1]], expected, atol=1e-5)
+    codes = signatures["transform_features"](examples=examples)
+    for name in names.MODEL_INPUTS:
+        np.testing.assert_array_equal(codes[name], inputs[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["candidate_price", "history_strength", "candidate_brand", "device", "hour"])
+def test_each_declared_feature_has_a_say(transformed: Transformed, served: Any, name: str) -> None:
+    rows = [row for row in transformed.eval if row["history_item_id"]]
+    _, signatures = served
+    before = signatures["rank"](**_request(rows))["logit"].numpy()
+    after = signatures["rank"](**_request([{**row, name: [40] * len(row[name])} for row in rows]))["logit"].numpy()
+    assert np.abs(before - after).max() > 1e-3
+
+
+def test_what_is_left_out_is_the_default(transformed: Transformed, served: Any) -> None:
+    _, signatures = served
+    rows = transformed.eval[:8]
+    by_hand = [
+        {
+            **row,
+            "candidate_price": [2.5] * 3,
+            "history_price": [2.5] * len(row["history_price"]),
+            "candidate_brand": [0] * 3,
+            "device": [0],
+            "hour": [-1],
+        }
+        for row in rows
+    ]
+    expected = signatures["rank"](**_request(by_hand))["logit"].numpy()
+    changed = ("candidate_price", "history_price", "candidate_brand", "device", "hour")
+    left_out = [serialized({name: value for name, value in row.items() if name not in changed}) for row in rows]
+    found = signatures["serving_default"](examples=tf.constant(left_out))["logit"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    missing = _request(by_hand)
+    for name in ("candidate_price", "history_price", "hour"):
+        missing[name] = tf.fill(missing[name].shape, np.float32(np.nan))
+    np.testing.assert_allclose(signatures["rank"](**missing)["logit"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hour": np.zeros((2, 2), np.float32)}, r"hour has the shape \[2 2\], expected \[2 1\]: .* and 1 column"),
+        ({"candidate_price": np.zeros((2, 2), np.float32)}, r"candidate_price has the shape \[2 2\], expected \[2 3\]"),
+        ({"history_verb": np.full((2, HISTORY), 5)}, "history_verb at row 0, position 2 is 5, expected 0, because"),
+    ],
+)
+def test_a_request_of_another_shape_is_refused_by_name(
+    transformed: Transformed, served: Any, change: dict[str, Any], message: str
+) -> None:
+    _, signatures = served
+    short = [row for row in transformed.eval if len(row["history_item_id"]) in (2, HISTORY)]
+    rows = [
+        min(short, key=lambda row: len(row["history_item_id"])),
+        max(short, key=lambda r: len(r["history_item_id"])),
+    ]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        signatures["rank"](**_request(rows) | {name: tf.constant(value) for name, value in change.items()})

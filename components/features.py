@@ -239,5 +239,6 @@ def rows_of(features: Mapping[str, FeatureConfig]) -> Iterator[Feature]:
                     declared=name,
                     encoding=declared.encoding(),
                     default=declared.missing,
+                    separator=declared.separator if declared.kind == "categories" else "",
                     **of_type,
                 )

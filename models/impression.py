@@ -151,6 +151,7 @@ class Feature:
       encoding: how Transform makes codes of it, which alone are stored and embedded, by one table for all rows of a
         ``declared``.
       default: stands for a number that a request leaves out; of other rows 0, no category.
+      separator: between the values of a declared feature with several, in a cell of a CSV.
       served: a constant that serving puts in the place of a value: the feature is then in no request.
     """
 
@@ -168,6 +169,7 @@ class Feature:
     declared: str = ""
     encoding: Encoding | None = None
     default: float = 0
+    separator: str = ""
     served: int | None = None
 
     @property

@@ -16,10 +16,11 @@ from google.protobuf.message import Message
 
 from ctr.models.arrays import Array
 from ctr.models.errors import CtrError
+from ctr.models.impression import declare_features, from_plain
 from ctr.serving.impressions import Impression, RankedCandidate, Ranking
 from ctr.serving.messages import PREDICT, PredictRequest, PredictResponse, floats, shape_of
-from ctr.serving.requests import rank_request
-from ctr.serving.signatures import LOGIT, PROBABILITY
+from ctr.serving.requests import declared_request, rank_request
+from ctr.serving.signatures import DECLARED, LOGIT, PROBABILITY
 
 CONCURRENCY: Final = 8
 """Requests under way at a time, where several are asked in a stream."""
@@ -156,6 +157,15 @@ class _Asker:
         }
         return ServingError(words.get(code, f"{self._target} failed with {code.name}: {details}"), code)
 
+    def _declare(self, response: Message | grpc.RpcError) -> None:
+        """Of the answer to :func:`ctr.serving.requests.declared_request`."""
+        rows = b"[]"
+        if not isinstance(response, grpc.RpcError):
+            rows = response.outputs[DECLARED].string_val[0]
+        elif response.code() != grpc.StatusCode.INVALID_ARGUMENT:
+            raise self._explained(response) from response
+        declare_features(map(from_plain, json.loads(rows)))
+
 
 class RankingClient(_Asker):
     """A connection to a model server, for any number of threads; close it, or use it as a context.
@@ -179,6 +189,19 @@ class RankingClient(_Asker):
       ValueError: if there is a certificate without its key or without authorities, or a key alone, or an impossible
         number of attempts.
     """
+
+    def declare_features(self) -> None:
+        """Makes the features that the model was trained with the declared ones of this process, so that impressions may
+        have them; it is asked once.
+
+        Raises:
+          ServingError: if the server cannot be reached, or serves no such model.
+        """
+        try:
+            answer = self._predict(declared_request(self._model_name, self._version_label), timeout=self._timeout)
+        except grpc.RpcError as error:
+            answer = error
+        self._declare(answer)
 
     def rank(self, impression: Impression) -> Ranking:
         """Ranks one impression's candidates.
@@ -272,6 +295,14 @@ class AsyncRankingClient(_Asker):
     """
 
     _grpc = grpc.aio
+
+    async def declare_features(self) -> None:
+        """As :meth:`RankingClient.declare_features`."""
+        try:
+            answer = await self._predict(declared_request(self._model_name, self._version_label), timeout=self._timeout)
+        except grpc.RpcError as error:
+            answer = error
+        self._declare(answer)
 
     async def rank(self, impression: Impression) -> Ranking:
         """As :meth:`RankingClient.rank`."""

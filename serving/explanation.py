@@ -50,7 +50,7 @@ def explain(client: RankingClient, impression: Impression, position: int) -> Exp
       ServingError: as for :meth:`RankingClient.rank`.
     """
     candidate = impression.candidates[position]
-    whole = Impression(history=impression.history, candidates=(candidate,))
+    whole = impression.model_copy(update={"candidates": (candidate,)})
     logit, events = None, []
     for left_out in _batches(len(impression.history)):
         without = [_without(whole, index) for index in left_out]

@@ -27,6 +27,8 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _INTEGER: Final = re.compile(r"-?[0-9]{1,30}")
 _OF_PART: Final = re.compile(r"(history|candidates)\.(\d+)\.?(.*)", re.DOTALL)
 
+_GROUPS: Final[tuple[names.Group, ...]] = ("history", "candidate", "context_input")
+
 _Line = tuple[int, bytes]
 
 
@@ -61,7 +63,7 @@ def read_impressions(
     JSON is an impression (``serving/impressions.py``) or a list of them; JSON lines have one in each line. CSV has a
     row for each event or candidate, with the names of the JSON form as its header: a row with a behaviour or an age is
     an event of the history, oldest first, any other is a candidate. Rows of one ``request`` stand together; without
-    that column all are of one.
+    that column all are of one. A declared feature of the request or the user stands in any of its rows.
 
     Args:
       path: of the file; ``-`` is standard input.
@@ -170,8 +172,17 @@ class _Columns:
 
     def __init__(self, header: list[str], place: str) -> None:
         self.names = [column.strip() for column in header]
-        self.event, candidate = ([feature.key for feature in names.features_of(g)] for g in ("history", "candidate"))
-        known = list(dict.fromkeys([REQUEST, *candidate, *self.event]))
+        of_group = {group: names.features_of(group) for group in _GROUPS}
+        self.declared = {
+            feature.declared: feature
+            for feature in itertools.chain(*of_group.values())
+            if feature.declared and feature.served is None
+        }
+        self.own = {feature.declared for feature in of_group["context_input"]}
+        event, candidate = (
+            [feature.key for feature in of_group[group] if not feature.declared] for group in ("history", "candidate")
+        )
+        known = list(dict.fromkeys([REQUEST, *candidate, *event, *self.declared]))
         for column in self.names:
             if column not in known:
                 raise ImpressionError(f"{place}: {column}: unknown column; {instead_of(column, known)}")
@@ -179,7 +190,18 @@ class _Columns:
                 raise ImpressionError(f"{place}: {column}: stands there twice")
         if lacking := [column for column in candidate if column not in self.names]:
             raise ImpressionError(f"{place}: the header lacks {', '.join(lacking)}; there may be {', '.join(known)}")
-        self.of_events_alone = set(self.event) - set(candidate)
+        self.of_events_alone = set(event) - set(candidate)
+
+    def value(self, column: str, cell: str, string_ids: Set[str]) -> Any:
+        """Of a cell that is not empty; what is none is left for the impression to refuse."""
+        feature = self.declared.get(column)
+        if feature is not None:
+            if feature.separator:
+                return cell.split(feature.separator)
+            with contextlib.suppress(ValueError):
+                return float(cell) if feature.dtype == "float" else cell
+            return cell
+        return int(cell) if column not in string_ids and _INTEGER.fullmatch(cell) else cell
 
 
 def _from_csv(lines: Iterable[_Line], name: str, string_ids: Set[str]) -> Iterator[Asked | Refused]:
@@ -206,6 +228,7 @@ def _of_rows(
         problems.append(f"{place}: {REQUEST}: {request!r} has rows above, which were asked without these; rows of a "
                         "request stand together")  # fmt: skip
     content: dict[str, list[dict[str, Any]]] = {"history": [], "candidates": []}
+    own: dict[str, Any] = {}
     numbers: dict[str, list[int]] = {"history": [], "candidates": []}
     for number, line in rows:
         cells = _cells(line)
@@ -214,15 +237,19 @@ def _of_rows(
             problems.append(f"{name}:{number}: expected {len(columns.names)} values, found {found}")
             continue
         values = {
-            column: int(cell) if column not in string_ids and _INTEGER.fullmatch(cell) else cell
+            column: columns.value(column, cell, string_ids)
             for column, cell in zip(columns.names, cells, strict=True)
             if cell and column != REQUEST
         }
+        for column in columns.own & values.keys():
+            value = values.pop(column)
+            if own.setdefault(column, value) != value:
+                problems.append(f"{name}:{number}: {column}: {value!r}, and {own[column]!r} above; a request has one")
         part = "history" if columns.of_events_alone & values.keys() else "candidates"
         content[part].append(values)
         numbers[part].append(number)
     if not problems:
-        numbered, strings = _numbered(content, string_ids)
+        numbered, strings = _numbered({**content, **own}, string_ids)
         try:
             return Asked(request, place, text, Impression.model_validate(numbered), strings)
         except ValidationError as error:

@@ -53,6 +53,14 @@ def set_int64(tensor: Message, values: Int64Array) -> None:
     tensor.tensor_content = values.astype("<i8").tobytes()
 
 
+def set_float32(tensor: Message, values: Array) -> None:
+    """Likewise."""
+    tensor.dtype = _FLOAT
+    for size in values.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_content = values.astype("<f4").tobytes()
+
+
 def set_strings(tensor: Message, values: Sequence[bytes]) -> None:
     """Fills an empty ``TensorProto`` with a vector."""
     tensor.dtype = _STRING

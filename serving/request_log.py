@@ -2,8 +2,8 @@
 
 A shard is gzipped TFRecord of ``tf.train.Example`` with the features of ``models/impression.py`` that a request has, as
 ingest writes them, and two of the answer: ``timestamp`` and ``model_version``. There is no label, and no user: requests
-name none, and features other than those of histories and candidates are not kept. A shard is written under a hidden
-name and renamed when it is whole.
+name none, and of a ``tf.train.Example`` features other than those of histories and candidates are not kept. A shard is
+written under a hidden name and renamed when it is whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
@@ -222,21 +221,23 @@ def examples_of(request: predict_pb2.PredictRequest) -> Iterator[tf.train.Exampl
     """
     signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
     if signature == RANK_SIGNATURE:
-        columns = {
-            name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items() if name.startswith((*_ITEMS,))
-        }
+        # The signature has no other inputs than features.
+        columns = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
         for row in range(len(columns[CANDIDATE_ITEM_ID])):
             example = tf.train.Example()
             for name, values in columns.items():
-                real = columns[_ITEMS[f"{name.partition('_')[0]}_"]][row] != PADDING_ID
-                example.features.feature[name].int64_list.value.extend(np.extract(real, values[row]).tolist())
+                leader = _ITEMS.get(f"{name.partition('_')[0]}_")
+                real = leader is None or columns[leader][row] != PADDING_ID
+                feature = example.features.feature[name]
+                kept = feature.float_list if values.dtype.kind == "f" else feature.int64_list
+                kept.value.extend(values[row][real].ravel().tolist())
             yield example
     elif signature == DEFAULT_SIGNATURE and EXAMPLES in request.inputs:
         for serialized in tf.make_ndarray(request.inputs[EXAMPLES]).ravel():
             sent = tf.train.Example.FromString(serialized)
             example = tf.train.Example()
             for name, feature in sent.features.feature.items():
-                if name.startswith((*_ITEMS,)) and feature.HasField("int64_list"):
+                if name.startswith((*_ITEMS,)) and not feature.HasField("bytes_list"):
                     example.features.feature[name].CopyFrom(feature)
             yield example
 
@@ -290,7 +291,10 @@ def read_impressions(folder: str | Path, count: int) -> list[Impression]:
     """The newest so many requests of a log, as a client would send them. Errors as for :func:`read_log`."""
     found: list[Impression] = []
     for example in read_log(folder):
-        features = {name: feature.int64_list.value for name, feature in example.features.feature.items()}
+        features = {
+            name: feature.float_list.value or feature.int64_list.value
+            for name, feature in example.features.feature.items()
+        }
         # A history that is missing is an empty one. What a client would not send, such as a history that is not in
         # order, is left out.
         with contextlib.suppress(ImpressionError):

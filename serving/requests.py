@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from google.protobuf.message import Message
 
-from ctr.models.impression import PADDING_ID, REQUEST_FEATURES
+from ctr.models.arrays import Array
+from ctr.models.impression import FEATURES, PADDING_ID, REQUEST_FEATURES
 from ctr.serving.impressions import Impression
-from ctr.serving.messages import Example, PredictRequest, set_int64, set_strings
-from ctr.serving.signatures import DEFAULT_SIGNATURE, EXAMPLES, RANK_SIGNATURE
+from ctr.serving.messages import Example, PredictRequest, set_float32, set_int64, set_strings
+from ctr.serving.signatures import DECLARED, DEFAULT_SIGNATURE, EXAMPLES, RANK_SIGNATURE
 
 
 def rank_request(impressions: Sequence[Impression], model_name: str, version_label: str = "") -> Message:
@@ -23,7 +24,8 @@ def rank_request(impressions: Sequence[Impression], model_name: str, version_lab
       version_label: of the version that is asked, such as ``canary``; empty for the newest one.
 
     Returns:
-      A ``PredictRequest`` with int64 inputs: history features [B, T], candidate features [B, N].
+      A ``PredictRequest`` with int64 inputs: history features [B, T], candidate features [B, N], and what is the
+      impression's own [B, 1]; declared numbers are float32, and NaN where they are missing.
 
     Raises:
       ValueError: if there is no impression.
@@ -34,10 +36,15 @@ def rank_request(impressions: Sequence[Impression], model_name: str, version_lab
     rows = [impression.features() for impression in impressions]
     for name in REQUEST_FEATURES:
         values = [row[name] for row in rows]
-        padded = np.full((len(values), max(map(len, values))), PADDING_ID, dtype=np.int64)
+        number = FEATURES[name].dtype == "float"
+        shape = (len(values), max(map(len, values)))
+        padded: Array = np.full(shape, PADDING_ID, dtype=np.float32 if number else np.int64)
         for index, row in enumerate(values):
             padded[index, : len(row)] = row
-        set_int64(request.inputs[name], padded)
+        if number:
+            set_float32(request.inputs[name], padded)
+        else:
+            set_int64(request.inputs[name], padded)
     return request
 
 
@@ -45,6 +52,16 @@ def examples_request(impressions: Sequence[Impression], model_name: str) -> Mess
     """The same for ``serving_default``, whose input are serialized ``tf.train.Example`` without a label, [B] string."""
     request = _request(impressions, model_name, DEFAULT_SIGNATURE)
     set_strings(request.inputs[EXAMPLES], [_serialized(impression) for impression in impressions])
+    return request
+
+
+def declared_request(model_name: str, version_label: str = "") -> Message:
+    """Asks a model for its declared features; one without any does not know the signature."""
+    request = PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = model_name, DECLARED
+    if version_label:
+        request.model_spec.version_label = version_label
+    set_strings(request.inputs[EXAMPLES], [b""])
     return request
 
 
@@ -59,6 +76,7 @@ def _request(impressions: Sequence[Impression], model_name: str, signature: str)
 def _serialized(impression: Impression) -> bytes:
     example = Example()
     for name, values in impression.features().items():
-        example.features.feature[name].int64_list.value.extend(values)
+        feature = example.features.feature[name]
+        (feature.float_list if FEATURES[name].dtype == "float" else feature.int64_list).value.extend(values)
     serialized: bytes = example.SerializeToString()
     return serialized

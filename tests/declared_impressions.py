@@ -11,15 +11,11 @@ import numpy as np
 import tensorflow as tf
 import yaml
 from google.protobuf import text_format
-from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
-from tfx.types import Artifact, artifact_utils, standard_artifacts
 
-from ctr.components.artifacts import ImpressionCatalogue
 from ctr.components.dataset import DatasetConfig
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.schema.impression_schema import Ranges, impression_schema
 from ctr.components.settings import IngestConfig
-from ctr.components.transform.component import ImpressionTransformSettings
 from ctr.models import impression as names
 
 LOG = {"header": True, "columns": {"user": "user", "item": "item", "time": "time"}}
@@ -105,6 +101,11 @@ def write_raw(folder: Path, splits: Mapping[str, Sequence[Rows]]) -> Path:
 
 def run_transform(folder: Path, splits: Mapping[str, Sequence[Rows]]) -> tuple[Path, Path]:
     """Writes raw impressions below a folder and runs the step; its graph, and the transformed impressions."""
+    from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+    from tfx.types import standard_artifacts
+
+    from ctr.components.artifacts import ImpressionCatalogue
+    from ctr.components.transform.component import ImpressionTransformSettings
     from ctr.components.transform.executor import Executor
 
     items = np.arange(1, 25)
@@ -129,7 +130,9 @@ def run_transform(folder: Path, splits: Mapping[str, Sequence[Rows]]) -> tuple[P
     return graph, examples
 
 
-def _artifact(kind: type[Artifact], path: Path, splits: Mapping[str, Any] | None = None) -> list[Artifact]:
+def _artifact(kind: Any, path: Path, splits: Mapping[str, Any] | None = None) -> list[Any]:
+    from tfx.types import artifact_utils
+
     made = kind()
     made.uri = str(path)
     if splits:

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr.components.examples import blocks
-from ctr.components.examples.impressions import parse, records
+from ctr.components.examples.impressions import parse, records, values_of
 from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY, vocabulary_size
 from ctr.components.files import is_address
 from ctr.components.skew import SkewFindings
@@ -40,6 +40,7 @@ from ctr.models.impression import (
     NEGATIVE_SET,
     PADDING_ID,
     REQUEST_FEATURES,
+    STORED_FEATURES,
     TIMESTAMP,
     USER_ID,
 )
@@ -142,7 +143,9 @@ def draw(raw_files: Sequence[str], transformed_files: Sequence[str], seed: int) 
     Raises:
       DataError: as for :func:`check`.
     """
-    rng, known = np.random.default_rng(seed), (USER_ID, TIMESTAMP, *REQUEST_FEATURES)
+    # Of what has an encoding the codes alone are stored.
+    raw_names = (name for name in REQUEST_FEATURES if name in STORED_FEATURES)
+    rng, known = np.random.default_rng(seed), (USER_ID, TIMESTAMP, *raw_names)
     names = list(dict.fromkeys((*known, *MODEL_INPUTS)))
     pairs = list(zip(sorted(raw_files), sorted(transformed_files), strict=True))
     raw: list[bytes] = []
@@ -227,12 +230,7 @@ def with_exported_weights(model: Ranker, model_folder: str) -> bool:
 
 def _answers(raw: Array, model_folder: str, like: Array) -> Array:
     """[n, N] logits over gRPC, where there is no candidate those of ``like``."""
-    impressions = [
-        Impression.from_features(
-            {name: f.int64_list.value for name, f in tf.train.Example.FromString(each).features.feature.items()}
-        )
-        for each in raw
-    ]
+    impressions = [Impression.from_features(values_of(tf.train.Example.FromString(each))) for each in raw]
     logits = like.copy()
     with tempfile.TemporaryDirectory() as base:
         _lay_out(model_folder, base)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ctr.components.examples.impressions import first_features
+from ctr.components.examples.impressions import first_features, values_of
 from ctr.components.examples.vocabulary import CATEGORY_VOCABULARY, ITEM_VOCABULARY, read_vocabulary
 from ctr.components.settings import ServedSkewConfig
 from ctr.components.skew import ServedFeature, ServedSkew, ServedState
@@ -47,14 +47,14 @@ class Collected(NamedTuple):
     """Version that answered -> impressions, of those that say so."""
 
 
-def collect(impressions: Iterable[Mapping[str, Sequence[int]]], history_length: int) -> Collected:
+def collect(impressions: Iterable[Mapping[str, Sequence[Any]]], history_length: int) -> Collected:
     """Gathers features.
 
     Args:
       impressions: feature -> values. Of a history, the model sees the latest events, and those alone are taken.
       history_length: how many.
     """
-    values: dict[str, list[int]] = {name: [] for name in (*REQUEST_FEATURES, HISTORY_LENGTH)}
+    values: dict[str, list[Any]] = {name: [] for name in (*REQUEST_FEATURES, HISTORY_LENGTH)}
     seconds: list[int] = []
     versions, count = Counter[int](), 0
     for impression in impressions:
@@ -65,8 +65,17 @@ def collect(impressions: Iterable[Mapping[str, Sequence[int]]], history_length: 
         values[HISTORY_LENGTH].append(min(history_length, len(impression.get(HISTORY_ITEM_ID, ()))))
         seconds += impression.get(TIMESTAMP, ())
         versions.update(impression.get(MODEL_VERSION, ()))
-    arrays = {name: np.array(given, np.int64) for name, given in values.items()}
+    arrays = {name: _array(name, given) for name, given in values.items()}
     return Collected(count, arrays, seconds, dict(sorted(versions.items())))
+
+
+def _array(name: str, given: list[Any]) -> Array:
+    feature = FEATURES.get(name)
+    if feature is None or feature.dtype != "float":
+        return np.array(given, np.int64)
+    # A number that a request does not have is the default to the model.
+    numbers = np.array(given, np.float64)
+    return np.where(np.isnan(numbers), feature.default, numbers)
 
 
 def compare_with_log(settings: SkewCheckSettings, train_files: Sequence[str], transform_uri: str) -> ServedSkew:
@@ -82,10 +91,7 @@ def compare_with_log(settings: SkewCheckSettings, train_files: Sequence[str], tr
       DataError: if the log cannot be read.
     """
     config, limit = settings.served, settings.served.max_requests
-    log = (
-        {name: list(feature.int64_list.value) for name, feature in example.features.feature.items()}
-        for example in itertools.islice(read_log(config.request_log), limit)
-    )
+    log = (values_of(example) for example in itertools.islice(read_log(config.request_log), limit))
     served = collect(log, settings.history_length)
     # A few of each shard: one alone holds the users whose hash is in one range.
     of_each = -(-limit // len(train_files))
@@ -141,7 +147,7 @@ def _difference(
 ) -> tuple[str, float | None]:
     if feature is not None and feature.ids:
         return _UNKNOWN, _unknown(one, other, known[feature.ids]) if one.size and other.size else None
-    if feature is not None and feature.embedding == "code":
+    if feature is not None and (feature.embedding == "code" or (feature.declared and feature.dtype == "int64")):
         return _SHARE, _largest_share(one, other) if one.size and other.size else None
     return _DISTANCE, _distance(one, other) if one.size and other.size else None
 

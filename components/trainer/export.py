@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -21,9 +22,11 @@ from ctr.models.impression import (
     PADDING_ID,
     PADDING_INDEX,
     REQUEST_FEATURES,
+    declared_features,
 )
 from ctr.serving.signatures import (
     AS_LOGGED_SIGNATURE,
+    DECLARED,
     DEFAULT_SIGNATURE,
     EXAMPLES,
     LOGIT,
@@ -44,6 +47,7 @@ class ServedRanker(tf.Module):
       ``as_logged``: ``serving_default`` with what the examples say where that puts a constant, as for a position; where
         a feature has such a constant.
       ``transform_features``: ``examples`` [B] string -> the model's inputs, [B, L], [B, N] and [B, 1] int64.
+      ``declared_features``, where there are some: ``examples`` [B] string -> for each JSON of their rows.
 
     :func:`ctr.components.trainer.request.checked_request` says what is padding and what is refused with
     INVALID_ARGUMENT; so are lists of one history, or of the candidates, that differ in length. A history longer than L
@@ -69,6 +73,11 @@ class ServedRanker(tf.Module):
     def transform_features(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """See the class docstring."""
         return self._inputs(self._parse(examples))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)], autograph=False)
+    def declared_features(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """See the class docstring."""
+        return {DECLARED: tf.fill(tf.shape(examples), json.dumps(declared_features()))}
 
     @tf.function(autograph=False)
     def rank(self, impression: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -144,4 +153,6 @@ def export(model: Ranker, transform: tft.TFTransformOutput, history_length: int,
         of_examples = [tf.TensorSpec([None], tf.string, EXAMPLES)]
         as_logged = tf.function(served.as_logged, input_signature=of_examples, autograph=False)
         signatures[AS_LOGGED_SIGNATURE] = as_logged.get_concrete_function()
+    if declared_features():
+        signatures[DECLARED] = served.declared_features.get_concrete_function()
     tf.saved_model.save(served, folder, signatures=signatures)

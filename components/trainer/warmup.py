@@ -35,12 +35,17 @@ def warmup_requests(files: Sequence[str], history_length: int) -> list[Message]:
     impressions = [Impression.from_features(features) for features in first_features(files, _IMPRESSIONS)]
     if not impressions:
         raise DataError("no impressions to make warmup requests of: the split is empty")
-    events = max((impression.history for impression in impressions), key=len)
-    distinct = dict.fromkeys(candidate for impression in impressions for candidate in impression.candidates)
+    longest = max(impressions, key=lambda impression: len(impression.history))
+    distinct = {str(candidate): candidate for impression in impressions for candidate in impression.candidates}.values()
     candidates = tuple(itertools.islice(itertools.cycle(distinct), max(_CANDIDATES)))
     sizes = itertools.product((0, 1, history_length), _CANDIDATES)
     warmup = [
-        Impression(history=events[max(0, len(events) - length) :], candidates=candidates[:count])
+        longest.model_copy(
+            update={
+                "history": longest.history[max(0, len(longest.history) - length) :],
+                "candidates": candidates[:count],
+            }
+        )
         for length, count in sizes
     ]
     # A server runs them whatever the name that it knows the model by.

@@ -134,6 +134,7 @@ def _predict(options: argparse.Namespace) -> int:
     if options.output:
         model, chosen = options.model or served_model(options.output), None
         _check_reachable(options.host, options.port)
+        _declare(options, model)
         with terminal_of(options).loading("TensorFlow"):
             from ctr.pipeline.output.eval_impressions import eval_impression
 
@@ -143,13 +144,31 @@ def _predict(options: argparse.Namespace) -> int:
         from ctr.serving.impression_files import read_impressions
 
         model, chosen = options.model or "ctr", None
+        unreachable = _unreachable(options, model)
         rows = read_impressions(options.impression, options.format, string_ids)
         # A file that is none is said before a server that is none.
         first = list(itertools.islice(rows, 1))
         rows = itertools.chain(first, rows)
-        _check_reachable(options.host, options.port)
+        if unreachable is not None:
+            raise unreachable
     with _Refusals(options.quarantine) as refusals, _client(options, model) as client:
         return _answers(rows, client, options, chosen, refusals)
+
+
+def _declare(options: argparse.Namespace, model: str) -> None:
+    """Makes the declared features of the served model known here, by which a file is read."""
+    with _client(options, model) as client:
+        client.declare_features()
+
+
+def _unreachable(options: argparse.Namespace, model: str) -> CtrError | None:
+    """Declares what the served model declares, or gives the reason why that is not known."""
+    try:
+        _check_reachable(options.host, options.port)
+        _declare(options, model)
+    except CtrError as error:
+        return error
+    return None
 
 
 def _asked(impression: Impression, place: str) -> Asked:

@@ -264,12 +264,13 @@ def _compared(options: argparse.Namespace, versions: Versions, before: Labels | 
         )
     terminal = terminal_of(options)
     with terminal.loading("TensorFlow"):
-        from ctr.pipeline.release.shadow import compare
+        from ctr.pipeline.release.shadow import compare, declare_features_of
 
+        folders = (versions.folder(before.stable), versions.folder(version))
+        declare_features_of(folders)
         impressions, source = _impressions(options)
     numbers = (before.stable, version)
     with terminal.waiting(f"Asking both versions {len(impressions):,} requests"):
-        folders = (versions.folder(before.stable), versions.folder(version))
         shadow = compare(folders, numbers, impressions, source)
     if not options.json:
         bounds = _bounds(options)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from ctr.models.arrays import Array
 from ctr.models.errors import DataError
-from ctr.models.impression import REQUEST_FEATURES
+from ctr.models.impression import FEATURES, REQUEST_FEATURES, declare_features, from_plain
 from ctr.pipeline.release.shadow_record import Latency, Shadow
 from ctr.serving.impressions import Impression
-from ctr.serving.signatures import LOGIT, PROBABILITY, RANK_SIGNATURE
+from ctr.serving.signatures import DECLARED, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE
+from ctr.serving.version_folders import SAVED_MODEL_FILE
 
 _TOP: Final = 10
 _TENTHS: Final = 10
@@ -46,7 +50,7 @@ def compare(
     if not impressions:
         raise DataError(f"{source}: there is no request to compare two versions with")
     loaded = [_loaded(folder) for folder in folders]
-    ranks = [model.signatures[RANK_SIGNATURE] for model in loaded]
+    ranks = [_asked_for_its_own(model.signatures[RANK_SIGNATURE]) for model in loaded]
     inputs = [_tensors(impression) for impression in impressions]
     scores = [[_scores(rank, each) for each in inputs] for rank in ranks]
     for version, of_version in zip(versions, scores, strict=True):
@@ -65,6 +69,20 @@ def compare(
     )
 
 
+def declare_features_of(folders: Sequence[str]) -> None:
+    """Makes the features that these versions declare the declared ones of this process; of one that two declare, as the
+    latter does."""
+    rows: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        file = Path(folder, SAVED_MODEL_FILE)
+        # Most declare nothing, and loading one takes seconds. What cannot be read is said by the comparison.
+        saved = saved_model_pb2.SavedModel.FromString(file.read_bytes() if file.is_file() else b"")
+        if any(DECLARED in graph.signature_def for graph in saved.meta_graphs):
+            answer = _loaded(folder).signatures[DECLARED](**{EXAMPLES: tf.constant([b""])})
+            rows |= {row["name"]: row for row in json.loads(answer[DECLARED].numpy()[0])}
+    declare_features(map(from_plain, rows.values()))
+
+
 def _loaded(folder: str) -> Any:
     try:
         model = tf.saved_model.load(folder, tags=["serve"])
@@ -75,9 +93,23 @@ def _loaded(folder: str) -> Any:
     return model
 
 
+def _asked_for_its_own(signature: Any) -> Rank:
+    """Two versions need not have the same features declared."""
+    names = [*signature.structured_input_signature[1]]
+
+    def rank(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        scores: dict[str, tf.Tensor] = signature(**{name: inputs[name] for name in names})
+        return scores
+
+    return rank
+
+
 def _tensors(impression: Impression) -> dict[str, tf.Tensor]:
     features = impression.features()
-    return {name: tf.constant([features[name]], tf.int64) for name in REQUEST_FEATURES}
+    return {
+        name: tf.constant([features[name]], tf.float32 if FEATURES[name].dtype == "float" else tf.int64)
+        for name in REQUEST_FEATURES
+    }
 
 
 def _scores(rank: Rank, inputs: dict[str, tf.Tensor]) -> tuple[Array, Array]:

@@ -53,10 +53,9 @@ def make_inputs() -> Callable[..., Inputs]:
         for name, index in INDEX_OF.items():
             feature = FEATURES[name]
             if feature.encoding:
-                like = {"history": real, "candidate": np.ones((rows, candidates))}.get(
-                    feature.group, np.ones((rows, 1))
-                )
-                inputs[index] = rng.integers(0, feature.encoding.largest + 1, like.shape) * like
+                size = {"history": shape, "candidate": (rows, candidates)}.get(feature.group, (rows, 1))
+                codes = rng.integers(0, feature.encoding.largest + 1, size)
+                inputs[index] = codes * real if feature.group == "history" else codes
             else:
                 inputs[index] = np.where(ids[name] > 0, ids[name] + FIRST_KNOWN_INDEX - 1, 0)
         return {name: tf.constant(value, tf.int64) for name, value in inputs.items()}

@@ -15,19 +15,29 @@ import tensorflow_transform as tft
 from block_files import rows_of
 from declared_impressions import HISTORY, Rows, declared, random_rows, run_transform, serialized
 
-from ctr.components.examples.impressions import parse
+from ctr.components.examples.impressions import parse, values_of
+from ctr.components.skew_check.check import check
+from ctr.components.skew_check.settings import SkewCheckSettings
 from ctr.components.trainer.export import export
 from ctr.components.trainer.input_pipeline import read_batches
+from ctr.components.trainer.warmup import warmup_requests
 from ctr.components.transform.analysis import count, counted, learn, merged
 from ctr.models import impression as names
 from ctr.models.model_config import ModelConfig
 from ctr.models.registry import build_model
+from ctr.serving.client import RankingClient
+from ctr.serving.explanation import explain
+from ctr.serving.impressions import Impression
+from ctr.serving.limits import RequestLogSettings
+from ctr.serving.request_log import read_log
+from ctr.serving.server import Access, ModelServer
 
 
 class Transformed(NamedTuple):
     train: Rows
     """Before Transform, as is ``eval``."""
     eval: Rows
+    raw: Path
     graph: Path
     examples: Path
 
@@ -37,7 +47,8 @@ def transformed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transforme
     with declared():
         train, judged = random_rows(90), random_rows(40, seed=1)
         splits = {"train": [train[:50], train[50:]], "validation": [random_rows(9, seed=2)], "eval": [judged]}
-        yield Transformed(train, judged, *run_transform(tmp_path_factory.mktemp("transform"), splits))
+        folder = tmp_path_factory.mktemp("transform")
+        yield Transformed(train, judged, folder / "raw", *run_transform(folder, splits))
 
 
 def _newest(rows: Rows, name: str) -> list[Any]:
@@ -111,12 +122,13 @@ def test_what_is_learnt_does_not_depend_on_how_the_split_is_cut(transformed: Tra
 def served(transformed: Transformed, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model of random weights as it is exported, and in memory."""
     keras.utils.set_random_seed(3)
-    model = build_model(ModelConfig(name="din", embedding_dim=4, hidden_units=(6,), activation="dice"), 40, 10, HISTORY)
+    # As many indices as the vocabularies have.
+    model = build_model(ModelConfig(name="din", embedding_dim=4, hidden_units=(6,), activation="dice"), 26, 8, HISTORY)
     for weight in model.trainable_variables:
         weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.3))
     folder = str(tmp_path_factory.mktemp("export"))
     export(model, tft.TFTransformOutput(str(transformed.graph)), HISTORY, folder)
-    return model, tf.saved_model.load(folder).signatures
+    return model, tf.saved_model.load(folder).signatures, folder
 
 
 def _request(rows: Rows, pad: int = 0) -> dict[str, tf.Tensor]:
@@ -133,7 +145,7 @@ def _request(rows: Rows, pad: int = 0) -> dict[str, tf.Tensor]:
 
 
 def test_the_export_scores_raw_values_as_the_model_scores_codes(transformed: Transformed, served: Any) -> None:
-    model, signatures = served
+    model, signatures, _ = served
     files = sorted(map(str, (transformed.examples / "Split-eval").iterdir()))
     count = len(transformed.eval)
     ((inputs, _),) = read_batches(files, batch_size=count, history_length=HISTORY)
@@ -152,14 +164,14 @@ def test_the_export_scores_raw_values_as_the_model_scores_codes(transformed: Tra
 @pytest.mark.parametrize("name", ["candidate_price", "history_strength", "candidate_brand", "device", "hour"])
 def test_each_declared_feature_has_a_say(transformed: Transformed, served: Any, name: str) -> None:
     rows = [row for row in transformed.eval if row["history_item_id"]]
-    _, signatures = served
+    _, signatures, _ = served
     before = signatures["rank"](**_request(rows))["logit"].numpy()
     after = signatures["rank"](**_request([{**row, name: [40] * len(row[name])} for row in rows]))["logit"].numpy()
     assert np.abs(before - after).max() > 1e-3
 
 
 def test_what_is_left_out_is_the_default(transformed: Transformed, served: Any) -> None:
-    _, signatures = served
+    _, signatures, _ = served
     rows = transformed.eval[:8]
     by_hand = [
         {
@@ -194,7 +206,7 @@ def test_what_is_left_out_is_the_default(transformed: Transformed, served: Any) 
 def test_a_request_of_another_shape_is_refused_by_name(
     transformed: Transformed, served: Any, change: dict[str, Any], message: str
 ) -> None:
-    _, signatures = served
+    _, signatures, _ = served
     short = [row for row in transformed.eval if len(row["history_item_id"]) in (2, HISTORY)]
     rows = [
         min(short, key=lambda row: len(row["history_item_id"])),
@@ -202,3 +214,62 @@ def test_a_request_of_another_shape_is_refused_by_name(
     ]
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         signatures["rank"](**_request(rows) | {name: tf.constant(value) for name, value in change.items()})
+
+
+def test_every_way_of_asking_gives_the_same_score(transformed: Transformed, served: Any) -> None:
+    model, _, folder = served
+    settings = SkewCheckSettings(
+        plugins=(),
+        features=tuple(names.declared_features()),
+        model=model.config,
+        history_length=HISTORY,
+        precision="float32",
+        seed=1,
+    )
+    raw, after = (sorted(map(str, (path / "Split-eval").iterdir())) for path in (transformed.raw, transformed.examples))
+    found = check(
+        settings,
+        raw_files=raw,
+        transformed_files=after,
+        transform_uri=str(transformed.graph),
+        model_folder=folder,
+    )
+    assert found.impressions == len(transformed.eval)
+    assert found.model_to_signature is not None
+
+
+def test_a_client_learns_of_the_model_what_it_may_send(transformed: Transformed, served: Any, tmp_path: Path) -> None:
+    _, signatures, folder = served
+    (tmp_path / "ctr").mkdir()
+    (tmp_path / "ctr/1").symlink_to(folder)
+    row = next(row for row in transformed.eval if len(row["history_item_id"]) > 1)
+    expected = signatures["rank"](**_request([row]))["logit"].numpy()[0]
+    there = names.declared_features()
+    log = RequestLogSettings(tmp_path / "log", rate=1)
+    with ModelServer(tmp_path / "ctr", "ctr", poll_seconds=0.05, access=Access(request_log=log)) as server:
+        server.wait_until_ready(60)
+        with RankingClient(f"127.0.0.1:{server.port}", "ctr", 30) as client:
+            names.declare_features([])
+            client.declare_features()
+            assert names.declared_features() == there
+            impression = Impression.from_features(row)
+            ranking = client.rank(impression)
+            explanation = explain(client, impression, 0)
+    logits = {candidate.position: candidate.logit for candidate in ranking.candidates}
+    np.testing.assert_allclose([logits[place] for place in range(3)], expected, atol=1e-4)
+    assert explanation.logit == pytest.approx(expected[0], abs=1e-4)
+    logged = [values_of(example) for example in read_log(tmp_path / "log")]
+    names_of_log = {*names.REQUEST_FEATURES}
+    assert any(
+        {name: each[name] for name in names_of_log} == {name: row[name] for name in names_of_log} for each in logged
+    )
+
+
+def test_warmup_asks_with_them(transformed: Transformed, served: Any) -> None:
+    _, signatures, _ = served
+    files = sorted(map(str, (transformed.raw / "Split-train").iterdir()))
+    ranked = [each for each in warmup_requests(files, HISTORY) if each.model_spec.signature_name == "rank"]
+    for request in ranked:
+        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        assert np.isfinite(signatures["rank"](**inputs)["logit"]).all()
+    assert {request.inputs["candidate_price"].tensor_shape.dim[1].size for request in ranked} == {1, 10, 100}

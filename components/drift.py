@@ -19,7 +19,8 @@ class Comparison(Record):
     kind: Literal["drift", "skew"]
     """Against the same split of the data that were approved last, or against the train split of the same data."""
     feature: str
-    """``hour``, ``behavior``, ``history_age`` or ``history_length``: the setting of that name has its bounds."""
+    """``hour``, ``behavior``, ``history_age`` or ``history_length``: the setting of that name has its bounds; or a
+    declared feature, whose are those of ``declared``."""
     split: str
     measure: str
     """In words."""

@@ -347,6 +347,8 @@ class DriftConfig(Section):
     """Of the largest distance of two cumulative distributions (Kolmogorov-Smirnov), as TFDV's deciles give them."""
     history_length: DriftBounds = DriftBounds(report=0.1)
     """Likewise."""
+    declared: DriftBounds = DriftBounds(report=0.1)
+    """Likewise, of each declared feature; categories in the order of their numbers."""
 
 
 class SkewConfig(DriftConfig):
@@ -354,6 +356,7 @@ class SkewConfig(DriftConfig):
 
     history_age: DriftBounds = DriftBounds(report=0.25)
     history_length: DriftBounds = DriftBounds(report=0.5)
+    declared: DriftBounds = DriftBounds(report=0.25)
 
 
 class StatisticsConfig(Section):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from pydantic import Field
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from ctr.components.examples.summary import IngestSummary
-from ctr.models.impression import HISTORY_AGE
+from ctr.models.impression import FEATURES, HISTORY_AGE
 from ctr.models.section import Record
 
 DISTRIBUTIONS_FILE: Final = "distributions.json"
@@ -37,6 +38,8 @@ class SplitDistributions(Record):
     """Of all events of all histories, seconds; None without any."""
     history_length: Cumulative | None
     """Of the histories that have an event; likewise."""
+    declared: dict[str, Cumulative] = Field(default_factory=dict)
+    """Of each declared feature that has values; categories in the order of their numbers."""
 
 
 class Distributions(Record):
@@ -56,17 +59,23 @@ def distributions_of(
     """
     splits = {}
     for split, of_split in statistics.items():
-        ages = next((f for d in of_split.datasets for f in d.features if f.path.step[:] == [HISTORY_AGE]), None)
-        numbers = ages.num_stats if ages else statistics_pb2.NumericStatistics()
-        quantiles = [h for h in numbers.histograms if h.type == statistics_pb2.Histogram.QUANTILES]
+        numbers = {f.path.step[0]: f.num_stats for d in of_split.datasets for f in d.features if len(f.path.step) == 1}
+        ages = numbers.get(HISTORY_AGE, statistics_pb2.NumericStatistics())
+        declared = {name: _quantiles(numbers[name]) for name, f in FEATURES.items() if f.declared and name in numbers}
         splits[split] = SplitDistributions(
             events=summary.events[split],
             behaviors=summary.behaviors[split],
             hours=summary.hours[split],
-            history_age=_cumulative(bucket for histogram in quantiles for bucket in histogram.buckets),
-            history_length=_cumulative(numbers.common_stats.num_values_histogram.buckets),
+            history_age=_quantiles(ages),
+            history_length=_cumulative(ages.common_stats.num_values_histogram.buckets),
+            declared={name: line for name, line in declared.items() if line is not None},
         )
     return Distributions(splits=splits)
+
+
+def _quantiles(numbers: statistics_pb2.NumericStatistics) -> Cumulative | None:
+    deciles = [each for each in numbers.histograms if each.type == statistics_pb2.Histogram.QUANTILES]
+    return _cumulative(bucket for histogram in deciles for bucket in histogram.buckets)
 
 
 def _cumulative(buckets: Iterable[statistics_pb2.Histogram.Bucket]) -> Cumulative | None:

@@ -8,8 +8,9 @@ one that may be. And TFDV's own comparators cannot see the first, as the infinit
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -25,6 +26,9 @@ _FEWEST_HOURS = 12
 """Hours of the day that two splits must have in common."""
 _FEWEST_EXPECTED = 100
 """Events of a kind that must be expected before its share is compared."""
+
+
+Difference: TypeAlias = "Callable[[SplitDistributions, SplitDistributions], _Found]"
 
 
 class DriftError(DataError):
@@ -78,17 +82,20 @@ def _compared(
 ) -> Iterator[Comparison]:
     few = min(now.events, before.events)
     too_few = _Found(None, f"one of them has {few:,} events, less than statistics.min_events ({min_events:,})")
-    found = {
+    found: dict[str, tuple[str, Difference]] = {
         "hour": ("Jensen-Shannon divergence of events by hour of the day", _hours),
         "behavior": ("largest fall of a behaviour's share", _behaviors),
         "history_age": ("largest distance of the cumulative ages", _ages),
         "history_length": ("largest distance of the cumulative lengths", _lengths),
     }
+    for name in sorted(now.declared.keys() & before.declared.keys()):
+        found[name] = "largest distance of the cumulative values", functools.partial(_declared, name)
     for feature, (measure, difference) in found.items():
-        of_feature: DriftBounds = getattr(bounds, feature)
+        key = "declared" if feature in now.declared else feature
+        of_feature: DriftBounds = getattr(bounds, key)
         value, about = too_few if feature != "behavior" and few < min_events else difference(now, before)
         state, bound, which = _state(value, of_feature)
-        setting = f"statistics.{kind}.{feature}" + (f".{which}" if which else "")
+        setting = f"statistics.{kind}.{key}" + (f".{which}" if which else "")
         against = f"the last approved {split}" if kind == "drift" else TRAIN_SPLIT
         words = f"{kind} of {feature}, split {split} against {against}: "
         if value is None:
@@ -179,6 +186,10 @@ def _ages(now: SplitDistributions, before: SplitDistributions) -> _Found:
 
 def _lengths(now: SplitDistributions, before: SplitDistributions) -> _Found:
     return _distance(now.history_length, before.history_length, logarithmic=False)
+
+
+def _declared(name: str, now: SplitDistributions, before: SplitDistributions) -> _Found:
+    return _distance(now.declared[name], before.declared[name], logarithmic=False)
 
 
 def _distance(now: Cumulative | None, before: Cumulative | None, logarithmic: bool) -> _Found:

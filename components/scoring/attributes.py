@@ -51,4 +51,9 @@ class Slice(NamedTuple):
 def sliceable_features() -> tuple[str, ...]:
     """Features that an impression has one value of: of itself, or of its target."""
     groups = ("context", "candidate")
-    return tuple(feature.name for feature in FEATURES.values() if feature.group in groups and feature.dtype == "int64")
+    return tuple(
+        feature.name
+        for feature in FEATURES.values()
+        # Of what has an encoding the codes alone are kept.
+        if feature.group in groups and feature.dtype == "int64" and not feature.encoding
+    )

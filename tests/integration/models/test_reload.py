@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from declared_impressions import declared
 
 from ctr.components.skew_check.check import with_exported_weights
 from ctr.models.contract import Ranker
-from ctr.models.impression import INDEX_OF, REQUEST_FEATURES
+from ctr.models.impression import FEATURES, INDEX_OF, MODEL_INPUTS, REQUEST_FEATURES
 from ctr.models.model_config import ModelConfig
 from ctr.models.registry import ACTIVATIONS, MODELS, build_model
 
@@ -26,11 +28,15 @@ CASES = [*((name, "dice") for name in MODELS), *(("dnn", name) for name in ACTIV
 def _inputs() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     real = np.arange(6)[None, :] < np.array(LENGTHS)[:, None]
-    inputs = {
-        name: rng.integers(1, 5, real.shape) * real if name.startswith("history") else rng.integers(1, 5, (4, 3))
-        for name in REQUEST_FEATURES
-    }
-    return inputs | {index: np.where(inputs[name] > 0, inputs[name] + 1, 0) for name, index in INDEX_OF.items()}
+    size_of = {"history": real.shape, "candidate": (4, 3), "context_input": (4, 1)}
+    inputs = {}
+    for name in REQUEST_FEATURES:
+        group = FEATURES[name].group
+        # Of a declared feature the code alone, at most 4 of all.
+        given = INDEX_OF[name] if FEATURES[name].encoding else name
+        inputs[given] = rng.integers(1, 5, size_of[group]) * (real if group == "history" else 1)
+    ids = [name for name in INDEX_OF if name in inputs]
+    return inputs | {INDEX_OF[name]: np.where(inputs[name] > 0, inputs[name] + 1, 0) for name in ids}
 
 
 class Scorer(tf.Module):
@@ -38,12 +44,17 @@ class Scorer(tf.Module):
         super().__init__()
         # As the export does: of Keras' variables themselves two sets would be written.
         self.weights = [weight.value for weight in model.weights]
-        names = (*REQUEST_FEATURES, *INDEX_OF.values())
         self.score = tf.function(
             lambda inputs: model(inputs, training=False).logits,
-            input_signature=[{name: tf.TensorSpec([None, None], tf.int64, name) for name in names}],
+            input_signature=[{name: tf.TensorSpec([None, None], tf.int64, name) for name in MODEL_INPUTS}],
             autograph=False,
         )
+
+
+@pytest.fixture(autouse=True)
+def _with_declared_features() -> Iterator[None]:
+    with declared():
+        yield
 
 
 @pytest.mark.slow

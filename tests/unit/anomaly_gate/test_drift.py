@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from declared_impressions import declared
 from pydantic import ValidationError
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp
@@ -215,6 +217,25 @@ def test_distributions_are_those_of_tfdv_and_of_ingest() -> None:
     now, before = (Distributions(splits={"eval": each}) for each in (nothing, evaluated))
     age = found(compare(now, before, StatisticsConfig(min_events=1)), "drift", "history_age")
     assert age.words.endswith("split eval against the last approved eval: not compared, one of them has no histories.")
+
+
+def test_a_declared_feature_is_compared_like_ages() -> None:
+    def of_prices(*deciles: float) -> Distributions:
+        statistics = statistics_pb2.DatasetFeatureStatisticsList()
+        feature = statistics.datasets.add().features.add()
+        feature.path.step.append("candidate_price")
+        buckets = feature.num_stats.histograms.add(type=statistics_pb2.Histogram.QUANTILES).buckets
+        for low, high in itertools.pairwise(deciles):
+            buckets.add(low_value=low, high_value=high, sample_count=100)
+        return distributions_of(summarise(["log.csv"], {key("events", "eval"): 100}, (1, 2)), {"eval": statistics})
+
+    with declared():
+        before, alike, moved = of_prices(0, 1, 2, 3, 4), of_prices(0, 1, 2, 3, 4), of_prices(2, 3, 4, 5, 6)
+    of = [found(compare(n, before, StatisticsConfig(min_events=1)), "drift", "candidate_price") for n in (alike, moved)]
+    assert [(each.value, each.state) for each in of] == [(0, "within"), (0.5, "reported")]
+    assert "drift of candidate_price" in of[1].words
+    assert of[1].setting == "statistics.drift.declared.report"
+    assert not of_prices(0, 1).splits["eval"].declared, "of a feature that is not declared"
 
 
 def test_bounds_out_of_order_are_refused() -> None:

@@ -39,13 +39,13 @@ PRICE_LEVELS: Final = (10.0, 25.0, 60.0, 150.0)
 """Likewise of prices."""
 LIKED_LEVEL: Final = (0, 2, 4, 1, 3)
 """Age band -> the level of price that it likes best; no order of the one is an order of the other."""
-PRICE_COST: Final = 0.8
+PRICE_COST: Final = 1.2
 """Of each level that a price is away from it."""
 TASTE: Final = 1.5
 TAG: Final = 0.5
 BRAND_SPREAD: Final = 0.5
 POSITION_COST: Final = 0.15
-BASE: Final = -0.9
+BASE: Final = -0.3
 
 TASTES: Final = 3
 ITEMS_OF_A_CATEGORY: Final = 25

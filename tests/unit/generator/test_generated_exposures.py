@@ -24,11 +24,11 @@ def test_each_part_of_a_click_is_worth_what_is_said(block: Exposures) -> None:
     logit = np.sum(list(block.parts.values()), axis=0)
     whole = auc(block.clicked, logit)
     worth = {name: whole - auc(block.clicked, logit - part) for name, part in block.parts.items()}
-    assert whole == pytest.approx(0.81, abs=0.02)
-    assert worth["price"] == pytest.approx(0.06, abs=0.01)
-    assert worth["taste"] == pytest.approx(0.05, abs=0.01)
-    assert worth["brand"] == pytest.approx(0.02, abs=0.01)
-    assert worth["position"] == pytest.approx(0.01, abs=0.005)
+    assert whole == pytest.approx(0.84, abs=0.02)
+    assert worth["price"] == pytest.approx(0.11, abs=0.01)
+    assert worth["taste"] == pytest.approx(0.04, abs=0.01)
+    assert worth["brand"] == pytest.approx(0.016, abs=0.008)
+    assert worth["position"] == pytest.approx(0.008, abs=0.004)
     assert 0.15 < block.clicked.mean() < 0.3
 
 

@@ -103,7 +103,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(folder)
     try:
         generate, inspect, check, show, run, *_ = ctr_commands(FEATURE)
-        for words in ([*generate, "--users", "400"], inspect, check, show, [*run, *SMALL_EXPOSURES]):
+        for words in ([*generate, "--users", "200"], inspect, check, show, [*run, *SMALL_EXPOSURES]):
             assert cli.main(words) == 0
         yield folder
     finally:

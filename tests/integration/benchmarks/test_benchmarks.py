@@ -104,7 +104,7 @@ TINY = {
         "p50, of the floor",
     ),
     "side_feature": Tiny(
-        ("--users", "400", "--seeds", "1", "--model", "dnn"),
+        ("--users", "250", "--seeds", "1", "--model", "dnn"),
         "| left out | AUC | deviation | of the AUC with all |",
         ("nothing", "price and age", "all features"),
         "of the AUC with all",

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, NaiveDatetime, field_validator, model_validator
 
 from ctr.components.features import Column, Features, TableConfig, rows_of
-from ctr.models.impression import BEHAVIORS, BehaviorName, Feature
+from ctr.models.impression import BEHAVIORS, MAX_SHOWN, BehaviorName, Encoding, Feature
 from ctr.models.section import Section
 from ctr.models.validation import instead_of
 
@@ -36,6 +36,8 @@ COMPRESSIONS: Final[dict[str, Compression]] = {".gz": "gzip", ".zip": "zip", ".z
 """Behind the suffix of the format; Parquet compresses itself."""
 
 ISO: Final = "iso"
+POSITION: Final = "position"
+"""Of a candidate among those of its request, counted from 1; those behind ``exposures.max_candidates`` are alike."""
 _EVER: Final = dt.datetime(1970, 1, 1), dt.datetime(2099, 12, 31, 23, 59, 59)
 _CSV_ALONE: Final = ("separator", "header", "quote", "encoding")
 
@@ -60,6 +62,14 @@ class Columns(Section):
     behavior: Column | None = None
     """What kind of event it was, read by ``behaviors`` or ``ratings``; null where the log has none: all are pv."""
     time: Column
+    clicked: Column | None = None
+    """Of a log of exposures, whose rows are what was shown: whether the item was clicked, read by
+    ``exposures.clicked``."""
+    request: Column | None = None
+    """Of such a log, what was shown at once: any values, equal ones in the rows of a request. Null: the rows of a user
+    in the same second."""
+    position: Column | None = None
+    """Of such a log, where in its request an item was shown, from 1 on."""
 
 
 class Ids(Section):
@@ -121,6 +131,23 @@ class Window(Section):
     """Last second."""
 
 
+class Exposures(Section):
+    """How a log of exposures is read."""
+
+    max_candidates: Annotated[int, Field(ge=2, le=MAX_SHOWN)] = 50
+    """Of a request; of longer ones the first so many are kept, and the others counted."""
+    clicked: dict[str, bool | None] | None = None
+    """What stands in column ``clicked`` -> true, false, or null, which leaves such rows out. Null: 1, 0, true and
+    false."""
+
+    @field_validator("clicked")
+    @classmethod
+    def _both(cls, value: dict[str, bool | None] | None) -> dict[str, bool | None] | None:
+        if value is not None and not {True, False} <= set(value.values()):
+            raise ValueError("name what is true and what is false, as in {click: true, show: false}")
+        return value
+
+
 class DatasetConfig(Section):
     """A log's files, columns and values; ``ctr inspect`` writes a first one."""
 
@@ -147,6 +174,9 @@ class DatasetConfig(Section):
     out. E.g. ``{fav: 4, pv: 2}``."""
     targets: Annotated[tuple[BehaviorName, ...], Field(min_length=1)] | None = None
     """Kinds that become positives; the others are history alone. Null: all."""
+    exposures: Exposures | None = None
+    """Of a log with a column ``clicked``: its requests are the impressions, and what was shown in them the
+    candidates."""
     time: Time = Time()
     window: Annotated[Window | None, BeforeValidator(lambda value: None if value == "all" else value)] = None
     """``all``, or null: every event from 1970 to 2099."""
@@ -190,6 +220,7 @@ class DatasetConfig(Section):
                     "set header to true"
                 )
         self._check_behaviors()
+        self._check_exposures()
         self._check_tables()
         if self.columns.category is None and self.ids.category != "integer":
             raise ValueError("ids.category: there is no column of categories; set columns.category, or leave it out")
@@ -211,6 +242,18 @@ class DatasetConfig(Section):
             raise ValueError("targets: name each kind once")
         if unknown := sorted(set(self.targets or ()) - set(self.kinds)):
             raise ValueError(f"targets: no event becomes {unknown[0]}; there are {', '.join(self.kinds)}")
+
+    def _check_exposures(self) -> None:
+        if self.columns.clicked is None:
+            for name in ("request", "position"):
+                if getattr(self.columns, name) is not None:
+                    raise ValueError(f"columns.{name}: belongs to a log of exposures; set columns.clicked, too")
+            if self.exposures is not None:
+                raise ValueError("exposures: nothing says what was clicked; set columns.clicked")
+        elif self.targets is not None:
+            raise ValueError(
+                "targets: of a log of exposures (columns.clicked) what was clicked is the label; leave it out"
+            )
 
     def _check_tables(self) -> None:
         for name, feature in self.features.items():
@@ -247,7 +290,21 @@ class DatasetConfig(Section):
     @property
     def rows(self) -> list[Feature]:
         """What this log adds to the table of features."""
-        return list(rows_of(self.features))
+        return [*rows_of(self.features), *self._position()]
+
+    def _position(self) -> Iterator[Feature]:
+        """Where an item was shown: learned from, and asked for as if all stood first (0: it was not shown)."""
+        if self.shown is not None and self.columns.position is not None:
+            last = self.shown.max_candidates
+            yield Feature(
+                f"candidate_{POSITION}",
+                "candidate",
+                POSITION,
+                dtype="float",
+                declared=POSITION,
+                encoding=Encoding("buckets", boundaries=tuple(map(float, range(1, 1 + last)))),
+                served=1,
+            )
 
     @property
     def kinds(self) -> tuple[BehaviorName, ...]:
@@ -256,6 +313,11 @@ class DatasetConfig(Section):
             return (get_args(BehaviorName)[0],)
         found = set(self.ratings or ()) | set((self.behaviors or {}).values())
         return tuple(name for name in get_args(BehaviorName) if name in found)
+
+    @property
+    def shown(self) -> Exposures | None:
+        """How exposures are read; None where the log has none."""
+        return (self.exposures or Exposures()) if self.columns.clicked is not None else None
 
     @property
     def zone(self) -> ZoneInfo:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ctr.components.files import absolute
 from ctr.models.impression import NO_BOUND, Encoding, Feature, Group
@@ -214,8 +214,14 @@ def _named(features: dict[str, FeatureConfig]) -> dict[str, FeatureConfig]:
     return features
 
 
-Features = Annotated[dict[str, FeatureConfig], AfterValidator(_named)]
-"""Name -> declaration, in their order."""
+def _without_null(features: Any) -> Any:
+    return (
+        {name: each for name, each in features.items() if each is not None} if isinstance(features, dict) else features
+    )
+
+
+Features = Annotated[dict[str, FeatureConfig], BeforeValidator(_without_null), AfterValidator(_named)]
+"""Name -> declaration, in their order; one that is null is none, so that a single one can be taken out."""
 
 
 def rows_of(features: Mapping[str, FeatureConfig]) -> Iterator[Feature]:

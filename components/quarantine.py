@@ -28,6 +28,10 @@ MISSING_VALUE: Final = "missing_value"
 NOT_A_TIME: Final = "not_a_time"
 BAD_VALUE: Final = "bad_value"
 """Of a declared feature."""
+BAD_EXPOSURE: Final = "bad_exposure"
+"""Of a log of exposures: ``clicked`` is none of its values, or a position is below 1; and so is the next one."""
+CONTRADICTORY_REQUEST: Final = "contradictory_request"
+"""The rows of its request are of several users or seconds."""
 REASONS: Final = (
     WRONG_FIELD_COUNT,
     UNREADABLE_ROW,
@@ -35,13 +39,18 @@ REASONS: Final = (
     MISSING_VALUE,
     ID_OUT_OF_RANGE,
     UNKNOWN_BEHAVIOR,
+    BAD_EXPOSURE,
     NOT_A_TIME,
     NEGATIVE_TIMESTAMP,
     OUTSIDE_WINDOW,
     BAD_VALUE,
+    CONTRADICTORY_REQUEST,
     DUPLICATE,
 )
 """All reasons, in the order in which they are looked for: a row has the first that fits."""
+
+OF_EXPOSURES: Final = (BAD_EXPOSURE, CONTRADICTORY_REQUEST)
+"""Those that other logs do not have."""
 
 OF_FORM: Final = (WRONG_FIELD_COUNT, NOT_AN_INTEGER, UNKNOWN_BEHAVIOR, OUTSIDE_WINDOW)
 """Those of a log that has another form than the one that is expected."""

@@ -28,13 +28,15 @@ from ctr.components.scoring.evaluation import WHOLE, BoundKind
 from ctr.components.scoring.metrics import METRICS, OVERALL
 from ctr.models.impression import (
     CONTEMPORANEOUS,
+    EVALUATION_SETS,
     FEATURES,
     MAX_HISTORY,
     MAX_NEGATIVES,
     NEGATIVE_SETS,
+    SHOWN,
     BehaviorName,
+    EvaluationSet,
     Feature,
-    NegativeSet,
 )
 from ctr.models.negatives import StoredNegatives
 from ctr.models.samplers.sampler_config import LossConfig
@@ -116,10 +118,12 @@ class IngestConfig(Section):
     targets_per_user: Annotated[int, Field(ge=1)] | None = None
     """At most so many impressions of a user in each split, its latest; null keeps all."""
     training_negatives: StoredNegatives = StoredNegatives()
+    """Drawn beside the positive; beside what was shown, of a log of exposures, where all are 0 unless set."""
     evaluation_negatives: Annotated[int, Field(ge=1, le=MAX_NEGATIVES)] = 1
     """Negatives of an evaluation impression, in each of the sets."""
-    evaluation_sets: tuple[NegativeSet, ...] = NEGATIVE_SETS
-    """The gate judges on contemporaneous negatives; without that set, on the first one named here."""
+    evaluation_sets: tuple[EvaluationSet, ...] = NEGATIVE_SETS
+    """The gate judges on contemporaneous negatives; without that set, on the first one named here. Of a log of
+    exposures it is ``shown`` alone unless set, and the gate judges on that."""
     flip_labels: bool = False
     """An impression has one candidate: its positive or, with probability 1/2, its negative."""
     candidate_in_history: bool = False
@@ -158,8 +162,41 @@ class IngestConfig(Section):
             raise ValueError("name at least one behaviour, each once")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_exposures(cls, values: Any) -> Any:
+        """Nothing is drawn beside what was shown, unless it is asked for."""
+        if not isinstance(values, dict) or not _is_of_exposures(values.get("dataset")):
+            return values
+        drawn = values.get("training_negatives", {})
+        if isinstance(drawn, dict):
+            drawn = {**dict.fromkeys(NEGATIVE_SETS, 0), **drawn}
+        return {"evaluation_sets": (SHOWN,), **values, "training_negatives": drawn}
+
+    def _check_exposures(self) -> None:
+        if self.dataset.shown is None:
+            if SHOWN in self.evaluation_sets:
+                raise ValueError(
+                    f"evaluation_sets: {SHOWN} is of a log of exposures; set ingest.dataset.columns.clicked"
+                )
+            if self.training_negatives.total == 0:
+                raise ValueError(
+                    "training_negatives: at least one kind must be above 0, or there is nothing to tell the positive "
+                    "from"
+                )
+            return
+        if SHOWN not in self.evaluation_sets:
+            raise ValueError(f"evaluation_sets: of a log of exposures, name {SHOWN}, which the gate judges on")
+        default = type(self).model_fields
+        for name in ("targets", "behaviors_as_targets", "flip_labels", "candidate_in_history"):
+            if getattr(self, name) != default[name].default:
+                raise ValueError(
+                    f"{name} is of logs without exposures: there the request is the impression; leave it out"
+                )
+
     @model_validator(mode="after")
     def _consistent(self) -> IngestConfig:
+        self._check_exposures()
         if self.window_days is not None and (self.window_start or self.window_end):
             raise ValueError("window_days counts back from a span's day: leave window_start and window_end null (auto)")
         start, end = self.bounds
@@ -178,8 +215,15 @@ class IngestConfig(Section):
         return self
 
     @property
-    def judged_set(self) -> NegativeSet:
+    def exposures(self) -> int:
+        """Most candidates of an impression that were shown; 0 where nothing says what was."""
+        return self.dataset.shown.max_candidates if self.dataset.shown else 0
+
+    @property
+    def judged_set(self) -> EvaluationSet:
         """The negative set that a model is judged on."""
+        if self.exposures:
+            return SHOWN
         return CONTEMPORANEOUS if CONTEMPORANEOUS in self.evaluation_sets else self.evaluation_sets[0]
 
     @property
@@ -241,6 +285,13 @@ class IngestConfig(Section):
         return self.model_copy(update={"window_days": None, "window_start": start, "window_end": end})
 
 
+def _is_of_exposures(dataset: Any) -> bool:
+    """Of a description before it is read, or as it was."""
+    columns = dataset.get("columns") if isinstance(dataset, dict) else getattr(dataset, "columns", None)
+    clicked = columns.get("clicked") if isinstance(columns, dict) else getattr(columns, "clicked", None)
+    return clicked is not None
+
+
 class StoredImpressions(Section):
     """What training has to know of the impressions that ingest stored."""
 
@@ -248,16 +299,20 @@ class StoredImpressions(Section):
     """L."""
     training_negatives: StoredNegatives
     """Columns behind the positive."""
-    judged_set: NegativeSet
+    judged_set: EvaluationSet
     """What a model is judged on."""
     evaluation_negatives: int
     """Negatives a positive in evaluation."""
     flip_labels: bool
     """An impression has one candidate, and it may be a negative."""
+    exposures: int = 0
+    """Most candidates of an impression that were shown, in any order of labels; 0 where the positive stands first."""
 
     @property
     def candidates(self) -> int:
-        """N, of impressions that are trained on."""
+        """N, of impressions that are trained on; the most where they differ."""
+        if self.exposures:
+            return self.exposures + self.training_negatives.total
         return 1 if self.flip_labels else 1 + self.training_negatives.total
 
 
@@ -585,7 +640,7 @@ class BoundsByMetric(Section):
         return (SliceBounds.parse(key, bounds, judged_set) for key, bounds in self)
 
 
-SETS: Final = (OVERALL, *NEGATIVE_SETS)
+SETS: Final = (OVERALL, *EVALUATION_SETS)
 """What bounds may be for."""
 
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ctr.generator.dirt import DirtyBlock, add_dirt
 from ctr.generator.events import draw_events
+from ctr.generator.exposures import write_exposures
 from ctr.generator.forms import FORMS
 from ctr.generator.generator_config import DIRT_KINDS, DirtConfig, GeneratorConfig
 from ctr.generator.world import World
@@ -52,6 +53,7 @@ def generate(config: GeneratorConfig, path: Path, progress: Callable[[int], None
     """Writes a log to ``path``, compressed if it ends in ``.gz``. The file appears when it is complete.
 
     Users are contiguous and in time order; as reviews, each has a row for an item. See :mod:`ctr.generator.forms`.
+    Exposures are a folder: see :mod:`ctr.generator.exposures`.
 
     Args:
       config: what to generate.
@@ -61,10 +63,12 @@ def generate(config: GeneratorConfig, path: Path, progress: Callable[[int], None
         error is a terminal, and nothing elsewhere.
 
     Raises:
-      DataError: if the path has another suffix.
+      DataError: if the path has another suffix, or a folder of that name is there already.
       FileNotFoundError: if the folder does not exist.
     """
     path = Path(path)
+    if config.like == "exposures":
+        return _generate_exposures(config, path, progress)
     if not path.name.endswith(config.suffixes):
         raise DataError(f"{path}: the log's name must end in {' or '.join(config.suffixes)}")
     if not path.parent.is_dir():
@@ -95,6 +99,16 @@ def generate(config: GeneratorConfig, path: Path, progress: Callable[[int], None
             (progress or bar.update)(last - first)
     by_name = {name: int(count) for name, count in zip(kinds, behaviors, strict=True) if name}
     return GeneratorSummary(path, config.users, int(behaviors.sum()) + sum(dirt.values()), by_name, dirt)
+
+
+def _generate_exposures(
+    config: GeneratorConfig, path: Path, progress: Callable[[int], None] | None
+) -> GeneratorSummary:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder; create it first")
+    rows, clicks = write_exposures(config, path, progress)
+    of_kinds = {"clicked": clicks, "not clicked": rows - clicks}
+    return GeneratorSummary(path, config.users, rows, of_kinds, dict.fromkeys(DIRT_KINDS, 0))
 
 
 @contextmanager

@@ -75,8 +75,8 @@ class GeneratorConfig(Section):
     """Mean of clean rows a user; some users have many times as many."""
     start: Annotated[dt.date, Field(ge=dt.date(1992, 1, 1), le=dt.date(2036, 1, 1))] = FIRST_DAY
     """First of the log's nine days, in Asia/Shanghai."""
-    like: Literal["public", "shop", "amazon-reviews"] = "public"
-    """The form that it is written in."""
+    like: Literal["public", "shop", "amazon-reviews", "exposures"] = "public"
+    """The form that it is written in; ``exposures`` has other events, see ``generator/exposures.py``."""
     dirt: DirtConfig = DirtConfig()
 
     @model_validator(mode="after")
@@ -96,7 +96,9 @@ class GeneratorConfig(Section):
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """Of the file's name."""
+        """Of the file's name; of exposures there is none, as they are a folder."""
+        if self.like == "exposures":
+            return ()
         plain = ".json" if self.like == "amazon-reviews" else ".csv"
         return plain, f"{plain}.gz"
 

@@ -44,6 +44,12 @@ SAME_CATEGORY: Final[NegativeSet] = "same_category"
 CONTEMPORANEOUS: Final[NegativeSet] = "contemporaneous"
 REVISIT: Final[NegativeSet] = "revisit"
 
+SHOWN: Final = "shown"
+"""``negative_set`` of evaluation impressions of a log of exposures: candidates are what was shown, none is drawn."""
+EvaluationSet = Literal[NegativeSet, "shown"]
+EVALUATION_SETS: Final[tuple[EvaluationSet, ...]] = get_args(EvaluationSet)
+"""Kinds of evaluation impressions."""
+
 MIXED: Final = "mixed"
 """``negative_set`` of train and validation impressions, whose negatives follow ``ingest.training_negatives``."""
 
@@ -53,6 +59,8 @@ MAX_HISTORY: Final = 1000
 """Most events of a history, stored or in a request."""
 MAX_NEGATIVES: Final = 100
 """Most negatives of a kind of a stored impression."""
+MAX_SHOWN: Final = 500
+"""Most candidates of a stored impression that were really shown."""
 
 # --- indices -------------------------------------------------------------------------------------------------------
 
@@ -285,11 +293,11 @@ HISTORY_AGE: Final = _row("history_age", "history", "age", embedding="log2", uni
 """[<=L] int64: seconds from the event to ``timestamp``, at least 1. There is no upper end, since to the models all that
 is older than some weeks is alike."""
 CANDIDATE_ITEM_ID: Final = _row("candidate_item_id", "candidate", "item", ids="item")
-"""[N] int64: the positive first in stored data, then the negatives."""
+"""[N] int64: the positive first in stored data, then the negatives; of a log of exposures, in the order shown."""
 CANDIDATE_CATEGORY_ID: Final = _row("candidate_category_id", "candidate", "category", ids="category")
 """[N] int64: their categories."""
 LABEL: Final = _row("label", "label", smallest=0, largest=1)
-"""[N] int64: 1 for the event that happened, 0 for a negative."""
+"""[N] int64: 1 for the event that happened, 0 for a negative; 1 for each that was clicked."""
 
 # Transform adds an index of the same shape for each id: PADDING_INDEX, UNKNOWN_INDEX, or FIRST_KNOWN_INDEX plus the
 # rank of the id in the training window's vocabulary.

@@ -25,20 +25,27 @@ def training_loss(config: LossConfig, logits: tf.Tensor, candidates: Sampled) ->
     """
     if config.name == "pointwise":
         return pointwise_cross_entropy(logits, candidates.labels, candidates.mask)
-    if candidates.log_q is None:
+    log_q = candidates.log_q if config.correction else tf.zeros_like(logits)
+    if log_q is None:
         raise ValueError(
             "sampled_softmax needs a sampler that knows log Q; see ctr.models.samplers.sampler_config.require_pair"
         )
-    log_q = candidates.log_q if config.correction else tf.zeros_like(candidates.log_q)
     if config.positive == "certain":
         log_q = tf.concat([tf.zeros_like(log_q[:, :1]), log_q[:, 1:]], axis=1)
-    return sampled_softmax(logits / config.temperature - log_q, candidates.mask)
+    return sampled_softmax(logits / config.temperature - log_q, _of_one_positive(candidates))
 
 
 def counted(config: LossConfig, candidates: Sampled) -> tf.Tensor:
     """What the mean of the configured loss is taken over, known before any logit; see :func:`training_loss`."""
-    mask = candidates.mask if config.name == "pointwise" else candidates.mask[:, 0]
+    mask = candidates.mask if config.name == "pointwise" else _of_one_positive(candidates)[:, 0]
     return tf.reduce_sum(tf.cast(mask, tf.float32))
+
+
+def _of_one_positive(candidates: Sampled) -> tf.Tensor:
+    """The mask of a softmax, [B, 1 + K] bool: of what was clicked the first alone, and no row where nothing was."""
+    clicked = candidates.labels > 0
+    others = tf.concat([tf.zeros_like(clicked[:, :1]), clicked[:, 1:]], axis=1)
+    return candidates.mask & clicked[:, :1] & ~others
 
 
 def pointwise_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, real: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

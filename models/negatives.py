@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model
 
 from ctr.models.impression import CONTEMPORANEOUS, MAX_NEGATIVES, NEGATIVE_SETS, NegativeSet
 from ctr.models.section import Section
@@ -20,12 +20,6 @@ _COUNTS: Final[dict[str, Any]] = {
 class StoredNegatives(create_model("StoredNegatives", __base__=Section, **_COUNTS)):  # type: ignore[misc]
     """How many negatives of each kind of ``NEGATIVE_SETS`` a stored training impression has, in that order behind the
     positive. Evaluation sets never depend on it."""
-
-    @model_validator(mode="after")
-    def _at_least_one(self) -> StoredNegatives:
-        if self.total == 0:
-            raise ValueError("at least one kind must be above 0, or there is nothing to tell the positive from")
-        return self
 
     def __getitem__(self, kind: NegativeSet) -> int:
         """Of one kind."""

@@ -41,6 +41,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile
     return _ByFile(config, log)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_declared() -> Iterator[None]:
+    """What a description declares is forgotten after each test."""
+    yield
+    from ctr.models.impression import declare_features
+
+    declare_features(())
+
+
 @pytest.fixture
 def table() -> Iterator[None]:
     """The table of features; what a test registers is forgotten afterwards."""

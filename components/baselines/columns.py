@@ -16,6 +16,11 @@ from ctr.models.arrays import Array, Int64Array
 from ctr.models.layers.match import MATCH_FEATURE_NAMES
 
 
+def matched_features() -> list[str]:
+    """What the baselines look at: what every request carries, without what a description declares."""
+    return [name for name in names.REQUEST_FEATURES if not names.FEATURES[name].declared]
+
+
 class Columns:
     """Makes columns of parsed impressions.
 
@@ -33,7 +38,7 @@ class Columns:
     @property
     def needed(self) -> tuple[str, ...]:
         """Features that the impressions must have been parsed with."""
-        needed = (*names.REQUEST_FEATURES, names.TIMESTAMP, names.TARGET_BEHAVIOR, names.USER_ID, *self._features)
+        needed = (*matched_features(), names.TIMESTAMP, names.TARGET_BEHAVIOR, names.USER_ID, *self._features)
         return tuple(dict.fromkeys(needed))
 
     def of(self, batch: Impressions, match: Array, counts: Array, scores: Mapping[str, Array]) -> ScoredShard:
@@ -81,7 +86,7 @@ def one_shard(parts: Sequence[ScoredShard]) -> ScoredShard:
     return ScoredShard(joined([part.scored for part in parts]), np.concatenate([part.timestamps for part in parts]))
 
 
-_PLACE = {name.encode(): place for place, name in enumerate(names.NEGATIVE_SETS)}
+_PLACE = {name.encode(): place for place, name in enumerate(names.EVALUATION_SETS)}
 
 
 def _targets(candidates: Int64Array, labels: Array) -> Int64Array:

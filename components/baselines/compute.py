@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ctr.components.baselines.columns import Columns, one_shard
+from ctr.components.baselines.columns import Columns, matched_features, one_shard
 from ctr.components.baselines.reservoir import Reservoir
 from ctr.components.baselines.unknown import UnknownCounter
 from ctr.components.examples import blocks
@@ -104,7 +104,7 @@ def _batches(files: Sequence[str], needed: Sequence[str], at_least_one: bool = F
 
 
 def _match(batch: Impressions) -> Array:
-    features: Array = match_features({name: batch.padded(name) for name in names.REQUEST_FEATURES}).numpy()
+    features: Array = match_features({name: batch.padded(name) for name in matched_features()}).numpy()
     return features[batch.real]
 
 
@@ -113,7 +113,7 @@ def _fit(files: Sequence[str], chosen: Int64Array, seed: int) -> Pipeline:
     if not len(chosen):
         raise DataError("split train has no impressions, so no baseline can be fitted")
     found, seen = [], 0
-    for batch in _batches(files, names.REQUEST_FEATURES):
+    for batch in _batches(files, matched_features()):
         first, last = np.searchsorted(chosen, (seen, seen := seen + batch.candidates.size))
         if first < last:
             rows = chosen[first:last] - (seen - batch.candidates.size)

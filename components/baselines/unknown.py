@@ -59,4 +59,4 @@ class UnknownCounter:
 
 
 def _order(split: str, negative_set: str, positive: bool) -> tuple[int, int, bool]:
-    return names.SPLITS.index(split), (names.MIXED, *names.NEGATIVE_SETS).index(negative_set), not positive
+    return names.SPLITS.index(split), (names.MIXED, *names.EVALUATION_SETS).index(negative_set), not positive

@@ -14,12 +14,12 @@ import tensorflow as tf
 
 from ctr.components.examples.impressions import BATCH_SIZE, Impressions, parse, records
 from ctr.components.progress import Counter, say
-from ctr.components.scoring.evaluation import BLESSED
+from ctr.components.scoring.evaluation import AS_LOGGED, BLESSED, MODEL
 from ctr.components.scoring.scored_shards import ScoredShard
 from ctr.models.arrays import Array, Int64Array
 from ctr.models.errors import DataError
 from ctr.models.impression import CANDIDATE_ITEM_ID, LABEL, TIMESTAMP, USER_ID
-from ctr.serving.signatures import DEFAULT_SIGNATURE, PROBABILITY
+from ctr.serving.signatures import AS_LOGGED_SIGNATURE, DEFAULT_SIGNATURE, PROBABILITY
 
 COMPONENT: Final = "Evaluator"
 
@@ -66,15 +66,27 @@ class ExportedModel:
                 )
             # By keyword: a call by position fails inside TensorFlow, which writes all examples into the message.
             [self._argument] = self._function.structured_input_signature[1]
+            self._as_logged = signatures.get(AS_LOGGED_SIGNATURE)
 
-    def probabilities(self, serialized: tf.Tensor, real: Array) -> Array:
+    @property
+    def puts_constants(self) -> bool:
+        """Whether serving puts a constant in the place of something that is logged."""
+        return self._as_logged is not None
+
+    def probabilities(self, serialized: tf.Tensor, real: Array, as_logged: bool = False) -> Array:
         """[pairs] float32 of [B] serialized impressions, whose candidates are ``real`` [B, N].
+
+        Args:
+          serialized: the impressions.
+          real: where they have candidates.
+          as_logged: with what is logged in the place of constants.
 
         Raises:
           ModelError: if it fails on them, or gives something else than a probability for each candidate.
         """
+        function = self._as_logged if as_logged and self._as_logged is not None else self._function
         with self._refusals():
-            found: Array = self._function(**{self._argument: serialized})[PROBABILITY].numpy()
+            found: Array = function(**{self._argument: serialized})[PROBABILITY].numpy()
             if found.shape != real.shape:
                 raise ModelError(
                     f"the model {self._folder}: {PROBABILITY} is {found.shape} for candidates {real.shape}"
@@ -149,12 +161,16 @@ class ScoreShard(beam.DoFn):
             for name in [name for name in self._models if name not in refused]:
                 with _kept(name, refused):
                     scores[name].append(self._models[name].probabilities(serialized, batch.real))
+            if self._models[MODEL].puts_constants:
+                scores[AS_LOGGED].append(self._models[MODEL].probabilities(serialized, batch.real, as_logged=True))
             done += batch.candidates.size
             self._progress.add(batch.candidates.size)
         if done != shard.timestamps.size:
             raise _mismatch(raw, f"it has {done} impressions, the columns {shard.timestamps.size}")
         nothing = np.empty(0, np.float32)
-        of_models = {name: np.concatenate([nothing, *scores[name]]) for name in self._models if name not in refused}
+        names = [name for name in self._models if name not in refused]
+        names += [AS_LOGGED] if self._models[MODEL].puts_constants else []
+        of_models = {name: np.concatenate([nothing, *scores[name]]) for name in names}
         shard.with_scores(of_models, refused).write(target, self._artifact)
         yield done
 

@@ -29,7 +29,7 @@ from ctr.components.scoring.evaluation import (
 from ctr.components.scoring.metrics import METRICS, OVERALL
 from ctr.components.scoring.scored import Scored
 from ctr.models.arrays import Array
-from ctr.models.impression import LABEL, NEGATIVE_SET, NEGATIVE_SETS
+from ctr.models.impression import EVALUATION_SETS, LABEL, NEGATIVE_SET
 from ctr.serving.signatures import DEFAULT_SIGNATURE, PROBABILITY
 
 _COMPARED: Final = {MODEL: "candidate", BLESSED: "baseline"}
@@ -132,7 +132,7 @@ def _plots(evaluation: Evaluation, scored: Scored, negative_set: str, scorer: st
     curves = evaluation.curves[negative_set]
     of_set = np.full(scored.negative_set.shape, True)
     if negative_set != OVERALL:
-        of_set = scored.negative_set == NEGATIVE_SETS.index(negative_set)
+        of_set = scored.negative_set == EVALUATION_SETS.index(negative_set)
     pairs = np.repeat(of_set, scored.candidates)
     scores, labels = scored.scores[scorer][pairs], scored.labels[pairs]
     return {

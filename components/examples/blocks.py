@@ -31,12 +31,12 @@ import tensorflow as tf
 from ctr.models.arrays import Array, Int64Array
 from ctr.models.errors import DataError
 from ctr.models.impression import (
+    EVALUATION_SETS,
     FEATURES,
     HISTORY_AGE,
     INDEX_OF,
     MIXED,
     NEGATIVE_SET,
-    NEGATIVE_SETS,
     STORED_FEATURES,
     TIMESTAMP,
     USER_ID,
@@ -54,7 +54,7 @@ _CONTEXT, _HISTORY, _CANDIDATE = "context", "history", "candidate"
 _GROUPS: Final = (_HISTORY, _CANDIDATE)
 _STORED_WITH: Final = {"label": _CANDIDATE, "context_input": _CONTEXT}
 """Group of the table of features -> the one whose values it lies beside."""
-_KINDS: Final = (MIXED, *NEGATIVE_SETS)
+_KINDS: Final = (MIXED, *EVALUATION_SETS)
 _COUNTS: Final = struct.Struct("<3I")
 """Impressions of a block, and values of histories and candidates that are stored."""
 _LEVEL: Final = 1

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Literal
 
+from pydantic import Field
+
 from ctr.components.files import create_file, open_file
-from ctr.components.quarantine import REASONS
-from ctr.models.impression import BEHAVIORS, EVAL_SPLIT, MIXED, NEGATIVE_SETS, SPLITS
+from ctr.components.quarantine import OF_EXPOSURES, REASONS
+from ctr.models.impression import BEHAVIORS, EVAL_SPLIT, EVALUATION_SETS, MIXED, NEGATIVE_SETS, SHOWN, SPLITS
 from ctr.models.section import Record
 
 SUMMARY_FILE = "summary.json"
@@ -56,6 +58,11 @@ class IngestSummary(Record):
     """Split -> reason of ``DROP_REASONS`` -> events."""
     items_with_several_categories: int
     """Among all kept events."""
+    exposures: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Of a log of exposures: split -> ``requests``, their ``candidates`` and how many of these were ``clicked``,
+    ``requests_without_click``, ``repeated_candidates`` (rows of an item at a position that another row has),
+    ``cut_requests`` and ``cut_candidates`` (over ``exposures.max_candidates``). Then requests take the place of events
+    above: ``requests == impressions + sum(dropped)``."""
 
     @classmethod
     def read(cls, uri: str) -> IngestSummary:
@@ -66,7 +73,8 @@ class IngestSummary(Record):
     def write(self, uri: str) -> None:
         """Writes ``summary.json`` into a catalogue artifact's folder."""
         with closing(create_file(os.path.join(uri, SUMMARY_FILE))) as file:
-            file.write(self.model_dump_json(indent=2).encode() + b"\n")
+            without = None if self.exposures else {"exposures"}
+            file.write(self.model_dump_json(indent=2, exclude=without).encode() + b"\n")
 
 
 ROWS_READ = "rows_read"
@@ -77,13 +85,15 @@ REPEATED_ITEMS = ("repeated_items", "repeated_items_with_several_categories")
 """As ``plausibility.repeated_items`` counts them."""
 
 
-Count = Literal["quarantined", "names", "behavior", "events", "behaviors", "hours", "impressions", "dropped"]
+Count = Literal[
+    "quarantined", "names", "behavior", "events", "behaviors", "hours", "impressions", "dropped", "exposures"
+]
 
 
 def key(kind: Count, *of: str) -> str:
     """Name of a worker's count: quarantined rows of a reason, strings that are ids of a field, kept events of a
     behaviour, of a split, of a split and behaviour or hour, impressions of a split and negative set, events that became
-    no impression of a split and reason."""
+    no impression of a split and reason, what is counted of a split's requests."""
     return "/".join((kind, *of))
 
 
@@ -91,19 +101,27 @@ def summarise(files: list[str], totals: Mapping[str, int], boundaries: tuple[int
     """Makes the summary of the workers' summed counts, named as above, a missing one being 0; the boundaries are
     validation_start and eval_start."""
     events = {split: totals.get(key("events", split), 0) for split in SPLITS}
-    eval_impressions = {kind: totals.get(key("impressions", EVAL_SPLIT, kind), 0) for kind in NEGATIVE_SETS}
+    of_kinds = {kind: totals.get(key("impressions", EVAL_SPLIT, kind), 0) for kind in EVALUATION_SETS}
+    eval_impressions = {kind: count for kind, count in of_kinds.items() if kind != SHOWN or count}
     impressions = {split: totals.get(key("impressions", split, MIXED), 0) for split in SPLITS if split != EVAL_SPLIT}
     hours: dict[str, dict[int, int]] = {split: {} for split in SPLITS}
+    exposures: dict[str, dict[str, int]] = {}
     for name, count in sorted(totals.items()):
         kind, *of = name.split("/")
         if kind == "hours":
             hours[of[0]][int(of[1])] = count
+        if kind == "exposures":
+            exposures.setdefault(of[0], {})[of[1]] = count
     return IngestSummary(
         files=files,
         rows_read=totals.get(ROWS_READ, 0),
         rows_kept=sum(events.values()),
         rows_left_out=totals.get(ROWS_LEFT_OUT, 0),
-        quarantined={reason: totals.get(key("quarantined", reason), 0) for reason in REASONS},
+        quarantined={
+            reason: totals.get(key("quarantined", reason), 0)
+            for reason in REASONS
+            if exposures or reason not in OF_EXPOSURES
+        },
         users=totals.get(USERS, 0),
         validation_start=boundaries[0],
         eval_start=boundaries[1],
@@ -118,4 +136,5 @@ def summarise(files: list[str], totals: Mapping[str, int], boundaries: tuple[int
             split: {reason: totals.get(key("dropped", split, reason), 0) for reason in DROP_REASONS} for split in SPLITS
         },
         items_with_several_categories=totals.get(ITEMS_WITH_SEVERAL_CATEGORIES, 0),
+        exposures=exposures,
     )

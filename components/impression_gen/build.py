@@ -53,10 +53,19 @@ from ctr.components.impression_gen.events import (
     Records,
     as_text,
     count_behaviors,
+    dropped_because,
     earliest,
     pack_chunk,
     plain,
     sort_partition,
+)
+from ctr.components.impression_gen.exposures import (
+    REQUEST_ROW,
+    by_id,
+    contradictory,
+    happened,
+    request_rows,
+    without_contradictory,
 )
 from ctr.components.impression_gen.hashing import id_hash, part_of, split_by
 from ctr.components.impression_gen.impressions import (
@@ -64,6 +73,7 @@ from ctr.components.impression_gen.impressions import (
     count_impressions,
     make_requests,
     proposal_width,
+    targets_of,
 )
 from ctr.components.impression_gen.log_reader import Task, first_of_each
 from ctr.components.impression_gen.names import pack_names, write_names
@@ -74,7 +84,7 @@ from ctr.components.impression_gen.refusals import check_impressions, check_rows
 from ctr.components.impression_gen.sources import Source, list_sources
 from ctr.components.impression_gen.spool import NOTHING, Parcel, Spool
 from ctr.components.impression_gen.tables import table_values
-from ctr.components.impression_gen.targets import find_targets, last_of_user
+from ctr.components.impression_gen.targets import last_of_user
 from ctr.components.impression_gen.timeline import Timeline, make_timeline
 from ctr.components.impression_gen.values import (
     LOG,
@@ -101,6 +111,7 @@ _SECONDS: Final = "seconds"
 _EVENTS: Final = "events"
 _NAMES: Final = "names"
 _ITEMS: Final = "items"
+_ASKED: Final = "asked"
 _REQUESTS: Final = "requests"
 _PROPOSALS: Final = "proposals"
 
@@ -154,7 +165,7 @@ def run_ingest(
     sources = list_sources(files, ingest.dataset)
     spool = Spool(unfinished_folder(examples_uri))
     block_bytes = ingest.block_megabytes * _MEGABYTE
-    of_reading = (_BAD_ROWS, _EXAMPLES, _LINES, _COUNTS, _NAMES)
+    of_reading = (_BAD_ROWS, _EXAMPLES, _LINES, _COUNTS, _NAMES, _ASKED)
     if ingest.dataset.format == "bigquery":
         read = (
             pipeline
@@ -173,13 +184,24 @@ def run_ingest(
     first_lines = beam.pvalue.AsSingleton(
         read[_LINES] | "ListLines" >> beam.combiners.ToList() | "FirstLines" >> beam.Map(_first_lines)
     )
+    refused: tuple[Any, ...] = ()
+    if ingest.dataset.columns.request is not None:
+        refused = (
+            beam.pvalue.AsSingleton(
+                _typed(read[_ASKED], _KEYED, "Requests")
+                | "GroupRequests" >> beam.GroupByKey()
+                | "Contradictory" >> beam.Map(_contradictory, spool)
+                | "ListContradictory" >> beam.combiners.ToList()
+                | "JoinContradictory" >> beam.Map(b"".join)
+            ),
+        )
     partitions = pipeline | "Partitions" >> beam.Create([(p, NOTHING) for p in range(ingest.user_partitions)])
     sorted_partitions = (
         (_typed(read[_EVENTS], _KEYED, "Chunks"), _typed(partitions, _KEYED, "EmptyChunks"))
         | "AllPartitions" >> beam.Flatten()
         | "GroupByPartition" >> beam.GroupByKey()
         | "SortPartition"
-        >> beam.ParDo(SortPartition(ingest, spool)).with_outputs(
+        >> beam.ParDo(SortPartition(ingest, spool), *refused).with_outputs(
             _DUPLICATES, _EXAMPLES, _SECONDS, _COUNTS, main=_EVENTS
         )
     )
@@ -334,9 +356,10 @@ class _Step(beam.DoFn):
     def __init__(self, ingest: IngestConfig, spool: Spool) -> None:
         self._ingest = ingest
         self._spool = spool
+        self._kind = event_type(ingest.dataset)
 
     def _events(self, parcel: Parcel) -> Records:
-        return np.frombuffer(self._spool.read(parcel), event_type(self._ingest.dataset))
+        return np.frombuffer(self._spool.read(parcel), self._kind)
 
 
 class _Parse(_Step):
@@ -374,7 +397,13 @@ class _Parse(_Step):
                 for field, (ids, strings) in parsed.names.items()
                 for key, packed in pack_names(field, ids, strings, self._ingest.user_partitions)
             ]
+            asked = []
+            if self._ingest.dataset.columns.request is not None:
+                of_requests = request_rows(source, block.number, parsed.events)
+                shard = part_of(id_hash(of_requests["request"]), self._ingest.user_partitions)
+                asked = [(key, write(part.tobytes())) for key, part in split_by(shard, of_requests)]
         yield from chunks
+        yield from (beam.pvalue.TaggedOutput(_ASKED, each) for each in asked)
         yield from (beam.pvalue.TaggedOutput(_NAMES, each) for each in names)
 
 
@@ -414,20 +443,28 @@ class WriteNames(_Step):
 class SortPartition(_Step):
     """(partition, chunks) -> (partition, events in order); duplicates and counts aside."""
 
-    def process(self, element: tuple[int, Iterable[Parcel]]) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
-        """Sorts one partition."""
+    def process(
+        self, element: tuple[int, Iterable[Parcel]], refused: bytes = b""
+    ) -> Iterator[Keyed | beam.pvalue.TaggedOutput]:
+        """Sorts one partition, without what is of contradictory requests."""
         partition, chunks = element
-        parts = (self._spool.read(chunk) for chunk in chunks if chunk != NOTHING)
-        dataset = self._ingest.dataset
-        events, duplicates = sort_partition(parts, dataset.duplicates, event_type(dataset))
+        parts: Iterable[bytes] = (self._spool.read(chunk) for chunk in chunks if chunk != NOTHING)
+        contradictions = np.empty(0, DUPLICATE_EVENT)
+        if refused:
+            parts, contradictions = without_contradictory(parts, by_id(refused), self._kind)
+        events, duplicates = sort_partition(parts, self._ingest.dataset.duplicates, self._kind)
         with self._spool.file(progress.SORT, len(events) + len(duplicates)) as write:
             parcel = write(events.tobytes())
         yield partition, parcel
-        if len(duplicates):
-            yield beam.pvalue.TaggedOutput(_DUPLICATES, duplicates.tobytes())
-            yield beam.pvalue.TaggedOutput(_EXAMPLES, earliest(duplicates, quarantine.EXAMPLES).tobytes())
+        for reason, rows in (
+            (quarantine.DUPLICATE, duplicates),
+            (quarantine.CONTRADICTORY_REQUEST, contradictions),
+        ):
+            if len(rows):
+                yield beam.pvalue.TaggedOutput(_DUPLICATES, rows.tobytes())
+                yield beam.pvalue.TaggedOutput(_EXAMPLES, earliest(rows, quarantine.EXAMPLES).tobytes())
+                yield beam.pvalue.TaggedOutput(_COUNTS, (summary.key("quarantined", reason), len(rows)))
         yield beam.pvalue.TaggedOutput(_SECONDS, count_seconds(events, self._ingest).tobytes())
-        yield beam.pvalue.TaggedOutput(_COUNTS, (summary.key("quarantined", quarantine.DUPLICATE), len(duplicates)))
         yield beam.pvalue.TaggedOutput(_COUNTS, (summary.USERS, int(last_of_user(events).sum())))
         for name, count in count_behaviors(events).items():
             yield beam.pvalue.TaggedOutput(_COUNTS, (summary.key("behavior", name), count))
@@ -524,8 +561,9 @@ class Ask(_Step):
         """Sends what each stretch of time needs of one partition."""
         partition, parcel = element
         timeline = Timeline.model_validate_json(timeline_json)
-        events = plain(self._events(parcel))
-        requests = make_requests(events, find_targets(events, timeline, self._ingest), self._ingest)
+        ordered, targets = targets_of(self._events(parcel), timeline, self._ingest)
+        requests = make_requests(ordered, targets, self._ingest)
+        events = plain(ordered if self._ingest.dataset.shown is None else happened(ordered))
         with self._spool.file(progress.ASK, len(events)) as write:
             parts = [
                 beam.pvalue.TaggedOutput(_EVENTS, (bucket, (partition, write(rows.tobytes()))))
@@ -595,7 +633,7 @@ class WriteImpressions(_Step):
         partition, grouped = element
         timeline = Timeline.model_validate_json(timeline_json)
         dataset = self._ingest.dataset
-        events = np.frombuffer(b"".join(map(self._spool.read, grouped[_EVENTS])), event_type(dataset))
+        events = np.frombuffer(b"".join(map(self._spool.read, grouped[_EVENTS])), self._kind)
         answers = b"".join(map(self._spool.read, grouped[_PROPOSALS]))
         proposals = np.frombuffer(answers, proposal(proposal_width(self._ingest)))
         index = self._index_of(catalogue)
@@ -647,7 +685,7 @@ def _number_duplicates(
         line = first_lines[source, block] + line_in_block
         first_source, first_block, first_line_in_block = row["first"].tolist()
         first = f"{sources[first_source].label}:{first_lines[first_source, first_block] + first_line_in_block}"
-        record = quarantine.record(line, quarantine.DUPLICATE, f"first at {first}", as_text(row["event"]))
+        record = quarantine.record(line, *dropped_because(row, first), as_text(row["event"]))
         yield (source, (line - 1) // quarantine.LINES_PER_SHARD), record
 
 
@@ -681,6 +719,12 @@ def _check_rows(
     }
     check_rows(totals.get(summary.ROWS_READ, 0), quarantined, named, ingest, totals.get(summary.ROWS_LEFT_OUT, 0))
     return packed_seconds
+
+
+def _contradictory(element: tuple[int, Iterable[Parcel]], spool: Spool) -> bytes:
+    """Of one range of requests."""
+    rows = np.frombuffer(b"".join(map(spool.read, element[1])), REQUEST_ROW)
+    return contradictory(rows).tobytes()
 
 
 def _timeline(packed_seconds: bytes, ingest: IngestConfig) -> str:

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr.components import quarantine
-from ctr.components.dataset import ID_FIELDS, ISO, DatasetConfig, IdField
-from ctr.components.impression_gen.events import Records, logged
+from ctr.components.dataset import ID_FIELDS, ISO, DatasetConfig, Exposures, IdField
+from ctr.components.impression_gen.events import CLICKED, NOT_CLICKED, NOT_SHOWN, Records, logged
 from ctr.components.impression_gen.feature_columns import dense
 from ctr.components.impression_gen.values import event_type
 from ctr.models.arrays import BoolArray, Int64Array
@@ -29,6 +29,14 @@ Names = dict[IdField, tuple[Int64Array, pa.Array]]
 
 _ONE_CATEGORY: Final = 1
 _LEFT_OUT: Final = 255
+_UNKNOWN: Final = 254
+_CLICKS: Final = {
+    spelling(name): value
+    for name, value in {"1": True, "0": False, "true": True, "false": False}.items()
+    for spelling in (str, str.title, str.upper)
+}
+_FARTHEST: Final = 2**16 - 1
+"""Position that is told apart from those behind it."""
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _NO_TIME: Final = -(2**63)
 
@@ -110,6 +118,8 @@ def to_events(
             checks.append((rows[name] < 1, quarantine.ID_OUT_OF_RANGE, name))
     rows["behavior"] = _kinds(table.get("behavior"), dataset)
     rows["timestamp"] = _seconds(table["time"], dataset)
+    if dataset.shown is not None:
+        checks += _exposures(table, rows, dataset, dataset.shown)
     start, end = window
     missing = _is_null(table["time"])
     checks += [
@@ -121,6 +131,8 @@ def to_events(
         (rows["timestamp"] > end, quarantine.OUTSIDE_WINDOW, "after window_end"),
     ]
     left_out = rows["behavior"] == _LEFT_OUT
+    if dataset.shown is not None:
+        left_out |= rows["shown"] == _LEFT_OUT
     faulty = np.logical_or.reduce([fails for fails, _, _ in checks]) & ~left_out
     index = np.flatnonzero(faulty)
     which = np.argmax([fails[index] for fails, _, _ in checks], axis=0) if len(index) else []
@@ -143,6 +155,13 @@ def detail(dataset: DatasetConfig, where: str, table: Table, row: int) -> str:
 def _is_null(column: pa.Array) -> BoolArray:
     found: BoolArray = column.is_null().to_numpy(zero_copy_only=False)
     return found
+
+
+def _is_empty(column: pa.Array) -> BoolArray:
+    empty = _is_null(column)
+    if pa.types.is_binary(column.type):
+        empty |= pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False) == 0
+    return empty
 
 
 def _hashed(column: pa.Array) -> tuple[Int64Array, tuple[Int64Array, pa.Array]]:
@@ -172,6 +191,45 @@ def _kinds(column: pa.Array | None, dataset: DatasetConfig) -> npt.NDArray[np.ui
     named = dataset.behaviors or {}
     spelling = pa.array([name.encode() for name in named], pa.binary())
     codes = np.array([0, *(_LEFT_OUT if kind is None else BEHAVIORS[kind] for kind in named.values())], np.uint8)
+    rank = pc.fill_null(pc.index_in(column, value_set=spelling), -1).to_numpy(zero_copy_only=False)
+    of_rows: npt.NDArray[np.uint8] = codes[rank + 1]
+    return of_rows
+
+
+def _exposures(
+    table: Table, rows: Records, dataset: DatasetConfig, shown: Exposures
+) -> list[tuple[BoolArray, str, str]]:
+    """Fills what an exposure has beside other events into n rows, and gives what is wrong with which of them.
+
+    A row that says nothing of a click is an event of histories alone where the log has kinds of event, and cannot be
+    used where it has none.
+    """
+    rows["shown"] = _clicks(table["clicked"], shown)
+    silent = rows["shown"] == NOT_SHOWN
+    checks: list[tuple[BoolArray, str, str]] = [(rows["shown"] == _UNKNOWN, quarantine.BAD_EXPOSURE, "clicked")]
+    if dataset.columns.behavior is None:
+        checks.append((silent, quarantine.MISSING_VALUE, "clicked"))
+    else:
+        # What was shown needs no kind: a click on it is a page view.
+        nameless = _is_empty(table["behavior"]) & ~silent
+        rows["behavior"] = np.where(nameless, BEHAVIORS[PAGE_VIEW], rows["behavior"])
+    if (request := table.get("request")) is not None:
+        rows["request"], _ = _hashed(request)
+        checks.append(((rows["request"] == 0) & ~silent, quarantine.MISSING_VALUE, "request"))
+    if (position := table.get("position")) is not None:
+        places = position.fill_null(1).to_numpy(zero_copy_only=False)
+        rows["position"] = np.clip(places, 0, _FARTHEST)
+        checks.append((_is_null(position) & ~silent, quarantine.MISSING_VALUE, "position"))
+        checks.append(((places < 1) & ~silent, quarantine.BAD_EXPOSURE, "position"))
+    return checks
+
+
+def _clicks(column: pa.Array, shown: Exposures) -> npt.NDArray[np.uint8]:
+    """What ``events.EXPOSED_EVENT`` says of a click [n], :data:`_UNKNOWN` and :data:`_LEFT_OUT` aside."""
+    named: Mapping[str, bool | None] = shown.clicked or _CLICKS
+    spelling = pa.array([*(name.encode() for name in named), b"", None], pa.binary())
+    of_value = {True: CLICKED, False: NOT_CLICKED, None: _LEFT_OUT}
+    codes = np.array([_UNKNOWN, *(of_value[value] for value in named.values()), NOT_SHOWN, NOT_SHOWN], np.uint8)
     rank = pc.fill_null(pc.index_in(column, value_set=spelling), -1).to_numpy(zero_copy_only=False)
     of_rows: npt.NDArray[np.uint8] = codes[rank + 1]
     return of_rows

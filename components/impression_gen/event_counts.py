@@ -164,8 +164,8 @@ def join_times(
     counts = open_counts(joined, ingest, spool)
     end = 1 + max((int(index.seconds.max(initial=0)) for index in counts.indices.values()), default=0)
     for field, index in counts.indices.items():
-        columns = index.counts(index.ids, np.full(len(index.ids), end), ingest.counts.windows(field))
-        EventCounts(index.ids, np.stack(columns, axis=1)).write(catalogue_uri, field)
+        counted = index.counts(index.ids, np.full(len(index.ids), end), ingest.counts.windows(field))
+        EventCounts(index.ids, np.stack(counted, axis=1)).write(catalogue_uri, field)
     return joined
 
 

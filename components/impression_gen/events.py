@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ctr.components import quarantine
 from ctr.components.impression_gen.hashing import id_hash
 from ctr.components.lookup import starts_run
 from ctr.models.arrays import Array, Int64Array
@@ -22,6 +23,14 @@ EVENT: Final = np.dtype(
 )
 """One row of the log; behavior is a code of ``ctr.models.impression.BEHAVIORS``."""
 
+EXPOSED_EVENT: Final = np.dtype([*EVENT.descr, ("request", "<i8"), ("position", "<u2"), ("shown", "u1")])
+"""One row of a log of exposures: its request, 0 where the log names none; where in it the item was shown, 0 where the
+log does not say; and one of the next three."""
+NOT_SHOWN: Final = 0
+"""An event of histories alone."""
+NOT_CLICKED: Final = 1
+CLICKED: Final = 2
+
 
 def logged(kind: np.dtype[Any]) -> np.dtype[Any]:
     """An event of that type and its line in its block, counted from 0."""
@@ -34,15 +43,22 @@ LOGGED_EVENT: Final = logged(EVENT)
 PLACE: Final = np.dtype([("source", "<u4"), ("block", "<u4"), ("line", "<u4")])
 """Where a row stands: log file, block of it, line in the block, all counted from 0."""
 
-DUPLICATE_EVENT: Final = np.dtype([("place", PLACE), ("first", PLACE), ("event", EVENT)])
-"""A repeated event, its place and the place of the one that was kept."""
+DUPLICATE_EVENT: Final = np.dtype([("place", PLACE), ("first", PLACE), ("event", EVENT), ("of_request", "?")])
+"""A repeated event, its place and the place of the one that was kept; or one of a request that contradicts itself, and
+where that one begins."""
 
-_ALIKE: Final = {
+_ALIKE: Final[dict[str, tuple[str, ...]]] = {
     "same_event": EVENT.names or (),
     "same_item_and_second": ("user", "timestamp", "item"),
     "none": (),
 }
 """In which fields an event is alike with the one that it repeats; the order sets such events side by side."""
+_ALIKE_IF_SHOWN: Final[dict[str, tuple[str, ...]]] = {
+    "same_event": EXPOSED_EVENT.names or (),
+    "same_item_and_second": ("user", "timestamp", "request", "item"),
+    "none": (),
+}
+_ORDER_IF_SHOWN: Final = ("shown", "position", "category", "behavior", "item", "request", "timestamp")
 
 _NAMES_OF_CODES: Final = {code: name for name, code in BEHAVIORS.items()}
 _CHUNK_HEADER: Final = np.dtype([("source", "<u4"), ("block", "<u4")])
@@ -71,6 +87,12 @@ def pack_chunk(source: int, block: int, rows: Records) -> bytes:
     return np.array([(source, block)], dtype=_CHUNK_HEADER).tobytes() + rows.tobytes()
 
 
+def open_chunk(chunk: bytes, kind: np.dtype[Any]) -> tuple[tuple[int, int], Records]:
+    """Source, block and rows of what :func:`pack_chunk` made."""
+    source, block = np.frombuffer(chunk, _CHUNK_HEADER, count=1)[0].tolist()
+    return (source, block), np.frombuffer(chunk, logged(kind), offset=_CHUNK_HEADER.itemsize)
+
+
 def sort_partition(
     chunks: Iterable[bytes], duplicates: str = "same_event", kind: np.dtype[Any] = EVENT
 ) -> tuple[Records, Records]:
@@ -79,7 +101,7 @@ def sort_partition(
     The order is that of (hash of the user, timestamp, item, behaviour, category): values alone decide it, never the
     order of the log. Of events with the same five fields the first in the log is kept, by file, block, line; of those
     of one user, item and second alone, the first in that order. Where none repeats another, those with the same five
-    fields are in the order of their declared values.
+    fields are in the order of their declared values. Exposures are alike only in one request.
 
     Args:
       chunks: what :func:`pack_chunk` made, in any order.
@@ -89,21 +111,21 @@ def sort_partition(
     Returns:
       events [n] of that type and duplicates [m] :data:`DUPLICATE_EVENT`.
     """
-    parts = sorted(
-        (
-            (tuple(np.frombuffer(chunk, _CHUNK_HEADER, count=1)[0]), np.frombuffer(chunk, logged(kind), offset=8))
-            for chunk in chunks
-        ),
-        key=lambda part: part[0],
-    )
+    parts = sorted((open_chunk(chunk, kind) for chunk in chunks), key=lambda part: part[0])
     if not parts:
         return np.empty(0, kind), np.empty(0, DUPLICATE_EVENT)
     rows = np.concatenate([part for _, part in parts])
-    order = _order(rows, with_values=duplicates == "none" and kind != EVENT)
+    shown = "shown" in (kind.names or ())
+    with_values = duplicates == "none" and "values" in (kind.names or ())
+    if shown:
+        of_values = value_keys(rows["values"]) if with_values else []
+        order = np.lexsort([*of_values, *(rows[name] for name in _ORDER_IF_SHOWN), id_hash(rows["user"])])
+    else:
+        order = _order(rows, with_values)
     events = np.empty(len(rows), kind)
     for name in kind.names or ():
         events[name] = rows[name][order]
-    alike = _ALIKE[duplicates]
+    alike = (_ALIKE_IF_SHOWN if shown else _ALIKE)[duplicates]
     repeated = ~starts_run(*(events[name] for name in alike)) if alike else np.zeros(len(events), bool)
     again = np.flatnonzero(repeated)
     first = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(events))))[again]
@@ -118,19 +140,26 @@ def sort_partition(
         place["source"], place["block"], place["line"] = keys["source"][part], keys["block"][part], rows["line"][row]
         return place
 
-    dropped = np.empty(len(again), DUPLICATE_EVENT)
+    dropped = np.zeros(len(again), DUPLICATE_EVENT)
     dropped["place"], dropped["first"], dropped["event"] = places(again), places(first), plain(events[again])
     return events[~repeated], dropped
 
 
 def plain(events: Records) -> Records:
-    """Events [n] without declared values: :data:`EVENT`."""
+    """Events [n] with the fields of :data:`EVENT` alone."""
     if events.dtype == EVENT:
         return events
     bare = np.empty(len(events), EVENT)
     for name in EVENT.names or ():
         bare[name] = events[name]
     return bare
+
+
+def dropped_because(row: np.void, first: str) -> tuple[str, str]:
+    """Reason and detail of one :data:`DUPLICATE_EVENT`, with the place named in it in words."""
+    if row["of_request"]:
+        return quarantine.CONTRADICTORY_REQUEST, f"several users or seconds in its request, which begins at {first}"
+    return quarantine.DUPLICATE, f"first at {first}"
 
 
 def earliest(duplicates: Records, most: int) -> Records:

@@ -115,7 +115,7 @@ def advise(reason: str, examples: Sequence[quarantine.Example], dataset: Dataset
     """
     if not examples:
         return None
-    if not dataset.is_public_form and reason != quarantine.DUPLICATE:
+    if not dataset.is_public_form and reason not in (quarantine.DUPLICATE, quarantine.CONTRADICTORY_REQUEST):
         return _of_description(reason, examples, dataset)
     return _ADVICE[reason](examples)
 
@@ -129,7 +129,7 @@ def _of_description(reason: str, examples: Sequence[quarantine.Example], dataset
         return "the separator or the quotes are others (separator, quote), or fields hold line ends"
     if reason == quarantine.NOT_AN_INTEGER and field == "time":
         return f"times are text ({few}); set time.format to iso, or to a format of strptime"
-    if reason == quarantine.NOT_AN_INTEGER:
+    if reason == quarantine.NOT_AN_INTEGER and field != "position":
         return f"ids of {field} are no whole numbers ({few}); set ids.{field} to string"
     if reason == quarantine.ID_OUT_OF_RANGE:
         return f"ids of {field} are not all from 1 to 2**63 - 1 ({few}); as strings they pass, ids.{field}: string"
@@ -142,8 +142,15 @@ def _of_description(reason: str, examples: Sequence[quarantine.Example], dataset
     if reason == quarantine.OUTSIDE_WINDOW:
         return wrong_unit(examples, dataset) or f"times such as {few} are outside of window; widen it, or set it to all"
     name, _, why = field.partition(" ")
-    other = f"values of features.{name} are others than its type says ({few}: {why}); declare the type that they have"
-    return other if reason == quarantine.BAD_VALUE else None
+    return {
+        (
+            quarantine.BAD_VALUE,
+            field,
+        ): f"values of features.{name} are others than its type says ({few}: {why}); declare the type that they have",
+        (quarantine.BAD_EXPOSURE, "clicked"): f"exposures.clicked does not name {few}; without it 1, 0, true and false "
+        "are taken",
+        (quarantine.BAD_EXPOSURE, "position"): f"positions count from 1 ({few}); leave columns.position out otherwise",
+    }.get((reason, field))
 
 
 def _shown(example: quarantine.Example) -> str:
@@ -258,9 +265,16 @@ _ADVICE: Final[dict[str, Callable[[Sequence[quarantine.Example]], str | None]]] 
     quarantine.NEGATIVE_TIMESTAMP: lambda _: None,
     quarantine.OUTSIDE_WINDOW: _outside_window,
     quarantine.DUPLICATE: _duplicate,
+    quarantine.CONTRADICTORY_REQUEST: lambda _: "ids of requests come again, for other users or later; tell them apart",
     # Of a log of the public form there are none of these.
     **dict.fromkeys(
-        (quarantine.UNREADABLE_ROW, quarantine.MISSING_VALUE, quarantine.NOT_A_TIME, quarantine.BAD_VALUE),
+        (
+            quarantine.UNREADABLE_ROW,
+            quarantine.MISSING_VALUE,
+            quarantine.NOT_A_TIME,
+            quarantine.BAD_VALUE,
+            quarantine.BAD_EXPOSURE,
+        ),
         lambda _: None,
     ),
 }

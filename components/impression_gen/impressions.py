@@ -8,15 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from ctr.components.dataset import POSITION
 from ctr.components.examples import summary
 from ctr.components.examples.summary import NO_NEGATIVE
-from ctr.components.impression_gen import negatives
+from ctr.components.impression_gen import exposures, negatives
 from ctr.components.impression_gen.event_counts import CandidateCounts
 from ctr.components.impression_gen.events import EventColumns, Records, count_behaviors
+from ctr.components.impression_gen.exposures import Requests, Shown
 from ctr.components.impression_gen.negatives import Candidates, CatalogueIndex, OwnLog
 from ctr.components.impression_gen.targets import Targets, find_targets
 from ctr.components.impression_gen.timeline import Timeline
-from ctr.components.impression_gen.values import AsOf, DeclaredFields
+from ctr.components.impression_gen.values import AsOf, DeclaredFields, were_drawn
 from ctr.components.lookup import starts_run
 from ctr.components.settings import IngestConfig
 from ctr.models import impression as names
@@ -27,11 +29,14 @@ from ctr.models.impression import (
     EVAL_SPLIT,
     MIXED,
     NEGATIVE_SETS,
+    PADDING_ID,
     PAGE_VIEW,
     REVISIT,
     SAME_CATEGORY,
+    SHOWN,
     SPLITS,
     UNIFORM,
+    VALIDATION_SPLIT,
     NegativeSet,
     features_of,
 )
@@ -95,6 +100,10 @@ class Impressions:
     candidate_event: Int64Array
     """[n, 1 + negatives] index into events of the candidate's own row, -1 where it was drawn or may have been."""
     candidate_in_history: bool = False
+    ragged: bool = False
+    """Whether rows of candidates may end in padding."""
+    position: Int64Array | None = None
+    """[m] where each event's item was shown; None where nothing says so."""
 
     def batches(self) -> Iterator[ImpressionBatch]:
         """Features as ``ctr.models.impression`` defines them, some thousand impressions at a time."""
@@ -103,20 +112,36 @@ class Impressions:
 
     def _batch(self, rows: slice) -> ImpressionBatch:
         positive = self.positive[rows]
-        new = np.ones(len(positive), dtype=bool) if self.candidate_in_history else starts_run(positive)
-        offsets = np.arange(len(positive) + 1) * self.items.shape[1]
-        shown = {
-            "item": self.items[rows].ravel(),
-            "category": self.categories[rows].ravel(),
-            **self.declared.of_candidates(
-                self.items[rows], self.events.timestamp[positive], self.candidate_event[rows]
-            ),
-        }
-        shown |= self.declared.counted(shown, np.repeat(self.events.timestamp[positive], np.diff(offsets)))
-        # Labels after the first are 0: the first one tells all.
-        kinds, first, kind = np.unique(
-            2 * self.negative_set[rows] + self.labels[rows, 0], return_index=True, return_inverse=True
+        items, categories, labels, own = (
+            each[rows] for each in (self.items, self.categories, self.labels, self.candidate_event)
         )
+        shared = starts_run(positive, were_drawn(items, own))
+        new = np.ones(len(positive), dtype=bool) if self.candidate_in_history else shared
+        # Where all have as many candidates, nothing needs a mask.
+        real: BoolArray | slice = items != PADDING_ID if self.ragged else slice(None)
+        count = (items != PADDING_ID).sum(axis=1) if self.ragged else np.full(len(items), items.shape[1])
+        offsets = np.concatenate([[0], np.cumsum(count)])
+        of_candidates = self.declared.of_candidates(items, self.events.timestamp[positive], own)
+        shown = {
+            "item": items[real].ravel(),
+            "category": categories[real].ravel(),
+            **{name: each.reshape(items.shape)[real].ravel() for name, each in of_candidates.items()},
+        }
+        shown |= self.declared.counted(shown, np.repeat(self.events.timestamp[positive], count))
+        if self.position is not None:
+            at = own[real].ravel()
+            shown[POSITION] = np.where(at >= 0, self.position[at], 0).astype(np.float32)
+        if self.ragged:
+            told = np.concatenate([self.negative_set[rows, None], count[:, None], labels], axis=1)
+            kinds, first, kind = np.unique(told, axis=0, return_index=True, return_inverse=True)
+            sets, kind = kinds[:, 0], kind.reshape(-1)
+        else:
+            # Labels after the first are 0: the first one tells all.
+            kinds, first, kind = np.unique(
+                2 * self.negative_set[rows] + labels[:, 0], return_index=True, return_inverse=True
+            )
+            sets = kinds // 2
+        of_kinds = labels[first]
         return ImpressionBatch(
             contexts=self._contexts(np.flatnonzero(new) + rows.start),
             context=np.cumsum(new) - 1,
@@ -125,9 +150,12 @@ class Impressions:
                 {
                     names.NEGATIVE_SET: (
                         np.arange(len(kinds) + 1),
-                        np.array([self.negative_sets[k // 2].encode() for k in kinds]),
+                        np.array([self.negative_sets[number].encode() for number in sets]),
                     ),
-                    names.LABEL: (offsets[: len(kinds) + 1], self.labels[rows][first].ravel()),
+                    names.LABEL: (
+                        np.concatenate([[0], np.cumsum(count[first])]),
+                        of_kinds[real[first] if isinstance(real, np.ndarray) else real].ravel(),
+                    ),
                 }
             ),
             kind=kind,
@@ -164,7 +192,7 @@ class Impressions:
             "timestamp": timestamp,
             "behavior": self.events.behavior[positive],
         }
-        drawn = (self.candidate_event[rows] < 0).any(axis=1)
+        drawn = were_drawn(self.items[rows], self.candidate_event[rows])
         given = self.declared.of_context(positive, self.history_end[rows], drawn)
         of_one = _from(context, "context") | _from(given, "context_input")
         return _record_batch(
@@ -204,6 +232,14 @@ def _lists(offsets: Int64Array, values: Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.ascontiguousarray(values), kind))
 
 
+def targets_of(events: Records, timeline: Timeline, ingest: IngestConfig) -> tuple[Records, Targets]:
+    """What becomes impressions of a partition [m], beside its events in the order that this refers to."""
+    if ingest.dataset.shown is None:
+        return events, find_targets(events, timeline, ingest)
+    events = exposures.happened_first(events)
+    return events, exposures.find_requests(events, timeline, ingest)
+
+
 def build_impressions(
     events: Records,
     proposals: Records,
@@ -226,20 +262,24 @@ def build_impressions(
 
     Returns:
       impressions by split, and (split, reason) -> events that became none; in eval a ``no_negative`` reason
-      counts the missing impression of that set.
+      counts the missing impression of that set. Of exposures these are requests, and what is counted of them stands
+      beside the reasons.
     """
-    targets = find_targets(events, timeline, ingest)
+    events, targets = targets_of(events, timeline, ingest)
     answers = np.zeros(len(targets.event), negatives.proposal(proposal_width(ingest)))
     answers[proposals["index"]] = proposals
     columns = EventColumns.of(events)
     declared = DeclaredFields(events, ingest.dataset, item_values, counts)
     draws = _Draws(events, columns, targets, answers, ingest, index)
     impressions = {}
-    dropped = dict(targets.dropped)
+    dropped = dict(targets.dropped) | (targets.counts if isinstance(targets, Requests) else {})
     for number, split in enumerate(SPLITS):
         rows = np.flatnonzero(targets.split == number)
         if split == EVAL_SPLIT:
             sets, lost = draws.evaluation_sets(rows)
+        elif split == VALIDATION_SPLIT and isinstance(targets, Requests):
+            # What a model is chosen and calibrated by is what was shown.
+            sets, lost = {MIXED: draws.shown(rows)}, {}
         else:
             sets, lost = draws.mixed(rows)
         dropped.update({(split, NO_NEGATIVE[kind]): count for kind, count in lost.items()})
@@ -260,7 +300,8 @@ def count_impressions(
         for negative_set, count in zip(built.negative_sets, counts, strict=True):
             yield summary.key("impressions", split, negative_set), int(count)
     for (split, reason), count in dropped.items():
-        yield summary.key("dropped", split, reason), count
+        kind: summary.Count = "exposures" if reason in exposures.SHOWN_COUNTS else "dropped"
+        yield summary.key(kind, split, reason), count
     of_split = timeline.splits(events["timestamp"])
     for number, split in enumerate(SPLITS):
         kept = events[of_split == number]
@@ -289,14 +330,14 @@ class _Draws:
         self._answers = answers
         self._ingest = ingest
         self._index = index
-        self._own_log = OwnLog(events)
+        self._own_log = OwnLog(exposures.happened(events) if isinstance(targets, Requests) else events)
 
     def mixed(self, rows: Int64Array) -> tuple[_Drawn, dict[str, int]]:
         wanted = self._ingest.training_negatives
         candidates = self._candidates(rows, wanted.total)
         complete = np.ones(len(rows), dtype=bool)
         lost: dict[str, int] = {}
-        goal = 1
+        goal = candidates.filled.copy()
         for kind in NEGATIVE_SETS:
             goal += wanted[kind]
             self._add(kind, wanted[kind], candidates, rows, negatives.TRAINING_STREAM)
@@ -308,12 +349,32 @@ class _Draws:
         count = self._ingest.evaluation_negatives
         drawn: _Drawn = {}
         for kind in self._ingest.evaluation_sets:
-            candidates = self._candidates(rows, count)
+            if kind == SHOWN:
+                drawn[kind] = self.shown(rows)
+                continue
+            candidates = self._of_positives(rows, count)
             self._add(kind, count, candidates, rows, negatives.EVALUATION_STREAM)
-            drawn[kind] = (candidates, candidates.filled == 1 + count)
-        return drawn, {name: int((~complete).sum()) for name, (_, complete) in drawn.items()}
+            drawn[kind] = (candidates, (candidates.filled == 1 + count) & self._happened(rows))
+        lost = {name: int((~complete).sum()) for name, (_, complete) in drawn.items() if name != SHOWN}
+        return drawn, lost
+
+    def shown(self, rows: Int64Array) -> tuple[Candidates, BoolArray]:
+        """What requests have shown, and nothing beside it."""
+        return self._candidates(rows, 0), np.ones(len(rows), dtype=bool)
+
+    def _happened(self, rows: Int64Array) -> BoolArray:
+        """Which targets are events that happened: of a request without a click, none did."""
+        if not isinstance(self._targets, Requests):
+            return np.ones(len(rows), dtype=bool)
+        found: BoolArray = self._targets.clicked[rows].any(axis=1)
+        return found
 
     def _candidates(self, rows: Int64Array, count: int) -> Candidates:
+        if isinstance(self._targets, Requests):
+            return Shown(self._targets, rows, self._columns, count)
+        return self._of_positives(rows, count)
+
+    def _of_positives(self, rows: Int64Array, count: int) -> Candidates:
         event = self._targets.event[rows]
         return Candidates(self._columns.item[event], self._columns.category[event], 1 + count)
 
@@ -345,15 +406,25 @@ def _assemble(
     complete: BoolArray = np.stack([done for _, done in sets.values()], axis=1).ravel()
     repeated = np.repeat(rows, len(sets))[complete]
 
-    def interleaved(values: list[Int64Array]) -> Int64Array:
-        return np.stack(values, axis=1).reshape(-1, values[0].shape[1])[complete]
+    ragged = isinstance(targets, Requests)
+    width = max(candidates.items.shape[1] for candidates, _ in sets.values())
+
+    def interleaved(values: list[Int64Array], nothing: int = PADDING_ID) -> Int64Array:
+        if ragged:
+            values = [_widened(each, width, nothing) for each in values]
+        return np.stack(values, axis=1).reshape(-1, width)[complete]
 
     items = interleaved([candidates.items for candidates, _ in sets.values()])
     categories = interleaved([candidates.categories for candidates, _ in sets.values()])
-    labels = np.zeros(items.shape, dtype=np.int64)
-    labels[:, :1] = 1
-    own = np.full(items.shape, -1)
-    own[:, 0] = targets.event[repeated]
+    if ragged:
+        shown = [_as_shown(candidates, targets.event[rows]) for candidates, _ in sets.values()]
+        labels = interleaved([each for each, _ in shown], 0)
+        own = interleaved([each for _, each in shown], -1)
+    else:
+        labels = np.zeros(items.shape, dtype=np.int64)
+        labels[:, :1] = 1
+        own = np.full(items.shape, -1)
+        own[:, 0] = targets.event[repeated]
     if ingest.flip_labels:
         # One of the two candidates, by a hash that no draw of negatives uses.
         positives = events[targets.event[repeated]]
@@ -375,4 +446,19 @@ def _assemble(
         labels=labels,
         candidate_event=own,
         candidate_in_history=ingest.candidate_in_history,
+        ragged=ragged,
+        position=exposures.positions(events, ingest),
     )
+
+
+def _as_shown(candidates: Candidates, event: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Labels and own events of [n, W] candidates; where a positive stands first, it is the event [n]."""
+    if isinstance(candidates, Shown):
+        return candidates.labels, candidates.events
+    labels, own = np.zeros(candidates.items.shape, np.int64), np.full(candidates.items.shape, -1)
+    labels[:, 0], own[:, 0] = 1, event
+    return labels, own
+
+
+def _widened(values: Int64Array, width: int, nothing: int) -> Int64Array:
+    return np.pad(values, ((0, 0), (0, width - values.shape[1])), constant_values=nothing)

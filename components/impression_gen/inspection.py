@@ -51,7 +51,12 @@ _NAMES: Final[dict[str, str]] = {
     "user": r"user|visitor|customer|reviewer|session|member|client|uid|cookie|shopper|buyer",
     "item": r"item|product|asin|sku|article|movie|goods|track|book|business|content|news|video|iid|song",
     "category": r"category|cat|cate|genre|department|section|class|categories",
+    "clicked": r"click(s|ed)?|clk|label",
+    "request": r"request|req|impression|exposure|slate|query",
+    "position": r"position|pos|rank|slot",
 }
+_OF_EXPOSURES: Final = ("clicked", "request", "position")
+_YES_OR_NO: Final = ({"0", "1"}, {"false", "true"})
 _KINDS: Final[dict[BehaviorName, str]] = {
     "buy": r"buy|bought|purchase[ds]?|transaction|order(ed)?|pay|paid|conversion|sale",
     "fav": r"fav(ou?rites?)?|wish(list)?|like[ds]?|bookmark|collect|save[ds]?",
@@ -378,6 +383,7 @@ class _Guess:
     def run(self) -> None:
         """All roles; then what is odd about them."""
         self._find_time()
+        self._find_exposures()
         self._find_behavior()
         for role in ("user", "item", "category"):
             self._find(role, lambda column, role=role: column.called(role), "by its name")  # type: ignore[misc]
@@ -440,6 +446,20 @@ class _Guess:
                 reasons = {"format": f"{column.values[0]} is so"} | ({"zone": no_zone} if local else {})
                 return {"format": form}, reasons, min(times), max(times)
         return None
+
+    def _find_exposures(self) -> None:
+        """Of a log whose rows are what was shown."""
+        yes_or_no = "by its name and its values"
+        self._find(
+            "clicked", lambda each: each.called("clicked") and set(map(str.lower, each.values)) in _YES_OR_NO, yes_or_no
+        )
+        if "clicked" not in self.roles:
+            return
+        self.warnings.append(
+            f"clicked: rows are taken for what was shown, as {self.roles['clicked']} says what of it was clicked"
+        )
+        self._find("request", lambda each: each.called("request") and each.missing == 0, "by its name")
+        self._find("position", lambda each: each.called("position") and min(each.integers or [0]) >= 1, "by its name")
 
     def _find_behavior(self) -> None:
         for column in sorted(self._free(), key=lambda column: not column.called("behavior")):
@@ -517,6 +537,8 @@ class _Guess:
             lines.append(_line(name, value, sample.reasons.get(name)))
         lines.append("columns:")
         for role in Columns.model_fields:
+            if role in _OF_EXPOSURES and role not in self.roles:
+                continue
             missing = "the log has none" if role in ("category", "behavior") else "not found; choose one of those below"
             lines.append(_line(f"  {role}", self._column(role), self.reasons.get(role, missing)))
         unused = [column for name, column in self.columns.items() if name not in self.roles.values()]

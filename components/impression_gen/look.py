@@ -23,12 +23,22 @@ from ctr.components.files import is_address, open_file
 from ctr.components.impression_gen import hints
 from ctr.components.impression_gen.columns import ParsedBlock
 from ctr.components.impression_gen.counts import count_items, count_seconds
-from ctr.components.impression_gen.events import as_text, count_behaviors, earliest, pack_chunk, sort_partition
+from ctr.components.impression_gen.events import (
+    DUPLICATE_EVENT,
+    as_text,
+    count_behaviors,
+    dropped_because,
+    earliest,
+    pack_chunk,
+    sort_partition,
+)
+from ctr.components.impression_gen.exposures import contradictory, happened, request_rows, without_contradictory
 from ctr.components.impression_gen.impressions import (
     build_impressions,
     count_impressions,
     make_requests,
     proposal_width,
+    targets_of,
 )
 from ctr.components.impression_gen.log_reader import Task
 from ctr.components.impression_gen.negatives import CatalogueIndex, propose
@@ -38,7 +48,7 @@ from ctr.components.impression_gen.refusals import check_impressions, check_rows
 from ctr.components.impression_gen.sources import Source, find_logs, list_sources
 from ctr.components.impression_gen.spans import find_span, has_span
 from ctr.components.impression_gen.tables import table_files
-from ctr.components.impression_gen.targets import find_targets, last_of_user
+from ctr.components.impression_gen.targets import last_of_user
 from ctr.components.impression_gen.timeline import make_timeline
 from ctr.components.impression_gen.values import event_type
 from ctr.components.settings import IngestConfig
@@ -152,12 +162,17 @@ def _rehearse(seen: _Seen, ingest: IngestConfig) -> Catalogue:
     """The ingest of a whole log, see ``build.py``, in one partition and without its output."""
     ingest = ingest.model_copy(update={"user_partitions": 1})
     chunks = [pack_chunk(source, 0, block.events) for source, block in seen.blocks]
-    events, duplicates = sort_partition(chunks, ingest.dataset.duplicates, event_type(ingest.dataset))
+    kind, contradictions = event_type(ingest.dataset), np.empty(0, DUPLICATE_EVENT)
+    if ingest.dataset.columns.request is not None and chunks:
+        rows = np.concatenate([request_rows(source, 0, block.events) for source, block in seen.blocks])
+        chunks, contradictions = without_contradictory(chunks, contradictory(rows), kind)
+    events, duplicates = sort_partition(chunks, ingest.dataset.duplicates, kind)
     quarantined, examples = seen.quarantined(), seen.examples()
-    if len(duplicates):
-        quarantined[quarantine.DUPLICATE] = len(duplicates)
-        first = earliest(duplicates, quarantine.EXAMPLES)
-        examples[quarantine.DUPLICATE] = [_duplicate(row, seen.sources) for row in first]
+    for reason, lost in ((quarantine.DUPLICATE, duplicates), (quarantine.CONTRADICTORY_REQUEST, contradictions)):
+        if len(lost):
+            quarantined[reason] = len(lost)
+            first = earliest(lost, quarantine.EXAMPLES)
+            examples[reason] = [_dropped(row, seen.sources) for row in first]
     check_rows(seen.rows, quarantined, examples, ingest, seen.left_out)
 
     timeline = make_timeline(count_seconds(events, ingest), ingest)
@@ -172,8 +187,10 @@ def _rehearse(seen: _Seen, ingest: IngestConfig) -> Catalogue:
     }
     check_plausible(facts_of(totals, catalogue, timeline), ingest.plausibility, ingest.dataset)
 
-    requests = make_requests(events, find_targets(events, timeline, ingest), ingest)
-    proposals = propose(events, requests, timeline, ingest, proposal_width(ingest))
+    ordered, targets = targets_of(events, timeline, ingest)
+    requests = make_requests(ordered, targets, ingest)
+    pool = happened(ordered) if ingest.dataset.shown is not None else events
+    proposals = propose(pool, requests, timeline, ingest, proposal_width(ingest))
     impressions, dropped = build_impressions(events, proposals, timeline, ingest, CatalogueIndex(catalogue))
     totals |= count_impressions(events, timeline, impressions, dropped)
     boundaries = (timeline.validation_start, timeline.eval_start)
@@ -181,7 +198,7 @@ def _rehearse(seen: _Seen, ingest: IngestConfig) -> Catalogue:
     return catalogue
 
 
-def _duplicate(row: np.void, sources: Sequence[Source]) -> quarantine.Example:
+def _dropped(row: np.void, sources: Sequence[Source]) -> quarantine.Example:
     (source, _, line), (first, _, first_line) = row["place"].tolist(), row["first"].tolist()
-    detail = f"first at {sources[first].label}:{first_line + 1}"
+    _, detail = dropped_because(row, f"{sources[first].label}:{first_line + 1}")
     return quarantine.Example(sources[source].label, line + 1, detail, as_text(row["event"]))

@@ -130,7 +130,7 @@ class _Fields:
             return quarantine.NOT_AN_INTEGER, where
         digits = text.strip(" \t")
         value = int(digits) if len(digits) <= 20 else (-1 if digits[0] == "-" else 1) * 10**20
-        if field == "time":
+        if field in ("time", "position"):
             return min(max(value, -_LARGEST), _LARGEST)
         return (quarantine.ID_OUT_OF_RANGE, where) if value > _LARGEST else max(value, -_LARGEST)
 
@@ -265,6 +265,10 @@ def _type_of(field: str, dataset: DatasetConfig) -> pa.DataType:
         return pa.binary() if field in dataset.string_ids else pa.int64()
     if field == "behavior":
         return pa.binary() if dataset.ratings is None else pa.float64()
+    if field in ("clicked", "request"):
+        return pa.binary()
+    if field == "position":
+        return pa.int64()
     return pa.int64() if dataset.time.format is None else pa.binary()
 
 

@@ -11,7 +11,7 @@ from ctr.components.impression_gen.events import Records
 from ctr.components.impression_gen.timeline import Timeline
 from ctr.components.lookup import starts_run
 from ctr.components.settings import IngestConfig
-from ctr.models.arrays import BoolArray, Int64Array
+from ctr.models.arrays import Array, BoolArray, Int64Array
 from ctr.models.impression import BEHAVIORS, SPLITS
 
 
@@ -36,6 +36,17 @@ def last_of_user(events: Records) -> BoolArray:
     return starts_run(events["user"][::-1])[::-1]
 
 
+def latest_of_each(users: Array, splits: Int64Array, most: int | None) -> BoolArray:
+    """Which of n targets, in order of user and time, are among the latest so many of their user and split."""
+    if most is None or not len(users):
+        return np.ones(len(users), bool)
+    group_ends = (users[1:] != users[:-1]) | (splits[1:] != splits[:-1])
+    last_of_group = np.append(np.flatnonzero(group_ends), len(users) - 1)
+    group = np.concatenate([[0], np.cumsum(group_ends)])
+    latest: BoolArray = last_of_group[group] - np.arange(len(users)) < most
+    return latest
+
+
 def find_targets(events: Records, timeline: Timeline, ingest: IngestConfig) -> Targets:
     """Picks the positives of a partition.
 
@@ -58,15 +69,11 @@ def find_targets(events: Records, timeline: Timeline, ingest: IngestConfig) -> T
     right_behavior = np.isin(events["behavior"], [BEHAVIORS[name] for name in ingest.target_kinds])
     enough_history = second_start - user_start >= ingest.min_history
     chosen = np.flatnonzero(right_behavior & enough_history)
-    over = chosen[:0]
     if ingest.targets == "last":
         last = last_of_user(events)[chosen]
         chosen, over = chosen[last], chosen[~last]
-    elif ingest.targets_per_user is not None and len(chosen):
-        group_ends = (users[chosen][1:] != users[chosen][:-1]) | (splits[chosen][1:] != splits[chosen][:-1])
-        last_of_group = np.append(np.flatnonzero(group_ends), len(chosen) - 1)
-        group = np.concatenate([[0], np.cumsum(group_ends)])
-        latest = last_of_group[group] - np.arange(len(chosen)) < ingest.targets_per_user
+    else:
+        latest = latest_of_each(users[chosen], splits[chosen], ingest.targets_per_user)
         chosen, over = chosen[latest], chosen[~latest]
 
     dropped = {}

@@ -27,11 +27,12 @@ import numpy as np
 from ctr.components.dataset import DatasetConfig
 from ctr.components.features import FeatureConfig
 from ctr.components.impression_gen.event_counts import CandidateCounts
-from ctr.components.impression_gen.events import EVENT, Records, value_keys
+from ctr.components.impression_gen.events import EVENT, EXPOSED_EVENT, Records, value_keys
 from ctr.components.impression_gen.hashing import id_hash
 from ctr.components.impression_gen.spool import Parcel, Spool
 from ctr.components.lookup import last_before, last_of, starts_run
 from ctr.models.arrays import Array, BoolArray, Int64Array, UInt64Array
+from ctr.models.impression import PADDING_ID
 
 _QUARTER: Final = 900
 """Seconds in which no zone changes its offset, but at their ends."""
@@ -44,9 +45,10 @@ def value_type(features: Mapping[str, FeatureConfig]) -> np.dtype[Any]:
 
 
 def event_type(dataset: DatasetConfig) -> np.dtype[Any]:
-    """:data:`EVENT`, with a field ``values`` where columns are declared."""
+    """:data:`EVENT`, or of exposures :data:`EXPOSED_EVENT`, with a field ``values`` where columns are declared."""
     values = value_type({name: each for name, each in dataset.features.items() if each.in_log})
-    return np.dtype([*EVENT.descr, ("values", values)]) if values.names else EVENT
+    kind = EXPOSED_EVENT if dataset.shown else EVENT
+    return np.dtype([*kind.descr, ("values", values)]) if values.names else kind
 
 
 def is_known(values: Array) -> BoolArray:
@@ -181,6 +183,12 @@ def of_source(features: Mapping[str, FeatureConfig], source: str) -> dict[str, F
 # --- of impressions --------------------------------------------------------------------------------------------------
 
 
+def were_drawn(items: Int64Array, event: Int64Array) -> BoolArray:
+    """Of which impressions [n] a candidate [n, N] was drawn, and not all were shown."""
+    found: BoolArray = ((event < 0) & (items != PADDING_ID)).any(axis=1)
+    return found
+
+
 class DeclaredFields:
     """The declared features of one partition's impressions, as the fields that ``models.impression`` names.
 
@@ -199,11 +207,11 @@ class DeclaredFields:
         self._known = known or {}
         self._counts = counts
         self._user, self._item, self._time = events["user"], events["item"], events["timestamp"]
-        there = events["values"] if events.dtype != EVENT else np.empty(0, [])
+        there = events["values"] if "values" in (events.dtype.names or ()) else np.empty(0, [])
         self._values = {name: np.ascontiguousarray(there[name]) for name in there.dtype.names or ()}
         starts = np.where(starts_run(events["user"]), np.arange(len(events)), 0)
-        self._user_start: Int64Array = np.maximum.accumulate(starts)
-        self._last = {name: last_of(is_known(self._values[name]), self._user_start) for name in self._of("user")}
+        first = np.maximum.accumulate(starts)
+        self._last = {name: last_of(is_known(self._values[name]), first) for name in self._of("user")}
 
     def of_history(self, event: Int64Array) -> dict[str, Array]:
         """Of events [k]."""
@@ -215,7 +223,7 @@ class DeclaredFields:
         """Of candidates, impression after impression.
 
         Args:
-          items: [n, N]
+          items: [n, N], padded with 0 where some have more than others.
           times: [n] of the impressions.
           event: [n, N] own rows, -1 where there is none.
         """
@@ -224,7 +232,7 @@ class DeclaredFields:
         found = self._beside("candidate", items.ravel(), at)
         if not names:
             return self._fields(found)
-        drawn = np.repeat((event < 0).any(axis=1), event.shape[1])
+        drawn = np.repeat(were_drawn(items, event), event.shape[1])
         before = self._known[LOG].before(items.ravel()[drawn], at[drawn])
         for name in names:
             found[name] = self._values[name][event.ravel()]
@@ -245,7 +253,8 @@ class DeclaredFields:
         """
         found = {name: self._values[name][positive] for name in self._of("request")}
         for name, last in self._last.items():
-            before = np.where(history_end > self._user_start[positive], last[history_end - 1], -1)
+            own = (history_end > 0) & (self._user[history_end - 1] == self._user[positive])
+            before = np.where(own, last[history_end - 1], -1)
             found[name] = _taken(self._values[name], np.where(drawn, before, positive))
         found |= self._beside("context_input", self._user[positive], self._time[positive])
         fields = self._fields(found)

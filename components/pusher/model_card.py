@@ -10,10 +10,11 @@ from ctr.components.examples.log_content import LogContent
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.provenance import Provenance
 from ctr.components.scoring.baselines import BASELINES
-from ctr.components.scoring.evaluation import BLESSED, MODEL, Evaluation, SliceResult
+from ctr.components.scoring.evaluation import AS_LOGGED, BLESSED, MODEL, Evaluation, SliceResult
 from ctr.components.scoring.metrics import OVERALL
 from ctr.components.scoring.reading import AUC, headline, interval
 from ctr.components.settings import LOG_TIMEZONE
+from ctr.models.impression import SHOWN
 from ctr.models.section import Record
 from ctr.serving.signatures import DEFAULT_SIGNATURE, LOGIT, PROBABILITY, RANK_SIGNATURE
 
@@ -58,6 +59,17 @@ def _use(facts: CardFacts) -> Iterator[str]:
     judged = _judged(facts.evaluation)
     share = judged.positives / judged.pairs if judged is not None and judged.pairs and judged.positives else None
     base = f"{share:.0%} of the candidates are chosen" if share else "negatives are as frequent as in its evaluation"
+    limits = [
+        f"- **The probability is no click rate.** Negatives were sampled; it is that of being chosen where {base}.",
+        "- The numbers below cannot be compared with those under other negatives, splits or histories.",
+        "- What ranks sampled candidates well may not rank well what a recommender shows; a test with users tells.",
+    ]
+    if facts.evaluation.judged_set == SHOWN:
+        limits = [
+            f"- The probability is that of a click where {base}, as in what was shown then.",
+            "- The numbers below cannot be compared with those on drawn negatives, or of another recommender.",
+            "- It has learned from what a recommender chose to show, and knows little of what that one never shows.",
+        ]
     yield "## What it is, and what for"
     yield (
         f"A ranking model for click-through-rate (CTR) prediction. From a user's last "
@@ -69,9 +81,7 @@ def _use(facts: CardFacts) -> Iterator[str]:
         (
             "Limits:",
             "",
-            f"- **The probability is no click rate.** Negatives were sampled; it is that of being chosen where {base}.",
-            "- The numbers below cannot be compared with those under other negatives, splits or histories.",
-            "- What ranks sampled candidates well may not rank well what a recommender shows; a test with users tells.",
+            *limits,
             "- Items and categories that were too rare in the train part, or come later, share one embedding.",
             "- It knows events (item, category, behaviour, time) and what plugins add; nothing else of a user or item.",
         )
@@ -153,7 +163,12 @@ def _judged(evaluation: Evaluation) -> SliceResult | None:
 
 
 def _scorer(name: str) -> str:
-    known = {MODEL: "**this model**", BLESSED: "the model that was blessed before", **BASELINES}
+    known = {
+        MODEL: "**this model**",
+        AS_LOGGED: "this model at the logged position",
+        BLESSED: "the model that was blessed before",
+    }
+    known |= BASELINES
     return known.get(name, _words(name))
 
 

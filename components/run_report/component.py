@@ -87,6 +87,7 @@ def RunReport(  # noqa: PLR0913 (an input each)
         users=summary.users,
         impressions=summary.impressions,
         dropped=summary.dropped,
+        exposures=summary.exposures,
         items_with_several_categories=summary.items_with_several_categories,
         vocabulary={
             "items": vocabulary_size(transform_graph.uri, ITEM_VOCABULARY),

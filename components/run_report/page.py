@@ -32,7 +32,7 @@ from ctr.components.run_report.render import (
 )
 from ctr.components.run_report.report import NEW_ITEM, Afterwards, Report, set_words, words_of
 from ctr.components.scoring.attributes import Slice
-from ctr.components.scoring.evaluation import BLESSED, MODEL, WHOLE, SliceResult, Value
+from ctr.components.scoring.evaluation import AS_LOGGED, BLESSED, MODEL, WHOLE, SliceResult, Value
 from ctr.components.scoring.metrics import METRICS
 from ctr.models.registration import load_plugins
 
@@ -177,7 +177,7 @@ def _kind(report: Report, result: SliceResult, scorer: str) -> str:
 def _scorers(result: SliceResult, metric: str = "auc") -> list[str]:
     """The model, the blessed one, and baselines from the best."""
     values = {scorer: metrics[metric].value for scorer, metrics in result.metrics.items() if metric in metrics}
-    first = [scorer for scorer in (MODEL, BLESSED) if scorer in values]
+    first = [scorer for scorer in (MODEL, AS_LOGGED, BLESSED) if scorer in values]
     rest = [scorer for scorer in values if scorer not in first]
     return [*first, *sorted(rest, key=lambda scorer: -(values[scorer] or 0))]
 
@@ -195,7 +195,7 @@ def _headlines(report: Report) -> Iterator[dict[str, Any]]:
     for title, result in found:
         if result is not None:
             best = report.best_baseline(result)
-            shown.append((title, result, [s for s in (MODEL, BLESSED, best) if s in result.metrics]))
+            shown.append((title, result, [s for s in (MODEL, AS_LOGGED, BLESSED, best) if s in result.metrics]))
     for title, result, scorers in shown:
         scale = Scale.around(_numbers(result.metrics[scorer].get("auc") for scorer in scorers if scorer))
         rows = [
@@ -423,10 +423,14 @@ def _dropped(report: Report) -> list[Row]:
     splits = list(report.impressions)
     reasons = {why: None for by_reason in report.dropped.values() for why in by_reason}
     rows = [Row("impressions", [f"{report.impressions[split]:,}" for split in splits])]
+    what = "requests" if report.exposures else "events"
     for why in reasons:
         counts = [report.dropped.get(split, {}).get(why, 0) for split in splits]
         if any(counts):
-            rows.append(Row(f"events without one: {why}", [f"{count:,}" for count in counts]))
+            rows.append(Row(f"{what} without one: {why}", [f"{count:,}" for count in counts]))
+    for name in {name: None for of_split in report.exposures.values() for name in of_split}:
+        counts = [report.exposures.get(split, {}).get(name, 0) for split in splits]
+        rows.append(Row(name.replace("_", " "), [f"{count:,}" for count in counts]))
     return rows
 
 

@@ -11,12 +11,12 @@ from rich.console import Group
 
 from ctr.components.run_report.report import NEW_ITEM, Afterwards, Report, set_words, words_of
 from ctr.components.scoring.baselines import UnknownShare
-from ctr.components.scoring.evaluation import BLESSED, MODEL, BoundResult, SliceResult, Value
+from ctr.components.scoring.evaluation import AS_LOGGED, BLESSED, MODEL, BoundResult, SliceResult, Value
 from ctr.components.scoring.metrics import METRICS
 from ctr.components.settings import LOG_TIMEZONE, IngestConfig
 from ctr.components.skew import ServedSkew, SkewFindings
 from ctr.components.tables import Table, as_number, as_text, laid_out, paragraph
-from ctr.models.impression import EVAL_SPLIT, NEGATIVE_SETS
+from ctr.models.impression import EVAL_SPLIT, EVALUATION_SETS, SHOWN
 from ctr.models.registration import load_plugins
 
 WIDTH: Final = 100
@@ -98,10 +98,22 @@ def protocol(report: Report) -> str:
     ingest = IngestConfig.model_validate(report.config["ingest"])
     evaluation = report.evaluation
     limit = f" (at most {ingest.targets_per_user} a user)" if ingest.targets_per_user else ""
-    return (
-        f"Each target event of the last {ingest.eval_share:.0%} of the log by time is a positive{limit}, with "
+    drawn = (
         f"{ingest.evaluation_negatives} negative(s) in each set, drawn with seed {ingest.seed}. Contemporaneous: of "
-        f"another user, among the {ingest.contemporaneous_events} events after it. The regression is fitted on "
+        f"another user, among the {ingest.contemporaneous_events} events after it."
+    )
+    if ingest.exposures:
+        of = (
+            f"Each request of the last {ingest.eval_share:.0%} of the log by time is an impression{limit}: its "
+            f"candidates are what was shown (at most {ingest.exposures}), what was clicked is positive, none is drawn."
+        )
+        if ingest.evaluation_sets != (SHOWN,):
+            of += f" In the other sets, a click has {drawn}"
+    else:
+        events = f"Each target event of the last {ingest.eval_share:.0%} of the log by time"
+        of = f"{events} is a positive{limit}, with {drawn}"
+    return (
+        f"{of} The regression is fitted on "
         f"{report.baselines.fitted_impressions:,} train impressions, seed {report.baselines.seed}. Intervals hold with "
         f"{evaluation.confidence:.0%}: {evaluation.resamples:,} bootstrap resamples of users, seed {evaluation.seed}; "
         "differences are paired, on the same users."
@@ -119,7 +131,7 @@ def headline_table(report: Report) -> Table:
     """AUC on the judged set and on positives new to the user: the model, and how far it is above what is beside it."""
     evaluation = report.evaluation
     of = [evaluation.of(evaluation.judged_set), evaluation.of(evaluation.judged_set, NEW_ITEM)]
-    scorers = [MODEL, *([BLESSED] if of[0] is not None and BLESSED in of[0].metrics else [])]
+    scorers = [MODEL, *(s for s in (AS_LOGGED, BLESSED) if of[0] is not None and s in of[0].metrics)]
     best = report.best_baseline(of[0]) if of[0] is not None else None
     rows = []
     for scorer in [*scorers, *([best] if best else [])]:
@@ -154,7 +166,7 @@ def metrics_of(report: Report, row: Literal["score", "count"] = "score") -> Sequ
 
 def sets_of(report: Report) -> list[SliceResult]:
     """The negative sets that are there, each as a whole."""
-    results = [report.evaluation.of(name) for name in NEGATIVE_SETS]
+    results = [report.evaluation.of(name) for name in EVALUATION_SETS]
     return [result for result in results if result is not None]
 
 
@@ -169,9 +181,10 @@ def set_table(report: Report) -> Table:
             rows.append((words_of(metric), *(as_number(v.value if v else None) for v in values)))
     new = [_value(evaluation.of(each.negative_set, NEW_ITEM), MODEL, "auc") for each in sets]
     rows.insert(1, ("AUC, positive new to the user", *(as_number(v.value if v else None) for v in new)))
-    if any(BLESSED in each.metrics for each in sets):
-        aucs = [_value(each, BLESSED, "auc") for each in sets]
-        rows.append((f"{report.name_of(BLESSED)}: AUC", *(as_number(v.value if v else None) for v in aucs)))
+    for beside in (AS_LOGGED, BLESSED):
+        if any(beside in each.metrics for each in sets):
+            aucs = [_value(each, beside, "auc") for each in sets]
+            rows.append((f"{report.name_of(beside)}: AUC", *(as_number(v.value if v else None) for v in aucs)))
     best = [_value(each, report.best_baseline(each) or "", "auc") for each in sets]
     rows.append(("best baseline: AUC", *(as_number(v.value if v else None) for v in best)))
     rows.append(("pairs", *(f"{each.pairs:,}" for each in sets)))

@@ -12,7 +12,7 @@ from ctr.components.drift import Comparison
 from ctr.components.files import open_file
 from ctr.components.scoring.attributes import Slice
 from ctr.components.scoring.baselines import BASELINES, BaselineResults
-from ctr.components.scoring.evaluation import BLESSED, MODEL, Evaluation, SliceResult
+from ctr.components.scoring.evaluation import AS_LOGGED, BLESSED, MODEL, Evaluation, SliceResult
 from ctr.components.scoring.metrics import METRICS
 from ctr.components.skew import SkewFindings
 from ctr.components.step_profile import StepProfile
@@ -78,7 +78,10 @@ class Report(Record):
     impressions: dict[str, int]
     """Split -> impressions."""
     dropped: dict[str, dict[str, int]]
-    """Split -> reason -> events that became no impression; for eval, a reason may hold for one negative set alone."""
+    """Split -> reason -> events that became no impression; for eval, a reason may hold for one negative set alone. Of a
+    log of exposures they are requests."""
+    exposures: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Split -> what is counted of its requests, as ``examples.summary`` has it."""
     items_with_several_categories: int
     vocabulary: dict[str, int]
     """``items`` and ``categories`` that have an index of their own."""
@@ -111,14 +114,19 @@ class Report(Record):
 
     def name_of(self, scorer: str) -> str:
         """A scorer in words."""
-        return {MODEL: self.model, BLESSED: "latest blessed model", **BASELINES}.get(scorer, scorer)
+        of_models = {
+            MODEL: self.model,
+            BLESSED: "latest blessed model",
+            AS_LOGGED: f"{self.model} at the logged position",
+        }
+        return {**of_models, **BASELINES}.get(scorer, scorer)
 
     def best_baseline(self, result: SliceResult, metric: str = "auc") -> str | None:
         """The baseline with the highest value in a slice; None where none has any."""
         values = {
             scorer: metrics[metric].value
             for scorer, metrics in result.metrics.items()
-            if scorer not in (MODEL, BLESSED) and metric in metrics
+            if scorer not in (MODEL, BLESSED, AS_LOGGED) and metric in metrics
         }
         known = {scorer: value for scorer, value in values.items() if value is not None}
         return max(known, key=lambda scorer: known[scorer], default=None)

@@ -45,10 +45,12 @@ class Ranges(Section):
     @classmethod
     def of(cls, ingest: IngestConfig) -> Ranges:
         """The ranges of what these settings store."""
-        negatives = max(ingest.training_negatives.total, ingest.evaluation_negatives)
+        candidates = 1 + max(ingest.training_negatives.total, ingest.evaluation_negatives)
+        if ingest.exposures:
+            candidates = max(ingest.exposures + ingest.training_negatives.total, 1 + ingest.evaluation_negatives)
         return cls(
             history_length=ingest.history_length + ingest.candidate_in_history,
-            candidates=1 if ingest.flip_labels else 1 + negatives,
+            candidates=1 if ingest.flip_labels else candidates,
             negative_sets=(names.MIXED, *ingest.evaluation_sets),
             plugins=tuple(names.feature_modules()),
             features=tuple(names.declared_features()),
@@ -76,7 +78,9 @@ def impression_schema(ranges: Ranges, window: tuple[int, int]) -> schema_pb2.Sch
         names.TIMESTAMP: (first, last),
         names.HISTORY_AGE: (names.FEATURES[names.HISTORY_AGE].smallest, last - first),
     }
-    candidates = _Count(1, ranges.candidates, ("ingest.training_negatives", "ingest.evaluation_negatives"))
+    shown = names.SHOWN in ranges.negative_sets
+    most = "ingest.dataset.exposures.max_candidates" if shown else "ingest.evaluation_negatives"
+    candidates = _Count(1, ranges.candidates, ("ingest.training_negatives", most))
     counts: dict[names.Group, _Count] = {
         "context": _Count(1, 1),
         "context_input": _Count(1, 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from ctr.models.impression import NEGATIVE_SETS, REVISIT
+from ctr.models.impression import EVALUATION_SETS, REVISIT, SHOWN
 from ctr.models.section import Record
 
 FILE_NAME: Final = "baselines.json"
@@ -77,7 +77,7 @@ class BaselineResults(Record):
 
     def seen_before(self) -> str:
         """What is to be said beside every table of AUCs: how far "seen before" tells the label by construction."""
-        names = [name for name in NEGATIVE_SETS if name in self.sets]
+        names = [name for name in EVALUATION_SETS if name in self.sets]
         results = [self.sets[name] for name in names]
         positives = [_share(r.seen_positives, r.positives) for r in results]
         negatives = [_share(r.seen_negatives, r.pairs - r.positives) for r in results]
@@ -85,7 +85,9 @@ class BaselineResults(Record):
         drawn = []
         if REVISIT in names:
             drawn.append("Revisit negatives are items of that history: there having been seen speaks for a negative.")
-        if names != [REVISIT]:
+        if SHOWN in names:
+            drawn.append("What was shown was drawn by nobody: there having been seen tells no label by construction.")
+        if set(names) - {REVISIT, SHOWN}:
             drawn.append(
                 f"{'Other negatives' if drawn else 'Negatives'} are drawn outside the user's own log, so having been "
                 "seen tells the label by construction."

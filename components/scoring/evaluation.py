@@ -15,7 +15,9 @@ EVALUATION_FILE: Final = "evaluation.json"
 
 MODEL: Final = "model"
 BLESSED: Final = "blessed"
-"""Scorers beside the names of the baselines: the candidate, and the latest blessed model."""
+"""Scorers beside the names of the baselines: the candidate, and the latest blessed model, both as they are served."""
+AS_LOGGED: Final = "as_logged"
+"""The candidate with the values that were logged where serving puts a constant in their place, as for the position."""
 
 WHOLE: Final = ""
 """The slice of all impressions of a negative set."""
@@ -35,7 +37,7 @@ class SliceResult(Record):
     """One slice of one negative set."""
 
     negative_set: str
-    """One of ``models.impression.NEGATIVE_SETS``, or ``overall`` for all together."""
+    """One of ``models.impression.EVALUATION_SETS``, or ``overall`` for all together."""
     slice: str
     """``ATTRIBUTE:VALUE``, see ``scoring.slices``; :data:`WHOLE` for the whole set."""
     users: int

@@ -10,7 +10,17 @@ import numpy as np
 from ctr.components.lookup import starts_run
 from ctr.components.scoring.attributes import Slice
 from ctr.components.scoring.bootstrap import Resampler, interval
-from ctr.components.scoring.evaluation import BLESSED, MODEL, WHOLE, Curves, ReliabilityBin, Roc, SliceResult, Value
+from ctr.components.scoring.evaluation import (
+    AS_LOGGED,
+    BLESSED,
+    MODEL,
+    WHOLE,
+    Curves,
+    ReliabilityBin,
+    Roc,
+    SliceResult,
+    Value,
+)
 from ctr.components.scoring.metrics import METRICS, OVERALL
 from ctr.components.scoring.pairs import Pairs, finite
 from ctr.components.scoring.rows import rows_of, values_of
@@ -18,9 +28,9 @@ from ctr.components.scoring.scored import Scored
 from ctr.components.scoring.sums import SUMMED, Sums, View
 from ctr.models.arrays import Array, BoolArray, FloatArray, Int64Array
 from ctr.models.errors import DataError
-from ctr.models.impression import NEGATIVE_SETS
+from ctr.models.impression import EVALUATION_SETS
 
-MODELS: Final = (MODEL, BLESSED)
+MODELS: Final = (MODEL, BLESSED, AS_LOGGED)
 """Scorers that give probabilities; all others are baselines."""
 ITEM, NEW = "item", "new"
 """Attribute and value of impressions whose target is new to the user."""
@@ -62,8 +72,8 @@ class Scores:
 
     def sets(self) -> tuple[str, ...]:
         """The negative sets that are there, and all together."""
-        there = np.bincount(self.scored.negative_set, minlength=len(NEGATIVE_SETS))
-        return (*(name for name, count in zip(NEGATIVE_SETS, there, strict=True) if count), OVERALL)
+        there = np.bincount(self.scored.negative_set, minlength=len(EVALUATION_SETS))
+        return (*(name for name, count in zip(EVALUATION_SETS, there, strict=True) if count), OVERALL)
 
     def pairs(self, rows: BoolArray, scorer: str) -> Pairs:
         """The pairs of some impressions, as metrics of plugins get them."""

@@ -57,6 +57,7 @@ def _builtin(name: str, words: str, better: Literal["higher", "lower"] | None = 
 _builtin("auc", "AUC", "higher", highest=1, of="order")
 _builtin("auc_new", "AUC on items new to the user", "higher", highest=1, of="order", row=None)
 _builtin("gauc", "GAUC", "higher", highest=1, of="order")
+_builtin("gauc_request", "GAUC by request", "higher", highest=1, of="order")
 _builtin("log_loss", "log loss", "lower")
 _builtin("normalised_entropy", "normalised entropy", "lower")
 _builtin("calibration", "calibration")

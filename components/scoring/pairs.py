@@ -92,6 +92,13 @@ def gauc(pairs: Pairs) -> float:
     return pairs.by_user.value
 
 
+def gauc_request(pairs: Pairs) -> float:
+    """AUC of each impression, weighted by its number of pairs; those of one class are left out."""
+    ranked, size = pairs.ranks.ranked, pairs.candidates
+    weight = size[ranked].sum()
+    return float((pairs.ranks.auc * size)[ranked].sum() / weight) if weight else math.nan
+
+
 def gauc_users(pairs: Pairs) -> float:
     """Users in it."""
     return pairs.by_user.groups

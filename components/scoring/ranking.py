@@ -73,6 +73,8 @@ class Ranks(NamedTuple):
     """[n] 1 / rank."""
     hit_rate: FloatArray
     """[n] whether the rank is 1."""
+    auc: FloatArray
+    """[n] probability that a positive stands above a negative."""
 
 
 def ranks(candidates: Array, positive: BoolArray, scores: Array) -> Ranks:
@@ -94,7 +96,7 @@ def ranks(candidates: Array, positive: BoolArray, scores: Array) -> Ranks:
     positives = np.bincount(of_found, minlength=n)
     ranked = (positives > 0) & (positives < candidates)
     nth = np.arange(found.size) - (np.cumsum(positives) - positives)[of_found]
-    sums = np.zeros((3, n))
+    sums, passed = np.zeros((3, n)), np.zeros(n)
     for turn in range(int(positives.max(initial=0))):
         # The positives that are the turn's of their impressions: at most one of each.
         here = found[nth == turn]
@@ -106,6 +108,10 @@ def ranks(candidates: Array, positive: BoolArray, scores: Array) -> Ranks:
         tied = np.bincount(impression[scores == beside], minlength=n)[rows]
         for place, upto in enumerate((discount, reciprocal, first)):
             sums[place, rows] += (upto[above + tied] - upto[above]) / tied
+        passed[rows] += above + (tied - 1) / 2
     sums[:, ~ranked] = 0
     per_positive = np.maximum(positives, 1)
-    return Ranks(ranked, sums[0] / discount[per_positive], sums[1] / per_positive, sums[2] / per_positive)
+    # Whatever the order, positives stand that often above one another.
+    wrong = (passed - positives * (positives - 1) / 2) / np.maximum(positives * (candidates - positives), 1)
+    auc = np.where(ranked, 1 - wrong, 0)
+    return Ranks(ranked, sums[0] / discount[per_positive], sums[1] / per_positive, sums[2] / per_positive, auc)

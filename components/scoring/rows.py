@@ -14,7 +14,7 @@ from ctr.components.scoring.scored import Scored
 from ctr.components.settings import Bounds, SliceBounds
 from ctr.models.arrays import Array, BoolArray
 from ctr.models.errors import DataError
-from ctr.models.impression import NEGATIVE_SETS
+from ctr.models.impression import EVALUATION_SETS
 
 MOST_VALUES: Final = 200
 """Of a feature to slice by."""
@@ -24,7 +24,7 @@ def rows_of(scored: Scored, negative_set: str, slice_: str = WHOLE) -> BoolArray
     """[n] which impressions are of a negative set, or of all together, and in a slice."""
     rows: BoolArray = np.ones(scored.users.size, np.bool_)
     if negative_set != OVERALL:
-        rows = scored.negative_set == NEGATIVE_SETS.index(negative_set)
+        rows = scored.negative_set == EVALUATION_SETS.index(negative_set)
     if slice_ != WHOLE:
         attribute, value = Slice.parse(slice_)
         rows = rows & (scored.attributes[attribute] == value)
@@ -64,8 +64,8 @@ def _empty(scored: Scored, keys: Iterable[str], judged_set: str) -> Iterator[str
         each = SliceBounds.parse(key, Bounds(), judged_set)
         in_set = rows_of(scored, each.negative_set)
         if not in_set.any():
-            sizes = np.bincount(scored.negative_set, minlength=len(NEGATIVE_SETS)).tolist()
-            there = ", ".join(f"{name} ({n:,})" for name, n in zip(NEGATIVE_SETS, sizes, strict=True) if n)
+            sizes = np.bincount(scored.negative_set, minlength=len(EVALUATION_SETS)).tolist()
+            there = ", ".join(f"{name} ({n:,})" for name, n in zip(EVALUATION_SETS, sizes, strict=True) if n)
             yield (
                 f"evaluation.bounds.{key}: the eval split has no impressions of negative set {each.negative_set}; "
                 f"there are {there or 'none at all'}"

@@ -15,7 +15,7 @@ class Scored:
     users: Array
     """[n] int64."""
     negative_set: Array
-    """[n] int8, index into ``models.impression.NEGATIVE_SETS``."""
+    """[n] int8, index into ``models.impression.EVALUATION_SETS``."""
     attributes: Mapping[str, Array]
     """Attribute -> [n] strings (numpy unicode), what impressions are sliced by; see ``scoring.slices``."""
     candidates: Array

@@ -18,7 +18,7 @@ from ctr.components.examples.shards import list_shards, unfinished_folder
 from ctr.components.scoring.scored import Scored
 from ctr.models.arrays import Array
 from ctr.models.errors import DataError
-from ctr.models.impression import LABEL, NEGATIVE_SET, NEGATIVE_SETS, TIMESTAMP, USER_ID
+from ctr.models.impression import EVALUATION_SETS, LABEL, NEGATIVE_SET, TIMESTAMP, USER_ID
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class ScoredShard:
         columns = {
             USER_ID: pa.array(scored.users),
             TIMESTAMP: pa.array(self.timestamps),
-            NEGATIVE_SET: _strings(np.array(NEGATIVE_SETS)[scored.negative_set]),
+            NEGATIVE_SET: _strings(np.array(EVALUATION_SETS)[scored.negative_set]),
             **{_ATTRIBUTE + name: _strings(values) for name, values in scored.attributes.items()},
             LABEL: pa.ListArray.from_arrays(offsets, pa.array(scored.labels.astype(np.int8))),
             **{
@@ -90,7 +90,7 @@ class ScoredShard:
             columns = {name: table.column(name).combine_chunks() for name in table.column_names}
             labels = columns[LABEL]
             sets = columns[NEGATIVE_SET].dictionary_encode()
-            known = [NEGATIVE_SETS.index(name) for name in sets.dictionary.to_pylist()]
+            known = [EVALUATION_SETS.index(name) for name in sets.dictionary.to_pylist()]
             metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
             return cls(
                 Scored(

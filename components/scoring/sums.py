@@ -64,6 +64,7 @@ class View:
             "pairs_new": self.candidates * self.new,
             "positives_new": self.positives * self.new,
             "ranked": ranked,
+            "ranked_pairs": np.where(ranked, self.candidates, 0),
         }
         parts: list[Sums] = []
         counts: list[dict[str, Int64Array]] = []
@@ -95,7 +96,8 @@ class View:
         by_user = np.argsort(self.user[self.impression] * (rank.max(initial=0) + 1) + rank, kind="stable")
         sorted_by_user = self._pairs(by_user, rank[by_user])
         of_impressions = ranks(self.candidates, self.positive, scores)
-        counted = {"ndcg": of_impressions.ndcg, "mrr": of_impressions.mrr, "hit_rate": of_impressions.hit_rate}
+        counted = {name: getattr(of_impressions, name) for name in ("ndcg", "mrr", "hit_rate")}
+        counted["gauc_request"] = of_impressions.auc * self.candidates
         parts = []
         for codes, slices in self.partitions:
             sums = self._impression_sums(codes, slices, counted)
@@ -215,6 +217,7 @@ SUMMED: Final = {
     "auc": _auc(""),
     "auc_new": _auc("_new"),
     "gauc": _ratio("gauc", "gauc_pairs"),
+    "gauc_request": _ratio("gauc_request", "ranked_pairs"),
     "log_loss": _ratio("loss", "pairs"),
     "normalised_entropy": Summed(_normalised_entropy, ("positives", "negatives")),
     "calibration": _ratio("predicted", "positives"),

@@ -26,6 +26,7 @@ from ctr.models.impression import (
     declared_features,
 )
 from ctr.serving.signatures import (
+    AS_LOGGED_SIGNATURE,
     DECLARED,
     DEFAULT_SIGNATURE,
     EXAMPLES,
@@ -44,6 +45,8 @@ class ServedRanker(tf.Module):
         [B, N] float32, N the most candidates in the batch. Padding has probability 0 and the lowest finite logit.
       ``rank``: the raw features as tensors, [B, T], [B, N] and [B, 1] int64 (float32 of declared numbers), padded with
         0 -> the same.
+      ``as_logged``: ``serving_default`` with what the examples say where that puts a constant, as for a position; where
+        a feature has such a constant.
       ``transform_features``: ``examples`` [B] string -> the model's inputs, [B, L], [B, N] and [B, 1] int64.
       ``declared_features``, where there are some: ``examples`` [B] string -> for each JSON of their rows.
 
@@ -86,6 +89,11 @@ class ServedRanker(tf.Module):
         """See the class docstring."""
         return self._score(impression)
 
+    def as_logged(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """See the class docstring."""
+        logged = parse(examples, constants())
+        return self._score(self._parse(examples), {name: values.to_tensor() for name, values in logged.items()})
+
     def _parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         lists = parse(examples, REQUEST_FEATURES)
         for name in REQUEST_FEATURES:
@@ -99,9 +107,12 @@ class ServedRanker(tf.Module):
         shape = tf.shape(impression[CANDIDATE_ITEM_ID], tf.int64)
         return impression | {name: values.to_tensor(NOT_STORED, shape=shape) for name, values in stored.items()}
 
-    def _inputs(self, impression: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def _inputs(
+        self, impression: dict[str, tf.Tensor], logged: Mapping[str, tf.Tensor] | None = None
+    ) -> dict[str, tf.Tensor]:
         raw = checked_request({name: impression[name] for name in REQUEST_FEATURES})
         raw |= self.counts.filled(raw, impression)
+        raw |= {name: raw[name].with_values(tf.reshape(values, [-1])) for name, values in (logged or {}).items()}
         mapped = self.transform({name: raw[name].to_sparse() for name in INDEX_OF})
         # The transform graph keeps every value at its place, and features that share their splits need no comparison.
         indices = {index: raw[name].with_values(mapped[index].values) for name, index in INDEX_OF.items()}
@@ -112,8 +123,10 @@ class ServedRanker(tf.Module):
             inputs[index] = tf.where(padding, tf.constant(PADDING_INDEX, tf.int64), inputs[index])
         return inputs
 
-    def _score(self, impression: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        inputs = self._inputs(impression)
+    def _score(
+        self, impression: dict[str, tf.Tensor], logged: Mapping[str, tf.Tensor] | None = None
+    ) -> dict[str, tf.Tensor]:
+        inputs = self._inputs(impression, logged)
         real = inputs[CANDIDATE_ITEM_ID] != PADDING_ID
         logit = tf.where(real, self.model(inputs, training=False).logits, tf.float32.min)
         return {PROBABILITY: tf.sigmoid(logit), LOGIT: logit}
@@ -127,6 +140,11 @@ def _none_or_all(name: str, stored: tf.RaggedTensor, candidates: tf.RaggedTensor
         tf.where(lengths > 0, candidates.row_lengths(), 0),
         message=f"{name} must have as many values as {CANDIDATE_ITEM_ID} in each impression, or none",
     )
+
+
+def constants() -> list[str]:
+    """Features of candidates that serving puts a constant in the place of."""
+    return [name for name, feature in FEATURES.items() if feature.served is not None]
 
 
 def _with_defaults(name: str, lists: Mapping[str, tf.RaggedTensor]) -> tf.RaggedTensor:
@@ -161,6 +179,10 @@ def export(
         RANK_SIGNATURE: served.rank.get_concrete_function(request),
         TRANSFORM_FEATURES: served.transform_features.get_concrete_function(),
     }
+    if constants():
+        of_examples = [tf.TensorSpec([None], tf.string, EXAMPLES)]
+        as_logged = tf.function(served.as_logged, input_signature=of_examples, autograph=False)
+        signatures[AS_LOGGED_SIGNATURE] = as_logged.get_concrete_function()
     if declared_features():
         signatures[DECLARED] = served.declared_features.get_concrete_function()
     tf.saved_model.save(served, folder, signatures=signatures)

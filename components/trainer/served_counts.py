@@ -70,7 +70,7 @@ class ServedCounts(tf.Module):
     def __call__(self, candidates: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Features [n] int64 of candidates, of which ``candidate_item_id`` and ``candidate_category_id`` [n] int64 are
         given; 0 where an id had no event."""
-        found = {}
+        found: dict[str, tf.Tensor] = {}
         for field, features in self._features.items():
             counts = tf.gather(self.counts[field], self.tables[field].lookup(candidates[_ID_OF[field]]))
             found |= {feature.name: counts[:, place] for place, feature in enumerate(features)}

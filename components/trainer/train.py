@@ -34,7 +34,7 @@ from ctr.components.trainer.strategy import (
 from ctr.components.trainer.window import read_window
 from ctr.models.contract import Ranker
 from ctr.models.errors import ConfigError
-from ctr.models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX, VALIDATION_SPLIT
+from ctr.models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX, SHOWN, VALIDATION_SPLIT
 from ctr.models.layers.sharded_table import sharded_tables
 from ctr.models.registry import build_model
 from ctr.models.samplers.base import POSITIVE, TrainingWindow
@@ -150,7 +150,14 @@ def train(
     with strategy.scope():
         with sharded_tables(training.shard_tables):
             model = new_model()
-        context = SamplerContext(settings.sampler, window, stored.training_negatives, training.part_size, training.seed)
+        context = SamplerContext(
+            settings.sampler,
+            window,
+            stored.training_negatives,
+            training.part_size,
+            training.seed,
+            bool(stored.exposures),
+        )
         sampler = build_sampler(context)
     trainer = TrainingLoop(
         model,
@@ -181,10 +188,12 @@ def train(
 def judged_candidates(batches: tf.data.Dataset, stored: StoredImpressions) -> tf.data.Dataset:
     """Validation impressions with those negatives alone that resemble what a model is judged on.
 
-    Where no negative of the judged kind is stored, all of them are kept.
+    Where no negative of the judged kind is stored, all of them are kept; of a log of exposures, all that was shown.
     """
+    if stored.flip_labels or stored.judged_set == SHOWN:
+        return batches
     columns = stored.training_negatives.columns(stored.judged_set)
-    if stored.flip_labels or columns.start == columns.stop:
+    if columns.start == columns.stop:
         return batches
 
     def select(inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
@@ -210,7 +219,11 @@ def _calibrate(
     if training.calibration == "none":
         return Calibration(1.0, 0.0)
     logits, labels = validation_scores(model, batches)
-    rate = 1.0 if stored.flip_labels else float(stored.evaluation_negatives)
+    if stored.exposures:
+        # What was shown is at the rate that it was clicked at.
+        rate = float((labels == 0).sum() / max(labels.sum(), 1))
+    else:
+        rate = 1.0 if stored.flip_labels else float(stored.evaluation_negatives)
     calibration = fit_calibration(logits, labels, rate, with_scale=training.calibration == "platt")
     model.rescale_logits(*calibration)
     return calibration

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ctr.components.examples import blocks
 from ctr.models.arrays import Int64Array
 from ctr.models.errors import DataError
-from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, PADDING_ID, USER_ID
+from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, LABEL, PADDING_ID, USER_ID
 from ctr.models.samplers.base import TrainingWindow
 from ctr.models.samplers.hashing import pair_key
 
@@ -27,7 +27,7 @@ def read_window(files: Sequence[str], catalogue_size: int) -> TrainingWindow:
     that met, 16 for each item; four times that while what was collected is merged.
 
     Args:
-      files: transformed examples of the train split, each positive first.
+      files: transformed examples of the train split.
       catalogue_size: items that uniform negatives were drawn from.
 
     Raises:
@@ -35,7 +35,7 @@ def read_window(files: Sequence[str], catalogue_size: int) -> TrainingWindow:
     """
     if not files:
         raise DataError("no transformed examples to count: the train split has no files")
-    impressions = blocks.read(files, (USER_ID, HISTORY_ITEM_ID, CANDIDATE_ITEM_ID), _FILES_AT_ONCE)
+    impressions = blocks.read(files, (USER_ID, HISTORY_ITEM_ID, CANDIDATE_ITEM_ID, LABEL), _FILES_AT_ONCE)
     batches = impressions.map(_count_batch, num_parallel_calls=tf.data.AUTOTUNE)
     waiting, keys = [_Found()], 0
     with blocks.damage_named(files):
@@ -68,9 +68,9 @@ def _merged(parts: Sequence[_Found]) -> _Found:
 
 
 def _count_batch(features: dict[str, tf.RaggedTensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    positives = features[CANDIDATE_ITEM_ID][:, :1].to_tensor(shape=[None, 1])
-    items = tf.concat([positives, features[HISTORY_ITEM_ID].to_tensor()], axis=1)
+    positives = tf.ragged.boolean_mask(features[CANDIDATE_ITEM_ID], features[LABEL] > 0)
+    items = tf.concat([positives.to_tensor(), features[HISTORY_ITEM_ID].to_tensor()], axis=1)
     # A batch holds a user many times.
     keys, _ = tf.unique(tf.boolean_mask(pair_key(features[USER_ID], items), items != PADDING_ID))
-    positive, _, count = tf.unique_with_counts(positives[:, 0], out_idx=tf.int64)
+    positive, _, count = tf.unique_with_counts(positives.values, out_idx=tf.int64)
     return keys, positive, count

@@ -75,6 +75,10 @@ class Sampler(tf.Module, abc.ABC):
     def __init__(self, seed: int) -> None:
         super().__init__()
         self.seed = seed
+        self.exposures = False
+        """Whether candidates are what was shown. A row's first click is then put first; see :meth:`sample`."""
+        self.needs_positive = True
+        """Whether rows without one can then not be used."""
         self.step = tf.Variable(
             0, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA, name="step"
         )
@@ -84,10 +88,14 @@ class Sampler(tf.Module, abc.ABC):
 
         Args:
           impression: the model's inputs as stored, this replica's part of the global batch.
-          labels: [B, N] float32; the positive stands first unless labels were flipped.
+          labels: [B, N] float32; the positive stands first unless labels were flipped, or candidates are what was
+            shown. Then they are put in another order, each row's first click first. A row without a click is taken as
+            it is by what takes stored candidates, and is padding to what draws beside a positive.
           user: [B] int64 user ids.
           score: scores candidates of the same impressions.
         """
+        if self.exposures:
+            impression, labels = _positive_in_front(impression, labels, self.needs_positive)
         # Read before it is written: the draws of step t are the same on every replica.
         step = tf.identity(self.step) + 1
         self.step.assign(step)
@@ -101,6 +109,17 @@ class Sampler(tf.Module, abc.ABC):
 def concatenate(*parts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Candidates side by side."""
     return {name: tf.concat([part[name] for part in parts], axis=1) for name in CANDIDATE_INPUTS}
+
+
+def _positive_in_front(
+    impression: Mapping[str, tf.Tensor], labels: tf.Tensor, needed: bool
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    order = tf.argsort(-labels, axis=1, stable=True)
+    labels = tf.gather(labels, order, batch_dims=1)
+    # A row without a positive is padding where one is needed.
+    kept = (labels[:, :1] > 0) if needed else tf.ones_like(labels[:, :1], tf.bool)
+    moved = {name: tf.gather(impression[name], order, batch_dims=1) for name in CANDIDATE_INPUTS}
+    return {**impression, **{name: tf.where(kept, value, 0) for name, value in moved.items()}}, labels
 
 
 def positive_first(like: tf.Tensor) -> tf.Tensor:

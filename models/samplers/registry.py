@@ -98,6 +98,8 @@ class SamplerContext(NamedTuple):
     """Impressions of a full step over all replicas."""
     seed: int
     """Of the draws."""
+    exposures: bool = False
+    """Whether stored candidates are what was shown, with any labels."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ class SamplerDeclaration(Declaration):
     """How many in-batch columns it draws for a row; a batch needs more rows than that."""
     needs_window: bool = False
     """Whether it gets to know the training window though it draws no such columns."""
+    takes_stored: Callable[[SamplerConfig], str] = lambda config: ""
+    """The settings, in words, by which it takes some stored negatives by their place; empty where it does not."""
     needs_positive: Callable[[SamplerConfig], bool] = lambda config: True
     """Whether the first stored candidate must be the positive, as it is unless labels were flipped."""
     check_stored: Callable[[SamplerConfig, StoredNegatives], None] = lambda config, stored: None
@@ -213,6 +217,7 @@ register_sampler(
     about="those that ingest stored (`ingest.training_negatives`), all or a kind (`sampler.stored`)",
     log_q="uniform ones: log(K / N), N the catalogue of the train split; other kinds: not known",
     flat=(RandomConfig,),
+    takes_stored=lambda config: "" if _stored_kind(config) == ALL else f"sampler.stored={_stored_kind(config)}",
     needs_positive=lambda config: _stored_kind(config) != ALL,
     check_stored=_kind_is_stored,
     unknown_log_q=_of_other_than_uniform,
@@ -231,6 +236,7 @@ register_sampler(
     about="the highest-scoring of a pool of in-batch ones, or stored ones of the category, beside random ones",
     log_q="pool: hard ones log(M q), the others log(M q r / (m - h)); same category: not known",
     settings={"frequency": FrequencyConfig, "hard": HardConfig},
+    takes_stored=lambda config: "" if _is_pool(config) else "sampler hard with hard.kind=same_category",
     flat=(NegativesConfig, CorrectionConfig),
     check=_pool_holds_them,
     columns_from_batch=_in_batch_of_hard,
@@ -255,6 +261,7 @@ register_sampler(
     log_q="log(K_b q + K_r / N) on every column, whichever of the two drew it",
     settings={"frequency": FrequencyConfig},
     flat=(NegativesConfig, MixedConfig, CorrectionConfig),
+    takes_stored=lambda config: "sampler mixed with alpha above 0" if uniform_of(config) else "",
     columns_from_batch=_in_batch_of_mixed,
     check_stored=_enough_uniform,
     without_effect=lambda config, loss: _uncorrected(config, loss, _in_batch_of_mixed(config) > 0),
@@ -272,4 +279,6 @@ def build_sampler(context: SamplerContext) -> Sampler:
       RegistrationError: if what was declared is not there, or gives no sampler.
     """
     sampler: Sampler = SAMPLERS.build(context.config.name, context)
+    sampler.exposures = context.exposures
+    sampler.needs_positive = context.config.needs_positive
     return sampler

@@ -67,18 +67,39 @@ class LossConfig(Section):
         return self.name == "sampled_softmax" and self.correction
 
 
-def require_pair(sampler: SamplerConfig, loss: LossConfig, stored: StoredNegatives, batch_size: int) -> None:
+def require_pair(
+    sampler: SamplerConfig, loss: LossConfig, stored: StoredNegatives, batch_size: int, exposures: bool = False
+) -> None:
     """Checks that a sampler, a loss, the stored negatives and a step's impressions over all replicas fit one another.
 
     Raises:
       ValueError: naming the fields and what they must be.
     """
     declared = SAMPLERS[sampler.name]
+    if exposures:
+        _require_pair_of_exposures(sampler, loss)
     declared.check_stored(sampler, stored)
-    if loss.name == "sampled_softmax" and (why := declared.unknown_log_q(sampler, stored)):
+    shown = exposures and not sampler.needs_positive
+    if loss.name == "sampled_softmax" and not shown and (why := declared.unknown_log_q(sampler, stored)):
         raise ValueError(f"loss sampled_softmax needs log Q of the negatives of sampler {sampler.name}, and {why}")
     if sampler.columns_from_batch >= batch_size:
         raise ValueError(
             f"sampler {sampler.name} draws {sampler.columns_from_batch} columns a row from the other rows of a batch: "
             f"training.batch_size / training.accumulate_steps must be above that (it is {batch_size})"
+        )
+
+
+def _require_pair_of_exposures(sampler: SamplerConfig, loss: LossConfig) -> None:
+    """Where stored candidates are what was shown, with drawn ones behind them in no fixed place."""
+    by_place = SAMPLERS[sampler.name].takes_stored(sampler)
+    if by_place:
+        raise ValueError(
+            f"{by_place} takes negatives from their places behind a positive, which a log of exposures does not have: "
+            "use sampler random with sampler.stored=all, which trains on what was shown, or in_batch, "
+            "streaming_frequency or hard with hard.kind=pool, whose positives are the clicks"
+        )
+    if loss.corrects and not sampler.needs_positive:
+        raise ValueError(
+            "loss sampled_softmax subtracts log Q of what was drawn, and what was shown was not: set "
+            "training.loss.correction=false for a softmax over what was shown, or use loss pointwise"
         )

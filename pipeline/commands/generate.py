@@ -33,6 +33,7 @@ example:
   %(prog)s --users 3000 --seed 7 --output log.csv.gz
   %(prog)s --users 20000 --categories 300 --output small-shop.csv
   %(prog)s --like amazon-reviews --categories 100 --output reviews.json.gz
+  %(prog)s --like exposures --users 2000 --output exposures
   %(prog)s --output dirty.csv --dirt duplicate=49 --dirt unknown_behavior=0.001 --crlf
 """,
         answers=True,
@@ -48,7 +49,12 @@ example:
         choices=get_args(GeneratorConfig.model_fields["like"].annotation),
         help="whose form it has; default: public",
     )
-    parser.add_argument("--output", metavar="FILE", required=True, help="a .csv or .csv.gz; of reviews .json, .json.gz")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        required=True,
+        help="a .csv or .csv.gz; of reviews .json, .json.gz; of exposures a folder",
+    )
     says = f"add bad rows, a whole number of them or a share of the clean rows; kinds: {', '.join(DIRT_KINDS)}"
     add_repeated(parser, "--dirt", "KIND=AMOUNT", says, lambda: (f"{kind}=" for kind in DIRT_KINDS))
     parser.add_argument("--crlf", action="store_true", help="end lines with CR LF")

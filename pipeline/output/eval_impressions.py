@@ -23,14 +23,15 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     """The eval impression with the longest history among the first thousand of the newest run.
 
     Returns:
-      The impression and the item that the user really chose.
+      The impression and the item that the user really chose, 0 where it is none of those shown.
 
     Raises:
       NoSuchRun: if there is no run, or its examples are gone.
     """
     events = _events(output, pipeline_name, _LOOKED_AT)
-    chosen = max(events, key=lambda group: (len(group), len(group[0][names.HISTORY_AGE])))
-    return _impression(chosen), chosen[0][names.CANDIDATE_ITEM_ID][0]
+    chosen = max(events, key=lambda group: (len(group), max(group[0][names.LABEL]), len(group[0][names.HISTORY_AGE])))
+    labels, items = (chosen[0][name] for name in (names.LABEL, names.CANDIDATE_ITEM_ID))
+    return _impression(chosen), items[labels.index(1)] if 1 in labels else names.PADDING_ID
 
 
 def eval_impressions(output: str, pipeline_name: str, count: int) -> list[Impression]:

@@ -129,7 +129,11 @@ class PipelineConfig(Section):
                 "and loss pointwise"
             )
         require_pair(
-            self.sampler, self.training.loss, self.ingest.training_negatives, batch_size=self.training.part_size
+            self.sampler,
+            self.training.loss,
+            self.ingest.training_negatives,
+            batch_size=self.training.part_size,
+            exposures=self.ingest.exposures > 0,
         )
         return self
 
@@ -166,7 +170,12 @@ class PipelineConfig(Section):
 
     def changes_json(self) -> str:
         """Canonical JSON of what differs from the defaults; :meth:`from_json` gives the same configuration."""
-        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        changed = self.model_dump(mode="json", exclude_defaults=True)
+        if self.ingest.exposures:
+            # Their defaults are others for a log of exposures.
+            drawn = {"evaluation_sets", "training_negatives"}
+            changed["ingest"] |= self.ingest.model_dump(mode="json", include=drawn)
+        return json.dumps(changed, sort_keys=True)
 
     def with_absolute_paths(self) -> PipelineConfig:
         """A copy whose paths mean the same from any working directory."""

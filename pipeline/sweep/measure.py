@@ -18,7 +18,7 @@ from ctr.components.trainer.fit import TrainingDiverged
 from ctr.components.trainer.settings import TrainerSettings
 from ctr.components.trainer.train import Trained, train
 from ctr.models.contract import Ranker
-from ctr.models.impression import CANDIDATE_FEATURES, EVAL_SPLIT, FEATURES, REQUEST_FEATURES, TRAIN_SPLIT
+from ctr.models.impression import EVAL_SPLIT, FEATURES, REQUEST_FEATURES, TRAIN_SPLIT
 from ctr.pipeline.settings.pipeline_config import PipelineConfig
 from ctr.pipeline.sweep.results import TrialResult
 from ctr.pipeline.sweep.scoring import metrics, score, score_with_shuffled_histories
@@ -113,7 +113,10 @@ def _request(history_length: int) -> dict[str, tf.Tensor]:
     rng = np.random.default_rng(0)
     request = {}
     for name in REQUEST_FEATURES:
-        width = SCORED_CANDIDATES if name in CANDIDATE_FEATURES else history_length
-        highest = min(FEATURES[name].largest, 999_999)
-        request[name] = tf.constant(rng.integers(FEATURES[name].smallest, highest + 1, (1, width)), tf.int64)
+        feature = FEATURES[name]
+        shape = 1, {"candidate": SCORED_CANDIDATES, "history": history_length}.get(feature.group, 1)
+        highest = min(feature.largest, 999_999)
+        number = feature.dtype == "float"
+        values = 100 * rng.random(shape) if number else rng.integers(feature.smallest, highest + 1, shape)
+        request[name] = tf.constant(values, tf.float32 if number else tf.int64)
     return request

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from matplotlib.figure import Figure
 
 from ctr.components.scoring.baselines import CATEGORY_RECENCY, LOGISTIC_REGRESSION
-from ctr.models.impression import NEGATIVE_SETS
+from ctr.models.impression import EVALUATION_SETS
 from ctr.pipeline.sweep.render import SweepReport
 from ctr.pipeline.sweep.trials import Variant
 
@@ -47,7 +47,7 @@ def plot(report: SweepReport, path: str) -> None:
     """
     variants = [v.variant for v in report.variants]
     view = _OF_SAMPLERS if len({v.negatives for v in variants}) > 1 else _OF_MODELS
-    sets = [name for name in NEGATIVE_SETS if name in report.baselines.sets]
+    sets = [name for name in EVALUATION_SETS if name in report.baselines.sets]
     rows = _rows(report, view)
     colors = list(dict.fromkeys(view.color(v) for v in variants))
     figure = Figure(figsize=(4.2 * len(sets), 1.6 + 0.5 * len(rows)), layout="constrained")

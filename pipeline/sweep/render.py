@@ -11,7 +11,7 @@ from rich.console import Group
 
 from ctr.components.scoring.baselines import BaselineResults
 from ctr.components.tables import Table, as_number, laid_out
-from ctr.models.impression import NEGATIVE_SETS
+from ctr.models.impression import EVALUATION_SETS
 from ctr.models.section import Record
 from ctr.pipeline.sweep.results import Spread, TrialResult, VariantSummary
 from ctr.pipeline.sweep.trials import Variant
@@ -39,7 +39,7 @@ def suspicious(variant: VariantSummary, judged_set: str) -> bool:
 
 def render_markdown(report: SweepReport) -> str:
     """The table and what is to be said about it."""
-    sets = [name for name in NEGATIVE_SETS if name in report.baselines.sets]
+    sets = [name for name in EVALUATION_SETS if name in report.baselines.sets]
     header = [
         "model", "activation", "match features", "negatives", "loss",
         *(f"AUC {name.replace('_', ' ')}" for name in sets), f"AUC {report.judged_set.replace('_', ' ')}, new items",
@@ -147,7 +147,7 @@ def render_csv(results: Sequence[TrialResult]) -> str:
     """A line a trial."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    sets = [name for name in NEGATIVE_SETS if any(name in result.sets for result in results)]
+    sets = [name for name in EVALUATION_SETS if any(name in result.sets for result in results)]
     plain = (
         "shuffled_auc", "uncalibrated_log_loss", "epochs", "preparation_seconds", "impressions_per_second",
         "parameters", "embedding_parameters", "export_bytes", "p50_ms", "seconds", "failure",

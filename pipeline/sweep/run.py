@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from ctr.components.scoring.baselines import FILE_NAME, BaselineResults
-from ctr.models.impression import EVAL_SPLIT
+from ctr.models.impression import EVAL_SPLIT, SHOWN
 from ctr.models.registry import code_of
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.process.terminal import Terminal
@@ -116,11 +116,16 @@ def _protocol(config: PipelineConfig, baselines: BaselineResults) -> str:
     warning = f" **Leaks on purpose: {', '.join(leaks)}; no AUC here compares with those without.**" if leaks else ""
     flipped = " (labels flipped: one candidate an impression)" if ingest.flip_labels else ""
     negatives = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in ingest.training_negatives if count)
+    drawn = f"{ingest.evaluation_negatives} a positive in each set, seed {ingest.seed}"
+    if ingest.exposures:
+        targets = targets.replace("events", "requests")
+        negatives = f"what was shown{f' and {negatives}' if negatives else ''}"
+        drawn = "what was shown" if ingest.evaluation_sets == (SHOWN,) else f"what was shown, and {drawn}"
     return (
         f"Protocol: {os.path.basename(config.data)}; train, validation and eval follow one another in time, eval is "
         f"the last {ingest.eval_share:.0%} of the {shares}; in each split a user's targets are {targets}, the history "
         f"of each the last {ingest.history_length} events before it; training negatives: {negatives}; evaluation: "
-        f"{ingest.evaluation_negatives} a positive in each set, seed {ingest.seed} ({pairs}){flipped}. At most "
+        f"{drawn} ({pairs}){flipped}. At most "
         f"{training.epochs} epochs, batch {training.batch_size}, learning rate {training.learning_rate:g}, the epoch "
         f"chosen on the {training.choose_epoch_on} split. Mean ± sample deviation over seeds. GAUC, log loss and the "
         f"exchange of histories: {ingest.judged_set} negatives. Speed: this machine, as busy as it was.{warning}"

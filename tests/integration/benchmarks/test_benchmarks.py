@@ -103,6 +103,12 @@ TINY = {
         ("rank/2/3/-/floor", "rank/2/3/1/server"),
         "p50, of the floor",
     ),
+    "side_feature": Tiny(
+        ("--users", "250", "--seeds", "1", "--model", "dnn"),
+        "| left out | AUC | deviation | of the AUC with all |",
+        ("nothing", "price and age", "all features"),
+        "of the AUC with all",
+    ),
     "training": Tiny(
         ("--models", "dnn", "--what", "step", "input", "whole", "resident", *TINY_TRAINING),
         "| model | batch | side | what | ms a step | pairs/s | relative to the first | of its own step |",
@@ -192,6 +198,10 @@ def test_a_benchmark_prints_its_ratios(name: str, tmp_path: Path, run_here: Run)
     else:
         assert all(RATIO.fullmatch(ratio) and float(ratio) > 0 for ratio in ratios), ratios
         assert float(ratios[0]) == 1
+    if name == "side_feature":
+        whole, without, nothing = (float(row[columns.index("AUC")]) for row in rows)
+        assert whole > without + 0.02, "what price and age are worth"
+        assert whole > nothing + 0.02
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
-from evaluation_data import Pairs, save_model, write_impressions
+from evaluation_data import Pairs, ScoreFromItemId, save_model, write_impressions
 from sklearn.metrics import log_loss, roc_auc_score
 from tfx import types
 from tfx.components.evaluator import constants
@@ -24,12 +24,13 @@ from ctr.components.evaluator.component import Evaluator
 from ctr.components.evaluator.settings import EvaluatorSettings
 from ctr.components.examples.impressions import BATCH_SIZE
 from ctr.components.scoring.auc import auc, grouped_auc
-from ctr.components.scoring.evaluation import BLESSED, EVALUATION_FILE, MODEL, BoundResult, Evaluation
+from ctr.components.scoring.evaluation import AS_LOGGED, BLESSED, EVALUATION_FILE, MODEL, BoundResult, Evaluation
 from ctr.components.scoring.scored_shards import ScoredShard, joined, list_scored
 from ctr.components.settings import EvaluationConfig
 from ctr.models.errors import DataError
 from ctr.models.impression import CONTEMPORANEOUS, NEGATIVE_SETS
 from ctr.pipeline.settings.pipeline_config import load_preset
+from ctr.serving.signatures import AS_LOGGED_SIGNATURE, DEFAULT_SIGNATURE
 
 
 def artifact(cls: type[types.Artifact], folder: Path, id_: int = 0) -> types.Artifact:
@@ -337,6 +338,22 @@ def test_a_worse_model_than_the_blessed_one_is_refused(tmp_path: Path, model_dir
     assert bound.measured is not None
     assert bound.measured.value == pytest.approx(change)
     assert step.found.verdict.comparison == "compared"
+
+
+def test_a_model_that_is_served_with_a_constant_is_scored_as_logged_beside_it(tmp_path: Path) -> None:
+    write_impressions(tmp_path, 200, seed=1)
+    served, logged = ScoreFromItemId(-1000.0, 1.0), ScoreFromItemId(1000.0, 0.0)
+    model = str(tmp_path / "of_two_signatures")
+    signatures = {DEFAULT_SIGNATURE: served.serve, AS_LOGGED_SIGNATURE: logged.serve}
+    tf.saved_model.save(served, model, signatures=signatures)
+    step = Step(tmp_path, model, gate(min=0.1, min_margin=None))
+    by = {scorer: value(step.found, "auc", scorer) for scorer in (MODEL, AS_LOGGED)}
+    assert by[AS_LOGGED] == pytest.approx(1 - by[MODEL])  # type: ignore[operator]
+    assert value(step.found, "log_loss", AS_LOGGED) is not None
+    # The gate judges what is served.
+    judged = step.found.verdict.bounds[0].measured
+    assert judged is not None
+    assert judged.value == by[MODEL]
 
 
 def test_without_comparison_the_same_model_passes_and_that_is_on_record(tmp_path: Path, model_dir: str) -> None:

@@ -82,6 +82,15 @@ def test_the_public_log_is_the_default_and_keeps_its_window() -> None:
         ("format: csv\nheader: true", "format: json\nseparator: ';'", "line 2: separator is of format csv alone"),
         ("  behavior: what", "  behavior: null", "line 10: behaviors: there is no column to read it from"),
         ("behaviors: {view: pv, sale: buy}\n", "", "line 7: columns.behavior is read by behaviors"),
+        (
+            "  behavior: what",
+            "  behavior: what\n  request: page",
+            "line 8: columns.request: belongs to a log of exposures",
+        ),
+        ("targets: [buy]", "exposures: {max_candidates: 9}", "line 11: exposures: nothing says what was clicked"),
+        ("  behavior: what", "  behavior: what\n  clicked: hit", "line 12: targets: of a log of exposures"),
+        ("targets: [buy]", "exposures: {clicked: {click: true}}", "line 11: exposures.clicked: name what is true and"),
+        ("targets: [buy]", "exposures: {max_candidates: 1}", "line 11: exposures.max_candidates: must be"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, old: str, new: str, says: str) -> None:
@@ -116,6 +125,17 @@ def test_an_error_that_names_a_setting_gets_its_line(tmp_path: Path) -> None:
     assert located(message, str(file)) == f"{message}\n({file}, line 5)"
     for text, name in (("another", str(file)), (message, "gone.yaml")):
         assert located(text, name) == text
+
+
+def test_one_feature_can_be_taken_out_and_a_position_is_served_as_the_first() -> None:
+    whole = load_preset("demo", dataset="exposures").ingest.dataset
+    without = load_preset("demo", ["ingest.dataset.features.price=null"], dataset="exposures").ingest.dataset
+    assert set(whole.features) - set(without.features) == {"price"}
+    (position,) = (row for row in whole.rows if row.declared == "position")
+    assert (position.name, position.served) == ("candidate_position", 1)
+    assert position.encoding is not None
+    assert position.encoding.largest == whole.exposures.max_candidates + 1  # type: ignore[union-attr]
+    assert "position" not in {row.declared for row in read_dataset("public").rows}
 
 
 def test_files_are_logs_by_suffix_or_by_pattern() -> None:

@@ -140,7 +140,11 @@ def test_one_log_twice() -> None:
 
 def test_every_reason_is_known_and_a_row_may_be_cut() -> None:
     assert set(quarantine.REASONS) == set(hints._ADVICE)
-    for reason in set(quarantine.REASONS) - {quarantine.DUPLICATE, quarantine.UNKNOWN_BEHAVIOR}:
+    for reason in set(quarantine.REASONS) - {
+        quarantine.DUPLICATE,
+        quarantine.UNKNOWN_BEHAVIOR,
+        quarantine.CONTRADICTORY_REQUEST,
+    }:
         assert hints.advise(reason, []) is None
         assert hints.advise(reason, [quarantine.Example("a.csv", 2, "timestamp", "1,2")]) is None
 

@@ -53,6 +53,8 @@ def slow(scored: Scored, rows: np.ndarray, scorer: str) -> dict[str, Any]:
     found["ndcg"] = np.mean([ndcg_score([y[at]], [p[at]], k=10) for at in ranked])
     for name, of in (("mrr", lambda rank: 1 / rank), ("hit_rate", lambda rank: float(rank == 1))):
         found[name] = np.mean([_over_orders(y[at], p[at], of) for at in ranked])
+    sizes = np.array([at.size for at in ranked])
+    found["gauc_request"] = (np.array([_auc(y[at], p[at]) for at in ranked]) * sizes).sum() / sizes.sum()
     if scorer in ("model", "blessed"):
         found["log_loss"] = log_loss(y, np.clip(p, 1e-7, 1 - 1e-7), labels=[0, 1])
         found["normalised_entropy"] = found["log_loss"] / log_loss(y, np.full(y.size, y.mean()), labels=[0, 1])
@@ -152,7 +154,7 @@ def test_one_class_is_undefined_and_counted() -> None:
     assert (result.positives, result.impressions) == (0, (hours == "07").sum())
     values = result.metrics["model"]
     assert {m for m in values if values[m].value is None} == {
-        "auc", "auc_new", "gauc", "ndcg", "mrr", "hit_rate", "normalised_entropy", "calibration"
+        "auc", "auc_new", "gauc", "gauc_request", "ndcg", "mrr", "hit_rate", "normalised_entropy", "calibration"
     }  # fmt: skip
     assert (values["gauc_users"].value, values["gauc_users_skipped"].value) == (0, result.users)
     assert values["log_loss"].value is not None
@@ -169,6 +171,7 @@ def test_ranks_of_several_positives_and_of_none() -> None:
     assert found.ranked.tolist() == [True, False, False, True, False]
     assert found.mrr == pytest.approx([(1 / 2 + 1 / 3) / 2, 0, 0, (1 + 1 / 4) / 2, 0])
     assert found.hit_rate == pytest.approx([0, 0, 0, 0.5, 0])
+    assert found.auc == pytest.approx([0, 0, 0, 0.5, 0])
     assert found.ndcg[0] == pytest.approx(ndcg_score([[1, 1, 0]], [[0, 1, 2]]))
 
 

@@ -35,6 +35,7 @@ def test_each_metric_is_computed_and_keeps_to_its_range() -> None:
     # By hand: 4 of 6 comparisons are right; user 1 is ranked right, user 2 wrong, user 3 has one class.
     expected = {"auc": 4 / 6, "auc_new": 1, "gauc": 0.5, "gauc_users": 2, "gauc_users_skipped": 1}
     expected |= {"mrr": 0.75, "hit_rate": 0.5, "ndcg": (1 + np.log(2) / np.log(3)) / 2}
+    expected["gauc_request"] = 0.5
     expected |= {"pairs": 5, "pairs_new": 2, "example_count": 3, "calibration": 2.6 / 3}
     expected["log_loss"] = -np.log([0.9, 0.8, 0.4, 0.4, 0.5]).mean()
     expected["normalised_entropy"] = expected["log_loss"] / -(0.6 * np.log(0.6) + 0.4 * np.log(0.4))

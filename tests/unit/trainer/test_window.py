@@ -10,7 +10,7 @@ from block_files import write_blocks
 from ctr.components.trainer import window as window_module
 from ctr.components.trainer.train import _window
 from ctr.components.trainer.window import read_window
-from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, USER_ID
+from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_ITEM_ID, LABEL, USER_ID
 from ctr.models.samplers.hashing import pair_key
 from ctr.models.samplers.sampler_config import SamplerConfig
 
@@ -28,7 +28,7 @@ IMPRESSIONS = [
 def files(tmp_path: Path) -> list[str]:
     paths = [str(tmp_path / "a.gz"), str(tmp_path / "b.gz")]
     for path, impressions in zip(paths, (IMPRESSIONS[:2], IMPRESSIONS[2:]), strict=True):
-        rows = ({USER_ID: [u], HISTORY_ITEM_ID: h, CANDIDATE_ITEM_ID: c} for u, h, c in impressions)
+        rows = ({USER_ID: [u], HISTORY_ITEM_ID: h, CANDIDATE_ITEM_ID: c, LABEL: [1, 0]} for u, h, c in impressions)
         write_blocks(path, rows, rows_of_a_block=2)
     return paths
 

@@ -191,7 +191,7 @@ def test_an_assignment_keeps_the_rest_of_its_section() -> None:
         ("ingest={window_days: 9, window_end: 2024-05-09}", "ingest", "leave window_start and window_end null (auto)"),
         ("ingest.min_history=51", "ingest", "min_history cannot exceed history_length"),
         ("ingest.behaviors_as_targets=[pv, pv]", "ingest.behaviors_as_targets", "each once"),
-        ("ingest.training_negatives.contemporaneous=0", "ingest.training_negatives", "at least one kind"),
+        ("ingest.training_negatives.contemporaneous=0", "ingest", "training_negatives: at least one kind"),
         ("pipeline_name=Not A Name", "pipeline_name", "must match ^[a-z]"),
         ("preset.deep=1", "preset.deep", "not a section"),
     ],

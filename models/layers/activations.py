@@ -163,10 +163,10 @@ def _in_few_passes(
         mean, square = sums(s, weight) / count, sums(tf.square(s), weight) / count
         spread = square - tf.square(mean)
         half = 0.5 * tf.math.rsqrt(tf.maximum(spread, 0.0) + epsilon)
-        tanh = tf.tanh(_scaled(s, half, 0.0, mean))
+        tanh = tf.tanh(s * half - mean * half)
         # slope + p * (1 - slope)
         bend = 0.5 * (1.0 - slope)
-        gate = _scaled(tanh, bend, 1.0 - bend)
+        gate = tanh * bend + (1.0 - bend)
 
         def gradient(dy: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             # z = (s - mean) * half; below, ``of_z`` lacks the factor ``bend``, which is one a channel.
@@ -178,28 +178,13 @@ def _in_few_passes(
             of_half = bend * sums(of_z * s, every) - mean * total
             of_square = tf.where(spread >= 0.0, -2.0 * of_half * half**3, 0.0)
             of_mean = -half * total - 2.0 * mean * of_square
-            of_statistics = _scaled(s, 2.0 * of_square / count, of_mean / count)
+            of_statistics = s * (2.0 * of_square / count) + of_mean / count
             return tf.add_n([dy * gate, of_z * (bend * half), of_statistics * weight]), of_slope
 
         return (s * gate, mean, square), gradient
 
     outputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor] = dice(s, slope)
     return outputs
-
-
-def _scaled(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor | float, mean: tf.Tensor | float = 0.0) -> tf.Tensor:
-    """(x - mean) * scale + offset for [R, C] and [C], in one pass where operations by these names are two or three."""
-    whole = tf.zeros_like(scale)
-    y, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x[tf.newaxis, tf.newaxis],
-        scale=scale,
-        offset=whole + offset,
-        mean=whole + mean,
-        variance=whole + 1.0,
-        epsilon=0.0,
-        is_training=False,
-    )
-    return tf.squeeze(y, axis=[0, 1])
 
 
 def make_activation(config: ModelConfig) -> keras.layers.Layer:

@@ -136,11 +136,11 @@ def _rows(s: tf.Tensor, valid: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
 def _in_few_passes(
     s: tf.Tensor, slope: tf.Tensor, weight: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Dice with the batch's statistics, and with a gradient of its own: on a CPU two thirds of the time.
+    """Dice with the batch's statistics, and with a gradient of its own, for a CPU.
 
-    Each operation on [R, C] is a pass over memory there. Gradients that TensorFlow derives from the plain formula take
-    more than twice as many as those of its own parameters, which are few sums a channel; a sum is a product with a
-    vector, weights included. The logistic function is that of tanh, (1 + tanh(z / 2)) / 2, at half the cost.
+    Each operation on [R, C] is a pass over memory there. The gradient that TensorFlow derives from the plain
+    formula takes more than twice as many as this one, in which the statistics have a part by a few sums a channel; a sum is
+    a product with a vector, weights included. The logistic function is (1 + tanh(z / 2)) / 2, at half the cost.
 
     Args:
       s: [R, C] float32.

@@ -138,9 +138,9 @@ def _in_few_passes(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Dice with the batch's statistics, and with a gradient of its own, for a CPU.
 
-    Each operation on [R, C] is a pass over memory there. The gradient that TensorFlow derives from the plain
-    formula takes more than twice as many as this one, in which the statistics have a part by few sums a channel; a sum is
-    a product with a vector, weights included. The logistic function is (1 + tanh(z / 2)) / 2, at half the cost.
+    Each operation on [R, C] is a pass over memory there. The gradient that TensorFlow derives from the plain formula
+    takes more than twice as many as this one, in which the statistics have a part by few sums a channel; a sum is a
+    product with a vector, weights included. The logistic function is (1 + tanh(z / 2)) / 2, at half the cost.
 
     Args:
       s: [R, C] float32.

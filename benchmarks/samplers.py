@@ -55,9 +55,9 @@ SAMPLERS: dict[str, dict[str, Any]] = {
 }
 
 
-def impressions(count: int, negatives: int, items: int = ITEMS) -> dict[str, np.ndarray]:
+def impressions(count: int, negatives: int, items: int = ITEMS, seed: int = 0) -> dict[str, np.ndarray]:
     """Raw and index features of ``count`` impressions with uniform negatives."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     popular = np.minimum((items ** rng.random((count, LENGTH + 1))).astype(np.int64), items)
     real = np.arange(LENGTH) < rng.integers(1, LENGTH + 1, count)[:, None]
     candidates = np.concatenate([popular[:, -1:], rng.integers(1, items + 1, (count, negatives))], axis=1)

@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.training_peers import ATTENTION, DIM, FEED_FORWARD, HEADS, HIDDEN, PEERS
-from benchmarks.turns import Side, Work, answer, take_turns
+from benchmarks.turns import CLOCKS, Clock, Side, Work, answer, take_turns
 from ctr.models.registry import MODELS
 
 DEVICES, SETTINGS, WHAT = ("cpu", "gpu"), ("default", "wide", "same"), ("step", "input", "whole", "resident", "logits")
@@ -84,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON", help=says)
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=6.0, help="of a round, at least; default: %(default)s")
+    says = "cpu: seconds of the processor, of all threads, for a machine that is not idle; default: %(default)s"
+    parser.add_argument("--clock", choices=CLOCKS, default=CLOCKS[0], help=says)
     parser.add_argument("--items", type=int, default=2_000_000, help="of the vocabulary; default: %(default)s")
     parser.add_argument("--impressions", type=int, default=65_536, help="in memory; default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="DNN and DIN, at a size for two cores")
@@ -129,7 +131,7 @@ def run(options: argparse.Namespace, peers: dict[str, str], parser: argparse.Arg
     )
     with tempfile.TemporaryDirectory() as folder:
         write_data(options, folder)
-        header = HEADER_OF_LOGITS if "logits" in options.what else HEADER
+        header = HEADER_OF_LOGITS if "logits" in options.what else HEADERS[options.clock]
         print(f"| {' | '.join(header)} |\n|{' --- |' * len(header)}", flush=True)
         for first in range(0, len(options.models), options.at_once):
             started_sides = [
@@ -147,7 +149,11 @@ def run(options: argparse.Namespace, peers: dict[str, str], parser: argparse.Arg
                         side.close()
 
 
-HEADER = ("model", "batch", "side", "what", "ms a step", "pairs/s", "relative to the first", "of its own step")
+RELATIVE = ("relative to the first", "of its own step")
+HEADERS = {
+    clock: ("model", "batch", "side", "what", f"{kind}ms a step", f"pairs/{kind}s", *RELATIVE)
+    for clock, kind in (("wall", ""), ("cpu", "CPU "))
+}
 HEADER_OF_LOGITS = (
     *("model", "batch", "side", "loss before", "after", "logits apart, TF32 off", "TF32 on", "largest logit"),
 )
@@ -191,23 +197,23 @@ def sides_of(
     command = "-m", "benchmarks.training_peers"
     return Sides(
         model,
-        [started(Case(*case, model, options.precision, folder)) for case in cases],
+        [started(Case(*case, model, options.precision, folder), options.clock) for case in cases],
         [
-            Side(peer, [python, *command, peer, model, os.path.join(folder, DATA)], {})
+            Side(peer, [python, *command, peer, model, os.path.join(folder, DATA)], {}, options.clock)
             for peer, python in peers.items()
             if model in PEERS[peer]
         ],
     )
 
 
-def started(case: Case) -> Side:
+def started(case: Case, clock: Clock) -> Side:
     """A process for one device and one model."""
     # Without a GPU, as a machine without one would be; with one, several processes have to share it.
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if case.device == "cpu" else {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     command = [sys.executable, "-m", "benchmarks.training", "--side", *case]
     # Of ``auto`` the device says it.
     compiled = {"auto": "", "on": ", compiled", "off": ", not compiled"}[case.compile]
-    return Side(f"{case.settings}, {case.device}{compiled}", command, hidden)
+    return Side(f"{case.settings}, {case.device}{compiled}", command, hidden, clock)
 
 
 def rates_of(batch: int, models: Sequence[Sides], options: argparse.Namespace) -> Iterator[Sequence[str]]:

@@ -1,6 +1,7 @@
 """Processes that measure in turn: each has its own interpreter, compiles once, and works only when it is its turn.
 
-A side says ``READY`` and JSON when it has prepared what it was asked for, and ``RATE`` and a number after each round.
+A side says ``READY`` and JSON when it has prepared what it was asked for, and ``RATE`` and two numbers after each
+round: units a second, by the clock and by the processor's time that it took (user and system, all threads).
 This module needs nothing but Python's own library, since the environments of peers hold nothing of this project.
 """
 
@@ -13,13 +14,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Final, Literal, cast
 
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore::FutureWarning"}
 """Libraries warn of the Python they run on at each import."""
 Work = Callable[[], int]
 """Does some work, and gives how many units it was."""
+Clock = Literal["wall", "cpu"]
+CLOCKS: Final[tuple[Clock, ...]] = ("wall", "cpu")
+"""In the order of what a side says. The processor's time is what a machine that others use can be measured by."""
 
 
 class Side:
@@ -29,10 +33,14 @@ class Side:
       name: of its row.
       command: what it runs, from the checkout.
       environment: beside that of this process.
+      clock: of the rates.
     """
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], clock: Clock = "wall"
+    ) -> None:
         self.name = name
+        self.clock = clock
         self.rates: list[float] = []
         self.facts: dict[str, Any] = {}
         self._ready = False
@@ -63,7 +71,7 @@ class Side:
     def round(self, seconds: float) -> None:
         """Works for so long, and keeps the rate."""
         self._ask("GO", str(seconds))
-        self.rates.append(float(self._answer("RATE")))
+        self.rates.append(float(self._answer("RATE").split()[CLOCKS.index(self.clock)]))
 
     def close(self) -> None:
         """Ends the process."""
@@ -107,7 +115,7 @@ def answer(prepare: Callable[..., tuple[Work, dict[str, Any]]]) -> None:
             work()
             print(f"READY {json.dumps(facts)}", flush=True)
         elif work is not None:
-            start, done = time.perf_counter(), 0
+            start, before, done = time.perf_counter(), time.process_time(), 0
             while (passed := time.perf_counter() - start) < float(rest[0]) or not done:
                 done += work()
-            print(f"RATE {done / passed}", flush=True)
+            print(f"RATE {done / passed} {done / (time.process_time() - before)}", flush=True)

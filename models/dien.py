@@ -53,10 +53,10 @@ class DIEN(Ranker):
         """[B, N, H + D + C]."""
         steps = longest(embedded.event_mask)
         events = tf.concat([embedded.events, embedded.event_context], axis=-1)
-        interests = states_of(self.extractor, cut(events, steps), training)
         mask = cut(embedded.event_mask, steps)
+        interests = states_of(self.extractor, cut(events, steps), mask, training)
         weights = self.attention_of(interests, mask, embedded.candidates)
-        evolved = self.evolution(interests, weights)
+        evolved = self.evolution(interests, weights, mask, training=training)
         context = for_each_candidate(masked_mean(embedded.event_context, embedded.event_mask), embedded.candidates)
         encoded = tf.concat([evolved, self.projection(evolved) * embedded.candidates, context], axis=-1)
         weight = self.config.section(DIENConfig).auxiliary_weight
@@ -68,7 +68,7 @@ class DIEN(Ranker):
 
     def attention_of(self, interests: tf.Tensor, mask: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """a_t of each candidate: interests [B, T, H], mask [B, T], candidates [B, N, D] -> [B, N, T]; 0 at padding."""
-        scores = tf.einsum("btd,bnd->bnt", self.attention(interests), candidates)
+        scores = tf.matmul(candidates, self.attention(interests), transpose_b=True)
         return masked_softmax(scores, mask[:, None, :])
 
 

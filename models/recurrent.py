@@ -38,6 +38,7 @@ class RecurrentRanker(Ranker, abc.ABC):
     def encode(self, embedded: EmbeddedImpression, training: bool) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
         """[B, N, H + D]."""
         events = tf.concat([embedded.events, embedded.event_context], axis=-1)
-        states = states_of(self.recurrence, cut(events, longest(embedded.event_mask)), training)
+        steps = longest(embedded.event_mask)
+        states = states_of(self.recurrence, cut(events, steps), cut(embedded.event_mask, steps), training)
         state = state_at_last_event(states, embedded.event_mask)
         return self.interaction(state, embedded.candidates), {}

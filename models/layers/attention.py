@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from ctr.models.compiled import is_on_cpu
 from ctr.models.layers.activations import make_activation
 from ctr.models.layers.dense import Dense, rows_matmul
 from ctr.models.layers.embedding import EmbeddedImpression
@@ -44,16 +45,40 @@ class LocalActivationUnit(keras.layers.Layer):
 
     def weights_of(self, embedded: EmbeddedImpression, training: bool = False) -> tf.Tensor:
         """[B, N, T] float: a_t of each candidate, 0 outside the history."""
+        if training and is_on_cpu():
+            return self._weights_of_real(embedded)
         events, candidates = embedded.events, embedded.candidates
+        history_part, target_part, of_product = self._parts(events, embedded.event_context, candidates)
+        product_part = rows_matmul(tf.expand_dims(events, 1) * tf.expand_dims(candidates, 2), of_product)
+        hidden = product_part + tf.expand_dims(history_part, 1) + tf.expand_dims(target_part, 2)
+        mask = embedded.event_mask[:, None, :] & embedded.candidate_mask[:, :, None]
+        return self._weights(hidden, mask, training)
+
+    def _weights_of_real(self, embedded: EmbeddedImpression) -> tf.Tensor:
+        """The same in training, computed for the R real events of the batch: padding costs a CPU what they cost."""
+        places = tf.where(embedded.event_mask)
+        impression = places[:, 0]
+        events, context = (tf.boolean_mask(x, embedded.event_mask) for x in (embedded.events, embedded.event_context))
+        history_part, target_part, of_product = self._parts(events, context, embedded.candidates)
+        product_part = rows_matmul(tf.expand_dims(events, 1) * tf.gather(embedded.candidates, impression), of_product)
+        hidden = product_part + tf.expand_dims(history_part, 1) + tf.gather(target_part, impression)
+        weights = self._weights(hidden, tf.gather(embedded.candidate_mask, impression), training=True)
+        batch, length = tf.unstack(tf.shape(embedded.event_mask, tf.int64))
+        shape = tf.stack([batch, length, tf.shape(weights, tf.int64)[1]])
+        return tf.transpose(tf.scatter_nd(places, weights, shape), [0, 2, 1])
+
+    def _parts(self, events: tf.Tensor, context: tf.Tensor, candidates: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """The first layer's values of events and of candidates, [..., units], and its matrix of their product."""
         kernel = tf.cast(self.kernel, events.dtype)
         of_event, of_target, of_difference, of_product, of_context = tf.split(
             kernel, [self.width] * 4 + [self.context_width], axis=0
         )
-        history_part = rows_matmul(events, of_event + of_difference) + rows_matmul(embedded.event_context, of_context)
+        history_part = rows_matmul(events, of_event + of_difference) + rows_matmul(context, of_context)
         target_part = rows_matmul(candidates, of_target - of_difference) + tf.cast(self.bias, events.dtype)
-        product_part = rows_matmul(tf.expand_dims(events, 1) * tf.expand_dims(candidates, 2), of_product)
-        hidden = product_part + tf.expand_dims(history_part, 1) + tf.expand_dims(target_part, 2)
-        mask = embedded.event_mask[:, None, :] & embedded.candidate_mask[:, :, None]
+        return history_part, target_part, of_product
+
+    def _weights(self, hidden: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
+        """The first layer's pre-activations [..., units] to weights [...], 0 where ``mask`` does not hold."""
         hidden = self.first_activation(hidden, training=training, valid=mask)
         hidden = self.rest(hidden, training=training, valid=mask)
         weight = tf.squeeze(self.output_weight(hidden), axis=-1)
@@ -61,4 +86,4 @@ class LocalActivationUnit(keras.layers.Layer):
 
     def call(self, embedded: EmbeddedImpression, training: bool = False) -> tf.Tensor:
         """[B, N, D] float: the interest u for each candidate."""
-        return tf.einsum("bnt,btd->bnd", self.weights_of(embedded, training), embedded.events)
+        return tf.matmul(self.weights_of(embedded, training), embedded.events)

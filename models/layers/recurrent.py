@@ -5,8 +5,9 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from ctr.models.compiled import is_compiled
+from ctr.models.compiled import is_compiled, is_on_cpu
 from ctr.models.layers.dense import rows_matmul
+from ctr.models.layers.real_steps import gated_states, real_steps
 
 
 def state_at_last_event(states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -24,15 +25,43 @@ def state_at_last_event(states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     return last * tf.cast(length > 0, states.dtype)[:, None]
 
 
-def states_of(layer: keras.layers.RNN, events: tf.Tensor, training: bool) -> tf.Tensor:
-    """The state of each step of a recurrent layer of Keras, without dropout: [B, T, C] to [B, T, H]."""
+def states_of(layer: keras.layers.RNN, events: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
+    """The state of each step of a recurrent layer of Keras, without dropout.
+
+    Args:
+      layer: gives all states.
+      events: [B, T, C].
+      mask: [B, T] bool, the real steps, from the first on.
+      training: whether a gradient is taken.
+
+    Returns:
+      [B, T, H]; what stands at a step that is not real has no meaning.
+    """
     fused = not is_compiled() and bool(tf.config.list_logical_devices("GPU"))
+    if isinstance(layer, keras.layers.GRU) and training and is_on_cpu():
+        return _states_of_real(layer, events, mask)
     if isinstance(layer, keras.layers.GRU) and not fused:
         return _gru_states(layer, events)
     # XLA cannot compile the fused kernels that Keras takes where there is a GPU. A simple layer has none.
     if hasattr(layer, "use_cudnn"):
         layer.use_cudnn = "auto" if fused else False
     return layer(events, training=training)
+
+
+def _states_of_real(layer: keras.layers.GRU, events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    # Keras' first gate keeps: 1 - sigmoid(s) = sigmoid(-s).
+    sign = tf.repeat(tf.constant([-1.0, 1.0, 1.0], events.dtype), layer.units)
+    kernel, recurrent, bias = (
+        tf.cast(weight, events.dtype) * sign
+        for weight in (layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias)
+    )
+    of_gates, of_state = tf.split(bias[1], [2 * layer.units, layer.units], axis=0)
+    places, counts = real_steps(mask)
+    x = tf.gather_nd(events, places)
+    projected = tf.matmul(x, kernel) + (bias[0] + tf.pad(of_gates, [[0, layer.units]]))
+    states = gated_states(projected, tf.ones_like(x[:, :1]), recurrent, of_state, counts)
+    shape = tf.concat([tf.shape(mask, tf.int64), [layer.units]], axis=0)
+    return tf.ensure_shape(tf.scatter_nd(places, states, shape), [*events.shape[:2], layer.units])
 
 
 def _gru_states(layer: keras.layers.GRU, events: tf.Tensor) -> tf.Tensor:
@@ -101,16 +130,20 @@ class AttentionalGRU(keras.layers.Layer):
         self.bias = self.add_weight(shape=(3 * self.units,), initializer="zeros", name="bias")
         self.built = True
 
-    def call(self, x: tf.Tensor, attention: tf.Tensor) -> tf.Tensor:
+    def call(self, x: tf.Tensor, attention: tf.Tensor, mask: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The last state of each candidate's evolution.
 
         Args:
           x: [B, T, C]; its projection is computed once for all candidates.
-          attention: [B, N, T].
+          attention: [B, N, T], 0 where ``mask`` does not hold.
+          mask: [B, T] bool, the real steps, from the first on.
+          training: whether a gradient is taken.
 
         Returns:
           [B, N, H].
         """
+        if training and is_on_cpu():
+            return self._over_real_steps(x, attention, mask)
         projected = rows_matmul(x, tf.cast(self.kernel, x.dtype)) + tf.cast(self.bias, x.dtype)
         recurrent = tf.cast(self.recurrent_kernel, x.dtype)
         sizes = [2 * self.units, self.units]
@@ -130,3 +163,20 @@ class AttentionalGRU(keras.layers.Layer):
         # foldl keeps no states for the caller; the gradient's tape keeps what it needs.
         state = tf.foldl(step, (tf.transpose(projected, [1, 0, 2]), tf.transpose(attention, [2, 0, 1])), start)
         return tf.ensure_shape(state, [None, None, self.units])
+
+    def _over_real_steps(self, x: tf.Tensor, attention: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        kernel, recurrent, bias = (tf.cast(w, x.dtype) for w in (self.kernel, self.recurrent_kernel, self.bias))
+        batch, candidates, length = tf.unstack(tf.shape(attention, tf.int64))
+        # Each candidate's evolution is a sequence of its own, over the events of its impression.
+        of_each = tf.repeat(mask, candidates, axis=0)
+        places, counts = real_steps(of_each)
+        sequence, step = tf.unstack(places, axis=1)
+        projected = rows_matmul(x, kernel) + bias
+        inputs = tf.gather_nd(projected, tf.stack([sequence // candidates, step], axis=1))
+        weight = tf.expand_dims(tf.gather_nd(tf.reshape(attention, [-1, length]), places), 1)
+        states = gated_states(inputs, weight, recurrent, tf.zeros([self.units], x.dtype), counts)
+        # Where each sequence's last step stands, one behind all states for those that have none.
+        last = tf.math.unsorted_segment_max(tf.range(tf.size(sequence)), sequence, batch * candidates)
+        last = tf.where(last < 0, tf.size(sequence), last)
+        state = tf.gather(tf.pad(states, [[0, 1], [0, 0]]), last)
+        return tf.ensure_shape(tf.reshape(state, tf.stack([batch, candidates, self.units])), [None, None, self.units])

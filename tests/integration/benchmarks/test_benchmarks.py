@@ -228,6 +228,20 @@ def test_a_step_is_fewer_operations_once_it_is_compiled(run_here: Run) -> None:
     assert 0 < int(row[2]) < int(row[1])
 
 
+@pytest.mark.slow
+def test_the_time_of_a_step_is_that_of_its_operations_and_what_lies_between() -> None:
+    # In a process of its own, whose threads it sets.
+    done = run("step_operations", "--models", "dnn", "--batch", "8", "--time")
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    header, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[-3:])
+    whole, *parts = map(float, row[1:])
+    assert whole == pytest.approx(sum(parts), abs=0.1)
+    found = dict(zip(header[2:], parts, strict=True))
+    assert all(found[kind] > 0 for kind in ("products", "elementwise", "rows", "update of what is dense"))
+    assert found["others"] < 0.2 * whole
+
+
 @pytest.mark.parametrize("work", ["statistics", "transform"])
 def test_the_steps_that_follow_get_what_they_take(work: str, tmp_path: Path) -> None:
     """They run for half a minute each; the rest of them is what the pipeline's own tests run."""

@@ -68,7 +68,7 @@ def assert_same_model(one: dict[str, Any], other: dict[str, Any], name: str) -> 
 def test_two_mirrored_devices_equal_one(alone: dict[str, Any]) -> None:
     # Its replicas mask different numbers of events.
     cloze = "bert4rec+"
-    mirrored = result(start(2, [*MODELS, cloze, "dnn:accumulated", "din:sharded"]))
+    mirrored = result(start(2, [*MODELS, cloze, "dnn:accumulated", "dnn:compiled", "din:sharded"]))
     losses = mirrored["models"][cloze]["train_loss"]
     assert losses[-1] < losses[0]
     assert (alone["replicas"], mirrored["replicas"]) == (1, 2)
@@ -79,6 +79,8 @@ def test_two_mirrored_devices_equal_one(alone: dict[str, Any]) -> None:
     assert_same(mirrored, alone)
     # The sum over parts of each replica's batch is that over the batch.
     assert_same_model(mirrored["models"]["dnn:accumulated"], alone["models"]["dnn:plain"], "accumulated")
+    # XLA compiles forward and backward of each replica; what they tell one another stands around them.
+    assert_same_model(mirrored["models"]["dnn:compiled"], alone["models"]["dnn:plain"], "compiled")
     # Half of the 11 rows a device, and each device's own.
     sharded = mirrored["models"]["din:sharded"]
     assert_same_model(sharded, alone["models"]["din"], "sharded")

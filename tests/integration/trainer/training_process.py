@@ -15,6 +15,7 @@ import tensorflow as tf
 from ctr.components.settings import TrainingConfig
 from ctr.components.trainer.fit import TrainingLoop, fit
 from ctr.components.trainer.sharding import whole
+from ctr.components.trainer.step import Compile
 from ctr.components.trainer.strategy import training_strategy
 from ctr.models.impression import CANDIDATE_ITEM_ID, INDEX_OF, MODEL_INPUTS, USER_ID
 from ctr.models.layers.sharded_table import sharded_tables
@@ -47,7 +48,7 @@ SAMPLERS = {
 }
 """A model trained with a sampler of the batch is named model/sampler; one with its auxiliary loss has a + behind.
 model:plain has no statistics of a batch and no draws, model:accumulated likewise, with each batch in two parts;
-model:sharded has its tables on all devices together."""
+model:sharded has its tables on all devices together; model:compiled is model:plain that XLA compiles."""
 
 
 def without_graph_passes(off: bool = True) -> None:
@@ -101,7 +102,7 @@ def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
             "dien": {"auxiliary_weight": 0.5 * auxiliary},
             "bert4rec": {"cloze_weight": 0.1 * auxiliary},
             "caser": {"events": 4},
-            **({"activation": "relu", "item_unknown_rate": 0.0} if how in ("plain", "accumulated") else {}),
+            **({"activation": "relu", "item_unknown_rate": 0.0} if how in ("plain", "accumulated", "compiled") else {}),
         }
     )
     with strategy.scope():
@@ -109,9 +110,11 @@ def train(name: str, strategy: tf.distribute.Strategy) -> dict[str, object]:
             model = build_model(config, ITEMS, 10, history_length=4)
         sampler = sampler_of(SAMPLERS[sampler_name] if sampler_name else RANDOM)
     loss = LossConfig(name="sampled_softmax" if sampler_name else "pointwise")
-    trainer = TrainingLoop(model, strategy, sampler, loss, 1e-2, 1e-3, 1 + (how == "accumulated"))
+    compile: Compile = "on" if how == "compiled" else "auto"
+    trainer = TrainingLoop(model, strategy, sampler, loss, 1e-2, 1e-3, 1 + (how == "accumulated"), compile)
     data = batches(rows=ROWS, batch_size=BATCH)
     epochs = fit(trainer, lambda number: data, data, TrainingConfig(epochs=3, early_stopping_patience=3))
+    assert trainer.step.compiles == (how == "compiled")
     shards = [(list(shard.shape), shard.device) for shard in trainer.shards]
     if how == "sharded":
         assert isinstance(trainer.optimizer, ShardedAdam)

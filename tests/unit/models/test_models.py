@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import keras
@@ -10,8 +11,18 @@ import pytest
 import tensorflow as tf
 from model_oracles import build, mean, mlp_oracle, model_oracle, scores
 
+from ctr.models.compiled import compiled
 from ctr.models.contract import Ranker
-from ctr.models.impression import FEATURES, HISTORY_INPUTS, PADDING_ID, REQUEST_FEATURES, UNKNOWN_INDEX
+from ctr.models.impression import (
+    CANDIDATE_CATEGORY_ID,
+    CANDIDATE_ITEM_ID,
+    FEATURES,
+    HISTORY_INPUTS,
+    INDEX_OF,
+    PADDING_ID,
+    REQUEST_FEATURES,
+    UNKNOWN_INDEX,
+)
 from ctr.models.layers.embedding import age_bucket
 from ctr.models.model_config import ModelConfig
 from ctr.models.registry import MODELS, build_model
@@ -87,6 +98,29 @@ class TestEveryModel:
         ):
             assert gradient is not None, weight.path
             assert np.abs(tf.convert_to_tensor(gradient).numpy()).max() > 0, weight.path
+
+    def test_training_on_a_cpu_is_that_which_xla_compiles(self, name: str, make_inputs: Callable[..., Inputs]) -> None:
+        inputs = make_inputs([0, 1, 4, 6, 3], width=7)
+        for feature in (CANDIDATE_ITEM_ID, CANDIDATE_CATEGORY_ID, *INDEX_OF.values()):
+            if feature.startswith("candidate"):
+                # A candidate that is padding.
+                inputs[feature] *= [[1, 1, 1]] * 4 + [[1, 1, 0]]
+        found = []
+        for within in (contextlib.nullcontext, compiled):
+            model = build(name, dice={"epsilon": 0.01})
+            for weight in model.trainable_variables:
+                # Dice's slopes, too, which start at 0.
+                weight.assign(weight + np.linspace(-0.2, 0.2, weight.shape[-1]))
+            with within(), tf.GradientTape() as tape:
+                output = model(inputs, training=True)
+                loss = tf.reduce_sum(tf.where(inputs[CANDIDATE_ITEM_ID] > 0, tf.sin(output.logits), 0.0))
+                loss += tf.add_n([tf.reduce_sum(each) for each in output.auxiliary_losses.values()] or [0.0])
+            gradients = tape.gradient(loss, model.trainable_variables)
+            found.append([loss, *gradients, *model.non_trainable_variables])
+        paths = ["loss", *(v.path for v in (*model.trainable_variables, *model.non_trainable_variables))]
+        for ours, theirs, path in zip(*found, paths, strict=True):
+            ours, theirs = tf.convert_to_tensor(ours).numpy(), tf.convert_to_tensor(theirs).numpy()
+            np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5 * max(1, np.abs(theirs).max()), err_msg=path)
 
     @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
     def test_half_precision_stays_finite(self, name: str, policy: str, make_inputs: Callable[..., Inputs]) -> None:

@@ -110,10 +110,12 @@ def evolution() -> AttentionalGRU:
 
 def test_an_attention_of_0_freezes_the_state(evolution: AttentionalGRU) -> None:
     x = tf.random.stateless_normal([2, 6, 4], [1, 2])
-    np.testing.assert_array_equal(evolution(x, tf.zeros([2, 3, 6])).numpy(), np.zeros([2, 3, 5]))
+    all_real = tf.ones([2, 6], tf.bool)
+    np.testing.assert_array_equal(evolution(x, tf.zeros([2, 3, 6]), all_real).numpy(), np.zeros([2, 3, 5]))
     attention = np.random.default_rng(0).random((2, 3, 6)).astype("float32")
     attention[..., 4:] = 0
-    np.testing.assert_allclose(evolution(x, attention), evolution(x[:, :4], attention[..., :4]), atol=1e-6)
+    shorter = evolution(x[:, :4], attention[..., :4], all_real[:, :4])
+    np.testing.assert_allclose(evolution(x, attention, all_real), shorter, atol=1e-6)
 
 
 def test_an_attention_of_1_is_a_plain_gru(evolution: AttentionalGRU) -> None:
@@ -126,7 +128,8 @@ def test_an_attention_of_1_is_a_plain_gru(evolution: AttentionalGRU) -> None:
     sign = np.repeat([-1.0, 1.0, 1.0], 5).astype("float32")
     kernel, recurrent, bias = (w.numpy() * sign for w in evolution.trainable_variables)
     plain.set_weights([kernel, recurrent, np.stack([bias, np.zeros_like(bias)])])
-    np.testing.assert_allclose(evolution(x, tf.ones([2, 1, 6]))[:, 0], plain(x), atol=1e-6)
+    of_gru = evolution(x, tf.ones([2, 1, 6]), tf.ones([2, 6], tf.bool))
+    np.testing.assert_allclose(of_gru[:, 0], plain(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ORDER_AWARE)

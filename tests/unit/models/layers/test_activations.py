@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from ctr.models.compiled import compiled
 from ctr.models.layers.activations import make_activation as layer_of
 from ctr.models.model_config import ModelConfig
 
@@ -107,3 +110,28 @@ def test_gradients_reach_input_and_weights(name: str) -> None:
         loss = tf.reduce_sum(tf.square(activation(x, training=True)))
     gradients = tape.gradient(loss, [x, *activation.trainable_weights])
     assert all(np.abs(g.numpy()).max() > 0 for g in gradients)
+
+
+@pytest.mark.parametrize("rows", [(64,), (0,), (8, 6)])
+def test_dice_on_a_cpu_has_the_values_and_gradients_of_the_plain_formula(rows: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(4)
+    # The last channel does not vary: its variance may come out below 0.
+    x = np.concatenate([rng.normal(3, 2, (*rows, 4)), np.full((*rows, 1), 7.3)], axis=-1).astype("float32")
+    valid = rng.random(rows) < 0.7 if len(rows) > 1 else None
+    towards = tf.constant(rng.normal(size=x.shape).astype("float32"))
+
+    def of(plain: bool) -> tuple[keras.layers.Layer, list[np.ndarray]]:
+        dice = make_activation("dice", dice={"epsilon": 0.1})
+        dice.build(x.shape)
+        dice.slope.assign([-0.3, 0.1, 0.2, 1.4, 0.5])
+        inputs = tf.constant(x)
+        with compiled() if plain else contextlib.nullcontext(), tf.GradientTape() as tape:
+            tape.watch(inputs)
+            y = dice(inputs, training=True, valid=valid)
+        return dice, [y.numpy(), *(g.numpy() for g in tape.gradient(y, [inputs, dice.slope.value], towards))]
+
+    (fast, ours), (plain, theirs) = of(plain=False), of(plain=True)
+    for our, their, what in zip(ours, theirs, ("y", "x", "slope"), strict=True):
+        np.testing.assert_allclose(our, their, rtol=1e-4, atol=1e-5, err_msg=what)
+    for our, their in zip(fast.weights, plain.weights, strict=True):
+        np.testing.assert_allclose(our.numpy(), their.numpy(), rtol=1e-5, err_msg=our.path)

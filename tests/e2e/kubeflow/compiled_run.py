@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -175,32 +176,42 @@ def _value(source: dict[str, Any], values: Mapping[str, Any], run_id: str, outco
 
 
 class ForkingRunner:
-    """Runs steps in processes forked from one that has imported TFX, which takes most of a step's time.
+    """Runs steps in processes forked from one that has imported what they need, which takes most of a step's time.
 
-    For runs that come after one of fresh processes: environment and working directory are each step's own all the
-    same, and so is every module's state after its import.
+    Environment and working directory are each step's own all the same, and so is every module's state after its
+    import.
+
+    Args:
+      tensorflow_alone: whether that one has imported nothing but TensorFlow, so that each step does the rest anew.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tensorflow_alone: bool = False) -> None:
         self._server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("forked_steps.py"))],
+            [
+                sys.executable,
+                str(Path(__file__).with_name("forked_steps.py")),
+                "tensorflow" if tensorflow_alone else "all",
+            ],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        self._writing = threading.Lock()
 
     def __call__(self, command: Command) -> int:
-        """Forks, waits and returns the exit code; one step at a time."""
+        """Forks, waits and returns the exit code."""
         assert self._server.stdin is not None
-        assert self._server.stdout is not None
         assert command.argv[:3] == ["python", "-m", "ctr"]
-        request = {"arguments": command.argv[3:], "cwd": str(command.cwd), "env": command.env, "log": str(command.log)}
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        return int(self._server.stdout.readline())
+        ended = command.cwd.with_name("ended")
+        os.mkfifo(ended)
+        files = {"log": str(command.log), "ended": str(ended)}
+        request = {"arguments": command.argv[3:], "cwd": str(command.cwd), "env": command.env, **files}
+        with self._writing:
+            self._server.stdin.write(json.dumps(request) + "\n")
+            self._server.stdin.flush()
+        return int(ended.read_text())
 
     def close(self) -> None:
         """Ends the process that is forked from."""

@@ -1,24 +1,33 @@
-"""Imports what steps need, then forks a process for each request that it reads: see ``compiled_run.ForkingRunner``."""
+"""Imports what steps need, then forks a process for each request that it reads: see ``compiled_run.ForkingRunner``.
+
+With ``tensorflow`` it imports that alone: a step imports TFX, Beam and all of this project as in a fresh process, and
+does without what it does without there.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
+from pathlib import Path
 
-import tfx.dsl.compiler.compiler
-import tfx.orchestration.portable.launcher
+import tensorflow as tf
 
-import ctr.components.baselines.compute
-import ctr.components.evaluator.executor
-import ctr.components.impression_gen.executor
-import ctr.components.pusher.publish
-import ctr.components.statistics.executor
-import ctr.components.trainer.executor
-import ctr.components.transform.executor
-import ctr.components.transform.preprocessing
-import ctr.pipeline.dag
-from ctr.pipeline.commands.cli import main
+ALL = (
+    "tfx.dsl.compiler.compiler",
+    "tfx.orchestration.portable.launcher",
+    "ctr.pipeline.dag",
+    # What a DAG names and does not import.
+    "ctr.components.baselines.compute",
+    "ctr.components.evaluator.executor",
+    "ctr.components.impression_gen.executor",
+    "ctr.components.pusher.publish",
+    "ctr.components.statistics.executor",
+    "ctr.components.trainer.executor",
+    "ctr.components.transform.executor",
+    "ctr.components.transform.preprocessing",
+)
 
 
 def _step(request: dict) -> int:
@@ -28,32 +37,42 @@ def _step(request: dict) -> int:
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for stream in (1, 2):
         os.dup2(log, stream)
+    from ctr.pipeline.commands.cli import main
+
     code = main(request["arguments"])
     sys.stdout.flush()
     sys.stderr.flush()
     return code
 
 
+def _run(request: dict) -> None:
+    """Runs a step in a process of its own and tells who asked how it ended."""
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            code = _step(request)
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    Path(request["ended"]).write_text(str(os.waitstatus_to_exitcode(status)))
+
+
 if __name__ == "__main__":
-    assert tfx.orchestration.portable.launcher
-    assert ctr.pipeline.dag
-    # What a DAG names and does not import.
-    assert ctr.components.baselines.compute
-    assert ctr.components.evaluator.executor
-    assert ctr.components.impression_gen.executor
-    assert ctr.components.pusher.publish
-    assert ctr.components.statistics.executor
-    assert ctr.components.trainer.executor
-    assert ctr.components.transform.executor
-    assert ctr.components.transform.preprocessing
-    answers = os.dup(1)
+    tensorflow_alone = sys.argv[1:] == ["tensorflow"]
+    for name in () if tensorflow_alone else ALL:
+        importlib.import_module(name)
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    assert not (tensorflow_alone and loaded & {"ctr", "tfx", "apache_beam"})
+    # See graph_passes.py.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    running = []
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            code = 70
+        running.append(os.fork())
+        if running[-1] == 0:
             try:
-                code = _step(json.loads(line))
+                _run(json.loads(line))
             finally:
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        os.write(answers, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+                os._exit(0)
+    for process in running:
+        os.waitpid(process, 0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from compiled_run import ForkingRunner, RunOutcome, run_package, subprocess_runner
+from compiled_run import Command, ForkingRunner, RunOutcome, run_package, subprocess_runner
 from metadata_service import metadata_service
 
 from ctr.components.provenance import gather
@@ -51,8 +51,9 @@ class Runs:
 
     Attributes:
       config: what it was compiled from.
-      first: in fresh processes; there is no blessed model yet.
-      second: as the first one.
+      first: the first step in a fresh process, the others in ones that have imported TensorFlow and nothing else;
+        there is no blessed model yet.
+      second: as the first one, as fast as can be.
       third: of another model, with a bound that cannot be reached, and the first one's model to compare with.
       pushed: names in the served folder after each of them.
     """
@@ -86,13 +87,21 @@ def runs(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     layout = Layout(str(folder / "output"))
     Path(layout.metadata_db).parent.mkdir(parents=True)
     outcomes, pushed = [], []
-    with metadata_service(Path(layout.metadata_db)) as port, contextlib.closing(ForkingRunner()) as forking:
+    with (
+        metadata_service(Path(layout.metadata_db)) as port,
+        contextlib.closing(ForkingRunner(tensorflow_alone=True)) as anew,
+        contextlib.closing(ForkingRunner()) as forking,
+    ):
+
+        def fresh(command: Command) -> int:
+            return (subprocess_runner if "ImpressionGen" in command.argv else anew)(command)
+
         config = load_preset("kubeflow", [*SETTINGS, f"metadata.grpc.port={port}", f"output={layout.output}"])
         package = PackageWriter().run(config)
         # The log is no part of the package: a person names it when starting a run.
         parameters = {**PARAMETERS, "data": str(small_log)}
         for run_id, runner, parallel, changed in (
-            ("first", subprocess_runner, 2, {}),
+            ("first", fresh, 2, {}),
             ("second", forking, 1, {}),
             ("third", forking, 1, {"min_auc": 0.98, "activation": "relu"}),
         ):

@@ -76,6 +76,7 @@ def test_two_mirrored_devices_equal_one(alone: dict[str, Any]) -> None:
         losses = alone["models"][name]["train_loss"]
         assert losses[-1] < losses[0], name
         assert alone["models"][name]["steps"] == mirrored["models"][name]["steps"], name
+    assert alone["models"]["din"]["validation_auc"]
     assert_same(mirrored, alone)
     # The sum over parts of each replica's batch is that over the batch.
     assert_same_model(mirrored["models"]["dnn:accumulated"], alone["models"]["dnn:plain"], "accumulated")

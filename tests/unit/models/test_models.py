@@ -184,14 +184,12 @@ class TestEveryModel:
 
 
 # Tracing is what takes time, and what an activation does in a graph does not depend on the model: all pairs are in
-# the test of the gradients.
-@pytest.mark.parametrize(
-    ("name", "activation"), [*((name, "dice") for name in MODELS), *(("dnn", name) for name in ACTIVATIONS[:-1])]
-)
-def test_the_loss_falls(name: str, activation: str, make_inputs: Callable[..., Inputs]) -> None:
+# the test of the gradients. That the loss of every model falls is in the tests of a training that goes on.
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_loss_falls(activation: str, make_inputs: Callable[..., Inputs]) -> None:
     inputs = make_inputs([3, 5, 6, 2] * 8, width=6)
     labels = tf.one_hot(tf.zeros(32, tf.int32), 3)
-    model = build(name, activation=activation)
+    model = build("dnn", activation=activation)
     optimizer = keras.optimizers.Adam(0.01)
 
     @tf.function(autograph=False)
@@ -199,10 +197,8 @@ def test_the_loss_falls(name: str, activation: str, make_inputs: Callable[..., I
         with tf.GradientTape() as tape:
             output = model(inputs, training=True)
             loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=output.logits))
-            auxiliary = [tf.reduce_mean(each) for each in output.auxiliary_losses.values()]
-            total = tf.add_n([loss, *auxiliary])
         optimizer.apply_gradients(
-            zip(tape.gradient(total, model.trainable_variables), model.trainable_variables, strict=True)
+            zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
         )
         return loss
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,14 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "ctr"
 
 
+@functools.cache
+def sources_at(root: Path) -> Sources:
+    """Parsed once: the edits below are comments, so what a file imports stays."""
+    return Sources({"ctr": root})
+
+
 def digests(root: Path, nodes: Any) -> dict[str, str]:
-    sources = Sources({"ctr": root})
+    sources = sources_at(root)
     return {
         node.id: sources.digest(loaded_names(node.executor_spec, node.exec_properties))
         for node in nodes

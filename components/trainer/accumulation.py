@@ -14,7 +14,9 @@ class AccumulatingStep(ReplicaStep):
     """Passes a batch through the model in parts and adds up their gradients, each by its share of what is real.
 
     A replica's share of a batch need not be a multiple of the parts, and may have fewer impressions than there are
-    parts: it is filled with padding, so that every part has equally many rows, and at least one. The sum is the gradient of the mean over the whole batch; of auxiliary losses, too, where each part has as many
+    parts: it is filled with padding, so that every part has equally many rows, and at least one.
+
+    The sum is the gradient of the mean over the whole batch; of auxiliary losses, too, where each part has as many
     pairs an impression as the others. What looks at a batch sees a part: Dice's statistics, a model's draws, and a
     sampler's. A table's gradient stays the rows that it is of, those of all parts one behind the other.
 

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ctr.components.files import absolute
+from ctr.components.trainer.cluster import SWEPT
 from ctr.models.registry import ACTIVATIONS, MODELS
 from ctr.models.samplers.registry import SAMPLERS
 from ctr.pipeline.commands.command_line import (
@@ -88,6 +89,7 @@ def _sweep(options: argparse.Namespace) -> int:
     swept = {"model.name": options.models, "model.activation": options.activations, "sampler.name": options.samplers}
     config = configuration(options, {name: names for name, names in swept.items() if names})
     terminal = terminal_of(options)
+    SWEPT.require()
     check_paths(config)
 
     from ctr.pipeline.sweep.render import layout

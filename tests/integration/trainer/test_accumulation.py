@@ -26,8 +26,10 @@ def step_of(sampler: Sampler, *, plain: bool, parts: int = 1) -> ReplicaStep:
     config = ModelConfig.model_validate({"name": "din", "embedding_dim": 4, "hidden_units": [4], **whole})
     model = build_model(config, 11, 10, history_length=4)
     loss = LossConfig(name="pointwise" if plain else "sampled_softmax")
-    known = (model, sampler, loss, LazyAdam(1e-2), None, "off")
-    return AccumulatingStep(parts, *known) if parts > 1 else ReplicaStep(*known)
+    optimizer = LazyAdam(1e-2)
+    if parts > 1:
+        return AccumulatingStep(parts, model, sampler, loss, optimizer, None, "off")
+    return ReplicaStep(model, sampler, loss, optimizer, None, "off")
 
 
 def share(rows: int, real: int) -> Batch:
@@ -60,10 +62,11 @@ def test_parts_without_an_impression_do_no_harm(sampler: str) -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, 9])
 def test_parts_are_equally_large_however_many_impressions_a_device_is_given(rows: int) -> None:
-    given = (share(rows, rows)[0]["history_item_id"],)
-    filled = tf.function(lambda batch: _filled(batch, PARTS), input_signature=[(tf.TensorSpec([None, 6], tf.int64),)])
-    for (values,), size in (filled(given), _filled(given, PARTS)):
+    ids = share(rows, rows)[0]["history_item_id"]
+    signature = [tf.TensorSpec([None, 6], tf.int64)]
+    unknown = tf.function(lambda x: _filled(({"ids": x}, x), PARTS), input_signature=signature)
+    for (values, labels), size in (unknown(ids), _filled(({"ids": ids}, ids), PARTS)):
         assert size == max(1, -(-rows // PARTS))
-        assert values.shape == (size * PARTS, 6)
-        np.testing.assert_array_equal(values[:rows], given[0])
-        assert not tf.reduce_any(values[rows:] != 0)
+        assert values["ids"].shape == labels.shape == (size * PARTS, 6)
+        np.testing.assert_array_equal(labels[:rows], ids)
+        assert not tf.reduce_any(labels[rows:] != 0)

@@ -43,9 +43,6 @@ from ctr.models.validation import instead_of
 SETTINGS_KEY: Final = "settings"
 """The one parameter by which a step gets its settings: JSON of a section that holds what it depends on, and no more."""
 
-LOG_TIMEZONE = PUBLIC_LOG.zone
-"""The zone of the public log, in which hours of the day are compared and times are shown."""
-
 _SPAN_DAYS: Final = 9
 """Of a window that counts back from a span, where nothing else is said: as many as the public log has."""
 WINDOW_SETTINGS = ("ingest.window_start", "ingest.window_end", "ingest.window_days")

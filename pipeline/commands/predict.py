@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _SHOWN_PROBLEMS: Final = 20
 _SHOWN_EVENTS: Final = 10
 _BEST: Final = "best"
+_IDS: Final = ("item_id", "category_id", "chosen_item_id")
 
 
 def add(commands: Any) -> None:
@@ -128,20 +129,22 @@ def _predict(options: argparse.Namespace) -> int:
 
         load_plugins(options.plugin)
     if options.dataset and options.output:
-        raise ConfigError("--dataset is of the ids in --impression FILE; an impression of a run has numbers")
-    string_ids = _string_ids(options.dataset)
-    options.item = _item(options.explain, string_ids)
+        raise ConfigError("--dataset is of the ids in --impression FILE; an impression of a run has those of its log")
     if options.output:
         model, chosen = options.model or served_model(options.output), None
         _check_reachable(options.host, options.port)
         with terminal_of(options).loading("TensorFlow"):
-            from ctr.pipeline.output.eval_impressions import eval_impression
+            from ctr.pipeline.output.eval_impressions import eval_impression, strings_of
 
             impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
-        rows: Iterator[Asked | Refused] = iter([_asked(impression, options.output)])
+        strings = strings_of(absolute(options.output), options.pipeline_name, impression)
+        options.item = _item(options.explain, frozenset(["item_id"] if options.explain in strings.values() else ()))
+        rows: Iterator[Asked | Refused] = iter([_asked(impression, options.output, strings)])
     else:
         from ctr.serving.impression_files import read_impressions
 
+        string_ids = _string_ids(options.dataset)
+        options.item = _item(options.explain, string_ids)
         model, chosen = options.model or "ctr", None
         rows = read_impressions(options.impression, options.format, string_ids)
         # A file that is none is said before a server that is none.
@@ -152,10 +155,10 @@ def _predict(options: argparse.Namespace) -> int:
         return _answers(rows, client, options, chosen, refusals)
 
 
-def _asked(impression: Impression, place: str) -> Asked:
+def _asked(impression: Impression, place: str, strings: Mapping[int, str]) -> Asked:
     from ctr.serving.impression_files import Asked
 
-    return Asked(None, place, impression.model_dump_json(), impression)
+    return Asked(None, place, impression.model_dump_json(), impression, strings)
 
 
 def _answers(
@@ -215,7 +218,7 @@ def _with_strings(document: Any, strings: Mapping[int, str]) -> Any:
     if not isinstance(document, dict):
         return document
     return {
-        key: strings.get(value, value) if key in ("item_id", "category_id") else _with_strings(value, strings)
+        key: strings.get(value, value) if key in _IDS else _with_strings(value, strings)
         for key, value in document.items()
     }
 

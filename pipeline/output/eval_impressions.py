@@ -6,9 +6,10 @@ import itertools
 import os
 from typing import Final
 
+from ctr.components.examples.names import read_names
 from ctr.components.examples.shards import list_shards, split_folder
 from ctr.models import impression as names
-from ctr.pipeline.output.layout import IMPRESSIONS, Layout
+from ctr.pipeline.output.layout import CATALOGUE, IMPRESSIONS, Layout
 from ctr.pipeline.output.runs import NoSuchRun, latest_output
 from ctr.serving.impressions import Impression
 
@@ -31,6 +32,16 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     events = _events(output, pipeline_name, _LOOKED_AT)
     chosen = max(events, key=lambda group: (len(group), len(group[0][names.HISTORY_AGE])))
     return _impression(chosen), chosen[0][names.CANDIDATE_ITEM_ID][0]
+
+
+def strings_of(output: str, pipeline_name: str, impression: Impression) -> dict[int, str]:
+    """Number -> string of the impression's ids that are strings in the log of the newest run."""
+    catalogue = latest_output(Layout(output).metadata_db, pipeline_name, *CATALOGUE)
+    rows = (*impression.history, *impression.candidates)
+    return {
+        **read_names(catalogue, "category", {row.category_id for row in rows}),
+        **read_names(catalogue, "item", {row.item_id for row in rows}),
+    }
 
 
 def eval_impressions(output: str, pipeline_name: str, count: int) -> list[Impression]:

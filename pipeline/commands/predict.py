@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from ctr.components.files import absolute
 from ctr.models.errors import ConfigError, CtrError
 from ctr.models.string_ids import id_of
-from ctr.pipeline.commands.command_line import FAILED, OK, add_command, add_plugin_option, program, terminal_of
-from ctr.pipeline.commands.serving import add_address, seconds, served_model
+from ctr.pipeline.commands.command_line import FAILED, OK, add_command, add_plugin_option, numbers, program, terminal_of
+from ctr.pipeline.commands.serving import SECONDS, add_address, served_model
 from ctr.pipeline.process.terminal import width as terminal_width
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _SHOWN_PROBLEMS: Final = 20
 _SHOWN_EVENTS: Final = 10
 _BEST: Final = "best"
+_REQUESTS: Final = numbers(int, lambda number: 1 <= number <= 1000, "no number of requests; choose 1 to 1000")
 _IDS: Final = ("item_id", "category_id", "chosen_item_id")
 
 
@@ -84,10 +85,10 @@ examples:
     parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving, or ctr")
     parser.add_argument("--label", metavar="LABEL", default="", help="of the version that is asked, e.g. canary")
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=seconds, default=5.0, help="for one answer; default: %(default)s"
+        "--timeout", metavar="SECONDS", type=SECONDS, default=5.0, help="for one answer; default: %(default)s"
     )
     parser.add_argument(
-        "--concurrency", metavar="N", type=_requests, default=8, help="requests at a time; default: %(default)s"
+        "--concurrency", metavar="N", type=_REQUESTS, default=8, help="requests at a time; default: %(default)s"
     )
     parser.add_argument("--tls-ca", metavar="FILE", help="PEM; turns TLS on, and trusts these authorities")
     parser.add_argument("--tls-certificate", metavar="FILE", help="PEM, for a server that asks for one")
@@ -95,13 +96,6 @@ examples:
     parser.add_argument(
         "--pipeline-name", metavar="NAME", default="ctr", help="of the run in DIR; default: %(default)s"
     )
-
-
-def _requests(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 1000:
-        raise argparse.ArgumentTypeError(f"{number} requests at a time cannot be had; choose 1 to 1000")
-    return number
 
 
 def _string_ids(dataset: str | None) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ctr.components.files import absolute
 from ctr.components.trainer.cluster import SWEPT
@@ -15,6 +15,7 @@ from ctr.pipeline.commands.command_line import (
     add_command,
     add_config_options,
     configuration,
+    numbers,
     print_json,
     terminal_of,
 )
@@ -27,6 +28,7 @@ from ctr.pipeline.sweep.trials import Trial, grid
 if TYPE_CHECKING:
     from ctr.pipeline.sweep.render import SweepReport
 
+_SHARE: Final = numbers(float, lambda number: 0 <= number <= 1, "no share; choose 0 to 1, with commas between several")
 _MATCH_FEATURES = {"both": (True, False), "with": (True,), "without": (False,)}
 
 
@@ -82,7 +84,7 @@ def _names(text: str) -> list[str]:
 
 
 def _shares(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
+    return [_SHARE(part) for part in text.split(",")]
 
 
 def _sweep(options: argparse.Namespace) -> int:

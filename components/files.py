@@ -7,12 +7,20 @@ for addresses alone.
 from __future__ import annotations
 
 import glob
+import importlib.util
 import os
 import shutil
 from typing import IO, Any, Final, NamedTuple
 
+from ctr.models.errors import CtrError
+
 TABLE: Final = "bq://"
+_S3: Final = "s3://"
 _NANOSECONDS: Final = 10**9
+
+
+class MissingPackage(CtrError):
+    """An address of a kind that a package more is needed for; the message names it."""
 
 
 class Stat(NamedTuple):
@@ -44,9 +52,8 @@ def open_file(path: str) -> IO[bytes]:
     if not is_address(path):
         return open(path, "rb")
     from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
 
-    opened: IO[bytes] = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    opened: IO[bytes] = _file_systems(path).open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     return opened
 
 
@@ -56,9 +63,8 @@ def create_file(path: str) -> IO[bytes]:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return open(path, "wb")
     from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
 
-    created: IO[bytes] = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    created: IO[bytes] = _file_systems(path).create(path, compression_type=CompressionTypes.UNCOMPRESSED)
     return created
 
 
@@ -98,10 +104,9 @@ def checksum(address: str) -> str | None:
     if is_table(address):
         return f"modified-{stat(address).modified}"
     from apache_beam.io.filesystem import BeamIOError
-    from apache_beam.io.filesystems import FileSystems
 
     try:
-        found = str(FileSystems.checksum(address))
+        found = str(_file_systems(address).checksum(address))
     except BeamIOError as error:
         raise OSError(f"{address}: its checksum cannot be asked for: {error}") from error
     return None if found == str(stat(address).size) else found
@@ -118,7 +123,7 @@ def list_folder(folder: str) -> dict[str, bool]:
             return {entry.name: entry.is_dir() for entry in entries}
     base = folder.rstrip("/") + "/"
     # Object stores have files alone: a folder shows in the names of what lies in it.
-    names = [metadata.path[len(base) :] for metadata in (*_match(base, "*"), *_match(base, "*/**"))]
+    names = [path[len(base) :] for path in _below(base)]
     return {name.partition("/")[0]: "/" in name for name in names if name}
 
 
@@ -128,14 +133,30 @@ def remove_folder(folder: str) -> None:
         if os.path.isdir(folder):
             shutil.rmtree(folder)
         return
+    # One by one: S3 knows no pattern here. Google's takes each name as one.
+    if found := _below(folder.rstrip("/") + "/"):
+        _file_systems(folder).delete([glob.escape(path) for path in found])
+
+
+def _below(base: str) -> list[str]:
+    """All files below an address that ends with a slash."""
+    return list(dict.fromkeys(metadata.path for metadata in (*_match(base, "*"), *_match(base, "*/**"))))
+
+
+def _file_systems(address: str) -> Any:
+    """Beam's, which know the address."""
+    if address.startswith(_S3) and importlib.util.find_spec("boto3") is None:
+        raise MissingPackage(f"{address}: reading s3:// needs boto3, which is not installed: pip install boto3")
     from apache_beam.io.filesystems import FileSystems
 
-    if list_folder(folder):
-        FileSystems.delete([glob.escape(folder.rstrip("/")) + "/*"])
+    if FileSystems._pipeline_options is None:
+        # Outside a pipeline nobody has set any, and without some S3 is not even tried.
+        from apache_beam.options.pipeline_options import PipelineOptions
+
+        FileSystems.set_options(PipelineOptions([]))
+    return FileSystems
 
 
 def _match(path: str, pattern: str = "") -> list[Any]:
-    from apache_beam.io.filesystems import FileSystems
-
     # Beam's patterns know no quoting but sets of one character, and those are what glob makes.
-    return list(FileSystems.match([glob.escape(path) + pattern])[0].metadata_list)
+    return list(_file_systems(path).match([glob.escape(path) + pattern])[0].metadata_list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_args
@@ -45,9 +46,6 @@ from ctr.models.validation import instead_of
 
 SETTINGS_KEY: Final = "settings"
 """The one parameter by which a step gets its settings: JSON of a section that holds what it depends on, and no more."""
-
-LOG_TIMEZONE = PUBLIC_LOG.zone
-"""The zone of the public log, in which hours of the day are compared and times are shown."""
 
 _SPAN_DAYS: Final = 9
 """Of a window that counts back from a span, where nothing else is said: as many as the public log has."""
@@ -496,21 +494,47 @@ class SearchRange(Section):
     high: int | float
     log: bool = False
     """Whether each power of ten is as likely as another."""
+    step: Annotated[int, Field(ge=1)] | None = None
+    """Of whole numbers: from low on, what is added to come to the next value, or with ``log`` multiplied by, as in
+    Keras Tuner."""
 
     @model_validator(mode="after")
     def _rises(self) -> SearchRange:
         if not self.low < self.high or (self.log and self.low <= 0):
             above = " and above 0" if self.log else ""
             raise ValueError(f"low must be below high{above}; they are {self.low} and {self.high}")
+        if self.step is not None and not self.whole:
+            raise ValueError(f"step is of whole numbers; low and high are {self.low} and {self.high}")
+        if self.log and self.step == 1:
+            raise ValueError("step is what a value is multiplied by, since log is true; it must be above 1")
         return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds whole numbers alone."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def corners(self) -> tuple[int | float, ...]:
+        """Both ends, and what lies beside the lower one: where it and low are multiples of a number, so are all."""
+        if not self.whole:
+            return self.low, self.high
+        if self.log and self.step is not None:
+            values = [self.low]
+            while values[-1] * self.step <= self.high:
+                values.append(values[-1] * self.step)
+            return tuple(values)
+        step = self.step or 1
+        last = self.low + (self.high - self.low) // step * step
+        return tuple(sorted({self.low, min(self.low + step, last), last}))
 
 
 class TunerConfig(Section):
     """A search for settings before training; off where there is no ``space``."""
 
     space: dict[str, SearchRange | Annotated[tuple[JsonValue, ...], Field(min_length=2)]] = Field(default_factory=dict)
-    """Setting, by its dotted name -> a list of values, or ``{low: 1.0e-4, high: 1.0e-2, log: true}``. Settings below
-    ``model`` but its name, ``training.learning_rate`` and ``training.batch_size`` can be searched."""
+    """Setting, by its dotted name -> a list of values, or ``{low: 1.0e-4, high: 1.0e-2, log: true}``; whole numbers may
+    have a ``step``. Settings below ``model`` but its name, ``training.learning_rate`` and ``training.batch_size`` can
+    be searched."""
     algorithm: Literal["random", "bayesian"] = "random"
     """Keras Tuner's: values drawn at random, or by a Gaussian process over those that were tried."""
     trials: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -532,10 +556,15 @@ class TunerConfig(Section):
         return space
 
     def corners(self) -> Iterator[dict[str, Any]]:
-        """Setting -> value, one setting at a time: each value of a list, both ends of a range."""
-        for name, values in self.space.items():
-            of = (values.low, values.high) if isinstance(values, SearchRange) else values
-            yield from ({name: value} for value in of)
+        """Setting -> value: each two settings with all pairs of their values, of a range its corners, beside the first
+        value of the others."""
+        of = {
+            name: values.corners() if isinstance(values, SearchRange) else values for name, values in self.space.items()
+        }
+        first = {name: values[0] for name, values in of.items()}
+        for names in itertools.combinations(of, 2 if len(of) > 1 else 1):
+            for values in itertools.product(*(of[name] for name in names)):
+                yield {**first, **dict(zip(names, values, strict=True))}
 
 
 Bound = Annotated[float, Field(allow_inf_nan=False)]

@@ -7,7 +7,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, PlainValidator, model_validator
 
-from ctr.components.settings import LOG_TIMEZONE, IngestConfig
+from ctr.components.dataset import PUBLIC_LOG
+from ctr.components.settings import IngestConfig
 from ctr.models.section import Section
 
 MIN_EVENTS: Final = 5
@@ -110,7 +111,7 @@ class GeneratorConfig(Section):
     @property
     def delay(self) -> int:
         """Seconds that the log is later than the real one."""
-        start = dt.datetime.combine(self.start, dt.time(), LOG_TIMEZONE)
+        start = dt.datetime.combine(self.start, dt.time(), PUBLIC_LOG.zone)
         return int(start.timestamp()) - FIRST_SECOND
 
     @property

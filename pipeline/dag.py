@@ -103,7 +103,8 @@ class CompiledDag:
 
     def claim_devices(self) -> None:
         """Makes the devices that training wants, before another node of this process starts TensorFlow without them."""
-        from ctr.components.trainer.strategy import several_workers, training_strategy
+        from ctr.components.trainer.cluster import several_workers
+        from ctr.components.trainer.strategy import training_strategy
 
         if not several_workers():
             # Each of those is a process of its own.
@@ -327,6 +328,7 @@ def _data_part(config: PipelineConfig, data_must_exist: bool, resolvers_of_tfx_a
         catalogue=catalogue,
         last=approved.outputs["approval"],
         settings=config.statistics.model_dump_json(exclude={"sample_rate"}),
+        zone=config.ingest.dataset.time.zone,
     )
 
     transform = ImpressionTransform(examples=examples, schema=schema, catalogue=catalogue, transform=config.transform)

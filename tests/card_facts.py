@@ -105,9 +105,11 @@ def make_provenance() -> Provenance:
 
 def make_facts(preset: str = "sample", *changes: str) -> CardFacts:
     config = load_preset(preset, changes)
+    card = CardSettings.of(config.model, config.sampler, config.training, config.ingest)
     return CardFacts(
         served_model_name="ctr",
-        training=CardSettings.of(config.model, config.sampler, config.training, config.ingest).training,
+        training=card.training,
+        zone=card.zone,
         summary=make_summary(),
         content=make_content(),
         evaluation=make_evaluation(),

@@ -5,6 +5,7 @@ ExampleValidator alone only takes note.
 
 import os
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
@@ -37,6 +38,7 @@ def AnomalyGate(
     catalogue: InputArtifact[ImpressionCatalogue],
     approval: OutputArtifact[DataApproval],
     settings: Parameter[str],
+    zone: Parameter[str],
     last: InputArtifact[DataApproval] = None,
 ) -> None:
     """Fails, and so stops everything downstream, if a split is empty, ExampleValidator found anything in it, or it has
@@ -50,6 +52,7 @@ def AnomalyGate(
       catalogue: of ImpressionGen, which counted the events.
       approval: gets ``APPROVED``, what was compared, and what the next data are to be compared with.
       settings: JSON of :class:`ctr.components.settings.StatisticsConfig`.
+      zone: ``ingest.dataset.time.zone``, which hours of the day are of.
       last: of the data that were approved last, see :class:`LastApprovalStrategy`.
 
     Raises:
@@ -72,7 +75,7 @@ def AnomalyGate(
     if last:
         with fileio.open(os.path.join(last.uri, DISTRIBUTIONS_FILE), "rb") as file:
             approved = Distributions.model_validate_json(file.read())
-    report = compare(now, approved, StatisticsConfig.model_validate_json(settings), where)
+    report = compare(now, approved, StatisticsConfig.model_validate_json(settings), ZoneInfo(zone), where)
     stop_on_drift(report)
     for name, text in {
         DISTRIBUTIONS_FILE: now.model_dump_json(),

@@ -7,16 +7,17 @@ one that may be. And TFDV's own comparators cannot see the first, as the infinit
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from ctr.components.anomaly_gate.distributions import Cumulative, Distributions, SplitDistributions
 from ctr.components.drift import Comparison, DriftReport
-from ctr.components.settings import LOG_TIMEZONE, DriftBounds, DriftConfig, StatisticsConfig
+from ctr.components.local_time import hours_of_day
+from ctr.components.settings import DriftBounds, StatisticsConfig
 from ctr.models.arrays import FloatArray
 from ctr.models.errors import DataError
 from ctr.models.impression import EVAL_SPLIT, TRAIN_SPLIT
@@ -42,7 +43,11 @@ class _Found(NamedTuple):
 
 
 def compare(
-    now: Distributions, approved: Distributions | None, config: StatisticsConfig, compared_with: str | None = None
+    now: Distributions,
+    approved: Distributions | None,
+    config: StatisticsConfig,
+    zone: ZoneInfo,
+    compared_with: str | None = None,
 ) -> DriftReport:
     """Compares each split with the same one that was approved last, and eval with train.
 
@@ -50,15 +55,16 @@ def compare(
       now: of this run.
       approved: of the data that were approved last; None if there are none.
       config: the bounds.
+      zone: of the log.
       compared_with: where ``approved`` is from.
     """
     comparisons: list[Comparison] = []
     for split, of_split in now.splits.items():
         if approved is not None and split in approved.splits:
-            comparisons += _compared("drift", split, of_split, approved.splits[split], config.drift, config.min_events)
+            comparisons += _compared("drift", split, of_split, approved.splits[split], config, zone)
     if {EVAL_SPLIT, TRAIN_SPLIT} <= now.splits.keys():
         evaluated, trained = now.splits[EVAL_SPLIT], now.splits[TRAIN_SPLIT]
-        comparisons += _compared("skew", EVAL_SPLIT, evaluated, trained, config.skew, config.min_events)
+        comparisons += _compared("skew", EVAL_SPLIT, evaluated, trained, config, zone)
     return DriftReport(compared_with=compared_with, comparisons=tuple(comparisons))
 
 
@@ -78,12 +84,17 @@ def stop_on_drift(report: DriftReport) -> None:
 
 
 def _compared(
-    kind: str, split: str, now: SplitDistributions, before: SplitDistributions, bounds: DriftConfig, min_events: int
+    kind: str,
+    split: str,
+    now: SplitDistributions,
+    before: SplitDistributions,
+    config: StatisticsConfig,
+    zone: ZoneInfo,
 ) -> Iterator[Comparison]:
-    few = min(now.events, before.events)
+    few, min_events = min(now.events, before.events), config.min_events
     too_few = _Found(None, f"one of them has {few:,} events, less than statistics.min_events ({min_events:,})")
     found: dict[str, tuple[str, Difference]] = {
-        "hour": ("Jensen-Shannon divergence of events by hour of the day", _hours),
+        "hour": ("Jensen-Shannon divergence of events by hour of the day", functools.partial(_hours, zone=zone)),
         "behavior": ("largest fall of a behaviour's share", _behaviors),
         "history_age": ("largest distance of the cumulative ages", _ages),
         "history_length": ("largest distance of the cumulative lengths", _lengths),
@@ -92,7 +103,7 @@ def _compared(
         found[name] = "largest distance of the cumulative values", functools.partial(_declared, name)
     for feature, (measure, difference) in found.items():
         key = "declared" if feature in now.declared else feature
-        of_feature: DriftBounds = getattr(bounds, key)
+        of_feature: DriftBounds = getattr(getattr(config, kind), key)
         value, about = too_few if feature != "behavior" and few < min_events else difference(now, before)
         state, bound, which = _state(value, of_feature)
         setting = f"statistics.{kind}.{key}" + (f".{which}" if which else "")
@@ -128,11 +139,11 @@ def _state(value: float | None, bounds: DriftBounds) -> tuple[str, float | None,
     return "within", bounds.stop, "stop" if bounds.stop is not None else ""
 
 
-def by_hour(hours: Mapping[int, int]) -> FloatArray:
-    """Events of each hour of the day in the log's own time, [24] means over the days; NaN where no day has the whole
+def by_hour(hours: Mapping[int, int], zone: ZoneInfo) -> FloatArray:
+    """Events of each hour of the day in the log's zone, [24] means over the days; NaN where no day has the whole
     hour. The first and the last hour are left out: a split begins and ends within them."""
     whole = np.arange(min(hours, default=0) + 1, max(hours, default=0))
-    local = [dt.datetime.fromtimestamp(hour * 3600, LOG_TIMEZONE).hour for hour in whole.tolist()]
+    local = hours_of_day(whole * 3600, zone)
     days = np.bincount(local, minlength=_HOURS)
     events = np.bincount(local, [hours.get(hour, 0) for hour in whole.tolist()], minlength=_HOURS)
     return np.where(days > 0, events / np.maximum(days, 1), np.nan)
@@ -150,8 +161,8 @@ def jensen_shannon(one: FloatArray, other: FloatArray) -> float:
     return max(0.0, (from_middle(p) + from_middle(q)) / 2)
 
 
-def _hours(now: SplitDistributions, before: SplitDistributions) -> _Found:
-    one, other = by_hour(now.hours), by_hour(before.hours)
+def _hours(now: SplitDistributions, before: SplitDistributions, zone: ZoneInfo) -> _Found:
+    one, other = by_hour(now.hours, zone), by_hour(before.hours, zone)
     known = ~np.isnan(one) & ~np.isnan(other)
     if known.sum() < _FEWEST_HOURS or not one[known].sum() or not other[known].sum():
         return _Found(None, f"{known.sum()} whole hours of the day are in both; {_FEWEST_HOURS} are needed")

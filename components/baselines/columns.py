@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -28,12 +29,16 @@ class Columns:
       catalogue: of the train split.
       validation_start: Unix second; train is before it.
       features: that impressions are sliced by beside the attributes that all have.
+      zone: of the log.
     """
 
-    def __init__(self, catalogue: Catalogue, validation_start: int, features: Sequence[str] = ()) -> None:
+    def __init__(
+        self, catalogue: Catalogue, validation_start: int, features: Sequence[str] = (), *, zone: ZoneInfo
+    ) -> None:
         self._popularity = popularity_bounds(catalogue.item_counts)
         self._validation_start = validation_start
         self._features = features
+        self._zone = zone
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -73,6 +78,7 @@ class Columns:
                 bounds=self._popularity,
                 user_known=(length > 0) & (oldest < self._validation_start),
                 features={name: _values(batch, name, target) for name in self._features},
+                zone=self._zone,
             ),
             candidates=batch.candidates,
             labels=labels.astype(np.int8),

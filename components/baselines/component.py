@@ -1,6 +1,7 @@
 """The step that scores the trivial baselines."""
 
 import os
+from zoneinfo import ZoneInfo
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -32,6 +33,8 @@ class BaselinesSettings(Section):
     """Keys of ``evaluation.bounds``: that there are such impressions, not what a model must reach."""
     judged_set: str
     """``ingest.judged_set``."""
+    zone: str
+    """``ingest.dataset.time.zone``, which hours of the day are of."""
 
     @classmethod
     def of(cls, evaluation: EvaluationConfig, ingest: IngestConfig) -> "BaselinesSettings":
@@ -43,6 +46,7 @@ class BaselinesSettings(Section):
             slices=evaluation.slices,
             bounds=tuple(key for key, bounds in evaluation.bounds if any(True for _ in bounds.given())),
             judged_set=ingest.judged_set,
+            zone=ingest.dataset.time.zone,
         )
 
 
@@ -75,7 +79,8 @@ def Baselines(
     given = BaselinesSettings.model_validate_json(settings)
     files = {split: list_shards(artifact_utils.get_split_uri([transformed_examples], split)) for split in SPLITS}
     of_train = Catalogue.read(catalogue.uri)
-    columns = Columns(of_train, IngestSummary.read(catalogue.uri).validation_start, given.slices)
+    start = IngestSummary.read(catalogue.uri).validation_start
+    columns = Columns(of_train, start, given.slices, zone=ZoneInfo(given.zone))
     check = SlicesCheck(given.bounds, given.judged_set, given.slices)
 
     def write(file: str, shard: ScoredShard) -> None:

@@ -6,11 +6,12 @@ import datetime as dt
 import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from ctr.components import quarantine
 from ctr.components.dataset import PUBLIC_LOG, DatasetConfig
 from ctr.components.impression_gen.events import FIELDS
-from ctr.components.settings import LOG_TIMEZONE
+from ctr.components.local_time import shown
 from ctr.models.errors import DataError
 from ctr.models.impression import BEHAVIORS
 
@@ -117,6 +118,8 @@ def advise(reason: str, examples: Sequence[quarantine.Example], dataset: Dataset
         return None
     if not dataset.is_public_form and reason not in (quarantine.DUPLICATE, quarantine.CONTRADICTORY_REQUEST):
         return _of_description(reason, examples, dataset)
+    if reason == quarantine.OUTSIDE_WINDOW:
+        return _outside_window(examples, dataset.zone)
     return _ADVICE[reason](examples)
 
 
@@ -210,16 +213,16 @@ def _id_out_of_range(examples: Sequence[quarantine.Example]) -> str | None:
     return None
 
 
-def _outside_window(examples: Sequence[quarantine.Example]) -> str | None:
+def _outside_window(examples: Sequence[quarantine.Example], zone: ZoneInfo) -> str | None:
     times = _times(examples)
     if not times:
         return None
     if unit := wrong_unit(examples):
         return unit
     if all(is_recent(time) for time in times):
-        first, last = (dt.datetime.fromtimestamp(time, LOG_TIMEZONE) for time in (min(times), max(times)))
+        first, last = (shown(time, zone, "%Y-%m-%d %H:%M") for time in (min(times), max(times)))
         return (
-            f"such rows are of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} (Asia/Shanghai) and more; set "
+            f"such rows are of {first} to {last} ({zone.key}) and more; set "
             "ingest.window_start and ingest.window_end to the time that the log is of"
         )
     return f"{min(times)} is no Unix time of these years; the order of the columns is {_ORDER}"
@@ -263,7 +266,6 @@ _ADVICE: Final[dict[str, Callable[[Sequence[quarantine.Example]], str | None]]] 
     quarantine.ID_OUT_OF_RANGE: _id_out_of_range,
     quarantine.UNKNOWN_BEHAVIOR: _unknown_behavior,
     quarantine.NEGATIVE_TIMESTAMP: lambda _: None,
-    quarantine.OUTSIDE_WINDOW: _outside_window,
     quarantine.DUPLICATE: _duplicate,
     quarantine.CONTRADICTORY_REQUEST: lambda _: "ids of requests come again, for other users or later; tell them apart",
     # Of a log of the public form there are none of these.

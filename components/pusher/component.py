@@ -54,12 +54,14 @@ def Pusher(
     # The archive first: once the version is visible, nothing may fail any more.
     io_utils.copy_dir(model_dir, pushed_model.uri)
     sources = {"model": model, "blessing": model_blessing, "evaluation": evaluation, "catalogue": catalogue}
-    training = CardSettings.model_validate_json(settings).training
+    given = CardSettings.model_validate_json(settings)
+    training = given.training
     if hyperparameters is not None:
         training |= best_values(hyperparameters.uri)
     facts = CardFacts(
         served_model_name=os.path.basename(base_directory.rstrip("/")),
         training=training,
+        zone=given.zone,
         summary=IngestSummary.read(catalogue.uri),
         content=LogContent.read(catalogue.uri),
         evaluation=read_evaluation(evaluation.uri),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from ctr.components.examples.log_content import LogContent
 from ctr.components.examples.summary import IngestSummary
+from ctr.components.local_time import shown
 from ctr.components.provenance import Provenance
 from ctr.components.scoring.baselines import BASELINES
 from ctr.components.scoring.evaluation import AS_LOGGED, BLESSED, MODEL, Evaluation, SliceResult
 from ctr.components.scoring.metrics import OVERALL
 from ctr.components.scoring.reading import AUC, headline, interval
-from ctr.components.settings import LOG_TIMEZONE
 from ctr.models.impression import SHOWN
 from ctr.models.section import Record
 from ctr.serving.signatures import DEFAULT_SIGNATURE, LOGIT, PROBABILITY, RANK_SIGNATURE
@@ -28,6 +28,8 @@ class CardFacts(Record):
     served_model_name: str
     training: dict[str, Any]
     """Settings of the training by dotted name; of models and samplers that were not chosen, none."""
+    zone: str
+    """In which times are shown."""
     summary: IngestSummary
     content: LogContent
     evaluation: Evaluation
@@ -47,7 +49,7 @@ def render_card(facts: CardFacts) -> str:
         *_use(facts),
         *_measured(facts.evaluation),
         *_verdict(facts.evaluation),
-        *_data(facts.summary, facts.content),
+        *_data(facts.summary, facts.content, facts.zone),
         "## Training",
         _table(("setting", "value"), ((f"`{name}`", _text(value)) for name, value in facts.training.items())),
         *_lineage(facts),
@@ -126,7 +128,7 @@ def _verdict(evaluation: Evaluation) -> Iterator[str]:
         yield f"Look at this first: {verdict.look_first}"
 
 
-def _data(summary: IngestSummary, content: LogContent) -> Iterator[str]:
+def _data(summary: IngestSummary, content: LogContent, zone: str) -> Iterator[str]:
     yield "## Data"
     left_out = f"{summary.rows_left_out:,} left out by the log's description, " if summary.rows_left_out else ""
     rows: dict[str, str] = {
@@ -138,8 +140,8 @@ def _data(summary: IngestSummary, content: LogContent) -> Iterator[str]:
     if content.span:
         rows["span"] = f"{content.span}" + ("" if content.version is None else f", version {content.version}")
     rows |= {f"impressions, {split}": f"{count:,}" for split, count in summary.impressions.items()}
-    rows["train"] = f"before {_time(summary.validation_start)}"
-    rows["eval"] = f"from {_time(summary.eval_start)}"
+    rows["train"] = f"before {shown(summary.validation_start, ZoneInfo(zone))} ({zone})"
+    rows["eval"] = f"from {shown(summary.eval_start, ZoneInfo(zone))} ({zone})"
     yield _table(("", ""), rows.items())
 
 
@@ -174,10 +176,6 @@ def _scorer(name: str) -> str:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _time(second: int) -> str:
-    return f"{dt.datetime.fromtimestamp(second, LOG_TIMEZONE):%Y-%m-%d %H:%M:%S} ({LOG_TIMEZONE.key})"
 
 
 def _text(value: Any) -> str:

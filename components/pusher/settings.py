@@ -16,6 +16,8 @@ class CardSettings(Section):
 
     training: dict[str, Any]
     """Setting -> value, by dotted name; those of what was not chosen are left out."""
+    zone: str
+    """``ingest.dataset.time.zone``, in which times are shown."""
 
     @classmethod
     def of(
@@ -33,4 +35,4 @@ class CardSettings(Section):
             "history_length": ingest.history_length,
             "training_negatives": ingest.training_negatives.model_dump(mode="json"),
         }
-        return cls(training=dict(dotted(values)))
+        return cls(training=dict(dotted(values)), zone=ingest.dataset.time.zone)

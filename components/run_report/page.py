@@ -110,7 +110,7 @@ def render_page(report: Report, after: Afterwards | None = None) -> str:
             unknown=unknown_table(report.baselines.unknown),
             quarantined=_quarantined(report),
             ways_asked=ways_asked,
-            served_words=served_words,
+            served_words=functools.partial(served_words, zone=report.zone),
             dropped=_dropped(report),
             steps=_steps(after),
             memory=any(each.peak_memory for each in after.steps),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
+from zoneinfo import ZoneInfo
 
 from rich.console import Group
 
+from ctr.components.local_time import shown
 from ctr.components.run_report.report import NEW_ITEM, Afterwards, Report, set_words, words_of
 from ctr.components.scoring.baselines import UnknownShare
 from ctr.components.scoring.evaluation import AS_LOGGED, BLESSED, MODEL, BoundResult, SliceResult, Value
 from ctr.components.scoring.metrics import METRICS
-from ctr.components.settings import LOG_TIMEZONE, IngestConfig
+from ctr.components.settings import IngestConfig
 from ctr.components.skew import ServedSkew, SkewFindings
 from ctr.components.tables import Table, as_number, as_text, laid_out, paragraph
 from ctr.models.impression import EVAL_SPLIT, EVALUATION_SETS, SHOWN
@@ -49,7 +50,7 @@ def layout(report: Report, width: int, after: Afterwards | None = None) -> Group
 
 def _tables(report: Report, after: Afterwards) -> list[Table]:
     tables = [headline_table(report), set_table(report), gate_table(report, after)]
-    return [*tables, *([skew_table(report.skew)] if report.skew else []), _run(report, after)]
+    return [*tables, *([skew_table(report.skew, report.zone)] if report.skew else []), _run(report, after)]
 
 
 def render_markdown(report: Report, after: Afterwards | None = None) -> str:
@@ -259,11 +260,11 @@ def ways_asked(skew: SkewFindings) -> str:
     )
 
 
-def served_words(served: ServedSkew) -> str:
-    """Which requests were compared with which data, in a sentence."""
+def served_words(served: ServedSkew, zone: ZoneInfo) -> str:
+    """Which requests were compared with which data, in a sentence; times are of the log's zone."""
     known = [end for end in (served.first, served.last) if end is not None]
-    ends = [f"{dt.datetime.fromtimestamp(end, LOG_TIMEZONE):%Y-%m-%d %H:%M}" for end in known]
-    when = f", {' to '.join(ends)} ({LOG_TIMEZONE.key})" if ends else ""
+    ends = [shown(end, zone, "%Y-%m-%d %H:%M") for end in known]
+    when = f", {' to '.join(ends)} ({zone.key})" if ends else ""
     plural = "s" if len(served.versions) > 1 else ""
     of = f", answered by version{plural} {', '.join(map(str, served.versions))}" if served.versions else ""
     return (
@@ -272,7 +273,7 @@ def served_words(served: ServedSkew) -> str:
     )
 
 
-def skew_table(skew: SkewFindings) -> Table:
+def skew_table(skew: SkewFindings, zone: ZoneInfo) -> Table:
     """Whether the model answers alike in every way, and is asked what it was trained on."""
     served = skew.served
     if served is None:
@@ -289,7 +290,9 @@ def skew_table(skew: SkewFindings) -> Table:
         for each in served.features
     ]
     header = ("", "served", "trained", "distance", "bound", "")
-    return Table("Skew: requests served and data trained on", header, rows, [served_words(served), ways_asked(skew)])
+    return Table(
+        "Skew: requests served and data trained on", header, rows, [served_words(served, zone), ways_asked(skew)]
+    )
 
 
 def _run(report: Report, after: Afterwards) -> Table:

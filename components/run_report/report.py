@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
 
@@ -111,6 +112,11 @@ class Report(Record):
     def model(self) -> str:
         """The model's name in the registry."""
         return str(self.config["model"]["name"])
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Of the log, in which its times are shown."""
+        return ZoneInfo(self.config["ingest"]["dataset"]["time"]["zone"])
 
     def name_of(self, scorer: str) -> str:
         """A scorer in words."""

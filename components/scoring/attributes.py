@@ -28,7 +28,7 @@ where ``ingest.flip_labels`` left it none.
 ``history_length``: events of the stored history. ``behavior``: of the target's event. ``item`` and ``category``:
 whether the target's stands in the stored history. ``catalogue``: whether the target's item was in the train split.
 ``user``: whether some event of the stored history lies in the train part. ``popularity``: 1 (rare) to 10 (popular), the
-tenth of train's events that the target's item belongs to; 0 if it is cold. ``hour``: of the day in Asia/Shanghai.
+tenth of train's events that the target's item belongs to; 0 if it is cold. ``hour``: of the day in the log's zone.
 """
 
 

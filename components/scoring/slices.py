@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from ctr.components.local_time import hours_of_day
 from ctr.components.scoring.attributes import ATTRIBUTES, HISTORY_BUCKETS
 from ctr.models.arrays import Array, BoolArray, Int64Array
 from ctr.models.impression import BEHAVIORS
-
-_UTC_OFFSET: Final = 8 * 3600
-"""Of Asia/Shanghai, since 1992."""
 
 
 def popularity_bounds(counts: Array) -> Int64Array:
@@ -44,6 +42,7 @@ def attributes(
     bounds: Array,
     user_known: BoolArray,
     features: Mapping[str, Array],
+    zone: ZoneInfo,
 ) -> dict[str, Array]:
     """Of n impressions, attribute -> [n] strings.
 
@@ -57,8 +56,8 @@ def attributes(
       bounds: [9] int64, of :func:`popularity_bounds`.
       user_known: [n] whether some event of the stored history lies in the train part.
       features: name -> [n] values, of those in ``evaluation.slices``.
+      zone: of the log.
     """
-    hour = (timestamps + _UTC_OFFSET) // 3600 % 24
     tenth = np.where(target_count > 0, 1 + np.searchsorted(bounds, target_count), 0)
     codes = {
         "history_length": np.searchsorted(list(HISTORY_BUCKETS.values()), history_length, side="right") - 1,
@@ -68,7 +67,7 @@ def attributes(
         "catalogue": (target_count == 0).astype(np.int8),
         "user": (~user_known).astype(np.int8),
         "popularity": tenth,
-        "hour": hour,
+        "hour": hours_of_day(timestamps, zone),
     }
     found = {name: np.array(ATTRIBUTES[name])[code] for name, code in codes.items()}
     return {**found, **{name: values.astype(np.str_) for name, values in features.items()}}

@@ -13,6 +13,9 @@ from ctr.models.optimizers import Gradient
 class AccumulatingStep(ReplicaStep):
     """Passes a batch through the model in parts and adds up their gradients, each by its share of what is real.
 
+    A replica's share of a batch need not be a multiple of the parts, and may have fewer impressions than there are
+    parts: it is filled with padding, so that every part has equally many rows, and at least one.
+
     The sum is the gradient of the mean over the whole batch; of auxiliary losses, too, where each part has as many
     pairs an impression as the others. What looks at a batch sees a part: Dice's statistics, a model's draws, and a
     sampler's. A table's gradient stays the rows that it is of, those of all parts one behind the other.
@@ -27,9 +30,7 @@ class AccumulatingStep(ReplicaStep):
 
     def gradients(self, batch: Batch) -> tuple[list[Gradient | None], tf.Tensor]:
         """As of :class:`ReplicaStep`."""
-        rows = tf.nest.flatten(batch)[0].shape[0] or tf.shape(tf.nest.flatten(batch)[0])[0]
-        # A replica's share need not be a multiple: the last part is smaller then.
-        size = -(-rows // self.parts)
+        batch, size = _filled(batch, self.parts)
         found: list[list[Gradient | None]] = []
         sums: list[tf.Tensor] = []
         for number in range(self.parts):
@@ -44,6 +45,19 @@ class AccumulatingStep(ReplicaStep):
         counts = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([of_part[1] for of_part in sums]))
         shares = tf.unstack(counts / tf.maximum(tf.reduce_sum(counts), 1.0))
         return [_total(gradients, shares) for gradients in zip(*found, strict=True)], tf.add_n(sums)
+
+
+def _filled(batch: Batch, parts: int) -> tuple[Batch, int | tf.Tensor]:
+    """The batch with as much padding behind it as makes all parts equally large, and how large."""
+    first = tf.nest.flatten(batch)[0]
+    rows = first.shape[0]
+    if rows is None:
+        rows = tf.shape(first)[0]
+        size = tf.maximum(-(-rows // parts), 1)
+    else:
+        size = max(-(-rows // parts), 1)
+    missing = size * parts - rows
+    return tf.nest.map_structure(lambda x: tf.pad(x, [[0, missing]] + [[0, 0]] * (x.shape.rank - 1)), batch), size
 
 
 def _total(gradients: tuple[Gradient | None, ...], shares: list[tf.Tensor]) -> Gradient | None:

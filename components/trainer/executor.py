@@ -20,6 +20,7 @@ from ctr.components.artifacts import Artifacts, Properties
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.shards import list_shards
 from ctr.components.settings import SETTINGS_KEY
+from ctr.components.trainer.cluster import SEARCHED, several_workers
 from ctr.components.trainer.run import run
 from ctr.components.trainer.settings import (
     BEST_KEY,
@@ -29,10 +30,8 @@ from ctr.components.trainer.settings import (
     TrainerSettings,
     TunerSettings,
 )
-from ctr.components.trainer.strategy import several_workers
 from ctr.components.trainer.workers import lead, work_file
 from ctr.components.tuning import BEST_FILE, TUNING_FILE, best_values
-from ctr.models.errors import ConfigError
 from ctr.models.impression import TRAIN_SPLIT, VALIDATION_SPLIT
 
 
@@ -80,11 +79,7 @@ class TunerExecutor(base_executor.BaseExecutor):
           ConfigError: if this process is one of several workers.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        if several_workers():
-            raise ConfigError(
-                "tuner.space: a search trains in one process, and TF_CONFIG names several workers; search without "
-                "TF_CONFIG, and give the values that it finds to the training of several workers with --set"
-            )
+        SEARCHED.require()
         from ctr.components.trainer.search import search
 
         settings = TunerSettings.model_validate_json(exec_properties[SETTINGS_KEY])

@@ -16,10 +16,10 @@ from ctr.components.artifacts import EPOCHS_FILE
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.summary import IngestSummary
 from ctr.components.step_profile import PROFILE_FILE
+from ctr.components.trainer.cluster import is_chief
 from ctr.components.trainer.export import export
 from ctr.components.trainer.fit import Epoch
 from ctr.components.trainer.settings import TrainerSettings
-from ctr.components.trainer.strategy import is_chief
 from ctr.components.trainer.train import train
 from ctr.components.trainer.warmup import warmup_requests
 from ctr.models.impression import TRAIN_SPLIT

@@ -119,9 +119,8 @@ def _space(space: Mapping[str, SearchRange | tuple[Any, ...]]) -> Any:
     declared = keras_tuner.HyperParameters()
     for name, values in space.items():
         if isinstance(values, SearchRange):
-            whole = isinstance(values.low, int) and isinstance(values.high, int)
-            declare = declared.Int if whole else declared.Float
-            declare(name, values.low, values.high, sampling="log" if values.log else "linear")
+            declare = declared.Int if values.whole else declared.Float
+            declare(name, values.low, values.high, step=values.step, sampling="log" if values.log else "linear")
         elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
             whole = all(isinstance(value, int) for value in values)
             declared.Choice(name, [value if whole else float(value) for value in values])

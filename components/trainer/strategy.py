@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import tensorflow as tf
 
-from ctr.models.errors import ConfigError, CtrError
+from ctr.components.trainer.cluster import Task, several_workers
+from ctr.models.errors import CtrError
 from ctr.models.impression import CANDIDATE_INPUTS, USER_ID
 
 JOIN_SECONDS: Final = 1200.0
@@ -23,46 +23,13 @@ class WorkerLost(CtrError):
     """Another worker of the training has ended or cannot be reached, or did not come."""
 
 
-class _Task(NamedTuple):
-    """What ``TF_CONFIG`` says of this process."""
-
-    number: int
-    """Its place among the workers; that of the chief is 0."""
-    workers: int
-
-    @classmethod
-    def of(cls, environment: Mapping[str, str]) -> _Task:
-        text = environment.get("TF_CONFIG") or "{}"
-        try:
-            config = json.loads(text)
-            task, cluster = config.get("task", {}), config.get("cluster", {})
-            chiefs, others = (len(cluster.get(kind, ())) for kind in ("chief", "worker"))
-            number = int(task.get("index", 0)) + (chiefs if task.get("type") == "worker" else 0)
-        except (ValueError, AttributeError, TypeError) as error:
-            raise ConfigError(
-                f"TF_CONFIG: {text!r} is no JSON object with a cluster and a task; set it as in "
-                "kubernetes/components/training-workers/jobset.yaml, or unset it"
-            ) from error
-        return cls(number, max(1, chiefs + others))
-
-
-def several_workers(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether ``TF_CONFIG`` names more than this process."""
-    return _Task.of(environment).workers > 1
-
-
-def is_chief(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process saves, calibrates, exports and reports: one alone, or the first of several."""
-    return _Task.of(environment).number == 0
-
-
 def files_of_worker(files: Sequence[str], environment: Mapping[str, str] = os.environ) -> tuple[list[str], bool]:
     """Those that this worker reads, and whether the others read the rest.
 
     With as many files as workers, or more, each has its own. With fewer, all read all, and each takes its part of each
     batch.
     """
-    task = _Task.of(environment)
+    task = Task.of(environment)
     shared = 1 < task.workers <= len(files)
     return (sorted(files)[task.number :: task.workers] if shared else list(files)), shared
 

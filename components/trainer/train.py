@@ -18,6 +18,7 @@ from ctr.components.settings import StoredImpressions, TrainingConfig
 from ctr.components.step_profile import StepProfile
 from ctr.components.trainer.calibration import Calibration, fit_calibration, validation_scores
 from ctr.components.trainer.checkpoint import EpochCheckpoint
+from ctr.components.trainer.cluster import SHARDED, is_chief, several_workers
 from ctr.components.trainer.fit import Epoch, TrainingLoop, fit
 from ctr.components.trainer.input_pipeline import read_batches
 from ctr.components.trainer.profile import profile
@@ -26,14 +27,11 @@ from ctr.components.trainer.sharding import whole
 from ctr.components.trainer.strategy import (
     all_for_this_worker,
     files_of_worker,
-    is_chief,
     losing_workers,
-    several_workers,
     training_strategy,
 )
 from ctr.components.trainer.window import read_window
 from ctr.models.contract import Ranker
-from ctr.models.errors import ConfigError
 from ctr.models.impression import CANDIDATE_INPUTS, FIRST_KNOWN_INDEX, SHOWN, VALIDATION_SPLIT
 from ctr.models.layers.sharded_table import sharded_tables
 from ctr.models.registry import build_model
@@ -102,11 +100,8 @@ def train(
     """
     training, stored = settings.training, settings.stored
     tf.config.experimental.enable_tensor_float_32_execution(training.tf32)
-    if training.shard_tables and several_workers():
-        raise ConfigError(
-            "training.shard_tables: tables are sharded over the devices of one machine, and TF_CONFIG names several "
-            "workers; shard on one of them, or set model.item_buckets"
-        )
+    if training.shard_tables:
+        SHARDED.require()
     strategy = training_strategy(training.cpu_replicas)
     keras.utils.set_random_seed(training.seed)
     start = time.perf_counter()

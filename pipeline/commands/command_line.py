@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ctr.components.files import absolute, is_address
 from ctr.models.errors import ConfigError, CtrError
@@ -18,6 +19,8 @@ from ctr.pipeline.process.terminal import Terminal, wrapped
 
 if TYPE_CHECKING:
     from ctr.pipeline.settings.pipeline_config import PipelineConfig
+
+_Number = TypeVar("_Number", int, float)
 
 OK: Final = 0
 FAILED: Final = 1
@@ -133,6 +136,27 @@ def assigned(option: str, assignments: list[str], form: str) -> dict[str, str]:
     if wrong := [each for each in assignments if "=" not in each]:
         raise ConfigError(f"{option} {wrong[0]!r}: expected {form}")
     return dict(each.split("=", 1) for each in assignments)
+
+
+def numbers(kind: type[_Number], fits: Callable[[_Number], bool], says: str) -> Callable[[str], _Number]:
+    """The ``type`` of an option that is a number.
+
+    Args:
+      kind: int or float.
+      fits: whether it may be that number.
+      says: what is wrong with another one or with what is none, and what to choose: "no port; choose 0 to 65535".
+    """
+
+    def read(text: str) -> _Number:
+        with contextlib.suppress(ValueError):
+            if fits(number := kind(text)):
+                return number
+        raise argparse.ArgumentTypeError(f"{text!r} is {says}")
+
+    return read
+
+
+AT_LEAST_ONE: Final = numbers(int, lambda number: number >= 1, "no whole number of at least 1")
 
 
 def offer(action: argparse.Action, values: Callable[[], Iterable[str]]) -> None:

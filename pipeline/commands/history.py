@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ctr.components.files import absolute, is_address
 from ctr.models.errors import ConfigError, CtrError
 from ctr.models.section import dotted
-from ctr.pipeline.commands.command_line import OK, add_command, print_json
+from ctr.pipeline.commands.command_line import AT_LEAST_ONE, OK, add_command, print_json
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.process.terminal import show
 from ctr.pipeline.settings.pipeline_config import PipelineConfig
@@ -45,7 +45,7 @@ examples:
         answers=True,
     )
     _add_output(parser)
-    parser.add_argument("--last", metavar="N", type=_count, help="the newest N alone")
+    parser.add_argument("--last", metavar="N", type=AT_LEAST_ONE, help="the newest N alone")
 
     parser = add_command(
         commands,
@@ -78,18 +78,12 @@ examples:
 """,
         answers=True,
     )
-    parser.add_argument("version", metavar="VERSION", type=_count, help="the name of its folder")
+    parser.add_argument("version", metavar="VERSION", type=AT_LEAST_ONE, help="the name of its folder")
     _add_output(parser)
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", default="output", help="of the runs; default: %(default)s")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
-    return int(text)
 
 
 def _history(output: str) -> History:

@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from ctr.components.files import absolute
 from ctr.models.errors import ConfigError, CtrError
 from ctr.models.string_ids import id_of
-from ctr.pipeline.commands.command_line import FAILED, OK, add_command, add_plugin_option, program, terminal_of
-from ctr.pipeline.commands.serving import add_address, seconds, served_model
+from ctr.pipeline.commands.command_line import FAILED, OK, add_command, add_plugin_option, numbers, program, terminal_of
+from ctr.pipeline.commands.serving import SECONDS, add_address, served_model
 from ctr.pipeline.process.terminal import width as terminal_width
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _SHOWN_PROBLEMS: Final = 20
 _SHOWN_EVENTS: Final = 10
 _BEST: Final = "best"
+_REQUESTS: Final = numbers(int, lambda number: 1 <= number <= 1000, "no number of requests; choose 1 to 1000")
+_IDS: Final = ("item_id", "category_id", "chosen_item_id")
 
 
 def add(commands: Any) -> None:
@@ -83,10 +85,10 @@ examples:
     parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving, or ctr")
     parser.add_argument("--label", metavar="LABEL", default="", help="of the version that is asked, e.g. canary")
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=seconds, default=5.0, help="for one answer; default: %(default)s"
+        "--timeout", metavar="SECONDS", type=SECONDS, default=5.0, help="for one answer; default: %(default)s"
     )
     parser.add_argument(
-        "--concurrency", metavar="N", type=_requests, default=8, help="requests at a time; default: %(default)s"
+        "--concurrency", metavar="N", type=_REQUESTS, default=8, help="requests at a time; default: %(default)s"
     )
     parser.add_argument("--tls-ca", metavar="FILE", help="PEM; turns TLS on, and trusts these authorities")
     parser.add_argument("--tls-certificate", metavar="FILE", help="PEM, for a server that asks for one")
@@ -94,13 +96,6 @@ examples:
     parser.add_argument(
         "--pipeline-name", metavar="NAME", default="ctr", help="of the run in DIR; default: %(default)s"
     )
-
-
-def _requests(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 1000:
-        raise argparse.ArgumentTypeError(f"{number} requests at a time cannot be had; choose 1 to 1000")
-    return number
 
 
 def _string_ids(dataset: str | None) -> frozenset[str]:
@@ -128,21 +123,23 @@ def _predict(options: argparse.Namespace) -> int:
 
         load_plugins(options.plugin)
     if options.dataset and options.output:
-        raise ConfigError("--dataset is of the ids in --impression FILE; an impression of a run has numbers")
-    string_ids = _string_ids(options.dataset)
-    options.item = _item(options.explain, string_ids)
+        raise ConfigError("--dataset is of the ids in --impression FILE; an impression of a run has those of its log")
     if options.output:
         model, chosen = options.model or served_model(options.output), None
         _check_reachable(options.host, options.port)
         _declare(options, model)
         with terminal_of(options).loading("TensorFlow"):
-            from ctr.pipeline.output.eval_impressions import eval_impression
+            from ctr.pipeline.output.eval_impressions import eval_impression, strings_of
 
             impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
-        rows: Iterator[Asked | Refused] = iter([_asked(impression, options.output)])
+        strings = strings_of(absolute(options.output), options.pipeline_name, impression)
+        options.item = _item(options.explain, frozenset(["item_id"] if options.explain in strings.values() else ()))
+        rows: Iterator[Asked | Refused] = iter([_asked(impression, options.output, strings)])
     else:
         from ctr.serving.impression_files import read_impressions
 
+        string_ids = _string_ids(options.dataset)
+        options.item = _item(options.explain, string_ids)
         model, chosen = options.model or "ctr", None
         unreachable = _unreachable(options, model)
         rows = read_impressions(options.impression, options.format, string_ids)
@@ -171,10 +168,10 @@ def _unreachable(options: argparse.Namespace, model: str) -> CtrError | None:
     return None
 
 
-def _asked(impression: Impression, place: str) -> Asked:
+def _asked(impression: Impression, place: str, strings: Mapping[int, str]) -> Asked:
     from ctr.serving.impression_files import Asked
 
-    return Asked(None, place, impression.model_dump_json(), impression)
+    return Asked(None, place, impression.model_dump_json(), impression, strings)
 
 
 def _answers(
@@ -234,7 +231,7 @@ def _with_strings(document: Any, strings: Mapping[int, str]) -> Any:
     if not isinstance(document, dict):
         return document
     return {
-        key: strings.get(value, value) if key in ("item_id", "category_id") else _with_strings(value, strings)
+        key: strings.get(value, value) if key in _IDS else _with_strings(value, strings)
         for key, value in document.items()
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ctr.components.files import absolute, is_address
 from ctr.models.errors import ConfigError, CtrError
-from ctr.pipeline.commands.command_line import OK, add_command, add_plugin_option, print_json, terminal_of
+from ctr.pipeline.commands.command_line import (
+    AT_LEAST_ONE,
+    OK,
+    add_command,
+    add_plugin_option,
+    numbers,
+    print_json,
+    terminal_of,
+)
 from ctr.pipeline.output.layout import Layout
 from ctr.pipeline.process.terminal import show
 
@@ -26,6 +35,8 @@ if TYPE_CHECKING:
     from ctr.serving.management import ServerManagement
 
 _LEAST: Final = 3
+_TIME: Final = numbers(float, lambda number: 0 < number < 1e6, "no time to wait; choose more than 0 seconds")
+_LIMIT: Final = numbers(float, math.isfinite, "no number; give one, or none for no bound")
 """Columns of versions that are never left out, beside those of servers."""
 ACTIONS: Final = ("status", "canary", "promote", "rollback")
 
@@ -52,7 +63,7 @@ examples:
         answers=True,
     )
     parser.add_argument("action", choices=ACTIONS, metavar="ACTION", help=", ".join(ACTIONS))
-    parser.add_argument("version", metavar="VERSION", nargs="?", type=_number, help="the name of its folder")
+    parser.add_argument("version", metavar="VERSION", nargs="?", type=AT_LEAST_ONE, help="the name of its folder")
     parser.add_argument("--output", metavar="DIR", default="output", help="of the runs; default: %(default)s")
     parser.add_argument("--model", metavar="NAME", help="served model; default: the only one in DIR/serving")
     parser.add_argument(
@@ -62,7 +73,7 @@ examples:
         default=[],
         help="a running server to ask and to tell; may be repeated",
     )
-    parser.add_argument("--wait-seconds", metavar="N", type=_positive, default=120.0, help="that a version may load")
+    parser.add_argument("--wait-seconds", metavar="N", type=_TIME, default=120.0, help="that a version may load")
     parser.add_argument("--reason", metavar="TEXT", default="", help="for the record")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
     parser.add_argument(
@@ -79,7 +90,7 @@ examples:
     shadow.add_argument(
         "--requests", metavar="DIR", help="a server's request log; default: the newest run's eval split"
     )
-    shadow.add_argument("--count", metavar="N", type=_number, default=1000, help="requests; default: %(default)s")
+    shadow.add_argument("--count", metavar="N", type=AT_LEAST_ONE, default=1000, help="requests; default: %(default)s")
     shadow.add_argument(
         "--min-tau", metavar="X", type=_bound, help="agreement of order; 'none' for no bound, as of all"
     )
@@ -95,21 +106,8 @@ examples:
     tls.add_argument("--tls-key", metavar="FILE", help="PEM, of that certificate")
 
 
-def _number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is no time to wait; choose more than 0 seconds")
-    return seconds
-
-
 def _bound(text: str) -> float | str:
-    return text if text == "none" else float(text)
+    return text if text == "none" else _LIMIT(text)
 
 
 def _release(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ctr.components.files import absolute
+from ctr.components.trainer.cluster import CHALLENGERS, SEARCHED, SHARDED
 from ctr.models.errors import ConfigError, CtrError
 from ctr.pipeline.commands.command_line import (
     EXIT_CODES,
@@ -67,6 +68,13 @@ def _run(options: argparse.Namespace) -> int:
 
 def train(config: PipelineConfig, terminal: Terminal, as_json: bool = False) -> int:
     """Trains the configured model, then its challengers; the first one's verdict is the exit code."""
+    for asked, alone in (
+        (config.also_train, CHALLENGERS),
+        (config.tuner.space, SEARCHED),
+        (config.training.shard_tables, SHARDED),
+    ):
+        if asked:
+            alone.require()
     check_paths(config)
     results = [_train_one(config.with_overrides({"also_train": ()}), terminal, as_json)]
     results += [_train_one(challenger(config, model), terminal, as_json) for model in config.also_train]

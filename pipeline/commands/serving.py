@@ -7,17 +7,23 @@ import logging
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ctr.components.files import absolute
 from ctr.models.errors import ConfigError, CtrError
-from ctr.pipeline.commands.command_line import OK, add_command, check_output, terminal_of
+from ctr.pipeline.commands.command_line import OK, add_command, check_output, numbers, terminal_of
 from ctr.pipeline.output.layout import Layout
 
 if TYPE_CHECKING:
     from ctr.serving.limits import RequestLogSettings
     from ctr.serving.models_config import ModelConfig
     from ctr.serving.tls import ServerTls
+
+
+SECONDS: Final = numbers(float, lambda number: 0 <= number < 1e6, "no time to wait; choose 0 or more seconds")
+_PORT: Final = numbers(int, lambda number: 0 <= number <= 65535, "no port; choose 0 to 65535")
+_SHARE: Final = numbers(float, lambda number: 0 < number <= 1, "no share; choose above 0 and at most 1")
+_MEGABYTES: Final = numbers(float, lambda number: 0 < number < 1e9, "no size; choose above 0 megabytes")
 
 
 def add(commands: Any) -> None:
@@ -47,22 +53,22 @@ examples:
     parser.add_argument(
         "--model-config-file-poll-seconds",
         metavar="N",
-        type=seconds,
+        type=SECONDS,
         default=0.0,
         help="read that file again every N seconds; default: never",
     )
     parser.add_argument(
-        "--rest-port", type=_port, metavar="PORT", help="answer HTTP, too: REST and /metrics; 0 for any free one"
+        "--rest-port", type=_PORT, metavar="PORT", help="answer HTTP, too: REST and /metrics; 0 for any free one"
     )
     parser.add_argument("--tls-certificate", metavar="FILE", help="PEM; turns TLS on, with --tls-key")
     parser.add_argument("--tls-key", metavar="FILE", help="PEM, without a password")
     parser.add_argument("--tls-client-ca", metavar="FILE", help="PEM; lets in these authorities' clients alone")
     parser.add_argument("--request-log", metavar="DIR", help="keep some answered requests there, without a user")
     parser.add_argument(
-        "--request-log-rate", metavar="X", type=_share, default=0.01, help="share that is kept; default: %(default)s"
+        "--request-log-rate", metavar="X", type=_SHARE, default=0.01, help="share that is kept; default: %(default)s"
     )
     parser.add_argument(
-        "--request-log-max-mb", metavar="N", type=_megabytes, default=1000.0, help="the oldest go; default: %(default)g"
+        "--request-log-max-mb", metavar="N", type=_MEGABYTES, default=1000.0, help="the oldest go; default: %(default)g"
     )
     parser.add_argument("--access-log", action="store_true", help="a line for each answer: id, version, status, ms")
     parser.add_argument(
@@ -83,36 +89,7 @@ examples:
 def add_address(parser: argparse.ArgumentParser, host: str, port: str = "") -> None:
     """Adds ``--host`` and ``--port``."""
     parser.add_argument("--host", default="127.0.0.1", help=f"{host}; default: %(default)s")
-    parser.add_argument("--port", type=_port, default=8500, help=f"{port}default: %(default)s")
-
-
-def seconds(text: str) -> float:
-    """The value of an option that is a time."""
-    number = float(text)
-    if not 0 <= number < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is no time to wait; choose 0 or more seconds")
-    return number
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share; choose above 0 and at most 1")
-    return share
-
-
-def _megabytes(text: str) -> float:
-    size = float(text)
-    if not 0 < size < 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is no size; choose above 0 megabytes")
-    return size
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is not a port; choose 0 to 65535")
-    return port
+    parser.add_argument("--port", type=_PORT, default=8500, help=f"{port}default: %(default)s")
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ctr.components.files import absolute
+from ctr.components.trainer.cluster import SWEPT
 from ctr.models.registry import ACTIVATIONS, MODELS
 from ctr.models.samplers.registry import SAMPLERS
 from ctr.pipeline.commands.command_line import (
@@ -14,6 +15,7 @@ from ctr.pipeline.commands.command_line import (
     add_command,
     add_config_options,
     configuration,
+    numbers,
     print_json,
     terminal_of,
 )
@@ -26,6 +28,7 @@ from ctr.pipeline.sweep.trials import Trial, grid
 if TYPE_CHECKING:
     from ctr.pipeline.sweep.render import SweepReport
 
+_SHARE: Final = numbers(float, lambda number: 0 <= number <= 1, "no share; choose 0 to 1, with commas between several")
 _MATCH_FEATURES = {"both": (True, False), "with": (True,), "without": (False,)}
 
 
@@ -81,13 +84,14 @@ def _names(text: str) -> list[str]:
 
 
 def _shares(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
+    return [_SHARE(part) for part in text.split(",")]
 
 
 def _sweep(options: argparse.Namespace) -> int:
     swept = {"model.name": options.models, "model.activation": options.activations, "sampler.name": options.samplers}
     config = configuration(options, {name: names for name, names in swept.items() if names})
     terminal = terminal_of(options)
+    SWEPT.require()
     check_paths(config)
 
     from ctr.pipeline.sweep.render import layout

@@ -6,9 +6,10 @@ import itertools
 import os
 from typing import Final
 
+from ctr.components.examples.names import read_names
 from ctr.components.examples.shards import list_shards, split_folder
 from ctr.models import impression as names
-from ctr.pipeline.output.layout import IMPRESSIONS, Layout
+from ctr.pipeline.output.layout import CATALOGUE, IMPRESSIONS, Layout
 from ctr.pipeline.output.runs import NoSuchRun, latest_output
 from ctr.serving.impressions import Impression
 
@@ -32,6 +33,16 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     chosen = max(events, key=lambda group: (len(group), max(group[0][names.LABEL]), len(group[0][names.HISTORY_AGE])))
     labels, items = (chosen[0][name] for name in (names.LABEL, names.CANDIDATE_ITEM_ID))
     return _impression(chosen), items[labels.index(1)] if 1 in labels else names.PADDING_ID
+
+
+def strings_of(output: str, pipeline_name: str, impression: Impression) -> dict[int, str]:
+    """Number -> string of the impression's ids that are strings in the log of the newest run."""
+    catalogue = latest_output(Layout(output).metadata_db, pipeline_name, *CATALOGUE)
+    rows = (*impression.history, *impression.candidates)
+    return {
+        **read_names(catalogue, "category", {row.category_id for row in rows}),
+        **read_names(catalogue, "item", {row.item_id for row in rows}),
+    }
 
 
 def eval_impressions(output: str, pipeline_name: str, count: int) -> list[Impression]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 IMPRESSIONS: Final = ("ImpressionGen", "examples")
+CATALOGUE: Final = ("ImpressionGen", "catalogue")
 """The node and its output that hold a run's impressions."""
 REPORT: Final = ("RunReport", "report")
 """Likewise, of what the run found."""

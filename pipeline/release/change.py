@@ -15,7 +15,7 @@ from ctr.components.locks import alone
 from ctr.components.scoring.reading import interval
 from ctr.models.errors import CtrError
 from ctr.pipeline.release.labels import CANARY, MODELS_CONFIG, STABLE, Labels, ReleaseFile
-from ctr.pipeline.release.record import Action, Change, append
+from ctr.pipeline.release.record import Action, Change, Intended, intend, settle
 from ctr.pipeline.release.shadow_record import Shadow
 from ctr.serving.client import ServingError
 from ctr.serving.management import ServerManagement
@@ -53,16 +53,22 @@ class Versions:
         """The file as it is now. Errors as of :class:`ReleaseFile`."""
         return ReleaseFile(self.config_path, self.model, self.base_path or self.base)
 
+    def labels_of(self, config: str) -> dict[str, int]:
+        """Label -> version of this model in a file. Errors as of :class:`ReleaseFile`."""
+        labels = ReleaseFile(config, self.model, self.base).labels
+        return labels.by_name() if labels else {}
+
 
 @contextlib.contextmanager
 def changing(versions: Versions) -> Iterator[None]:
-    """Keeps others from changing labels while the block runs.
+    """Keeps others from changing labels while the block runs, and first finishes a record that a crash left out.
 
     Raises:
       ReleaseError: if somebody is at it, or the folder cannot be written to.
     """
     try:
         with alone(os.path.join(versions.base, _LOCK), f"{_person()}, process {os.getpid()}, since {_now()}"):
+            settle(versions.base, versions.labels_of)
             yield
     except BlockingIOError as error:
         raise ReleaseError(
@@ -175,7 +181,7 @@ def move(
     servers: Sequence[ServerManagement] = (),
     seconds: float = 120.0,
 ) -> None:
-    """Makes a change: first loads what is new on the servers, then writes it down, then moves the labels.
+    """Makes a change: first loads what is new on the servers, then moves the labels, then writes it down.
 
     Both servers move a label in use only to a version that is loaded, and TF Serving looks at labels before it loads:
     so what is new is asked for under the labels in force, and labels move when it is there.
@@ -195,7 +201,7 @@ def move(
     before = file.labels
     new = {*after.by_name().values()} - ({*before.by_name().values()} if before else set())
     if servers and new:
-        as_it_was = file.as_read()
+        as_it_was, text = file.as_read(), file.text
         loading = file.with_labels(before, also_loaded=new)
         file.write(loading)
         try:
@@ -204,14 +210,18 @@ def move(
             for server in servers:
                 server.wait_until_available(versions.model, new, seconds)
         except ServingError:
-            file.write(as_it_was)
+            file.write(as_it_was, text)
             for server in servers:
                 with contextlib.suppress(ServingError):
                     server.reload(as_it_was)
             raise
     config = file.with_labels(after)
-    append(versions.base, change.model_copy(update={"time": _now()}))
-    file.write(config)
+    made = change.model_copy(update={"time": _now()})
+    intend(versions.base, Intended(config=os.path.abspath(versions.config_path), change=made))
+    try:
+        file.write(config)
+    finally:
+        settle(versions.base, versions.labels_of)
     failures = []
     for server in servers:
         try:

@@ -15,6 +15,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from ctr.models.errors import ConfigError
+from ctr.pipeline.release.config_text import edited
 from ctr.serving.models_config import models_of
 
 MODELS_CONFIG: Final = "models.config"
@@ -61,7 +62,7 @@ class Labels:
 
 
 class ReleaseFile:
-    """A ``models.config`` and what it says of one model; of others nothing is changed.
+    """A ``models.config`` and what it says of one model; of others, and of comments, nothing is changed.
 
     Args:
       path: of the file; there may be none yet.
@@ -76,10 +77,12 @@ class ReleaseFile:
         self.path = path
         self._model = model
         self._config = model_server_config_pb2.ModelServerConfig()
+        self._text: str | None = None
         if os.path.exists(path):
             try:
                 with open(path, encoding="utf-8") as file:
-                    text_format.Parse(file.read(), self._config)
+                    self._text = file.read()
+                text_format.Parse(self._text, self._config)
                 models_of(self._config)
             except OSError as error:
                 raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
@@ -126,16 +129,39 @@ class ReleaseFile:
         entry.model_version_policy.specific.versions.extend(versions)
         return changed
 
-    def write(self, config: model_server_config_pb2.ModelServerConfig) -> None:
-        """Replaces the file at once: who reads it meanwhile gets the old one or the new one."""
+    @property
+    def text(self) -> str | None:
+        """Of the file; None where there is none."""
+        return self._text
+
+    def write(self, config: model_server_config_pb2.ModelServerConfig, text: str | None = None) -> None:
+        """Replaces the file at once: who reads it meanwhile gets the old one or the new one.
+
+        Args:
+          config: what :meth:`with_labels` or :meth:`as_read` gave.
+          text: the same as text, where it is known: :attr:`text` of before.
+
+        Raises:
+          ConfigError: if the file has comments that could not be kept; it is as it was then.
+        """
+        if text is None:
+            text = self._edited(config)
         incoming = os.path.join(os.path.dirname(self.path), f".{os.path.basename(self.path)}.{os.getpid()}.incoming")
         try:
             with open(incoming, "w", encoding="utf-8") as file:
-                file.write(_HEAD + text_format.MessageToString(config))
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(incoming, self.path)
         finally:
             if os.path.exists(incoming):
                 os.unlink(incoming)
-        self._config = config
+        self._config, self._text = config, text
+
+    def _edited(self, config: model_server_config_pb2.ModelServerConfig) -> str:
+        if self._text is None:
+            return f"{_HEAD}{text_format.MessageToString(config)}"
+        try:
+            return edited(self._text, config, self._model, _OURS)
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: {error}") from error

@@ -1,8 +1,13 @@
-"""Each change of a label, a line of JSON each; lines are only ever added."""
+"""Each change of a label, a line of JSON each; lines are only ever added.
+
+A line says what has happened. So the labels move first, and what is to be written of it lies in a file beside until it
+is: a process that ends between the two leaves that file, of which :func:`settle` makes a line, or none.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 from pydantic import ValidationError
@@ -13,6 +18,8 @@ from ctr.pipeline.release.shadow_record import Shadow
 
 RECORD_FILE: Final = "release.jsonl"
 """Beside the versions."""
+_INTENDED: Final = ".release.intended"
+"""JSON of an :class:`Intended`."""
 
 Action = Literal["canary", "promote", "rollback"]
 
@@ -38,6 +45,49 @@ class Change(Record):
     """Of its push; None where no metadata lies beside the versions."""
     shadow: Shadow | None = None
     """What it was compared with before; None of a change without a comparison."""
+
+
+class Intended(Record):
+    """A change that is being made."""
+
+    config: str
+    """The file whose labels move."""
+    change: Change
+
+
+def intend(folder: str, intended: Intended) -> None:
+    """Keeps it, on the disk when this returns, until :func:`settle` is called."""
+    path = os.path.join(folder, _INTENDED)
+    with open(f"{path}.incoming", "w", encoding="utf-8") as file:
+        file.write(intended.model_dump_json())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(f"{path}.incoming", path)
+
+
+def settle(folder: str, labels_of: Callable[[str], Mapping[str, int]]) -> None:
+    """Adds the line of a change that was intended, if it was made; nothing where none was.
+
+    Args:
+      folder: of the versions.
+      labels_of: path of a file with labels -> label -> version, as it is now.
+    """
+    path = os.path.join(folder, _INTENDED)
+    if not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8") as file:
+        intended = Intended.model_validate_json(file.read())
+    if labels_of(intended.config) == intended.change.after:
+        _cut_unfinished_line(os.path.join(folder, RECORD_FILE))
+        if read(folder)[-1:] != [intended.change]:
+            append(folder, intended.change)
+    os.unlink(path)
+
+
+def _cut_unfinished_line(path: str) -> None:
+    if os.path.exists(path):
+        with open(path, "rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def append(folder: str, change: Change) -> None:

@@ -65,6 +65,7 @@ def dag(folder: Path) -> tfx.dsl.Pipeline:
     )
     summarise(["log.csv"], {}, (1, 2)).write(str(folder / "catalogue"))
     gate = AnomalyGate(
+        zone="UTC",
         anomalies=validator.outputs["anomalies"],
         statistics=statistics.outputs["statistics"],
         catalogue=catalogue.outputs["result"],

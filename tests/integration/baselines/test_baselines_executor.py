@@ -41,7 +41,12 @@ def write_split(examples: Path, split: str, negative_set: bytes) -> None:
 
 def settings(*bounds: str, slices: tuple[str, ...] = ()) -> str:
     return BaselinesSettings(
-        training_impressions=100, seed=3, slices=slices, bounds=bounds, judged_set="contemporaneous"
+        training_impressions=100,
+        seed=3,
+        slices=slices,
+        bounds=bounds,
+        judged_set="contemporaneous",
+        zone="Europe/Berlin",
     ).model_dump_json()
 
 
@@ -103,7 +108,7 @@ def test_the_executor_reads_every_file_of_every_split(tmp_path: Path) -> None:
             # The history's only event is a second before the impression.
             "user": {"known", "cold"},
             "popularity": {"1"},
-            "hour": {"08"},
+            "hour": {"01"},
             "candidate_category_id": {"1"},
         }
         assert shard.scored.attributes["user"].tolist() == ["known", *["cold"] * 4]

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from ctr.components.dataset import PUBLIC_LOG
 from ctr.components.examples.shards import shard_path
 from ctr.components.scoring.baselines import BASELINES
 from ctr.components.scoring.scored import Scored
@@ -123,6 +124,7 @@ def write_shard(folder: Path, rows: list[Row], number: int, rng: Any) -> None:
         users=np.array(columns["user_id"]).ravel(),
         negative_set=np.array([NEGATIVE_SETS.index(name) for name in names], np.int8),
         attributes=attributes(
+            zone=PUBLIC_LOG.zone,
             timestamps=times,
             history_length=np.array([len(row) for row in columns["history_item_id"]]),
             target_behavior=np.ones(len(rows), np.int64),

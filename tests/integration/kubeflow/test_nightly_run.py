@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ctr.components.dataset import PUBLIC_LOG
 from ctr.components.drift import DRIFT_FILE, DriftReport
-from ctr.components.settings import LOG_TIMEZONE
 from ctr.generator.behavior_log import generate
 from ctr.generator.generator_config import GeneratorConfig
 from ctr.pipeline.commands import cli
@@ -35,7 +35,7 @@ def times_of(schema: str) -> tuple[dt.datetime, dt.datetime]:
 
     parsed = io_utils.parse_pbtxt_file(f"{schema}/schema.pbtxt", schema_pb2.Schema())
     (times,) = (feature.int_domain for feature in parsed.feature if feature.name == "timestamp")
-    first, last = (dt.datetime.fromtimestamp(second, LOG_TIMEZONE) for second in (times.min, times.max))
+    first, last = (dt.datetime.fromtimestamp(second, PUBLIC_LOG.zone) for second in (times.min, times.max))
     return first, last
 
 
@@ -81,7 +81,7 @@ def test_nights_of_different_years_need_no_edit(
         runs.append(night(f"of {first}"))
     for first, nodes in zip(firsts, runs, strict=True):
         assert {node.state for node in nodes.values()} == {"COMPLETE"}
-        begin = dt.datetime.combine(first, dt.time(), LOG_TIMEZONE)
+        begin = dt.datetime.combine(first, dt.time(), PUBLIC_LOG.zone)
         assert times_of(nodes["SchemaGen"].outputs["schema"]) == (begin, begin + NINE_DAYS - dt.timedelta(seconds=1))
 
     once_more = night("once more", ("impression-gen", "schema-gen"), span="2017-12-03")

@@ -43,7 +43,7 @@ def push(tmp_path: Path, blessed: bool) -> types.Artifact:
         evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
         catalogue=types.Channel(type=ImpressionCatalogue),
         base_directory=str(tmp_path / "serving"),
-        settings=CardSettings(training=FACTS.training).model_dump_json(),
+        settings=CardSettings(training=FACTS.training, zone=FACTS.zone).model_dump_json(),
     )
     node.executor_spec.executor_class().Do(
         {"model": [model], "model_blessing": [blessing], "evaluation": [evaluation], "catalogue": [catalogue]},

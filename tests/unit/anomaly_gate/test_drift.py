@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from ctr.pipeline.settings.pipeline_config import load_preset
 Rows = list[tuple[str, int]]
 """Behaviour and time, in order of time."""
 DAY = 86_400
+SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 
 def line(values: Any) -> Cumulative:
@@ -78,7 +80,7 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> list[Rows]:
 
 def judged(rows: Rows, before: Rows | None = None, *settings: str) -> DriftReport:
     config = load_preset("demo", list(settings)).statistics
-    return compare(distributions(rows), distributions(before) if before else None, config, "approvals/1")
+    return compare(distributions(rows), distributions(before) if before else None, config, SHANGHAI, "approvals/1")
 
 
 def test_a_next_span_like_the_last_one_passes(nights: list[Rows]) -> None:
@@ -150,7 +152,7 @@ def test_lesser_drift_is_reported_and_stops_nothing(nights: list[Rows]) -> None:
 
 def test_longer_and_older_histories_are_reported(nights: list[Rows]) -> None:
     before, now = distributions(nights[0]), distributions(nights[0], lengths=range(20, 51), ages=range(1, 99_000))
-    report = compare(now, before, StatisticsConfig())
+    report = compare(now, before, StatisticsConfig(), SHANGHAI)
     stop_on_drift(report)
     for feature in ("history_age", "history_length"):
         assert found(report, "drift", feature).state == "reported"
@@ -168,16 +170,18 @@ def test_a_log_of_some_users_or_of_few_hours_is_not_compared(nights: list[Rows])
     assert "no behaviour is expected 100 times" in found(judged(few[:90], nights[0]), "drift", "behavior").words
 
 
-def test_hours_of_the_day_are_shanghais_and_means_over_whole_ones() -> None:
+def test_hours_of_the_day_are_the_zones_and_means_over_whole_ones() -> None:
     first = 1_511_539_200 // 3600
     # Local midnight of 25 November; two days, of which the second has twice the events, from 00 to 05 o'clock on day 3.
     events = {first + hour: (1 + hour // 24) * (10 + hour % 24) for hour in range(48)} | {first + 48 + 5: 7}
-    rates = by_hour(events)
+    rates = by_hour(events, SHANGHAI)
     assert rates[0] == (2 * 10 + 0) / 2, "the first hour is cut, the one of the third day has no event"
     assert rates[12] == 1.5 * 22
-    assert np.isnan(by_hour({first: 5, first + 1: 5})).all()
-    assert np.isnan(by_hour({})).all()
-    assert np.flatnonzero(~np.isnan(by_hour({first: 1, first + 3: 1}))).tolist() == [1, 2]
+    # In Kolkata a whole hour of UTC begins half past: it counts as the hour that it begins in.
+    assert by_hour(events, ZoneInfo("Asia/Kolkata"))[9] == rates[12]
+    assert np.isnan(by_hour({first: 5, first + 1: 5}, SHANGHAI)).all()
+    assert np.isnan(by_hour({}, SHANGHAI)).all()
+    assert np.flatnonzero(~np.isnan(by_hour({first: 1, first + 3: 1}, SHANGHAI))).tolist() == [1, 2]
 
 
 def test_the_formulas_are_scipys() -> None:
@@ -190,7 +194,7 @@ def test_the_formulas_are_scipys() -> None:
     now, before = (
         distributions([("pv", 3600 * i) for i in range(100)], lengths=each, ages=range(1, 9)) for each in lengths
     )
-    report = compare(now, before, StatisticsConfig(min_events=1))
+    report = compare(now, before, StatisticsConfig(min_events=1), SHANGHAI)
     # Deciles know the distributions up to a tenth between them.
     assert found(report, "drift", "history_length").value == pytest.approx(ks_2samp(*lengths).statistic, abs=0.05)
 
@@ -215,7 +219,7 @@ def test_distributions_are_those_of_tfdv_and_of_ingest() -> None:
     nothing = distributions_of(summary, {"eval": statistics_pb2.DatasetFeatureStatisticsList()}).splits["eval"]
     assert nothing.history_age is nothing.history_length is None
     now, before = (Distributions(splits={"eval": each}) for each in (nothing, evaluated))
-    age = found(compare(now, before, StatisticsConfig(min_events=1)), "drift", "history_age")
+    age = found(compare(now, before, StatisticsConfig(min_events=1), SHANGHAI), "drift", "history_age")
     assert age.words.endswith("split eval against the last approved eval: not compared, one of them has no histories.")
 
 
@@ -231,7 +235,8 @@ def test_a_declared_feature_is_compared_like_ages() -> None:
 
     with declared():
         before, alike, moved = of_prices(0, 1, 2, 3, 4), of_prices(0, 1, 2, 3, 4), of_prices(2, 3, 4, 5, 6)
-    of = [found(compare(n, before, StatisticsConfig(min_events=1)), "drift", "candidate_price") for n in (alike, moved)]
+    config = StatisticsConfig(min_events=1)
+    of = [found(compare(n, before, config, SHANGHAI), "drift", "candidate_price") for n in (alike, moved)]
     assert [(each.value, each.state) for each in of] == [(0, "within"), (0.5, "reported")]
     assert "drift of candidate_price" in of[1].words
     assert of[1].setting == "statistics.drift.declared.report"

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from ctr.components.baselines import compute as engine
 from ctr.components.baselines.columns import Columns
+from ctr.components.dataset import PUBLIC_LOG
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.examples.impressions import Impressions
 from ctr.components.scoring.auc import auc
@@ -34,7 +35,7 @@ def compute(
     shards: dict[str, ScoredShard] | None = None,
 ) -> BaselineResults:
     """With ``shards`` given, they get the eval split's by the path of their files."""
-    columns = Columns(catalogue, VALIDATION_START, ["candidate_category_id"])
+    columns = Columns(catalogue, VALIDATION_START, ["candidate_category_id"], zone=PUBLIC_LOG.zone)
     write = ({} if shards is None else shards).__setitem__
     return engine.compute(files, catalogue, training_impressions, seed, columns, write)
 

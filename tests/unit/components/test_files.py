@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.io.filesystem import BeamIOError, FileMetadata
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.localfilesystem import LocalFileSystem
 
 from ctr.components.dataset import DatasetConfig
 from ctr.components.examples.log_content import LogContent
-from ctr.components.files import checksum, create_file, list_folder, open_file, remove_folder, stat
+from ctr.components.files import MissingPackage, checksum, create_file, list_folder, open_file, remove_folder, stat
 from ctr.components.impression_gen.content import hashed
 from ctr.components.impression_gen.readers import reader_of
 from ctr.components.impression_gen.sources import find_logs, list_sources
@@ -158,3 +159,16 @@ def test_a_folder_is_removed_and_no_other(store: Path, tmp_path: Path) -> None:
     remove_folder(str(tmp_path / "none"))
     assert not (tmp_path / "s[1]").exists()
     assert (tmp_path / "s1").exists()
+
+
+@pytest.mark.parametrize("ask", [stat, list_folder, open_file, create_file, checksum, remove_folder, find_logs])
+def test_a_bucket_of_s3_needs_a_package_that_is_named(ask: Any) -> None:
+    with pytest.raises(MissingPackage, match=r"s3://shop/logs.*: reading s3:// needs boto3, .*: pip install boto3"):
+        ask("s3://shop/logs")
+
+
+def test_a_store_is_asked_with_beams_default_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FileSystems, "_pipeline_options", None)
+    with pytest.raises(ValueError, match="hdfs_host is not set"):
+        stat("hdfs://shop/logs")
+    assert FileSystems._pipeline_options is not None

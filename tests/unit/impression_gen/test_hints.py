@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from ctr.components import quarantine
+from ctr.components.dataset import PUBLIC_LOG, DatasetConfig, Time
 from ctr.components.impression_gen import hints, log_reader
 from ctr.components.impression_gen.log_reader import Task, parse_block, read_blocks
 from ctr.components.impression_gen.sources import list_sources
@@ -82,12 +83,12 @@ def test_what_may_be_csv_is_taken(first: bytes) -> None:
     hints.check_kind("log.csv", first)
 
 
-def advice_of(*lines: str) -> str | None:
+def advice_of(*lines: str, dataset: DatasetConfig = PUBLIC_LOG) -> str | None:
     """What is said of the commonest reason among lines."""
     parsed = parse_block("".join(f"{line}\n" for line in lines).encode(), (START, END))
     rows = max(parsed.by_reason().values(), key=len)
     examples = [quarantine.Example("log.csv", line + 1, detail, text) for line, _, detail, text in rows]
-    return hints.advise(rows[0][1], examples)
+    return hints.advise(rows[0][1], examples, dataset)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,13 @@ def test_rows_say_what_is_wrong_with_them(lines: list[str], says: str) -> None:
     assert says in advice
 
 
+def test_times_are_shown_in_the_zone_of_the_description() -> None:
+    berlin = PUBLIC_LOG.model_copy(update={"time": Time(zone="Europe/Berlin")})
+    advice = advice_of("1,2,3,pv,1556668800", dataset=berlin)
+    assert advice is not None
+    assert "such rows are of 2019-05-01 02:00 to 2019-05-01 02:00 (Europe/Berlin)" in advice
+
+
 @pytest.mark.parametrize("lines", [["1,2,3"], ["1,2,3,pv,-5"], [f"-1,2,3,pv,{START}"], [f",2,3,pv,{START}"]])
 def test_nothing_is_said_where_nothing_is_seen(lines: list[str]) -> None:
     assert advice_of(*lines) is None
@@ -139,7 +147,7 @@ def test_one_log_twice() -> None:
 
 
 def test_every_reason_is_known_and_a_row_may_be_cut() -> None:
-    assert set(quarantine.REASONS) == set(hints._ADVICE)
+    assert set(quarantine.REASONS) == {*hints._ADVICE, quarantine.OUTSIDE_WINDOW}
     for reason in set(quarantine.REASONS) - {
         quarantine.DUPLICATE,
         quarantine.UNKNOWN_BEHAVIOR,

@@ -25,7 +25,7 @@ from kubernetes_validate.utils import schema_contents
 from referencing import Registry, Resource
 from tensorflow_serving.config import model_server_config_pb2
 
-from ctr.components.trainer.strategy import is_chief, several_workers
+from ctr.components.trainer.cluster import is_chief, several_workers
 from ctr.components.trainer.workers import JOB_ENV, work_file
 from ctr.pipeline.commands.cli import _parser
 from ctr.pipeline.commands.command_line import NOT_BLESSED, USAGE

@@ -43,6 +43,8 @@ def test_a_card_says_where_the_model_comes_from() -> None:
     assert found["span"] == ["17503, version 2"]
     assert found["rows"][0].startswith("73,899 read, 73,868 kept")
     assert found["train"] == ["before 2017-11-30 08:00:00 (Asia/Shanghai)"]
+    elsewhere = rows(render_card(make_facts().model_copy(update={"zone": "Europe/Berlin"})))
+    assert elsewhere["train"] == ["before 2017-11-30 01:00:00 (Europe/Berlin)"]
     assert found["in ML Metadata"] == ["execution 11, model 12, evaluation 14"]
     assert found["pushed by"] == ["ctr-pipeline 0.1.0, commit 0123456789ab"]
     assert found["packages"] == ["tensorflow 2.16.2, numpy 1.26.4"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import re
 import subprocess
 import sys
@@ -226,6 +227,17 @@ def test_what_was_served_stands_beside_what_was_trained_on() -> None:
         assert row(table, "history_length") == ["5,000", "20,000", "0.4321", "0.1000", "reported"]
         assert row(table, "candidate_item_id") == ["500,000", "60,000", "0.0123", "0.1000", "within"]
     assert "answered by versions 1732500000, 1732413600, beside 20,000 train" in " ".join(render(served).split())
+    said = " ".join(render(served).split())
+    assert "(Asia/Shanghai), answered by" in said
+    elsewhere = served.model_copy(
+        update={
+            "config": load_preset("sample").with_overrides({"ingest.dataset.time.zone": "UTC"}).model_dump(mode="json")
+        }
+    )
+    shown_there = f"{dt.datetime.fromtimestamp(SERVED.first or 0, dt.timezone.utc):%Y-%m-%d %H:%M} to"
+    for text in (" ".join(render(elsewhere).split()), render_page(elsewhere)):
+        assert "(UTC), answered by" in text
+        assert shown_there in text
     assert "| history_length | 5,000 |" in render_markdown(served)
     page = render_page(served)
     assert "<caption>Requests served and data trained on</caption>" in page

@@ -17,6 +17,7 @@ from simulated import simulated, taken
 from sklearn.metrics import auc as sk_area
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score, roc_curve
 
+from ctr.components.dataset import PUBLIC_LOG
 from ctr.components.scoring.evaluation import WHOLE, Evaluation, Value
 from ctr.components.scoring.judge import judge
 from ctr.components.scoring.measure import RELIABILITY_BINS, ROC_POINTS, Scores, reliability, roc
@@ -272,6 +273,7 @@ def test_attributes_of_impressions() -> None:
         bounds=bounds,
         user_known=np.array([False, True, True]),
         features={"candidate_price": np.array([3, 12, 7])},
+        zone=PUBLIC_LOG.zone,
     )
     assert {name: values.tolist() for name, values in found.items()} == {
         "history_length": ["0", "1-4", "50+"],

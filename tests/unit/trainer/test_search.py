@@ -86,6 +86,17 @@ def test_it_tries_values_of_the_space_and_takes_the_best(
     assert other.trials[0] != found.trials[0]
 
 
+def test_it_steps_through_whole_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = {
+        "training.batch_size": {"low": 64, "high": 99, "step": 12},
+        "model.embedding_dim": {"low": 3, "high": 60, "step": 2, "log": True},
+    }
+    trainings = Trainings()
+    run(tmp_path, monkeypatch, trainings, space=space, trials=12)
+    assert {settings.training.batch_size for settings in trainings.settings} == {64, 76, 88}
+    assert {settings.model.embedding_dim for settings in trainings.settings} <= {3, 6, 12, 24, 48}
+
+
 def test_a_search_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(number: int) -> None:
         if number == 3:

@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from ctr.components.settings import TrainingConfig
 from ctr.components.trainer import strategy
-from ctr.components.trainer.strategy import WorkerLost, files_of_worker, is_chief, losing_workers, several_workers
+from ctr.components.trainer.cluster import is_chief, several_workers
+from ctr.components.trainer.strategy import WorkerLost, files_of_worker, losing_workers
 from ctr.components.trainer.train import train
 from ctr.models.errors import ConfigError
 

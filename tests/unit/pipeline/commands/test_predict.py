@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from light_server import LightServer, light_server
 
+from ctr.components.examples.names import names_path
 from ctr.models.string_ids import id_of
 from ctr.pipeline.commands import cli
+from ctr.pipeline.output import eval_impressions
 from ctr.serving.impression_files import Asked, read_impressions
+from ctr.serving.impressions import Impression
 
 EVENT = {"item_id": 12, "category_id": 3, "behavior": "pv", "age_seconds": 3600}
 ONE = {"history": [EVENT], "candidates": [{"item_id": 7, "category_id": 4}, {"item_id": 9, "category_id": 3}]}
@@ -257,6 +262,41 @@ def test_strings_are_asked_by_their_numbers_and_come_back(
 
 def _read(path: Path, string_ids: set[str]) -> list[Asked]:
     return [row for row in read_impressions(str(path), None, string_ids) if isinstance(row, Asked)]
+
+
+@pytest.mark.parametrize("with_strings", [True, False])
+def test_an_impression_of_a_run_has_the_strings_of_its_log(
+    server: LightServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    with_strings: bool,
+) -> None:
+    events = [{**EVENT, "item_id": id_of("ring"), "category_id": 3}]
+    candidates = [{"item_id": id_of("cup"), "category_id": 4}, {"item_id": id_of("ring"), "category_id": 3}]
+    asked = Impression.model_validate({"history": events, "candidates": candidates})
+    path = names_path(str(tmp_path), "item", 0)
+    Path(path).parent.mkdir()
+    ids, strings = [id_of("ring"), id_of("cup"), id_of("vase")], [b"ring", b"cup", b"vase"]
+    if with_strings:
+        pq.write_table(pa.table({"id": pa.array(ids, pa.int64()), "name": pa.array(strings, pa.binary())}), path)
+    monkeypatch.setattr(eval_impressions, "latest_output", lambda *_: str(tmp_path))
+    monkeypatch.setattr(eval_impressions, "eval_impression", lambda *_: (asked, id_of("cup")))
+    shown = (lambda name: name) if with_strings else (lambda name: str(id_of(name)))
+    of_run = ["predict", "--output", str(tmp_path), "--model", "ctr", "--port", str(server.port)]
+
+    assert cli.main([*of_run, "--explain", shown("cup")]) == 0
+    said = capsys.readouterr().out
+    assert re.search(rf"{shown('cup')} +4 .*<- chosen\n", said)
+    assert f"what the history did for item {shown('cup')}" in said
+    assert {shown("ring"), shown("cup")} <= {*said.split()}
+    assert cli.main([*of_run, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    expected = {"ring", "cup"} if with_strings else {id_of("ring"), id_of("cup")}
+    assert {candidate["item_id"] for candidate in answer["candidates"]} == expected
+    assert answer["chosen_item_id"] == ("cup" if with_strings else id_of("cup"))
+    assert cli.main([*of_run, "--explain", "plate"]) == 2
+    assert "--explain plate: must be the number of an item" in capsys.readouterr().err
 
 
 def test_what_is_no_string_is_named_as_ever(predict: Predict, of_shop: Any) -> None:

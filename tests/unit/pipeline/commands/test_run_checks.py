@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -49,6 +50,32 @@ def test_a_log_that_cannot_be_used_is_1_before_anything_heavy_is_imported(
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["run", "--set", "also_train=[dnn]"],
+            "also_train: the other workers end with the first",
+        ),
+        (
+            ["run", "--set", "tuner.space={model.dropout: [0.1, 0.2]}"],
+            "tuner.space: a search trains in one process",
+        ),
+        (["run", "--set", "training.shard_tables=true"], "training.shard_tables: tables are sharded over the devices"),
+        (["sweep", "--models", "dnn"], "sweep: each of its trials trains in one process, and"),
+    ],
+)
+def test_what_several_workers_cannot_do_is_2_before_the_log_is_looked_at(
+    arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    assert cli.main([*arguments, "--data", "missing.csv"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"configuration: {says}")
+    assert "TF_CONFIG names several workers; " in said
 
 
 @pytest.mark.parametrize("command", [["run"], ["sweep", "--models", "dnn"], ["demo"]])

@@ -335,11 +335,34 @@ def test_json_round_trip(overrides: dict[str, Any]) -> None:
         ({"model.dropout": {"low": 0.5, "high": 0.1}}, "low must be below high; they are 0.5 and 0.1"),
         ({"model.dropout": {"low": 0, "high": 0.1, "log": True}}, "low must be below high and above 0"),
         ({"model.dropout": [0.5]}, "must have at least 2 items"),
+        ({"model.dropout": {"low": 0.1, "high": 0.5, "step": 1}}, "step is of whole numbers; low and high are 0.1"),
+        ({"training.batch_size": {"low": 4, "high": 8, "step": 1, "log": True}}, "it must be above 1"),
+        ({"training.batch_size": {"low": 64, "high": 256}}, "batch_size is 65, .* a multiple of accumulate_steps, 4"),
+        ({"training.batch_size": {"low": 64, "high": 99, "step": 6}}, "batch_size is 70, .* of accumulate_steps, 4"),
+        ({"training.batch_size": {"low": 6, "high": 256, "step": 2, "log": True}}, "batch_size is 6, .* a multiple"),
+        ({"training.batch_size": {"low": 64, "high": 256, "log": True}}, "batch_size is 65, .* a multiple"),
+        ({"model.transformer.heads": [2, 3], "model.transformer.width": [24, 32]}, "width is 32, .* of heads, 3"),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_refused_before_a_run(space: dict[str, Any], says: str) -> None:
+    model = "transformer4rec" if "model.transformer.heads" in space else "din"
     with pytest.raises(ConfigError, match=f"tuner.space.*{says}"):
-        load_preset("demo", [f"tuner.space={json.dumps(space)}"])
+        load_preset("demo", [f"model.name={model}", "training.accumulate_steps=4", f"tuner.space={json.dumps(space)}"])
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"training.batch_size": {"low": 64, "high": 255, "step": 4}},
+        {"training.batch_size": {"low": 4, "high": 255, "step": 3, "log": True}},
+        # Neither number of heads fits the width as it is delivered, and both fit each that is searched.
+        {"model.transformer.heads": [3, 6], "model.transformer.width": {"low": 12, "high": 48, "step": 6}},
+    ],
+)
+def test_every_value_of_a_stepped_range_is_allowed(space: dict[str, Any]) -> None:
+    load_preset(
+        "demo", ["model.name=transformer4rec", "training.accumulate_steps=4", f"tuner.space={json.dumps(space)}"]
+    )
 
 
 def test_a_space_is_held_to_each_model_that_is_trained() -> None:

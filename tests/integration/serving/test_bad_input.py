@@ -414,7 +414,7 @@ def mutated(message: bytes, chance: random.Random) -> bytes:
     return message
 
 
-@pytest.mark.parametrize("number", [400, 5_000])
+@pytest.mark.parametrize("number", [400, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_mutated_messages_are_refused_with_words(asked: Asked, number: int) -> None:
     chance = random.Random(number)  # noqa: S311
     good = [asked.good.SerializeToString(), asked.examples]

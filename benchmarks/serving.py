@@ -4,8 +4,9 @@ The floor, the server of this checkout with each choice of ``--serve``, and that
 take turns in every round; all have the same request and as many threads for an operation (one). Clients are loops that
 send the bytes of one request again and again and wait for each answer, each by a connection of its own, in processes of
 their own (one a core; they share the machine with the server). Printed: the median over rounds of p50, p95 and p99,
-answers a second, the server's CPU time for an answer (user and system), its resident memory, and p50 and answers/s
-relative to the floor's in the same round.
+answers a second, CPU time for an answer (user and system) of the server and of its clients, the server's resident
+memory, and p50 and answers/s relative to the floor's in the same round. The floor has the request's arrays already and
+answers nobody: it reads no message, writes none, and has no clients beside it.
 
     .venv/bin/python -m benchmarks.serving --serving output/demo/serving/ctr
     .venv/bin/python -m benchmarks.serving --serving output/demo/serving/ctr --quick --against ../main
@@ -56,7 +57,7 @@ FIRST_ANSWERS: Final = 5
 SECONDS_BETWEEN_VERSIONS: Final = 5.0
 HEADER: Final = (
     "| asked | candidates | history | clients | side | p50, ms | p95 | p99 | answers/s | CPU ms an answer | "
-    "memory, MB | p50, of the floor | answers/s, of the floor |"
+    "of clients | memory, MB | p50, of the floor | answers/s, of the floor |"
 )
 
 SERVER: Final = """
@@ -116,15 +117,17 @@ class Row(NamedTuple):
     p99: float
     rate: float
     cpu: float
+    of_clients: float
     memory: float
 
     @classmethod
-    def of(cls, load: Load, cpu: float, memory: float) -> Row:
+    def of(cls, load: Load, cpu: float, of_clients: float, memory: float) -> Row:
         """Seconds of CPU for all answers, and megabytes."""
         if load.failed:
             sys.exit(f"requests failed: {load.failed}")
         p50, p95, p99 = np.percentile(load.seconds, (50, 95, 99)) * 1000
-        return cls(p50, p95, p99, len(load.seconds) / load.duration, cpu / load.answers * 1000, memory)
+        of_answer = 1000 / load.answers
+        return cls(p50, p95, p99, len(load.seconds) / load.duration, cpu * of_answer, of_clients * of_answer, memory)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -359,10 +362,11 @@ def measured(case: Case, path: Path, side: Server | None, floor: Process, client
         floor.tell(str(path), seconds)
         took, cpu = json.loads(floor.answer())
         load = Load(np.array(took), np.empty(0), np.empty(0), {}, sum(took), len(took))
-        return Row.of(load, cpu, resident(floor.pid))
-    before = cpu_seconds(side.process.pid)
+        return Row.of(load, cpu, 0.0, resident(floor.pid))
+    before = cpu_seconds(side.process.pid), sum(cpu_seconds(client.pid) for client in clients)
     load = ask(clients, side, case[0], path, case[3], seconds)
-    return Row.of(load, cpu_seconds(side.process.pid) - before, resident(side.process.pid))
+    after = cpu_seconds(side.process.pid), sum(cpu_seconds(client.pid) for client in clients)
+    return Row.of(load, after[0] - before[0], after[1] - before[1], resident(side.process.pid))
 
 
 def print_answers(
@@ -401,7 +405,7 @@ def print_answers(
             p50 = statistics.median(each[name].p50 / each["floor"].p50 for each in rounds)
             rate = statistics.median(each[name].rate / each["floor"].rate for each in rounds)
             shown = "-" if sides[name] is None else str(number)
-            numbers = "{:.2f} | {:.2f} | {:.2f} | {:.0f} | {:.2f} | {:.0f}".format(*columns)
+            numbers = "{:.2f} | {:.2f} | {:.2f} | {:.0f} | {:.2f} | {:.2f} | {:.0f}".format(*columns)
             print(
                 f"| {asked} | {candidates} | {history} | {shown} | {name} | {numbers} | {p50:.2f} | {rate:.2f} |",
                 flush=True,

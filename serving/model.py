@@ -24,14 +24,13 @@ from tensorflow_serving.apis import predict_pb2
 from ctr.models.arrays import Array
 from ctr.models.errors import CtrError
 from ctr.serving.session import Runner, Session
-from ctr.serving.signatures import DEFAULT_SIGNATURE
+from ctr.serving.signatures import CANDIDATE, DEFAULT_SIGNATURE, HISTORY
 from ctr.serving.version_folders import SAVED_MODEL_FILE
 from ctr.serving.warmup import read_warmup
 
 SERVE_TAG: Final = "serve"
 
 _VARIABLES: Final = os.path.join("variables", "variables.index")
-_FEATURES: Final = ("history_", "candidate_")
 _INTERNAL: Final = "__saved_model_"
 """How the names of signatures begin that are the loader's own."""
 MAX_ERROR_LENGTH: Final = 1024
@@ -50,6 +49,9 @@ _VALUE_FIELDS: Final = {
 
 _FIXED_SIZE: Final = frozenset(_VALUE_FIELDS) - {tf.bool}
 """Any bytes are values of these; of a bool only two are."""
+
+_PADDED: Final = frozenset({types_pb2.DT_INT64, types_pb2.DT_FLOAT})
+"""What can be padded with 0."""
 
 _logger = logging.getLogger(__name__)
 
@@ -130,7 +132,7 @@ class ServedModel:
         # when garbage is looked for.
         self._run = functools.partial(_run, self._runners, version)
         self._together = batched(self._run) if batched else None
-        self._can_be_together = {name for name in self._runners if _scores_candidates(self.signature_defs[name])}
+        self._can_be_together = _that_score_candidates(self.signature_defs)
         self._inputs = {
             name: {alias: _Input.of(info) for alias, info in sorted(signature.inputs.items())}
             for name, signature in self.signature_defs.items()
@@ -204,19 +206,36 @@ def _graph(path: Path) -> meta_graph_pb2.MetaGraphDef:
     raise ValueError(f"{file}: no graph has the tag {SERVE_TAG!r}")
 
 
-def _scores_candidates(signature: meta_graph_pb2.SignatureDef) -> bool:
-    """Whether it is one like ``rank``: features [B, T] and [B, N], padded with 0 -> scores [B, N]."""
-    inputs, outputs = signature.inputs, signature.outputs
+def _that_score_candidates(signatures: Mapping[str, meta_graph_pb2.SignatureDef]) -> set[str]:
+    """The names of those like ``rank``, and of those that give the same outputs to serialized Examples."""
+    of_features = {name for name, signature in signatures.items() if _ranks(signature)}
+    outputs = [signatures[name].outputs.keys() for name in of_features]
+    return of_features | {
+        name
+        for name, signature in signatures.items()
+        if [(info.dtype, _sizes(info)) for info in signature.inputs.values()] == [(types_pb2.DT_STRING, [-1])]
+        and all(_is_scores(info) for info in signature.outputs.values())
+        and signature.outputs.keys() in outputs
+    }
+
+
+def _ranks(signature: meta_graph_pb2.SignatureDef) -> bool:
+    """Whether it is one like ``rank``: features [B, T] and [B, N], and others with B rows -> scores [B, N]."""
+    lists = [info for alias, info in signature.inputs.items() if alias.startswith((HISTORY, CANDIDATE))]
     return (
-        all(alias.startswith(_FEATURES) for alias in inputs)
-        and {alias.partition("_")[0] for alias in inputs} == {feature.rstrip("_") for feature in _FEATURES}
-        and all(_is_matrix(info, types_pb2.DT_INT64) for info in inputs.values())
-        and all(_is_matrix(info, types_pb2.DT_FLOAT) for info in outputs.values())
+        all(any(alias.startswith(prefix) for alias in signature.inputs) for prefix in (HISTORY, CANDIDATE))
+        and all(_sizes(info) == [-1, -1] for info in lists)
+        and all(_sizes(info)[:1] == [-1] and info.dtype in _PADDED for info in signature.inputs.values())
+        and all(_is_scores(info) for info in signature.outputs.values())
     )
 
 
-def _is_matrix(info: meta_graph_pb2.TensorInfo, dtype: int) -> bool:
-    return info.dtype == dtype and [dim.size for dim in info.tensor_shape.dim] == [-1, -1]
+def _is_scores(info: meta_graph_pb2.TensorInfo) -> bool:
+    return info.dtype == types_pb2.DT_FLOAT and _sizes(info) == [-1, -1]
+
+
+def _sizes(info: meta_graph_pb2.TensorInfo) -> list[int]:
+    return [dim.size for dim in info.tensor_shape.dim]
 
 
 def _inputs(expected: Mapping[str, _Input], request: predict_pb2.PredictRequest) -> dict[str, Array]:
@@ -233,8 +252,8 @@ def _inputs(expected: Mapping[str, _Input], request: predict_pb2.PredictRequest)
 def _tensor(alias: str, of: _Input, proto: tensor_pb2.TensorProto) -> Array:
     if proto.dtype != of.dtype:
         raise invalid(f'input "{alias}": expects {_dtype_name(of.dtype)} but {_dtype_name(proto.dtype)} is provided')
-    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+    shape = _shape_of(proto)
+    if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0:
         raise invalid(f'input "{alias}": the shape {list(shape)} is not fully defined')
     if not of.allows(shape):
         raise invalid(f'input "{alias}": expects the shape {of.shape} but {shape} is provided')
@@ -253,6 +272,12 @@ def _tensor(alias: str, of: _Input, proto: tensor_pb2.TensorProto) -> Array:
         return np.asarray(tf.io.parse_tensor(proto.SerializeToString(), tf.as_dtype(of.dtype)).numpy(), of.array_dtype)
     except tf.errors.InvalidArgumentError as error:
         raise invalid(f"tensor parsing error: {alias}") from error
+
+
+def _shape_of(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
+    dims = proto.tensor_shape.dim
+    # By index: protobuf's iterator takes longer than all the rest of a small tensor.
+    return tuple([dims[index].size for index in range(len(dims))])
 
 
 def _output_aliases(signature: meta_graph_pb2.SignatureDef, request: predict_pb2.PredictRequest) -> list[str]:

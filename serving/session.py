@@ -79,6 +79,11 @@ _SIGNATURES: Final[Mapping[str, tuple[Any, Sequence[Any]]]] = {
 }
 
 
+_LONG: Final = frozenset({"TF_LoadSessionFromSavedModel", "TF_SessionRun", "TF_CloseSession", "TF_DeleteSession"})
+"""During these alone others may have Python's lock. The rest takes less time than to get it back: a thread that runs a
+batch would wait for all others again and again."""
+
+
 @functools.cache
 def _library() -> Any:
     folder = tf.sysconfig.get_lib()
@@ -86,8 +91,10 @@ def _library() -> Any:
     if not files:
         raise OSError(f"{folder}: TensorFlow is installed without libtensorflow_cc, which serving needs")
     # TensorFlow has loaded it already; another copy would have its own devices.
-    library = ctypes.CDLL(files[0])
+    without_lock, library = ctypes.CDLL(files[0]), ctypes.PyDLL(files[0])
     for name, (result, arguments) in _SIGNATURES.items():
+        if name in _LONG:
+            setattr(library, name, getattr(without_lock, name))
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -179,11 +180,11 @@ def test_a_batch_has_as_many_answers_as_rows(served: ServedModel, rows: int) -> 
 
 
 def test_requests_that_run_together_get_what_they_would_alone(trained: Trained) -> None:
-    runs: list[int] = []
+    runs: dict[str, list[int]] = defaultdict(list)
 
     def batched(run: Run) -> Run:
         def counted(name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-            runs.append(len(inputs[HISTORY_ITEM_ID]))
+            runs[name].append(len(next(iter(inputs.values()))))
             return run(name, inputs)
 
         return Batcher(counted, Batching(size=16, microseconds=50_000))
@@ -194,10 +195,11 @@ def test_requests_that_run_together_get_what_they_would_alone(trained: Trained) 
         for name in REQUEST_FEATURES:
             warmup.inputs[name].tensor_shape.dim[0].size *= 1 + index % 2
             warmup.inputs[name].tensor_content *= 1 + index % 2
-        requests += [warmup] * 3
+        as_examples = {name: tf.make_ndarray(proto).tolist() for name, proto in warmup.inputs.items()}
+        requests += [warmup] * 3 + [examples_request(as_examples)] * 3
     with ThreadPoolExecutor(len(requests)) as pool:
         together = list(pool.map(model.predict, requests))
-    assert max(runs) > 2
+    assert {name: max(rows) > 2 for name, rows in runs.items()} == {RANK_SIGNATURE: True, DEFAULT_SIGNATURE: True}
     alone = ServedModel(trained.version_dir, 1)
     for request, answered in zip(requests, together, strict=True):
         expected = answer(alone, request)

@@ -11,6 +11,9 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
+from tensorflow.core.example.example_pb2 import Example
+from tensorflow.core.example.feature_pb2 import Feature, Features, Int64List
 
 from ctr.models.arrays import Array
 from ctr.serving.batching import DEADLINE, Batcher
@@ -144,6 +147,61 @@ def test_a_request_whose_time_is_over_is_not_worked_out() -> None:
         in_time.result(60)
     assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert busy.graph.rows == [1, 1]
+
+
+def examples(*widths: tuple[int, int]) -> dict[str, Array]:
+    """A request of serialized impressions with so many events and candidates."""
+    rows = np.empty(len(widths), object)
+    for row, (events, candidates) in enumerate(widths):
+        values = request(1, events, candidates, row)
+        features = {name: feature_of(array[0]) for name, array in values.items()}
+        features["user"] = feature_of(np.arange(99))
+        rows[row] = Example(features=Features(feature=features)).SerializeToString()
+    return {"examples": rows}
+
+
+def feature_of(values: Array) -> Feature:
+    return Feature(int64_list=Int64List(value=values.tolist()))
+
+
+def test_serialized_impressions_run_together_and_are_as_wide_as_alone() -> None:
+    graph = Graph()
+
+    def parse(name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        several = [Example.FromString(each).features.feature for each in inputs["examples"]]
+        padded = {}
+        for feature in request(1, 1, 1):
+            lists = [each[feature].int64_list.value for each in several]
+            padded[feature] = np.array([[*each, *[0] * (max(map(len, lists)) - len(each))] for each in lists], np.int64)
+        return graph(name, padded)
+
+    requests = [examples((3, 2)), examples((0, 7), (9, 1)), {"examples": np.array([b"\xff"], object)}, examples((1, 9))]
+    with Busy() as busy:
+        busy.batcher._run = parse
+        asked = [busy.ask(inputs, "serving_default") for inputs in requests]
+        busy.graph.go.set()
+        graph.began.set()
+        # What is no Example ran alone, and at once.
+        with pytest.raises(DecodeError):
+            asked.pop(2).result(60)
+        together = [answer.result(60)["logit"] for answer in asked]
+    assert graph.rows == [4]
+    del requests[2]
+    for inputs, answer in zip(requests, together, strict=True):
+        np.testing.assert_array_equal(answer, parse("", inputs)["logit"])
+
+
+def test_outputs_that_are_not_as_wide_as_the_candidates_are_those_of_each_alone() -> None:
+    def first(name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"logit": inputs["candidate_item_id"][:, :1]}
+
+    requests = [request(1, 3, 2, seed) for seed in range(3)]
+    with Busy() as busy:
+        busy.batcher._run = first
+        asked = [busy.ask(inputs) for inputs in requests]
+        busy.graph.go.set()
+        for inputs, answer in zip(requests, asked, strict=True):
+            np.testing.assert_array_equal(answer.result(60)["logit"], first("", inputs)["logit"])
 
 
 def test_a_full_queue_refuses() -> None:

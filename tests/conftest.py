@@ -42,12 +42,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile
 
 
 @pytest.fixture(autouse=True)
-def _nothing_declared() -> Iterator[None]:
-    """What a description declares is forgotten after each test."""
-    yield
-    from ctr.models.impression import declare_features
+def _declared_as_before() -> Iterator[None]:
+    """What a description declares in a test is forgotten after it."""
+    from ctr.models.impression import FEATURES, declare_features
 
-    declare_features(())
+    before = [row for row in FEATURES.values() if row.declared]
+    yield
+    declare_features(before)
 
 
 @pytest.fixture

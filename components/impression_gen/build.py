@@ -64,6 +64,7 @@ from ctr.components.impression_gen.exposures import (
     by_id,
     contradictory,
     happened,
+    happened_first,
     request_rows,
     without_contradictory,
 )
@@ -528,8 +529,10 @@ class TimeEvents(_Step):
     """(partition, events) -> (range of the ids of a field, TIMEDs)."""
 
     def process(self, element: Keyed) -> Iterator[Keyed]:
-        """Takes what is counted out of one partition."""
+        """Takes what is counted out of one partition; what was shown in vain is not."""
         events = self._events(element[1])
+        if self._ingest.dataset.shown is not None:
+            events = happened(happened_first(events))
         ranges = self._ingest.user_partitions
         with self._spool.file(progress.TIME) as write:
             parts = [

@@ -137,7 +137,7 @@ def check(
 
 def _constants() -> list[str]:
     """The model's inputs that serving puts a constant in the place of."""
-    return [INDEX_OF.get(name, name) for name, feature in FEATURES.items() if feature.served is not None]
+    return [INDEX_OF.get(name, name) for name, feature in FEATURES.items() if isinstance(feature.served, int)]
 
 
 def draw(raw_files: Sequence[str], transformed_files: Sequence[str], seed: int) -> Sample:

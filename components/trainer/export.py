@@ -144,7 +144,7 @@ def _none_or_all(name: str, stored: tf.RaggedTensor, candidates: tf.RaggedTensor
 
 def constants() -> list[str]:
     """Features of candidates that serving puts a constant in the place of."""
-    return [name for name, feature in FEATURES.items() if feature.served is not None]
+    return [name for name, feature in FEATURES.items() if isinstance(feature.served, int)]
 
 
 def _with_defaults(name: str, lists: Mapping[str, tf.RaggedTensor]) -> tf.RaggedTensor:

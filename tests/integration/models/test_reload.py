@@ -16,7 +16,7 @@ from declared_impressions import declared
 
 from ctr.components.skew_check.check import with_exported_weights
 from ctr.models.contract import Ranker
-from ctr.models.impression import FEATURES, INDEX_OF, MODEL_INPUTS, REQUEST_FEATURES
+from ctr.models.impression import FEATURES, INDEX_OF, MODEL_INPUTS
 from ctr.models.model_config import ModelConfig
 from ctr.models.registry import ACTIVATIONS, MODELS, build_model
 
@@ -30,11 +30,11 @@ def _inputs() -> dict[str, np.ndarray]:
     real = np.arange(6)[None, :] < np.array(LENGTHS)[:, None]
     size_of = {"history": real.shape, "candidate": (4, 3), "context_input": (4, 1)}
     inputs = {}
-    for name in REQUEST_FEATURES:
-        group = FEATURES[name].group
-        # Of a declared feature the code alone, at most 4 of all.
-        given = INDEX_OF[name] if FEATURES[name].encoding else name
-        inputs[given] = rng.integers(1, 5, size_of[group]) * (real if group == "history" else 1)
+    for name, feature in FEATURES.items():
+        if feature.group in size_of:
+            # Of a declared feature the code alone, at most 4 of all.
+            given = INDEX_OF[name] if feature.encoding else name
+            inputs[given] = rng.integers(1, 5, size_of[feature.group]) * (real if feature.group == "history" else 1)
     ids = [name for name in INDEX_OF if name in inputs]
     return inputs | {INDEX_OF[name]: np.where(inputs[name] > 0, inputs[name] + 1, 0) for name in ids}
 

@@ -47,7 +47,7 @@ def test_vectors_are_those_of_the_codes_and_means_of_several(make_inputs: Callab
     value = {name: tensor.numpy() for name, tensor in inputs.items()}
     embedding = build("dnn").embedding
     table = {name: tensor.numpy() for name, tensor in embedding.context_tables.items()}
-    price, brand, tags = embedding.candidate_context(inputs)
+    price, brand, tags, *_counts = embedding.candidate_context(inputs)
     np.testing.assert_allclose(price, table["feature_price"][value["candidate_price_code"]])
     assert price.shape[-1] == 3
     np.testing.assert_allclose(brand, table["feature_brand"][value["candidate_brand_code"]])

@@ -51,6 +51,8 @@ def test_the_page_lists_the_signatures_and_their_names() -> None:
         [signatures.RANK_SIGNATURE, *REQUEST_FEATURES, signatures.PROBABILITY, signatures.LOGIT],
         [signatures.DEFAULT_SIGNATURE, signatures.EXAMPLES],
         [signatures.TRANSFORM_FEATURES, signatures.EXAMPLES],
+        [signatures.DECLARED, signatures.EXAMPLES, signatures.RANK_SIGNATURE],
+        [signatures.AS_LOGGED_SIGNATURE, signatures.EXAMPLES, signatures.DEFAULT_SIGNATURE],
     ]
 
 

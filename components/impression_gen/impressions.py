@@ -193,7 +193,7 @@ class Impressions:
             "behavior": self.events.behavior[positive],
         }
         drawn = were_drawn(self.items[rows], self.candidate_event[rows])
-        given = self.declared.of_context(positive, self.history_end[rows], drawn)
+        given = self.declared.of_context(positive, drawn)
         of_one = _from(context, "context") | _from(given, "context_input")
         return _record_batch(
             {name: (one_each, values) for name, values in of_one.items()}

@@ -18,6 +18,7 @@ from ctr.components.counting import CountsConfig
 from ctr.components.dataset import DatasetConfig
 from ctr.components.impression_gen.look import look_at
 from ctr.components.settings import IngestConfig, PlausibilityConfig
+from ctr.models.errors import DataError
 from ctr.models.impression import BEHAVIORS, SPLITS
 from ctr.models.string_ids import id_of
 
@@ -268,6 +269,23 @@ def test_a_look_at_the_log_goes_through_the_same(tmp_path: Path) -> None:
     catalogue = look_at(str(write(ROWS, tmp_path / "log.parquet", 10_000)), SETTINGS)
     assert catalogue is not None
     assert len(catalogue.item_ids) > 50
+
+
+@pytest.mark.parametrize(("clicked", "says"), [(0, "of train none was clicked"), (1, "of train all were clicked")])
+def test_what_was_never_or_always_clicked_tells_nothing(clicked: int, says: str, tmp_path: Path) -> None:
+    rows = [row if row.clicked is None else row._replace(clicked=clicked) for row in ROWS]
+    settings = SETTINGS.model_copy(update={"max_quarantined_share": 0.1})
+    with pytest.raises(DataError, match=says):
+        look_at(str(write(rows, tmp_path / "log.parquet", 10_000)), settings)
+
+
+def test_requests_of_users_without_a_past_are_told(tmp_path: Path) -> None:
+    rows = [row._replace(user=100 + int(row.request[1:])) for row in ROWS if row.request and is_kept(row)]
+    with pytest.raises(DataError, match="data: no request of train and validation and eval becomes") as refused:
+        look_at(str(write(rows, tmp_path / "log.parquet", 10_000)), SETTINGS)
+    lines = str(refused.value).splitlines()
+    assert sum(int(line.split()[2]) for line in lines[1:4]) == 400
+    assert lines[-1].endswith("1 events or more (ingest.min_history); of what was shown, only a click is one.")
 
 
 def test_of_a_log_without_requests_a_second_of_a_user_is_one(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ What an impression at time t knows:
   really shown, each has the values of its own row. Beside one that was drawn the others are as of before t, too:
   else that a value is known, or is fresh, would tell the label;
 * its user, the last values strictly before t, of rows that were shown in vain, too; where all candidates were really
-  shown, those of the row that is shown;
-* its request, the values of the positive's row, and what the time t says;
+  shown, those of the first row;
+* its request, the values of the positive's row, or of the first one of what was shown at once, and what the time t
+  says;
 * of a table beside the log, the rows that held before t, and of an event of the history the one that held then.
 """
 
@@ -238,17 +239,17 @@ class DeclaredFields:
         """Counts of candidates, of their fields [k], at times [k]."""
         return self._counts.of(candidates, times) if self._counts is not None else {}
 
-    def of_context(self, positive: Int64Array, drawn: BoolArray) -> dict[str, Array]:
+    def of_context(self, event: Int64Array, drawn: BoolArray) -> dict[str, Array]:
         """Of impressions.
 
         Args:
-          positive: [n] index of the event.
+          event: [n] row that speaks for each.
           drawn: [n] whether a candidate was drawn, and not all were shown.
         """
-        found = {name: self._values[name][positive] for name in self._of("request")}
-        users, times = self._user[positive], self._time[positive]
+        found = {name: self._values[name][event] for name in self._of("request")}
+        users, times = self._user[event], self._time[event]
         if names := self._of("user"):
-            found |= self._own_or_before(names, positive, drawn, self._of_users, users, times)
+            found |= self._own_or_before(names, event, drawn, self._of_users, users, times)
         found |= self._beside("context_input", users, times)
         fields = self._fields(found)
         for name, each in self._features.items():

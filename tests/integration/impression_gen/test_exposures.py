@@ -80,6 +80,8 @@ DATASET = DatasetConfig.model_validate(
             "price": {"of": "item", "column": "price", "type": "number", "used": ["candidate"]},
             "years": {"of": "user", "column": "years", "type": "number"},
             "page": {"of": "request", "column": "request"},
+            # No property of a request: its rows differ.
+            "slot": {"of": "request", "column": "position", "type": "number"},
         },
     }
 )
@@ -176,6 +178,7 @@ def expected(rows: list[Row]) -> dict[tuple[int, int, tuple[int, ...]], dict[str
             "positions": [row.position for row in kept],
             "page": id_of(str(first.request)),
             "years": years(first) or 0,
+            "slot": 1,
             "counts": [counts_of(rows, item, first.time) for item in items],
             "times": [time for time, _, _ in history][-HISTORY:],
             "length": min(len(history), HISTORY),
@@ -198,6 +201,7 @@ def test_a_request_is_an_impression_of_what_was_shown_and_clicked_with_the_value
                 "positions": impression["candidate_position"],
                 "page": impression["page"][0],
                 "years": impression["years"][0],
+                "slot": impression["slot"][0],
                 "counts": found_counts(impression),
                 "times": [time - age for age in impression["history_age"]],
                 "length": len(impression["history_item_id"]),
@@ -248,6 +252,7 @@ def test_negatives_are_drawn_where_they_are_asked_for(ingested: Ingested, tmp_pa
         shown = len(before["label"])
         assert after["candidate_item_id"][:shown] == before["candidate_item_id"]
         assert after["label"] == before["label"] + [0, 0]
+        assert after["slot"] == before["slot"]
         assert after["candidate_position"] == before["candidate_position"] + [0, 0]
         assert len(set(after["candidate_item_id"])) == shown + 2
         (time,), (user,), items = after["timestamp"], after["user_id"], after["candidate_item_id"]

@@ -14,11 +14,16 @@ _QUARTER: Final = 900
 """Seconds; no zone has had another difference to UTC than whole quarters of an hour since 1972."""
 
 
+def clock(times: Array, zone: ZoneInfo) -> tuple[list[dt.datetime], Int64Array]:
+    """Quarters of an hour by the clock, each once, and of Unix seconds [n] which [n] of them each is in."""
+    quarters, place = np.unique(times // _QUARTER, return_inverse=True)
+    return [dt.datetime.fromtimestamp(quarter * _QUARTER, zone) for quarter in quarters.tolist()], place
+
+
 def hours_of_day(times: Array, zone: ZoneInfo) -> Int64Array:
     """[n] hours, 0 to 23, of Unix seconds [n]."""
-    quarters, place = np.unique(times // _QUARTER, return_inverse=True)
-    hours = [dt.datetime.fromtimestamp(quarter * _QUARTER, zone).hour for quarter in quarters.tolist()]
-    return np.array(hours, np.int64)[place]
+    local, place = clock(times, zone)
+    return np.array([each.hour for each in local], np.int64)[place]
 
 
 def shown(second: int, zone: ZoneInfo, form: str = "%Y-%m-%d %H:%M:%S") -> str:

@@ -17,7 +17,14 @@ from ctr.components.examples.catalogue import Catalogue
 from ctr.components.files import is_address
 from ctr.components.impression_gen.columns import ParsedBlock
 from ctr.components.impression_gen.counts import count_items, count_seconds
-from ctr.components.impression_gen.events import count_behaviors, pack_chunk, sort_partition
+from ctr.components.impression_gen.events import (
+    CLICKED,
+    NOT_CLICKED,
+    NOT_SHOWN,
+    count_behaviors,
+    pack_chunk,
+    sort_partition,
+)
 from ctr.components.impression_gen.log_reader import Task
 from ctr.components.impression_gen.look import look_at
 from ctr.components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
@@ -53,6 +60,9 @@ class Checked:
     examples: dict[str, list[quarantine.Example]] = field(default_factory=dict)
     """Of each reason some; a line is known in the first block of a file alone, and 0 elsewhere."""
     behaviors: dict[str, int] = field(default_factory=dict)
+    """Events of each kind; what was shown and not clicked is none."""
+    exposures: dict[str, int] = field(default_factory=dict)
+    """Of a log of exposures: rows that were ``shown``, and of these ``clicked``."""
     first_second: int | None = None
     last_second: int | None = None
     unused: list[str] = field(default_factory=list)
@@ -123,10 +133,15 @@ def _places(reader: Reader, source: Source, share: int) -> list[Task]:
 
 def _count(checked: Checked, blocks: Sequence[tuple[int, bool, ParsedBlock]], sources: Sequence[Source]) -> None:
     behaviors: Counter[str] = Counter()
+    exposures: Counter[str] = Counter()
     for source, from_first, block in blocks:
         checked.rows += block.rows
         checked.left_out += block.left_out
-        behaviors.update(count_behaviors(block.events))
+        if shown := "shown" in (block.events.dtype.names or ()):
+            exposures.update({"shown": int((block.events["shown"] != NOT_SHOWN).sum())})
+            exposures.update({"clicked": int((block.events["shown"] == CLICKED).sum())})
+        happened = block.events[block.events["shown"] != NOT_CLICKED] if shown else block.events
+        behaviors.update(count_behaviors(happened))
         if len(block.events):
             first, last = int(block.events["timestamp"].min()), int(block.events["timestamp"].max())
             checked.first_second = first if checked.first_second is None else min(first, checked.first_second)
@@ -138,6 +153,7 @@ def _count(checked: Checked, blocks: Sequence[tuple[int, bool, ParsedBlock]], so
                 example = quarantine.Example(sources[source].label, from_first * (line + 1), detail, text)
                 kept.append(example)
     checked.behaviors = {name: count for name, count in behaviors.items() if count}
+    checked.exposures = dict(exposures)
 
 
 def _judge(checked: Checked, blocks: Sequence[tuple[int, bool, ParsedBlock]], ingest: IngestConfig) -> None:

@@ -175,7 +175,9 @@ def _lines(checked: Checked, config: PipelineConfig) -> list[str]:
     if checked.first_second is not None and checked.last_second is not None:
         first, last = (_local(second, dataset) for second in (checked.first_second, checked.last_second))
         kinds = ", ".join(f"{count:,} {name}" for name, count in checked.behaviors.items())
-        lines.append(f"events from {first} to {last} ({dataset.time.zone}): {kinds}")
+        lines.append(f"events from {first} to {last} ({dataset.time.zone}): {kinds or 'none'}")
+    if shown := checked.exposures:
+        lines.append(f"shown: {shown['shown']:,} rows, {shown['clicked']:,} of them clicked")
     for reason, count in checked.quarantined.most_common():
         lines.append(f"{reason}: {count:,}")
         for example in checked.examples[reason][:_SHOWN]:

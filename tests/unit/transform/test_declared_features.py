@@ -17,12 +17,14 @@ from block_files import rows_of
 from declared_impressions import COUNTS, HISTORY, Rows, declared, random_rows, run_transform, serialized
 
 from ctr.components.counting import CountedField
+from ctr.components.dataset import Exposures
 from ctr.components.examples.event_counts import EventCounts
 from ctr.components.examples.impressions import parse, values_of
 from ctr.components.skew_check.check import check
 from ctr.components.skew_check.settings import SkewCheckSettings
 from ctr.components.trainer.export import export
 from ctr.components.trainer.input_pipeline import read_batches
+from ctr.components.trainer.served_counts import ServedCounts
 from ctr.components.trainer.warmup import warmup_requests
 from ctr.components.transform.analysis import count, counted, learn, merged
 from ctr.models import impression as names
@@ -92,6 +94,7 @@ def _expected(train: Rows) -> dict[str, Any]:
         "device": lambda x: devices.get(x, 1),
         "hour": lambda x: 1 + sum(hour <= x for hour in range(24)),
         **{count.name: lambda x: 1 + int(np.log2(1 + x)) for count in COUNTS.counts},
+        "position": lambda x: 1 + sum(place <= x for place in range(1, 1 + Exposures().max_candidates)),
     }
 
 
@@ -177,6 +180,12 @@ def test_the_export_scores_raw_values_as_the_model_scores_codes(transformed: Tra
     expected = model(inputs, training=False).logits.numpy()
     examples = tf.constant([*map(serialized, transformed.eval)])
     assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(signatures["as_logged"](examples=examples)["logit"], expected, atol=1e-5)
+    # As if each stood first.
+    by_position = expected
+    inputs["candidate_position_code"] = tf.where(inputs["candidate_position_code"] > 0, np.int64(2), 0)
+    expected = model(inputs, training=False).logits.numpy()
+    assert np.abs(by_position - expected).max() > 1e-3
     np.testing.assert_allclose(signatures["serving_default"](examples=examples)["logit"], expected, atol=1e-5)
     # What a request cannot carry is looked up; so it is for an example that does not have it.
     as_stored, of_table = expected, tf.constant([*map(serialized, map(_as_served, transformed.eval))])
@@ -210,6 +219,26 @@ def test_counts_of_some_candidates_alone_are_refused(transformed: Transformed, s
     row = {**transformed.eval[0], "candidate_item_events_1h": [1, 2]}
     with pytest.raises(tf.errors.InvalidArgumentError, match="candidate_item_events_1h must have as many values as"):
         signatures["serving_default"](examples=tf.constant([serialized(row)]))
+
+
+def test_a_position_for_each_candidate_is_wanted_where_it_counts(transformed: Transformed, served: Any) -> None:
+    _, signatures, _ = served
+    row = transformed.eval[0]
+    other = {**row, **{name: row[name][:2] for name in row if name.startswith("candidate_")}}
+    swapped = [{**row, "candidate_position": [1, 2]}, {**other, "candidate_position": [1, 2, 3]}]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="candidate_position and candidate_item_id must have the"):
+        signatures["as_logged"](examples=tf.constant([*map(serialized, swapped)]))
+
+
+def test_of_a_log_without_a_counted_event_each_count_is_zero(transformed: Transformed, tmp_path: Path) -> None:
+    nothing = np.empty(0, np.int64)
+    EventCounts(nothing, np.empty((0, 2), np.int64)).write(str(tmp_path), "item")
+    EventCounts(np.array([3]), np.zeros((1, 1), np.int64)).write(str(tmp_path), "category")
+    candidates = {name: tf.constant([3, 9], tf.int64) for name in ("candidate_item_id", "candidate_category_id")}
+    found = ServedCounts(str(tmp_path))(candidates)
+    assert {name: counts.numpy().tolist() for name, counts in found.items()} == {
+        f"candidate_{count.name}": [0, 0] for count in COUNTS.counts
+    }
 
 
 def test_what_is_left_out_is_the_default(transformed: Transformed, served: Any) -> None:

@@ -275,7 +275,21 @@ def test_what_an_event_weighs_is_what_the_logit_loses_without_it() -> None:
     assert position_of(asked, 1) is None
 
 
-def test_a_long_history_is_explained_by_requests_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[0, 3])
+def further_features(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many are declared of each event."""
+    encoding = Encoding("hash", 5)
+    declare_features(
+        Feature(f"history_{name}", "history", name, smallest=-9, declared=name, encoding=encoding)
+        for name in ("verb", "page", "shop")[: request.param]
+    )
+    yield request.param
+    declare_features([])
+
+
+def test_a_long_history_is_explained_by_requests_within_the_limit(
+    monkeypatch: pytest.MonkeyPatch, further_features: int
+) -> None:
     monkeypatch.setattr(explanation, "MAX_REQUEST_VALUES", 2000)
     sizes: list[int] = []
     asked = impression([3] * 59 + [4], [4])
@@ -289,4 +303,5 @@ def test_a_long_history_is_explained_by_requests_within_the_limit(monkeypatch: p
         weights = [event.weight for event in explain(client, asked, 0).events]
     assert weights == [0.0] * 59 + [1.0]
     assert sum(sizes) == 60 + len(sizes)
-    assert max(sizes) * (4 * 60 + 2) <= 2000 < (max(sizes) + 1) * (4 * 60 + 2)
+    row = (4 + further_features) * 60 + 2
+    assert max(sizes) * row <= 2000 < (max(sizes) + 1) * row

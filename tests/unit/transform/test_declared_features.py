@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -28,8 +30,11 @@ from ctr.components.trainer.served_counts import ServedCounts
 from ctr.components.trainer.warmup import warmup_requests
 from ctr.components.transform.analysis import count, counted, learn, merged
 from ctr.models import impression as names
+from ctr.models.errors import DataError
 from ctr.models.model_config import ModelConfig
 from ctr.models.registry import build_model
+from ctr.pipeline.output import eval_impressions
+from ctr.pipeline.release import shadow
 from ctr.serving.client import RankingClient
 from ctr.serving.explanation import explain
 from ctr.serving.impressions import Impression
@@ -335,6 +340,39 @@ def test_a_client_learns_of_the_model_what_it_may_send(transformed: Transformed,
     assert any(
         {name: each[name] for name in names_of_log} == {name: row[name] for name in names_of_log} for each in logged
     )
+
+
+def test_a_canary_is_asked_for_what_each_version_declares(
+    transformed: Transformed, served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, folder = served
+    there = names.declared_features()
+    rows = [*map(names.from_plain, there)]
+    # Loading takes seconds.
+    monkeypatch.setattr(shadow, "_loaded", functools.cache(shadow._loaded))
+    names.declare_features([])
+    shadow.declare_features_of([folder, folder])
+    assert names.declared_features() == there
+    monkeypatch.setattr(eval_impressions, "latest_output", lambda *_: str(transformed.raw))
+    hashed = names.Encoding("hash", 3)
+    gone = names.Feature("candidate_gone", "candidate", "gone", smallest=-9, declared="gone", encoding=hashed)
+    try:
+        # Of a version before, and in no example of the run.
+        names.declare_features([*rows, gone])
+        impressions = eval_impressions.eval_impressions("", "ctr", 5)
+        found = shadow.compare((folder, folder), (1, 2), impressions, "the eval split")
+        assert (found.requests, found.kendall_tau) == (5, 1.0)
+        assert found.mean_difference == pytest.approx(0, abs=1e-6)
+        other = [dataclasses.replace(row, dtype="float") if row.name == "candidate_brand" else row for row in rows]
+        for changed, says in (
+            (other, "version 1 wants candidate_brand as int64, and the other one as float32"),
+            (rows[1:], f"version 1 wants {rows[0].name}, a feature of a plugin: name its module with --plugin"),
+        ):
+            names.declare_features(changed)
+            with pytest.raises(DataError, match=says):
+                shadow.compare((folder, folder), (1, 2), impressions, "the eval split")
+    finally:
+        names.declare_features(rows)
 
 
 def test_warmup_asks_with_them(transformed: Transformed, served: Any) -> None:

@@ -40,6 +40,7 @@ from ctr.serving.explanation import explain
 from ctr.serving.impressions import Impression
 from ctr.serving.limits import RequestLogSettings
 from ctr.serving.request_log import read_log
+from ctr.serving.requests import examples_request
 from ctr.serving.server import Access, ModelServer
 
 
@@ -330,11 +331,21 @@ def test_a_client_learns_of_the_model_what_it_may_send(transformed: Transformed,
             assert names.declared_features() == there
             impression = Impression.from_features(row)
             ranking = client.rank(impression)
+            also = examples_request([impression], "ctr")
+            for example in also.inputs["examples"].string_val[:1]:
+                # Nobody's name comes into the log.
+                named = tf.train.Example.FromString(example)
+                named.features.feature["user_id"].int64_list.value.append(7)
+                also.inputs["examples"].string_val[0] = named.SerializeToString()
+            client._predict(also)
             explanation = explain(client, impression, 0)
     logits = {candidate.position: candidate.logit for candidate in ranking.candidates}
     np.testing.assert_allclose([logits[place] for place in range(3)], expected, atol=1e-4)
     assert explanation.logit == pytest.approx(expected[0], abs=1e-4)
     logged = [values_of(example) for example in read_log(tmp_path / "log")]
+    alike = [each for each in logged if each["candidate_item_id"] == row["candidate_item_id"]]
+    assert [each["device"] for each in alike] == [row["device"]] * 2
+    assert all("user_id" not in each for each in logged)
     # Of several values those that are there close up.
     names_of_log = {name for name in names.REQUEST_FEATURES if "tags" not in name}
     assert any(

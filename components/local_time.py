@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -16,9 +17,19 @@ _QUARTER: Final = 900
 
 def hours_of_day(times: Array, zone: ZoneInfo) -> Int64Array:
     """[n] hours, 0 to 23, of Unix seconds [n]."""
+    return _of_quarters(times, zone, lambda local: local.hour)
+
+
+def days_of_week(times: Array, zone: ZoneInfo) -> Int64Array:
+    """[n] days, 1 to 7 from Monday on, of Unix seconds [n]."""
+    return _of_quarters(times, zone, dt.datetime.isoweekday)
+
+
+def _of_quarters(times: Array, zone: ZoneInfo, value: Callable[[dt.datetime], int]) -> Int64Array:
+    """[n] what is the same for a whole quarter of an hour, computed once for each."""
     quarters, place = np.unique(times // _QUARTER, return_inverse=True)
-    hours = [dt.datetime.fromtimestamp(quarter * _QUARTER, zone).hour for quarter in quarters.tolist()]
-    return np.array(hours, np.int64)[place]
+    values = [value(dt.datetime.fromtimestamp(quarter * _QUARTER, zone)) for quarter in quarters.tolist()]
+    return np.array(values, np.int64)[place]
 
 
 def shown(second: int, zone: ZoneInfo, form: str = "%Y-%m-%d %H:%M:%S") -> str:

@@ -17,6 +17,7 @@ import pytest
 from light_server import LightServer, light_server
 
 from ctr.components.examples.names import names_path
+from ctr.models import impression as names
 from ctr.models.string_ids import id_of
 from ctr.pipeline.commands import cli
 from ctr.pipeline.output import eval_impressions
@@ -350,3 +351,16 @@ def test_the_page_on_serving_shows_what_is_read_and_said(predict: Predict) -> No
     wrong = ["b,12,3,buyy,60", "b,7,x,,", *(f"{name},7,4,," for name in "cde")]
     code, _, err = predict("impressions.csv", "\n".join([header, *lines[:4], *wrong]), "--json")
     assert (code, err) == (1, said.splitlines())
+
+
+@pytest.mark.parametrize(("labels", "chosen"), [((0, 1), 9), ((0, 0), None)])
+def test_where_nothing_that_was_shown_was_clicked_nothing_was_chosen(
+    labels: tuple[int, ...], chosen: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {**Impression.model_validate(ONE).features(), names.LABEL: [*labels]}
+    monkeypatch.setattr(eval_impressions, "_events", lambda *_: [[record]])
+
+    impression, found = eval_impressions.eval_impression("output", "ctr")
+
+    assert found == chosen
+    assert [candidate.item_id for candidate in impression.candidates] == [7, 9]

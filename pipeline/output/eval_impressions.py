@@ -73,10 +73,10 @@ def _events(output: str, pipeline_name: str, count: int) -> list[list[dict[str, 
 def _impression(group: list[dict[str, list[int]]]) -> Impression:
     """Of an event; its candidates are those of all negative sets, by id: a ranking that keeps the order of equal scores
     must not find the real one first."""
-    rows = itertools.chain.from_iterable(
-        zip(*(record[name] for name in names.CANDIDATE_FEATURES), strict=True) for record in group
-    )
+    # What a served model declares, a log that was read later need not have.
+    stored = [name for name in names.CANDIDATE_FEATURES if name in group[0]]
+    rows = itertools.chain.from_iterable(zip(*(record[name] for name in stored), strict=True) for record in group)
     of_item = {row[0]: row for row in reversed(list(rows))}
     columns = map(list, zip(*(of_item[item] for item in sorted(of_item)), strict=True))
-    features = group[0] | dict(zip(names.CANDIDATE_FEATURES, columns, strict=True))
+    features = group[0] | dict(zip(stored, columns, strict=True))
     return Impression.from_features(features)

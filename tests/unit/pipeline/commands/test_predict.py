@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from light_server import LightServer, light_server
 
+from ctr.components.dataset import DatasetConfig
 from ctr.components.examples.names import names_path
 from ctr.models import impression as names
 from ctr.models.string_ids import id_of
@@ -364,3 +366,16 @@ def test_where_nothing_that_was_shown_was_clicked_nothing_was_chosen(
 
     assert found == chosen
     assert [candidate.item_id for candidate in impression.candidates] == [7, 9]
+
+
+def test_a_feature_that_the_newest_run_has_not_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {**Impression.model_validate(ONE).features(), names.LABEL: [0, 1]}
+    monkeypatch.setattr(eval_impressions, "_events", lambda *_: [[record]])
+    columns = {"user": "u", "item": "i", "time": "t"}
+    price = {"of": "item", "column": "price", "type": "number"}
+    described = DatasetConfig.model_validate({"header": True, "columns": columns, "features": {"price": price}})
+    names.declare_features(described.rows)
+
+    impression, _ = eval_impressions.eval_impression("output", "ctr")
+
+    assert math.isnan(impression.features()["candidate_price"][0])

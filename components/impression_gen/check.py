@@ -17,7 +17,15 @@ from ctr.components.examples.catalogue import Catalogue
 from ctr.components.files import is_address
 from ctr.components.impression_gen.columns import ParsedBlock
 from ctr.components.impression_gen.counts import count_items, count_seconds
-from ctr.components.impression_gen.events import count_behaviors, pack_chunk, sort_partition
+from ctr.components.impression_gen.events import (
+    CLICKED,
+    NOT_CLICKED,
+    NOT_SHOWN,
+    Records,
+    count_behaviors,
+    pack_chunk,
+    sort_partition,
+)
 from ctr.components.impression_gen.log_reader import Task
 from ctr.components.impression_gen.look import look_at
 from ctr.components.impression_gen.plausibility import check_plausible, facts_of, repeated_items
@@ -53,6 +61,7 @@ class Checked:
     examples: dict[str, list[quarantine.Example]] = field(default_factory=dict)
     """Of each reason some; a line is known in the first block of a file alone, and 0 elsewhere."""
     behaviors: dict[str, int] = field(default_factory=dict)
+    """Events by kind; of exposures what was clicked, and what was not."""
     first_second: int | None = None
     last_second: int | None = None
     unused: list[str] = field(default_factory=list)
@@ -126,7 +135,7 @@ def _count(checked: Checked, blocks: Sequence[tuple[int, bool, ParsedBlock]], so
     for source, from_first, block in blocks:
         checked.rows += block.rows
         checked.left_out += block.left_out
-        behaviors.update(count_behaviors(block.events))
+        behaviors.update(_count_kinds(block.events))
         if len(block.events):
             first, last = int(block.events["timestamp"].min()), int(block.events["timestamp"].max())
             checked.first_second = first if checked.first_second is None else min(first, checked.first_second)
@@ -138,6 +147,15 @@ def _count(checked: Checked, blocks: Sequence[tuple[int, bool, ParsedBlock]], so
                 example = quarantine.Example(sources[source].label, from_first * (line + 1), detail, text)
                 kept.append(example)
     checked.behaviors = {name: count for name, count in behaviors.items() if count}
+
+
+def _count_kinds(events: Records) -> dict[str, int]:
+    """By behaviour; what was shown by whether it was clicked."""
+    if "shown" not in (events.dtype.names or ()):
+        return count_behaviors(events)
+    shown = events["shown"]
+    of_shown = {"clicked": int((shown == CLICKED).sum()), "not clicked": int((shown == NOT_CLICKED).sum())}
+    return of_shown | count_behaviors(events[shown == NOT_SHOWN])
 
 
 def _judge(checked: Checked, blocks: Sequence[tuple[int, bool, ParsedBlock]], ingest: IngestConfig) -> None:

@@ -10,8 +10,9 @@ the seconds that one program takes to compile.
 
 from __future__ import annotations
 
+import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -19,14 +20,12 @@ import tensorflow as tf
 
 from ctr.models.impression import CANDIDATE_FEATURES, INDEX_OF, MODEL_INPUTS
 from ctr.models.model_config import ModelConfig
-from ctr.models.registry import build_model
+from ctr.models.registry import MODELS, build_model
 
 ITEMS: Final = 50_000
 CATEGORIES: Final = 5_000
 LENGTH: Final = 50
 CANDIDATES: Final = 100
-SECONDS: Final = 1.5
-ROUNDS: Final = 3
 
 
 def features(rows: int) -> dict[str, tf.Tensor]:
@@ -40,27 +39,35 @@ def features(rows: int) -> dict[str, tf.Tensor]:
     }
 
 
-def milliseconds(call: Callable[[dict[str, tf.Tensor]], Any], inputs: dict[str, tf.Tensor], rows: int) -> float:
+def milliseconds(
+    call: Callable[[dict[str, tf.Tensor]], Any], inputs: dict[str, tf.Tensor], rows: int, seconds: float
+) -> float:
     """CPU of a row."""
     for _ in range(3):
         call(inputs)
     start, count = time.process_time(), 0
-    while time.process_time() - start < SECONDS:
+    while time.process_time() - start < seconds:
         call(inputs)
         count += 1
     return (time.process_time() - start) / count / rows * 1000
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=["dnn", "din"], help="default: dnn din")
+    parser.add_argument("--rows", nargs="+", type=int, default=[1, 16], help="of a request; default: 1 16")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of a round, at least; default: %(default)s")
+    options = parser.parse_args(arguments)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     print("| model | rows | as exported, ms | compiled, ms | ratio | s to compile |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for name in ("dnn", "din"):
+    for name in options.models:
         model = build_model(ModelConfig(name=name), ITEMS, CATEGORIES, LENGTH)
         model(features(1))
-        for rows in (1, 16):
+        for rows in options.rows:
             inputs = features(rows)
 
             def call(given: dict[str, tf.Tensor], model: Any = model) -> tf.Tensor:
@@ -74,7 +81,8 @@ def main() -> None:
             np.testing.assert_allclose(compiled(inputs), exported(inputs), rtol=1e-4, atol=1e-5)
             compiling = time.perf_counter() - start
             pairs = [
-                (milliseconds(exported, inputs, rows), milliseconds(compiled, inputs, rows)) for _ in range(ROUNDS)
+                tuple(milliseconds(way, inputs, rows, options.seconds) for way in (exported, compiled))
+                for _ in range(options.rounds)
             ]
             plain, fast = np.median(pairs, axis=0)
             ratio = np.median([after / before for before, after in pairs])

@@ -16,7 +16,7 @@ BETA_1: Final = 0.9
 BETA_2: Final = 0.999
 EPSILON: Final = 1e-7
 _FEW_ROWS: Final = 64
-"""Of behaviours, ages and the like, whose gradients are summed row by row."""
+"""Of a table, behaviours' or ages' for one: so few that XLA compares every lookup with every row."""
 
 
 class Step(NamedTuple):
@@ -121,7 +121,12 @@ class LazyAdam:
         gradient: tf.IndexedSlices,
         step: Step,
     ) -> None:
-        """Updates the rows that a gradient is of, and their two moments, which lie as the variable does."""
+        """Updates the rows that a gradient is of, and their two moments, which lie as the variable does.
+
+        The gradients of all lookups of a row are summed. Where the table has no more rows than were looked up, each row
+        has a sum, and a mask says which were looked up. Of a larger one the rows are listed, each once; compiled, where
+        nobody knows how long that list is, each lookup computes the same update of its row.
+        """
         values, indices = gradient.values, gradient.indices
         rows, lookups = variable.shape[0], values.shape[0]
         # Both known, and fewer rows than were looked up: behaviours, ages, categories, or all items of a small shop.
@@ -159,7 +164,8 @@ def _of_rows(values: tf.Tensor, indices: tf.Tensor, rows: int) -> tuple[tf.Tenso
 
 
 def _of_rows_compiled(values: tf.Tensor, indices: tf.Tensor, rows: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """As :func:`_of_rows`; a GPU adds by atomic additions, of which those to one place wait for each other."""
+    """As :func:`_of_rows`. A GPU's additions to one place wait for each other: few rows take none, and lookups whose
+    gradients are 0 are left out."""
     if rows <= _FEW_ROWS:
         shape = [rows] + [1] * (values.shape.rank - 1)
         member = indices[None, :] == tf.range(rows, dtype=indices.dtype)[:, None]
@@ -175,8 +181,7 @@ def _of_rows_compiled(values: tf.Tensor, indices: tf.Tensor, rows: int) -> tuple
 def _of_lookups(values: tf.Tensor, indices: tf.Tensor, rows: int) -> tf.Tensor:
     """[K, ...] the gradient of each lookup's row, K lookups and their rows given.
 
-    Without a list of the rows, whose length would be known to nobody: all lookups of a row have a common place, that of
-    the last one, where their gradients are summed. Each of them then computes the same update.
+    All lookups of a row have a common place, that of the last one, where their gradients are summed.
     """
     size = tf.size(indices)
     something = _is_something(values)

@@ -1,7 +1,7 @@
 """The training loop.
 
-A loop of our own over ``strategy.run`` with Keras 3 layers, rather than ``Model.fit``: see "Which Keras"
-in docs/benchmarks.md for the experiment that decided it.
+A loop of our own over ``strategy.run`` with Keras 3 layers, rather than ``Model.fit``: docs/measurements/keras.md has
+the experiment that decided it.
 """
 
 from __future__ import annotations

@@ -111,18 +111,19 @@ def read_batches(
         .map(reader.table, num_parallel_calls=_WINDOWS_AT_ONCE, deterministic=True)
     )
     seeds = tf.data.Dataset.random(seed=seed).batch(2)
-    Waiting: TypeAlias = "tuple[blocks.Table, tf.Tensor]"
+    # The last rows of a table, so many: of the windows up to there they are what does not fill a batch.
+    LeftOver: TypeAlias = "tuple[blocks.Table, tf.Tensor]"
 
-    def follow(waiting: Waiting, window: blocks.Table) -> tuple[Waiting, tuple[Waiting, blocks.Table, tf.Tensor]]:
-        """What waits behind a window, as a table and how many of its last rows; and, copying nothing, what waited
-        before it, the window, and how many of both wait."""
-        before, count = waiting
+    def follow(before: LeftOver, window: blocks.Table) -> tuple[LeftOver, tuple[LeftOver, blocks.Table, tf.Tensor]]:
+        """What is left over behind a window; and for ``whole`` what was before it, the window, and how many rows are
+        left over of both. Windows come here one by one, so rows are copied in ``whole``, unless they fill no batch."""
+        table, count = before
         new = blocks.row_count(window)
         left = tf.where(new == 0, 0, (count + new) % batch_size)
-        behind = tf.cond(left <= new, lambda: window, lambda: blocks.joined(blocks.last_rows(before, count), window))
-        return (behind, left), (waiting, window, left)
+        behind = tf.cond(left <= new, lambda: window, lambda: blocks.joined(blocks.last_rows(table, count), window))
+        return (behind, left), (before, window, left)
 
-    def whole(of: tuple[Waiting, blocks.Table, tf.Tensor], random: tf.Tensor) -> tuple[blocks.Table, tf.Tensor]:
+    def whole(of: tuple[LeftOver, blocks.Table, tf.Tensor], random: tf.Tensor) -> tuple[blocks.Table, tf.Tensor]:
         """A table behind a row of padding, and which of its rows fill batches, [batches, B]."""
         (before, count), window, left = of
         table = blocks.joined(blocks.last_rows(before, count), window, padding=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime as dt
 import os
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +23,6 @@ from ctr.pipeline.commands.command_line import (
 from ctr.pipeline.output.layout import IMPRESSIONS, Layout
 
 if TYPE_CHECKING:
-    from ctr.components.dataset import DatasetConfig
     from ctr.components.impression_gen.check import Checked
     from ctr.pipeline.settings.pipeline_config import PipelineConfig
 
@@ -166,6 +164,8 @@ def answer(checked: Checked) -> dict[str, Any]:
 
 
 def _lines(checked: Checked, config: PipelineConfig) -> list[str]:
+    from ctr.components.local_time import shown
+
     dataset = config.ingest.dataset
     bad = sum(checked.quarantined.values())
     lines = [
@@ -173,11 +173,11 @@ def _lines(checked: Checked, config: PipelineConfig) -> list[str]:
         f"{checked.rows - bad - checked.left_out:,} events, {bad:,} for the quarantine, {checked.left_out:,} left out"
     ]
     if checked.first_second is not None and checked.last_second is not None:
-        first, last = (_local(second, dataset) for second in (checked.first_second, checked.last_second))
+        first, last = (shown(second, dataset.zone) for second in (checked.first_second, checked.last_second))
         kinds = ", ".join(f"{count:,} {name}" for name, count in checked.behaviors.items())
         lines.append(f"events from {first} to {last} ({dataset.time.zone}): {kinds or 'none'}")
-    if shown := checked.exposures:
-        lines.append(f"shown: {shown['shown']:,} rows, {shown['clicked']:,} of them clicked")
+    if exposed := checked.exposures:
+        lines.append(f"shown: {exposed['shown']:,} rows, {exposed['clicked']:,} of them clicked")
     for reason, count in checked.quarantined.most_common():
         lines.append(f"{reason}: {count:,}")
         for example in checked.examples[reason][:_SHOWN]:
@@ -192,7 +192,3 @@ def _lines(checked: Checked, config: PipelineConfig) -> list[str]:
     if checked.refusal is None:
         lines.append("a run would take it" if checked.whole else "a run would take it, as far as the sample tells")
     return lines
-
-
-def _local(second: int, dataset: DatasetConfig) -> str:
-    return f"{dt.datetime.fromtimestamp(second, dataset.zone):%Y-%m-%d %H:%M:%S}"

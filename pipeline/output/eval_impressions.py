@@ -13,18 +13,16 @@ from ctr.pipeline.output.layout import CATALOGUE, IMPRESSIONS, Layout
 from ctr.pipeline.output.runs import NoSuchRun, latest_output
 from ctr.serving.impressions import Impression
 
-_EVENT = (names.USER_ID, names.TIMESTAMP)
-
-
+_EVENT: Final = (names.USER_ID, names.TIMESTAMP)
 _LOOKED_AT: Final = 1000
 """Stored impressions of which one is chosen."""
 
 
-def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
+def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int | None]:
     """The eval impression with the longest history among the first thousand of the newest run.
 
     Returns:
-      The impression and the item that the user really chose, 0 where it is none of those shown.
+      The impression and the item that the user really chose; None where it is none of those shown.
 
     Raises:
       NoSuchRun: if there is no run, or its examples are gone.
@@ -32,7 +30,7 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     events = _events(output, pipeline_name, _LOOKED_AT)
     chosen = max(events, key=lambda group: (len(group), max(group[0][names.LABEL]), len(group[0][names.HISTORY_AGE])))
     labels, items = (chosen[0][name] for name in (names.LABEL, names.CANDIDATE_ITEM_ID))
-    return _impression(chosen), items[labels.index(1)] if 1 in labels else names.PADDING_ID
+    return _impression(chosen), items[labels.index(1)] if 1 in labels else None
 
 
 def strings_of(output: str, pipeline_name: str, impression: Impression) -> dict[int, str]:
@@ -75,7 +73,7 @@ def _events(output: str, pipeline_name: str, count: int) -> list[list[dict[str, 
 def _impression(group: list[dict[str, list[int]]]) -> Impression:
     """Of an event; its candidates are those of all negative sets, by id: a ranking that keeps the order of equal scores
     must not find the real one first."""
-    # A served model may have more features declared than the run.
+    # What a served model declares, a log that was read later need not have.
     stored = [name for name in names.CANDIDATE_FEATURES if name in group[0]]
     rows = itertools.chain.from_iterable(zip(*(record[name] for name in stored), strict=True) for record in group)
     of_item = {row[0]: row for row in reversed(list(rows))}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from declared_impressions import declared
 from training_process import RANDOM, SAMPLERS, batches, sampler_of
 
 from ctr.components.settings import TrainingConfig
@@ -88,9 +90,18 @@ def test_every_model_sampler_and_precision_is_among_the_cases() -> None:
     assert policies == {"float32", "mixed_float16", "mixed_bfloat16"}
 
 
+@pytest.fixture
+def declared_of_dnn(model: str) -> Iterator[None]:
+    """Declared features, which look the same to all models, and of each kind some."""
+    with declared() if model == "dnn" else nullcontext():
+        yield
+
+
+@pytest.mark.usefixtures("declared_of_dnn")
 @pytest.mark.parametrize(("model", "sampler", "policy"), CASES)
 def test_a_compiled_training_is_the_plain_one(model: str, sampler: str, policy: str) -> None:
     data = distinct_candidates()
+    assert ("device_code" in data.element_spec[0]) == (model == "dnn")
     plain, compiled = (trainer_of(model, sampler, policy, compile) for compile in ("off", "on"))
     losses = [[trainer.train_epoch(data)[0] for _ in range(2)] for trainer in (plain, compiled)]
     judged = [trainer.evaluate(data) for trainer in (plain, compiled)]

@@ -17,7 +17,7 @@ from ctr.components.trainer.fit import TrainingLoop, fit
 from ctr.components.trainer.sharding import whole
 from ctr.components.trainer.step import Compile
 from ctr.components.trainer.strategy import training_strategy
-from ctr.models.impression import CANDIDATE_ITEM_ID, INDEX_OF, MODEL_INPUTS, USER_ID
+from ctr.models.impression import CANDIDATE_INPUTS, CANDIDATE_ITEM_ID, CONTEXT_INPUTS, INDEX_OF, MODEL_INPUTS, USER_ID
 from ctr.models.layers.sharded_table import sharded_tables
 from ctr.models.loss_scale import DynamicLossScale
 from ctr.models.model_config import ModelConfig
@@ -60,11 +60,15 @@ def batches(rows: int, batch_size: int) -> tf.data.Dataset:
     rng = np.random.default_rng(0)
     real = np.arange(6)[None, :] < rng.integers(0, 7, rows)[:, None]
     values = {
-        name: rng.integers(1, 6, (rows, 3)) if name.startswith("candidate") else rng.integers(1, 5, real.shape) * real
+        name: rng.integers(1, 6, (rows, 1 if name in CONTEXT_INPUTS else 3))
+        if name in (*CANDIDATE_INPUTS, *CONTEXT_INPUTS)
+        else rng.integers(1, 5, real.shape) * real
         for name in MODEL_INPUTS
     }
+    # Of what is declared there are the codes alone.
     for name, index in INDEX_OF.items():
-        values[index] = np.where(values[name] > 0, values[name] + 1, 0)
+        if name in values:
+            values[index] = np.where(values[name] > 0, values[name] + 1, 0)
     values[USER_ID] = np.arange(1, rows + 1)[:, None]
     labels = np.zeros((rows, 3), "float32")
     labels[:, 0] = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from light_server import LightServer, light_server
 
+from ctr.components.dataset import DatasetConfig
 from ctr.components.examples.names import names_path
+from ctr.models import impression as names
 from ctr.models.string_ids import id_of
 from ctr.pipeline.commands import cli
 from ctr.pipeline.output import eval_impressions
@@ -350,3 +353,29 @@ def test_the_page_on_serving_shows_what_is_read_and_said(predict: Predict) -> No
     wrong = ["b,12,3,buyy,60", "b,7,x,,", *(f"{name},7,4,," for name in "cde")]
     code, _, err = predict("impressions.csv", "\n".join([header, *lines[:4], *wrong]), "--json")
     assert (code, err) == (1, said.splitlines())
+
+
+@pytest.mark.parametrize(("labels", "chosen"), [((0, 1), 9), ((0, 0), None)])
+def test_where_nothing_that_was_shown_was_clicked_nothing_was_chosen(
+    labels: tuple[int, ...], chosen: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {**Impression.model_validate(ONE).features(), names.LABEL: [*labels]}
+    monkeypatch.setattr(eval_impressions, "_events", lambda *_: [[record]])
+
+    impression, found = eval_impressions.eval_impression("output", "ctr")
+
+    assert found == chosen
+    assert [candidate.item_id for candidate in impression.candidates] == [7, 9]
+
+
+def test_a_feature_that_the_newest_run_has_not_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {**Impression.model_validate(ONE).features(), names.LABEL: [0, 1]}
+    monkeypatch.setattr(eval_impressions, "_events", lambda *_: [[record]])
+    columns = {"user": "u", "item": "i", "time": "t"}
+    price = {"of": "item", "column": "price", "type": "number"}
+    described = DatasetConfig.model_validate({"header": True, "columns": columns, "features": {"price": price}})
+    names.declare_features(described.rows)
+
+    impression, _ = eval_impressions.eval_impression("output", "ctr")
+
+    assert math.isnan(impression.features()["candidate_price"][0])

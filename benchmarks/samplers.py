@@ -35,6 +35,7 @@ from ctr.models.impression import (
     HISTORY_INPUTS,
     HISTORY_ITEM_ID,
     INDEX_OF,
+    LABEL,
     USER_ID,
 )
 from ctr.models.model_config import ModelConfig
@@ -76,7 +77,9 @@ def impressions(count: int, negatives: int, items: int = ITEMS, seed: int = 0) -
 
 
 def write(values: dict[str, np.ndarray], folder: str) -> list[str]:
-    """The impressions as Transform leaves them: in blocks, histories without padding."""
+    """The impressions as Transform leaves them: in blocks, histories without padding, the first candidate chosen."""
+    labels = np.tile(np.arange(values[CANDIDATE_ITEM_ID].shape[1]) == 0, (len(values[USER_ID]), 1)).astype(np.int64)
+    values = {**values, LABEL: labels}
     paths = [os.path.join(folder, str(number)) for number in range(FILES)]
     events = (values[HISTORY_ITEM_ID] > 0).sum(axis=1)
     for path, rows in zip(paths, np.array_split(np.arange(len(events)), FILES), strict=True):

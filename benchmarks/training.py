@@ -178,7 +178,7 @@ def write_data(options: argparse.Namespace, folder: str) -> None:
     if set(options.what) & {"input", "whole"}:
         files = os.path.join(folder, FILES)
         os.mkdir(files)
-        write({**values, names.LABEL: np.tile([1, 0], (options.impressions, 1))}, files)
+        write(values, files)
 
 
 class Sides(NamedTuple):

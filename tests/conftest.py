@@ -6,6 +6,7 @@ import gc
 import os.path
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,14 +42,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile
     return _ByFile(config, log)
 
 
-@pytest.fixture(autouse=True)
-def _declared_as_before() -> Iterator[None]:
-    """What a description declares in a test is forgotten after it."""
+@contextmanager
+def _forgetting_declared() -> Iterator[None]:
     from ctr.models.impression import FEATURES, declare_features
 
     before = [row for row in FEATURES.values() if row.declared]
     yield
     declare_features(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _declared_as_before_the_module() -> Iterator[None]:
+    """What a module's fixtures declare is forgotten after it."""
+    with _forgetting_declared():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _declared_as_before(_declared_as_before_the_module: None) -> Iterator[None]:
+    """What a description declares in a test is forgotten after it."""
+    with _forgetting_declared():
+        yield
 
 
 @pytest.fixture

@@ -159,7 +159,7 @@ def facts() -> dict[str, Fact]:
                 (SETTINGS, "max_drop: Drop | None = 0.005", "max_drop: Drop | None = 0.05"),
                 (SETTINGS, "min_margin: Bound | None = 0.0", "min_margin: Bound | None = None"),
                 (SETTINGS, "LOGISTIC_REGRESSION\n", "'best'\n"),
-                (SETTINGS, "SETS: Final = (OVERALL, *NEGATIVE_SETS)", "SETS: Final = (OVERALL,)"),
+                (SETTINGS, "SETS: Final = (OVERALL, *EVALUATION_SETS)", "SETS: Final = (OVERALL,)"),
                 (METRIC_TABLE, '"overall"', '"whole"'),
             ],
         ),

@@ -64,6 +64,7 @@ _KINDS: Final[dict[BehaviorName, str]] = {
     "pv": r"pv|views?|viewed|click(ed|s)?|clk|visit|read|watch(ed)?|play(ed)?|detail|impression|open",
 }
 _UNDONE: Final = re.compile(r"remove|delete|un|dis|cancel|refund|return", re.IGNORECASE)
+_STRAYS: Final = 0.01
 _MOST_KINDS: Final = 25
 _FAVOURABLE: Final = 0.8
 _FEWEST_VALUES: Final = 2
@@ -105,6 +106,11 @@ class _Sample:
     """Columns of a type of time, and its zone, or nothing."""
 
 
+def _but_for_strays(found: Sequence[object], values: Sequence[object]) -> bool:
+    """Whether what was found is nearly all: a large log has some rows that are for the quarantine."""
+    return bool(found) and len(found) >= (1 - _STRAYS) * len(values)
+
+
 @dataclass(frozen=True)
 class _Column:
     name: str
@@ -124,10 +130,9 @@ class _Column:
 
     @property
     def integers(self) -> list[int] | None:
-        """All values, if they are whole numbers."""
-        if self.values and all(re.fullmatch(r"-?\d{1,19}", value) for value in self.values):
-            return [int(value) for value in self.values]
-        return None
+        """The whole numbers among the values, if these are such but for strays."""
+        found = [int(value) for value in self.values if re.fullmatch(r"-?\d{1,19}", value)]
+        return found if _but_for_strays(found, self.values) else None
 
     @property
     def numbers(self) -> list[float] | None:
@@ -145,7 +150,9 @@ class _Column:
             return f"empty{missing}"
         if (numbers := self.integers or self.numbers) is not None:
             kind = "whole number" if self.integers is not None else "number"
-            return f"{kind}, {min(numbers):,} to {max(numbers):,}, {many}{missing}"
+            strays = len(self.values) - len(numbers)
+            others = f", {strays:,} no such number" if strays else ""
+            return f"{kind}, {min(numbers):,} to {max(numbers):,}, {many}{others}{missing}"
         return f"text such as {quarantine.escape(self.values[0].encode()[:40])}, {many}{missing}"
 
     def called(self, role: str) -> bool:
@@ -433,9 +440,10 @@ class _Guess:
             return {}, zone, min(times), max(times)
         if (numbers := column.integers) is not None and column.distinct > 1:
             for unit, factor in _UNITS.items():
-                if all(hints.is_recent(number // factor) for number in numbers):
+                recent = [number for number in numbers if hints.is_recent(number // factor)]
+                if _but_for_strays(recent, column.values):
                     utc = dt.timezone.utc
-                    first, last = (dt.datetime.fromtimestamp(n / factor, utc) for n in (min(numbers), max(numbers)))
+                    first, last = (dt.datetime.fromtimestamp(n / factor, utc) for n in (min(recent), max(recent)))
                     return {"unit": unit}, {"unit": "numbers are of these years then"}, first, last
         for form in ("iso", *_TIME_FORMATS):
             times = _times(column.values, form)
@@ -495,8 +503,13 @@ class _Guess:
 
     def _judge_ids(self, role: str, column: _Column) -> None:
         numbers = column.integers
-        if numbers is not None and min(numbers) >= 1 and max(numbers) < 2**63:
+        good = [number for number in numbers or () if 1 <= number < 2**63]
+        if _but_for_strays(good, column.values):
             self.ids[role] = "integer"
+            if strays := len(column.values) - len(good):
+                self.warnings.append(
+                    f"{role}: {strays:,} values are no whole numbers from 1 on, and for the quarantine"
+                )
             return
         self.ids[role] = "string"
         if numbers is not None:

@@ -126,11 +126,12 @@ def _predict(options: argparse.Namespace) -> int:
         raise ConfigError("--dataset is of the ids in --impression FILE; an impression of a run has those of its log")
     if options.output:
         model, chosen = options.model or served_model(options.output), None
+        from ctr.pipeline.output.eval_impressions import eval_impression, eval_split, strings_of
+
         _check_reachable(options.host, options.port)
+        eval_split(absolute(options.output), options.pipeline_name)
         _declare(options, model)
         with terminal_of(options).loading("TensorFlow"):
-            from ctr.pipeline.output.eval_impressions import eval_impression, strings_of
-
             impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
         strings = strings_of(absolute(options.output), options.pipeline_name, impression)
         options.item = _item(options.explain, frozenset(["item_id"] if options.explain in strings.values() else ()))

@@ -49,8 +49,8 @@ def eval_impressions(output: str, pipeline_name: str, count: int) -> list[Impres
     return [_impression(group) for group in _events(output, pipeline_name, stored)[:count]]
 
 
-def _events(output: str, pipeline_name: str, count: int) -> list[list[dict[str, list[int]]]]:
-    """The first so many stored impressions, those of one event together."""
+def eval_split(output: str, pipeline_name: str) -> str:
+    """The folder of the newest run's stored eval impressions. Errors as for :func:`eval_impression`."""
     examples = latest_output(Layout(output).metadata_db, pipeline_name, *IMPRESSIONS)
     split = split_folder(examples, names.EVAL_SPLIT)
     if not os.path.isdir(split):
@@ -58,6 +58,12 @@ def _events(output: str, pipeline_name: str, count: int) -> list[list[dict[str, 
             f"{split}: no such folder; the newest run whose metadata lies in {output} wrote its impressions there, and "
             f"they are not in {Layout(output).artifacts} either"
         )
+    return split
+
+
+def _events(output: str, pipeline_name: str, count: int) -> list[list[dict[str, list[int]]]]:
+    """The first so many stored impressions, those of one event together."""
+    split = eval_split(output, pipeline_name)
     # That there is no run is known without it.
     from ctr.components.examples.impressions import first_features
 
@@ -66,7 +72,7 @@ def _events(output: str, pipeline_name: str, count: int) -> list[list[dict[str, 
         event = (*(record[name][0] for name in _EVENT), record[names.CANDIDATE_ITEM_ID][0])
         events.setdefault(event, []).append(record)
     if not events:
-        raise NoSuchRun(f"{examples}: the eval split is empty")
+        raise NoSuchRun(f"{split}: the eval split is empty")
     return list(events.values())
 
 

@@ -16,6 +16,7 @@ from pages import ROOT, blocks, ctr_commands, write_presets
 from ports import free_port
 from trained_run import Trained
 
+from ctr.components.dataset import PUBLIC_LOG
 from ctr.pipeline.commands import cli
 from ctr.pipeline.settings.datasets import read_dataset
 
@@ -70,7 +71,7 @@ def test_the_public_log(
     monkeypatch.chdir(tmp_path)
     _, inspect, _, serve, predict = PUBLIC
     assert cli.main([*inspect[:1], trained.config.data, *inspect[2:]]) == 0
-    assert read_dataset("events.yaml").is_public_form
+    assert read_dataset("events.yaml").columns == PUBLIC_LOG.columns, "in spite of some dirt"
     assert cli.main(trained.arguments()) == 0
     assert "BLESSED, version" in capfd.readouterr().out
     with served(forks, serve, trained.output, tmp_path) as port:

@@ -109,7 +109,7 @@ def graphs(prefix: bytes) -> tuple[blocks.Reader, Any, Any, Any]:
 
     @as_graph
     def dense(of: blocks.Table, before: blocks.Table, rows: tf.Tensor) -> dict[str, tf.Tensor]:
-        return reader.dense(blocks.joined(before, of), rows, LENGTH, None)
+        return reader.dense(blocks.joined(before, of, padding=True), rows, LENGTH, None)
 
     def table(stored: tf.Tensor) -> blocks.Table:
         return reader.table(*tf.map_fn(reader.opened, stored, fn_output_signature=(tf.int32, tf.string)))

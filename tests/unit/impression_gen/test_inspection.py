@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ctr.components.dataset import Columns, DatasetConfig
+from ctr.components.dataset import PUBLIC_LOG, Columns, DatasetConfig
 from ctr.components.impression_gen import check as checks
 from ctr.components.impression_gen.check import check
 from ctr.components.impression_gen.inspection import inspect
@@ -25,6 +25,21 @@ from ctr.pipeline.settings.datasets import read_dataset
 
 def guessed(data: Path) -> DatasetConfig:
     return DatasetConfig.model_validate(yaml.safe_load(inspect(str(data)).yaml))
+
+
+def test_some_rows_that_are_for_the_quarantine_hide_no_column(tmp_path: Path) -> None:
+    rows = [f"{n % 30 + 1},{n % 70 + 1},{n % 7 + 1},pv,{1511500000 + n}" for n in range(400)]
+    rows[10], rows[20], rows[30] = "1,x7,2,pv,1511500010", "1,5,2,pv,-1511500020", "0,5,2,pv,1511500030"
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(rows) + "\n")
+    text = inspect(str(path)).yaml
+    found = DatasetConfig.model_validate(yaml.safe_load(text))
+    assert found.columns == PUBLIC_LOG.columns
+    assert found.string_ids == ()
+    assert "! item: 1 values are no whole numbers from 1 on, and for the quarantine" in text
+    # More of them than that say that it is something else.
+    path.write_text("\n".join(rows[:40]) + "\n")
+    assert "time: null" in inspect(str(path)).yaml
 
 
 @pytest.fixture(scope="module")

@@ -125,7 +125,10 @@ def before(copied: Path, nodes: Any) -> dict[str, str]:
         (["model.name=decay"], "my_shop.ctr", "decay.py", {"Trainer"}),
         # What --plugin names itself is imported by the Trainer, the check of skew and the report, too.
         ([], "my_shop.brier", "brier.py", {"Trainer", "Evaluator", "SkewCheck", "RunReport"}),
-        ([], "my_shop.fields", "fields.py", {"ImpressionGen", "SchemaGen", "Trainer", "SkewCheck", "RunReport"}),
+        (
+            *([], "my_shop.fields", "fields.py"),
+            {"ImpressionGen", "SchemaGen", "ImpressionTransform", "Trainer", "SkewCheck", "RunReport"},
+        ),
         # A plugin may be a single module.
         ([], "my_module", "../my_module.py", {"Trainer", "SkewCheck", "RunReport"}),
     ],

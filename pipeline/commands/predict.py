@@ -143,8 +143,13 @@ def _predict(options: argparse.Namespace) -> int:
         model, chosen = options.model or "ctr", None
         unreachable = _unreachable(options, model)
         rows = read_impressions(options.impression, options.format, string_ids)
-        # A file that is none is said before a server that is none.
-        first = list(itertools.islice(rows, 1))
+        # A file that is none is said before a server that is none; it may be right but for what only the server knows.
+        try:
+            first = list(itertools.islice(rows, 1))
+        except CtrError as error:
+            if unreachable is None:
+                raise
+            raise CtrError(f"{error}\n  what features the model declares is not known here: {unreachable}") from error
         rows = itertools.chain(first, rows)
         if unreachable is not None:
             raise unreachable

@@ -68,6 +68,16 @@ def scores(ranking: Any) -> tuple[Any, list[tuple[int, float]]]:
     return ranking["request"], [(candidate["item_id"], candidate["logit"]) for candidate in ranking["candidates"]]
 
 
+def test_without_a_server_a_file_may_be_right_all_the_same(predict: Predict) -> None:
+    predict.port = 1
+    code, _, err = predict("one.json", json.dumps(ONE | {"device": "phone"}))
+    assert (code, err[2]) == (1, "    device: unknown key; there are history, candidates")
+    assert err[3].startswith(
+        "    what features the model declares is not known here: no server reachable at 127.0.0.1:1: Connection refused"
+    )
+    assert predict("one.json", json.dumps(ONE))[2][0].startswith("error: no server reachable at 127.0.0.1:1: ")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "requests"),
     [

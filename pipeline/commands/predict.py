@@ -127,10 +127,12 @@ def _predict(options: argparse.Namespace) -> int:
     if options.output:
         model, chosen = options.model or served_model(options.output), None
         _check_reachable(options.host, options.port)
+        from ctr.pipeline.output.eval_impressions import eval_impression, eval_split, strings_of
+
+        # What is wrong on this machine is said before a server is asked.
+        eval_split(absolute(options.output), options.pipeline_name)
         _declare(options, model)
         with terminal_of(options).loading("TensorFlow"):
-            from ctr.pipeline.output.eval_impressions import eval_impression, strings_of
-
             impression, chosen = eval_impression(absolute(options.output), options.pipeline_name)
         strings = strings_of(absolute(options.output), options.pipeline_name, impression)
         options.item = _item(options.explain, frozenset(["item_id"] if options.explain in strings.values() else ()))

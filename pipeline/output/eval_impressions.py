@@ -35,6 +35,18 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int]:
     return _impression(chosen), items[labels.index(1)] if 1 in labels else names.PADDING_ID
 
 
+def eval_split(output: str, pipeline_name: str) -> str:
+    """The folder of the newest run's eval impressions. Errors as for :func:`eval_impression`."""
+    examples = latest_output(Layout(output).metadata_db, pipeline_name, *IMPRESSIONS)
+    split = split_folder(examples, names.EVAL_SPLIT)
+    if not os.path.isdir(split):
+        raise NoSuchRun(
+            f"{split}: no such folder; the newest run whose metadata lies in {output} wrote its impressions there, and "
+            f"they are not in {Layout(output).artifacts} either"
+        )
+    return split
+
+
 def strings_of(output: str, pipeline_name: str, impression: Impression) -> dict[int, str]:
     """Number -> string of the impression's ids that are strings in the log of the newest run."""
     catalogue = latest_output(Layout(output).metadata_db, pipeline_name, *CATALOGUE)
@@ -53,13 +65,7 @@ def eval_impressions(output: str, pipeline_name: str, count: int) -> list[Impres
 
 def _events(output: str, pipeline_name: str, count: int) -> list[list[dict[str, list[int]]]]:
     """The first so many stored impressions, those of one event together."""
-    examples = latest_output(Layout(output).metadata_db, pipeline_name, *IMPRESSIONS)
-    split = split_folder(examples, names.EVAL_SPLIT)
-    if not os.path.isdir(split):
-        raise NoSuchRun(
-            f"{split}: no such folder; the newest run whose metadata lies in {output} wrote its impressions there, and "
-            f"they are not in {Layout(output).artifacts} either"
-        )
+    split = eval_split(output, pipeline_name)
     # That there is no run is known without it.
     from ctr.components.examples.impressions import first_features
 
@@ -68,7 +74,7 @@ def _events(output: str, pipeline_name: str, count: int) -> list[list[dict[str, 
         event = (*(record[name][0] for name in _EVENT), record[names.CANDIDATE_ITEM_ID][0])
         events.setdefault(event, []).append(record)
     if not events:
-        raise NoSuchRun(f"{examples}: the eval split is empty")
+        raise NoSuchRun(f"{split}: the eval split is empty")
     return list(events.values())
 
 

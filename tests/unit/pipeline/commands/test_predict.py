@@ -287,6 +287,7 @@ def test_an_impression_of_a_run_has_the_strings_of_its_log(
     asked = Impression.model_validate({"history": events, "candidates": candidates})
     path = names_path(str(tmp_path), "item", 0)
     Path(path).parent.mkdir()
+    (tmp_path / "Split-eval").mkdir()
     ids, strings = [id_of("ring"), id_of("cup"), id_of("vase")], [b"ring", b"cup", b"vase"]
     if with_strings:
         pq.write_table(pa.table({"id": pa.array(ids, pa.int64()), "name": pa.array(strings, pa.binary())}), path)

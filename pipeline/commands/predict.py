@@ -126,9 +126,10 @@ def _predict(options: argparse.Namespace) -> int:
         raise ConfigError("--dataset is of the ids in --impression FILE; an impression of a run has those of its log")
     if options.output:
         model, chosen = options.model or served_model(options.output), None
+        _check_reachable(options.host, options.port)
         from ctr.pipeline.output.eval_impressions import eval_impression, eval_split, strings_of
 
-        _check_reachable(options.host, options.port)
+        # What is wrong on this machine is said before a server is asked.
         eval_split(absolute(options.output), options.pipeline_name)
         _declare(options, model)
         with terminal_of(options).loading("TensorFlow"):
@@ -144,8 +145,13 @@ def _predict(options: argparse.Namespace) -> int:
         model, chosen = options.model or "ctr", None
         unreachable = _unreachable(options, model)
         rows = read_impressions(options.impression, options.format, string_ids)
-        # A file that is none is said before a server that is none.
-        first = list(itertools.islice(rows, 1))
+        # A file that is none is said before a server that is none; it may be right but for what only the server knows.
+        try:
+            first = list(itertools.islice(rows, 1))
+        except CtrError as error:
+            if unreachable is None:
+                raise
+            raise CtrError(f"{error}\n  what features the model declares is not known here: {unreachable}") from error
         rows = itertools.chain(first, rows)
         if unreachable is not None:
             raise unreachable

@@ -33,6 +33,18 @@ def eval_impression(output: str, pipeline_name: str) -> tuple[Impression, int | 
     return _impression(chosen), items[labels.index(1)] if 1 in labels else None
 
 
+def eval_split(output: str, pipeline_name: str) -> str:
+    """The folder of the newest run's eval impressions. Errors as for :func:`eval_impression`."""
+    examples = latest_output(Layout(output).metadata_db, pipeline_name, *IMPRESSIONS)
+    split = split_folder(examples, names.EVAL_SPLIT)
+    if not os.path.isdir(split):
+        raise NoSuchRun(
+            f"{split}: no such folder; the newest run whose metadata lies in {output} wrote its impressions there, and "
+            f"they are not in {Layout(output).artifacts} either"
+        )
+    return split
+
+
 def strings_of(output: str, pipeline_name: str, impression: Impression) -> dict[int, str]:
     """Number -> string of the impression's ids that are strings in the log of the newest run."""
     catalogue = latest_output(Layout(output).metadata_db, pipeline_name, *CATALOGUE)
@@ -47,18 +59,6 @@ def eval_impressions(output: str, pipeline_name: str, count: int) -> list[Impres
     """The first so many of the eval split of the newest run. Errors as for :func:`eval_impression`."""
     stored = count * len(names.NEGATIVE_SETS)
     return [_impression(group) for group in _events(output, pipeline_name, stored)[:count]]
-
-
-def eval_split(output: str, pipeline_name: str) -> str:
-    """The folder of the newest run's stored eval impressions. Errors as for :func:`eval_impression`."""
-    examples = latest_output(Layout(output).metadata_db, pipeline_name, *IMPRESSIONS)
-    split = split_folder(examples, names.EVAL_SPLIT)
-    if not os.path.isdir(split):
-        raise NoSuchRun(
-            f"{split}: no such folder; the newest run whose metadata lies in {output} wrote its impressions there, and "
-            f"they are not in {Layout(output).artifacts} either"
-        )
-    return split
 
 
 def _events(output: str, pipeline_name: str, count: int) -> list[list[dict[str, list[int]]]]:

@@ -71,6 +71,16 @@ def scores(ranking: Any) -> tuple[Any, list[tuple[int, float]]]:
     return ranking["request"], [(candidate["item_id"], candidate["logit"]) for candidate in ranking["candidates"]]
 
 
+def test_without_a_server_a_file_may_be_right_all_the_same(predict: Predict) -> None:
+    predict.port = 1
+    code, _, err = predict("one.json", json.dumps(ONE | {"device": "phone"}))
+    assert (code, err[2]) == (1, "    device: unknown key; there are history, candidates")
+    assert err[3].startswith(
+        "    what features the model declares is not known here: no server reachable at 127.0.0.1:1: Connection refused"
+    )
+    assert predict("one.json", json.dumps(ONE))[2][0].startswith("error: no server reachable at 127.0.0.1:1: ")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "requests"),
     [
@@ -280,6 +290,7 @@ def test_an_impression_of_a_run_has_the_strings_of_its_log(
     asked = Impression.model_validate({"history": events, "candidates": candidates})
     path = names_path(str(tmp_path), "item", 0)
     Path(path).parent.mkdir()
+    (tmp_path / "Split-eval").mkdir()
     ids, strings = [id_of("ring"), id_of("cup"), id_of("vase")], [b"ring", b"cup", b"vase"]
     if with_strings:
         pq.write_table(pa.table({"id": pa.array(ids, pa.int64()), "name": pa.array(strings, pa.binary())}), path)

@@ -36,21 +36,21 @@ REASONS: Final = (
     WRONG_FIELD_COUNT,
     UNREADABLE_ROW,
     NOT_AN_INTEGER,
+    BAD_VALUE,
     MISSING_VALUE,
     ID_OUT_OF_RANGE,
-    UNKNOWN_BEHAVIOR,
     BAD_EXPOSURE,
+    UNKNOWN_BEHAVIOR,
     NOT_A_TIME,
     NEGATIVE_TIMESTAMP,
     OUTSIDE_WINDOW,
-    BAD_VALUE,
     CONTRADICTORY_REQUEST,
     DUPLICATE,
 )
 """All reasons, in the order in which they are looked for: a row has the first that fits."""
 
-OF_EXPOSURES: Final = (BAD_EXPOSURE, CONTRADICTORY_REQUEST)
-"""Those that other logs do not have."""
+OF_SOME_LOGS: Final = (BAD_VALUE, BAD_EXPOSURE, CONTRADICTORY_REQUEST)
+"""Those of logs with declared features or of exposures, which are told only where there are such rows."""
 
 OF_FORM: Final = (WRONG_FIELD_COUNT, NOT_AN_INTEGER, UNKNOWN_BEHAVIOR, OUTSIDE_WINDOW)
 """Those of a log that has another form than the one that is expected."""

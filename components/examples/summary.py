@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from ctr.components.files import create_file, open_file
-from ctr.components.quarantine import OF_EXPOSURES, REASONS
+from ctr.components.quarantine import OF_SOME_LOGS, REASONS
 from ctr.models.impression import BEHAVIORS, EVAL_SPLIT, EVALUATION_SETS, MIXED, NEGATIVE_SETS, SHOWN, SPLITS
 from ctr.models.section import Record
 
@@ -39,7 +39,7 @@ class IngestSummary(Record):
     rows_left_out: int = 0
     """Of kinds of event that the log's description leaves out."""
     quarantined: dict[str, int]
-    """Every reason of ``quarantine.REASONS``."""
+    """Every reason of ``quarantine.REASONS``; those of ``OF_SOME_LOGS`` where there are such rows."""
     users: int
     validation_start: int
     """Unix second; train is before it."""
@@ -118,9 +118,9 @@ def summarise(files: list[str], totals: Mapping[str, int], boundaries: tuple[int
         rows_kept=sum(events.values()),
         rows_left_out=totals.get(ROWS_LEFT_OUT, 0),
         quarantined={
-            reason: totals.get(key("quarantined", reason), 0)
+            reason: count
             for reason in REASONS
-            if exposures or reason not in OF_EXPOSURES
+            if (count := totals.get(key("quarantined", reason), 0)) or reason not in OF_SOME_LOGS
         },
         users=totals.get(USERS, 0),
         validation_start=boundaries[0],

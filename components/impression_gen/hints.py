@@ -145,11 +145,13 @@ def _of_description(reason: str, examples: Sequence[quarantine.Example], dataset
     if reason == quarantine.OUTSIDE_WINDOW:
         return wrong_unit(examples, dataset) or f"times such as {few} are outside of window; widen it, or set it to all"
     name, _, why = field.partition(" ")
+    declared = (
+        f"values of features.{name} are others than its type says ({few}: {why}); declare the type that they have"
+    )
+    if why == "is no finite number":
+        declared = f"numbers of features.{name} are not finite ({few}); write null, or nothing, where there is none"
     return {
-        (
-            quarantine.BAD_VALUE,
-            field,
-        ): f"values of features.{name} are others than its type says ({few}: {why}); declare the type that they have",
+        (quarantine.BAD_VALUE, field): declared,
         (quarantine.BAD_EXPOSURE, "clicked"): f"exposures.clicked does not name {few}; without it 1, 0, true and false "
         "are taken",
         **dict.fromkeys(

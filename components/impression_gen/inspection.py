@@ -257,8 +257,12 @@ def _files(data: str) -> tuple[Format, list[str], str | None]:
 def _pieces(source: Source, until: float) -> Iterator[bytes]:
     """Whole lines of the beginning, the middle and the end of a file, the first of them as it is."""
     with closing(open_file(source.path)) as raw:
+        if source.splittable and source.size <= 3 * _PIECE:
+            # Else a row would be looked at twice, and taken for one that repeats another.
+            yield raw.read(source.size)
+            return
         if source.splittable:
-            for start in sorted({0, max(0, source.size // 2 - _PIECE // 2), max(0, source.size - _PIECE)}):
+            for start in (0, source.size // 2 - _PIECE // 2, source.size - _PIECE):
                 raw.seek(start)
                 piece = raw.read(_PIECE)
                 cut = piece if not start else piece[piece.find(b"\n") + 1 :]
@@ -267,11 +271,11 @@ def _pieces(source: Source, until: float) -> Iterator[bytes]:
         with unpacked(source, raw) as stream:
             piece = stream.read(_PIECE)
             yield piece if len(piece) < _PIECE else piece[: piece.rfind(b"\n") + 1]
-            last = piece
+            last = b""
             # The end of what the time suffices for.
             while (piece := stream.read(_PIECE)) and time.monotonic() < until:
                 last = last[-_PIECE:] + piece
-            if len(last) > _PIECE:
+            if last:
                 lines = last[last.find(b"\n") + 1 :]
                 yield lines[: lines.rfind(b"\n") + 1]
 

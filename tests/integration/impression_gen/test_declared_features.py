@@ -117,7 +117,7 @@ def from_csv(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ingested, dict[s
 def test_the_whole_ingest_gives_what_was_known(from_csv: tuple[Ingested, dict[str, list[bytes]]]) -> None:
     kept = list(dict.fromkeys(LOG))
     done, _ = from_csv
-    assert done.summary.quarantined["bad_value"] == 0
+    assert "bad_value" not in done.summary.quarantined
     stale = 0
     by_item: dict[int, list[tuple[int, dict[str, Any]]]] = {}
     for row in sorted(kept, key=lambda row: row[4]):

@@ -168,6 +168,17 @@ def test_roles_units_and_separators_are_guessed(tmp_path: Path, head: str, row: 
     assert found.string_ids == tuple(filter(None, [expected["text"]]))
 
 
+@pytest.mark.parametrize("rows", [100, 8000, 12_000, 18_000, 40_000])
+def test_no_row_is_looked_at_twice(rows: int, tmp_path: Path) -> None:
+    lines = [f"{1 + i % 99},{1 + i % 77},{1_511_544_070 + i}" for i in range(rows)]
+    text = ("user,item,time\n" + "\n".join(lines) + "\n").encode()
+    (tmp_path / "a.csv").write_bytes(text)
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(text))
+    plain, packed = (inspect(str(tmp_path / name)) for name in ("a.csv", "b.csv.gz"))
+    assert plain.warnings == packed.warnings == []
+    assert (f" {rows:,} rows looked at" in plain.yaml) == (rows <= 18_000)
+
+
 def test_odd_things_are_warned_of(tmp_path: Path) -> None:
     rows = [f"{i % 9:032x},{1 + i % 13},{i % 3 + i % 13},view,{1700000000 + 60 * (i % 50)}" for i in range(600)]
     text = "\n".join(["user,item,category,event,time", *rows, *rows[:9], "short,row"])

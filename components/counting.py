@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ctr.models.impression import LOOKED_UP, BehaviorName, Encoding, Feature, features_of
 from ctr.models.section import Section
@@ -74,6 +74,12 @@ class CountsConfig(Section):
         if value is not None and (not value or len(set(value)) != len(value)):
             raise ValueError("name at least one behaviour, each once")
         return value
+
+    @model_validator(mode="after")
+    def _of_something(self) -> CountsConfig:
+        if self.behaviors is not None and not self.counts:
+            raise ValueError("behaviors: nothing is counted; give windows of item or of category, too")
+        return self
 
     @property
     def counts(self) -> tuple[Count, ...]:

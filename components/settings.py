@@ -34,6 +34,7 @@ from ctr.models.impression import (
     MAX_HISTORY,
     MAX_NEGATIVES,
     NEGATIVE_SETS,
+    PAGE_VIEW,
     SHOWN,
     BehaviorName,
     EvaluationSet,
@@ -210,7 +211,18 @@ class IngestConfig(Section):
             raise ValueError("min_history cannot exceed history_length")
         if self.candidate_in_history and self.dataset.features:
             raise ValueError("candidate_in_history: this leak is of logs without features; leave dataset.features out")
+        self._check_counts()
         return self
+
+    def _check_counts(self) -> None:
+        # A click on what was shown is a page view.
+        kinds = (*self.dataset.kinds, *((PAGE_VIEW,) if self.dataset.shown else ()))
+        if unknown := sorted(set(self.counts.behaviors or ()) - set(kinds)):
+            raise ValueError(
+                f"counts.behaviors: no event becomes {unknown[0]}; there are {', '.join(dict.fromkeys(kinds))}"
+            )
+        if taken := [count.name for count in self.counts.counts if count.name in self.dataset.features]:
+            raise ValueError(f"dataset.features.{taken[0]}: counts has a feature of that name; choose another name")
 
     @property
     def exposures(self) -> int:

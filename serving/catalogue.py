@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -15,6 +16,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from ctr.serving.metrics import Metrics
 from ctr.serving.model import RequestError, Run, ServedModel, invalid
 from ctr.serving.models_config import ModelConfig
+from ctr.serving.signatures import CANDIDATE, HISTORY, RANK_SIGNATURE
 from ctr.serving.versions import VersionWatcher
 
 _MAX_AWAITED: Final = 60.0
@@ -109,6 +111,16 @@ class Catalogue:
             asked = f"Latest({spec.name})" if wanted is None else f"Specific({spec.name}, {wanted})"
             raise RequestError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}")
         return loaded[version]
+
+    def own_inputs(self, name: str, version: int) -> list[str]:
+        """Inputs of a version's ``rank`` that are neither of events nor of candidates; none where there is no such
+        version or signature."""
+        spec = model_pb2.ModelSpec(name=name)
+        spec.version.value = version
+        with contextlib.suppress(RequestError, LookupError):
+            inputs = self.find(spec).signature_defs[RANK_SIGNATURE].inputs
+            return [alias for alias in inputs if not alias.startswith((HISTORY, CANDIDATE))]
+        return []
 
     def statuses(self, spec: model_pb2.ModelSpec) -> list[ModelVersionStatus]:
         """What became of the version, or of each of the model's; the highest first.

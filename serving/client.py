@@ -18,9 +18,19 @@ from ctr.models.arrays import Array
 from ctr.models.errors import CtrError
 from ctr.models.impression import declare_features, from_plain
 from ctr.serving.impressions import Impression, RankedCandidate, Ranking
-from ctr.serving.messages import PREDICT, PredictRequest, PredictResponse, floats, shape_of
-from ctr.serving.requests import declared_request, rank_request
-from ctr.serving.signatures import DECLARED, LOGIT, PROBABILITY
+from ctr.serving.messages import (
+    GET_MODEL_METADATA,
+    PREDICT,
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    PredictRequest,
+    PredictResponse,
+    SignatureDefMap,
+    floats,
+    shape_of,
+)
+from ctr.serving.requests import declared_request, rank_request, signatures_request
+from ctr.serving.signatures import DECLARED, LOGIT, PROBABILITY, SIGNATURE_DEF_FIELD
 
 CONCURRENCY: Final = 8
 """Requests under way at a time, where several are asked in a stream."""
@@ -102,21 +112,20 @@ class _Asker:
         if self._credentials is None:
             # A web proxy of the environment would otherwise be asked to reach loopback.
             self._options.append(("grpc.enable_http_proxy", 0))
-        self._channel, self._predict = self._connected()
-
-    def _connected(self) -> tuple[Any, Any]:
-        """A channel, and its method Predict."""
-        channel = (
+        self._channel = (
             self._grpc.secure_channel(self._target, self._credentials, self._options)
             if self._credentials
             else self._grpc.insecure_channel(self._target, self._options)
         )
-        predict = channel.unary_unary(
-            PREDICT,
-            request_serializer=PredictRequest.SerializeToString,
-            response_deserializer=PredictResponse.FromString,
+        self._predict, self._metadata = (
+            self._channel.unary_unary(
+                method, request_serializer=sent.SerializeToString, response_deserializer=received.FromString
+            )
+            for method, sent, received in (
+                (PREDICT, PredictRequest, PredictResponse),
+                (GET_MODEL_METADATA, GetModelMetadataRequest, GetModelMetadataResponse),
+            )
         )
-        return channel, predict
 
     def _request(self, impressions: Sequence[Impression]) -> Message:
         return rank_request(impressions, self._model_name, self._version_label)
@@ -157,16 +166,23 @@ class _Asker:
         }
         return ServingError(words.get(code, f"{self._target} failed with {code.name}: {details}"), code)
 
-    def _declare(self, response: Message | grpc.RpcError) -> None:
-        """Of the answer to :func:`ctr.serving.requests.declared_request`."""
-        rows = b"[]"
-        if isinstance(response, grpc.RpcError):
-            # A model without any does not know the signature.
-            if response.code() != grpc.StatusCode.INVALID_ARGUMENT:
-                raise self._explained(response) from response
-        elif DECLARED in response.outputs:
-            rows = response.outputs[DECLARED].string_val[0]
-        declare_features(map(from_plain, json.loads(rows)))
+    def _signatures(self) -> Message:
+        return signatures_request(self._model_name, self._version_label)
+
+    def _declared(self) -> Message:
+        return declared_request(self._model_name, self._version_label)
+
+
+def _declares(answer: Message) -> bool:
+    """Whether a version has declared features, by its metadata."""
+    signatures = SignatureDefMap.FromString(answer.metadata[SIGNATURE_DEF_FIELD].value)
+    return DECLARED in signatures.signature_def
+
+
+def _declare(answer: Message | None) -> None:
+    """Takes what a version says that it declares; None of one that does not."""
+    rows = answer.outputs[DECLARED].string_val[0] if answer else b"[]"
+    declare_features(map(from_plain, json.loads(rows)))
 
 
 class RankingClient(_Asker):
@@ -194,16 +210,17 @@ class RankingClient(_Asker):
 
     def declare_features(self) -> None:
         """Makes the features that the model was trained with the declared ones of this process, so that impressions may
-        have them; it is asked once.
+        have them. The server is asked what signatures the model has, and the one of declared features if it is there.
 
         Raises:
           ServingError: if the server cannot be reached, or serves no such model.
         """
         try:
-            answer = self._predict(declared_request(self._model_name, self._version_label), timeout=self._timeout)
+            there = _declares(self._metadata(self._signatures(), timeout=self._timeout))
+            answer = self._predict(self._declared(), timeout=self._timeout) if there else None
         except grpc.RpcError as error:
-            answer = error
-        self._declare(answer)
+            raise self._explained(error) from error
+        _declare(answer)
 
     def rank(self, impression: Impression) -> Ranking:
         """Ranks one impression's candidates.
@@ -301,10 +318,11 @@ class AsyncRankingClient(_Asker):
     async def declare_features(self) -> None:
         """As :meth:`RankingClient.declare_features`."""
         try:
-            answer = await self._predict(declared_request(self._model_name, self._version_label), timeout=self._timeout)
+            there = _declares(await self._metadata(self._signatures(), timeout=self._timeout))
+            answer = await self._predict(self._declared(), timeout=self._timeout) if there else None
         except grpc.RpcError as error:
-            answer = error
-        self._declare(answer)
+            raise self._explained(error) from error
+        _declare(answer)
 
     async def rank(self, impression: Impression) -> Ranking:
         """As :meth:`RankingClient.rank`."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from ctr.models.impression import CANDIDATE_FEATURES, CONTEXT_FEATURES, HISTORY_FEATURES
 from ctr.models.section import Record
 from ctr.serving.client import RankingClient
-from ctr.serving.impressions import Candidate, Event, Impression
+from ctr.serving.impressions import Event, Impression
 
 MAX_REQUEST_VALUES: Final = 2**18
-"""Most integers of one request, 2 MiB: half of gRPC's own limit of a message, enough for a history of 250 events."""
+"""Most numbers of one request, 2 MiB: half of gRPC's own limit of a message, enough for a history of 250 events without
+features of one's own."""
 
 
 class WeighedEvent(Event):
@@ -76,7 +78,7 @@ def _without(impression: Impression, index: int) -> Impression:
 
 def _batches(events: int) -> Iterator[range]:
     """The events that a request leaves out; of no events one batch, of none."""
-    width = len(Event.model_fields) * events + len(Candidate.model_fields)
+    width = len(HISTORY_FEATURES) * events + len(CANDIDATE_FEATURES) + len(CONTEXT_FEATURES)
     size = max(1, MAX_REQUEST_VALUES // width - 1)
     for start in range(0, max(1, events), size):
         yield range(start, min(start + size, events))

@@ -178,12 +178,14 @@ class Impression(_Part):
 
         Args:
           values: feature name -> numbers; at least the features of ``REQUEST_FEATURES`` that are not declared, others
-            are ignored.
+            are ignored. A declared one without any number is missing.
 
         Raises:
           ImpressionError: if a feature is missing, features of one kind differ in length, or a value is impossible.
         """
         given = {name: list(values[name]) for name in names.REQUEST_FEATURES if name in values}
+        # Without a value it is missing, as in an example that a model is asked with.
+        given = {name: each for name, each in given.items() if each or not names.FEATURES[name].declared}
         missing = [name for name in names.REQUEST_FEATURES if name not in given and not names.FEATURES[name].declared]
         if missing:
             raise ImpressionError(f"missing features: {', '.join(missing)}")

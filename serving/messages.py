@@ -20,6 +20,7 @@ from ctr.models.arrays import Array, Int64Array
 DESCRIPTORS: Final = Path(__file__).with_name("tf_serving.desc")
 """A serialized ``FileDescriptorSet``; a file stands behind those that it imports."""
 PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
+GET_MODEL_METADATA: Final = "/tensorflow.serving.PredictionService/GetModelMetadata"
 GET_MODEL_STATUS: Final = "/tensorflow.serving.ModelService/GetModelStatus"
 RELOAD_CONFIG: Final = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 """The methods, as gRPC names them."""
@@ -35,6 +36,13 @@ _class_of: Final = (
 
 PredictRequest: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.serving.PredictRequest"))
 PredictResponse: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.serving.PredictResponse"))
+GetModelMetadataRequest: Final[Any] = _class_of(
+    POOL.FindMessageTypeByName("tensorflow.serving.GetModelMetadataRequest")
+)
+GetModelMetadataResponse: Final[Any] = _class_of(
+    POOL.FindMessageTypeByName("tensorflow.serving.GetModelMetadataResponse")
+)
+SignatureDefMap: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.serving.SignatureDefMap"))
 GetModelStatusRequest: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.serving.GetModelStatusRequest"))
 GetModelStatusResponse: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.serving.GetModelStatusResponse"))
 ReloadConfigRequest: Final[Any] = _class_of(POOL.FindMessageTypeByName("tensorflow.serving.ReloadConfigRequest"))

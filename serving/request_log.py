@@ -2,7 +2,7 @@
 
 A shard is gzipped TFRecord of ``tf.train.Example`` with the features of ``models/impression.py`` that a request has, as
 ingest writes them, and two of the answer: ``timestamp`` and ``model_version``. There is no label, and no user: requests
-name none, and of a ``tf.train.Example`` features other than those of histories and candidates are not kept. A shard is
+name none, and of a ``tf.train.Example`` features other than those that ``rank`` has inputs of are not kept. A shard is
 written under a hidden name and renamed when it is whole.
 """
 
@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,14 @@ from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from ctr.models.errors import DataError
-from ctr.models.impression import CANDIDATE_ITEM_ID, HISTORY_FEATURES, HISTORY_ITEM_ID, PADDING_ID, TIMESTAMP
+from ctr.models.impression import (
+    CANDIDATE_ITEM_ID,
+    CONTEXT_FEATURES,
+    HISTORY_FEATURES,
+    HISTORY_ITEM_ID,
+    PADDING_ID,
+    TIMESTAMP,
+)
 from ctr.serving.impressions import Impression, ImpressionError
 from ctr.serving.limits import RequestLogSettings
 from ctr.serving.metrics import Metrics
@@ -60,11 +67,18 @@ class RequestLog:
     Args:
       settings: see there.
       metrics: what counts the requests written, dropped because the writer is behind, and failed.
+      own_inputs: of a model and a version, the names of what an impression has besides events and candidates.
     """
 
-    def __init__(self, settings: RequestLogSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: RequestLogSettings,
+        metrics: Metrics,
+        own_inputs: Callable[[str, int], Collection[str]] = lambda model, version: (),
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._own_inputs = own_inputs
         self._queue: queue.Queue[tuple[predict_pb2.PredictRequest, int, int] | None] = queue.Queue(_WAITING)
         self._bytes = 0
         self._lock = threading.Lock()
@@ -119,7 +133,8 @@ class RequestLog:
     def _write(self, request: predict_pb2.PredictRequest, version: int, second: int) -> None:
         model = urllib.parse.quote(request.model_spec.name, safe="")
         try:
-            examples = [_with_answer(example, version, second).SerializeToString() for example in examples_of(request)]
+            kept = examples_of(request, self._own_inputs(request.model_spec.name, version))
+            examples = [_with_answer(example, version, second).SerializeToString() for example in kept]
             if not examples:
                 return
             shard = self._shards.get(model)
@@ -213,8 +228,12 @@ def remove_oldest(folder: Path, max_mb: float) -> None:
         total -= size
 
 
-def examples_of(request: predict_pb2.PredictRequest) -> Iterator[tf.train.Example]:
+def examples_of(request: predict_pb2.PredictRequest, own_inputs: Collection[str]) -> Iterator[tf.train.Example]:
     """The impressions of a request to rank, without padding; of a request for something else none.
+
+    Args:
+      request: of any signature.
+      own_inputs: what is kept of a ``tf.train.Example`` besides its histories and candidates.
 
     Raises:
       LookupError, ValueError: if it cannot have been answered.
@@ -237,7 +256,7 @@ def examples_of(request: predict_pb2.PredictRequest) -> Iterator[tf.train.Exampl
             sent = tf.train.Example.FromString(serialized)
             example = tf.train.Example()
             for name, feature in sent.features.feature.items():
-                if name.startswith((*_ITEMS,)) and not feature.HasField("bytes_list"):
+                if (name in own_inputs or name.startswith((*_ITEMS,))) and not feature.HasField("bytes_list"):
                     example.features.feature[name].CopyFrom(feature)
             yield example
 
@@ -282,7 +301,7 @@ def _examples_in(record: bytes) -> Iterator[tf.train.Example]:
     with contextlib.suppress(DecodeError):
         log = prediction_log_pb2.PredictionLog.FromString(record)
         if log.WhichOneof("log_type"):
-            yield from examples_of(log.predict_log.request)
+            yield from examples_of(log.predict_log.request, CONTEXT_FEATURES)
             return
     yield tf.train.Example.FromString(record)
 

@@ -10,8 +10,15 @@ from google.protobuf.message import Message
 from ctr.models.arrays import Array
 from ctr.models.impression import FEATURES, PADDING_ID, REQUEST_FEATURES
 from ctr.serving.impressions import Impression
-from ctr.serving.messages import Example, PredictRequest, set_float32, set_int64, set_strings
-from ctr.serving.signatures import DECLARED, DEFAULT_SIGNATURE, EXAMPLES, RANK_SIGNATURE
+from ctr.serving.messages import (
+    Example,
+    GetModelMetadataRequest,
+    PredictRequest,
+    set_float32,
+    set_int64,
+    set_strings,
+)
+from ctr.serving.signatures import DECLARED, DEFAULT_SIGNATURE, EXAMPLES, RANK_SIGNATURE, SIGNATURE_DEF_FIELD
 
 
 def rank_request(impressions: Sequence[Impression], model_name: str, version_label: str = "") -> Message:
@@ -30,9 +37,7 @@ def rank_request(impressions: Sequence[Impression], model_name: str, version_lab
     Raises:
       ValueError: if there is no impression.
     """
-    request = _request(impressions, model_name, RANK_SIGNATURE)
-    if version_label:
-        request.model_spec.version_label = version_label
+    request = _request(impressions, model_name, RANK_SIGNATURE, version_label)
     rows = [impression.features() for impression in impressions]
     for name in REQUEST_FEATURES:
         values = [row[name] for row in rows]
@@ -55,22 +60,36 @@ def examples_request(impressions: Sequence[Impression], model_name: str) -> Mess
     return request
 
 
+def signatures_request(model_name: str, version_label: str = "") -> Message:
+    """A ``GetModelMetadataRequest`` for what a version can be asked."""
+    request = GetModelMetadataRequest(metadata_field=[SIGNATURE_DEF_FIELD])
+    _address(request, model_name, version_label)
+    return request
+
+
 def declared_request(model_name: str, version_label: str = "") -> Message:
-    """Asks a model for its declared features; one without any does not know the signature."""
+    """Asks a model for its declared features; one without any does not have the signature."""
     request = PredictRequest()
-    request.model_spec.name, request.model_spec.signature_name = model_name, DECLARED
-    if version_label:
-        request.model_spec.version_label = version_label
+    _address(request, model_name, version_label)
+    request.model_spec.signature_name = DECLARED
     set_strings(request.inputs[EXAMPLES], [b""])
     return request
 
 
-def _request(impressions: Sequence[Impression], model_name: str, signature: str) -> Message:
+def _request(impressions: Sequence[Impression], model_name: str, signature: str, version_label: str = "") -> Message:
     if not impressions:
         raise ValueError("impressions: at least one is needed")
     request = PredictRequest()
-    request.model_spec.name, request.model_spec.signature_name = model_name, signature
+    _address(request, model_name, version_label)
+    request.model_spec.signature_name = signature
     return request
+
+
+def _address(request: Message, model_name: str, version_label: str) -> None:
+    request.model_spec.name = model_name
+    if version_label:
+        # An empty label would be one, too.
+        request.model_spec.version_label = version_label
 
 
 def _serialized(impression: Impression) -> bytes:

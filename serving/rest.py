@@ -35,7 +35,8 @@ from ctr.serving.catalogue import Catalogue
 from ctr.serving.json_tensors import classify_json, fill_examples, fill_predict, predict_json, regress_json
 from ctr.serving.metrics import Metrics
 from ctr.serving.model import RequestError, invalid
-from ctr.serving.services import SIGNATURE_DEF_FIELD, Services
+from ctr.serving.services import Services
+from ctr.serving.signatures import SIGNATURE_DEF_FIELD
 from ctr.serving.tls import ServerTls
 
 METRICS_PATHS: Final = ("/metrics", "/monitoring/prometheus/metrics")

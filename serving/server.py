@@ -132,7 +132,9 @@ class ModelServer:
             functools.partial(Batcher, batching=batching or Batching()),
         )
         self._services = Services(self._catalogue)
-        self._request_log = RequestLog(access.request_log, metrics) if access.request_log else None
+        self._request_log = (
+            RequestLog(access.request_log, metrics, self._catalogue.own_inputs) if access.request_log else None
+        )
         calls = Calls(metrics, lambda: self._catalogue.names, access.log, self._request_log)
         self._api = Api(self._catalogue, self._services, calls, metrics)
         self._tls = access.tls

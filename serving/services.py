@@ -23,12 +23,12 @@ from ctr.serving import inference
 from ctr.serving.catalogue import Catalogue
 from ctr.serving.model import RequestError, invalid
 from ctr.serving.models_config import ModelConfig, models_of
+from ctr.serving.signatures import SIGNATURE_DEF_FIELD
 
 PREDICTION_SERVICE: Final = "tensorflow.serving.PredictionService"
 MODEL_SERVICE: Final = "tensorflow.serving.ModelService"
 SERVICES: Final = (PREDICTION_SERVICE, MODEL_SERVICE)
 """Those of TF Serving, by which reflection finds their descriptors."""
-SIGNATURE_DEF_FIELD: Final = "signature_def"
 
 for _module in ("prediction_service_pb2", "model_service_pb2"):
     # These modules are older than protobuf 6, under which they end at an attribute behind what is wanted of them: that

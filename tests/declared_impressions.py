@@ -32,6 +32,10 @@ hour:     {of: request, computed: hour_of_day}
 """
 COUNTS = CountsConfig(item=(3600, "all"), category=(86_400,))
 """Which serving looks up."""
+SHOWN = DatasetConfig.model_validate(
+    {**LOG, "columns": {**LOG["columns"], "clicked": "clicked", "request": "request", "position": "position"}}  # type: ignore[dict-item]
+)
+"""A log of exposures with positions, which serving sets to 1."""
 HISTORY = 6
 WINDOW = (0, 10_000_000)
 Rows = list[dict[str, Any]]
@@ -45,7 +49,7 @@ def description(features: str = FEATURES) -> DatasetConfig:
 @contextmanager
 def declared(features: str = FEATURES) -> Iterator[None]:
     """Inside, these are the declared features of this process."""
-    names.declare_features([*description(features).rows, *COUNTS.rows])
+    names.declare_features([*description(features).rows, *COUNTS.rows, *SHOWN.rows])
     try:
         yield
     finally:

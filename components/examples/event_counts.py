@@ -11,6 +11,7 @@ import numpy as np
 from ctr.components.counting import CountedField
 from ctr.components.examples.catalogue import read_table, write_table
 from ctr.models.arrays import Int64Array
+from ctr.models.impression import PADDING_ID
 
 
 class EventCounts(NamedTuple):
@@ -39,4 +40,8 @@ class EventCounts(NamedTuple):
     def write(self, uri: str, field: CountedField) -> None:
         """Writes the file of a field; ids without any event are left out, as 0 is what an unknown id has."""
         some = self.counts.any(axis=1)
-        write_table(self.path(uri, field), (self.ids[some], *self.counts[some].T))
+        ids, counts = self.ids[some], self.counts[some]
+        if not ids.size:
+            # A table that is served needs some line, and nothing has this id.
+            ids, counts = np.full(1, PADDING_ID), np.zeros((1, self.counts.shape[1]), np.int64)
+        write_table(self.path(uri, field), (ids, *counts.T))

@@ -93,7 +93,7 @@ from ctr.components.impression_gen.values import (
     change_type,
     columns_of,
     event_type,
-    item_values,
+    known_values,
     merge_values,
     of_candidates,
     of_source,
@@ -505,7 +505,7 @@ class GatherValues(_Step):
 
     def process(self, element: Keyed) -> Iterator[Keyed]:
         """Takes the values out of one partition."""
-        found = item_values(self._events(element[1]), self._ingest.dataset.features)
+        found = known_values("item", self._events(element[1]), of_candidates(self._ingest.dataset.features))
         shard = part_of(found["key"], self._ingest.user_partitions)
         with self._spool.file(progress.VALUES) as write:
             parts = [(key, write(rows.tobytes())) for key, rows in split_by(shard, found)]

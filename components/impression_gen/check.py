@@ -21,7 +21,6 @@ from ctr.components.impression_gen.events import (
     CLICKED,
     NOT_CLICKED,
     NOT_SHOWN,
-    Records,
     count_behaviors,
     pack_chunk,
     sort_partition,
@@ -61,7 +60,9 @@ class Checked:
     examples: dict[str, list[quarantine.Example]] = field(default_factory=dict)
     """Of each reason some; a line is known in the first block of a file alone, and 0 elsewhere."""
     behaviors: dict[str, int] = field(default_factory=dict)
-    """Events by kind; of exposures what was clicked, and what was not."""
+    """Events of each kind; what was shown and not clicked is none."""
+    exposures: dict[str, int] = field(default_factory=dict)
+    """Of a log of exposures: rows that were ``shown``, and of these ``clicked``."""
     first_second: int | None = None
     last_second: int | None = None
     unused: list[str] = field(default_factory=list)
@@ -132,10 +133,15 @@ def _places(reader: Reader, source: Source, share: int) -> list[Task]:
 
 def _count(checked: Checked, blocks: Sequence[tuple[int, bool, ParsedBlock]], sources: Sequence[Source]) -> None:
     behaviors: Counter[str] = Counter()
+    exposures: Counter[str] = Counter()
     for source, from_first, block in blocks:
         checked.rows += block.rows
         checked.left_out += block.left_out
-        behaviors.update(_count_kinds(block.events))
+        if shown := "shown" in (block.events.dtype.names or ()):
+            exposures.update({"shown": int((block.events["shown"] != NOT_SHOWN).sum())})
+            exposures.update({"clicked": int((block.events["shown"] == CLICKED).sum())})
+        happened = block.events[block.events["shown"] != NOT_CLICKED] if shown else block.events
+        behaviors.update(count_behaviors(happened))
         if len(block.events):
             first, last = int(block.events["timestamp"].min()), int(block.events["timestamp"].max())
             checked.first_second = first if checked.first_second is None else min(first, checked.first_second)
@@ -147,15 +153,7 @@ def _count(checked: Checked, blocks: Sequence[tuple[int, bool, ParsedBlock]], so
                 example = quarantine.Example(sources[source].label, from_first * (line + 1), detail, text)
                 kept.append(example)
     checked.behaviors = {name: count for name, count in behaviors.items() if count}
-
-
-def _count_kinds(events: Records) -> dict[str, int]:
-    """By behaviour; what was shown by whether it was clicked."""
-    if "shown" not in (events.dtype.names or ()):
-        return count_behaviors(events)
-    shown = events["shown"]
-    of_shown = {"clicked": int((shown == CLICKED).sum()), "not clicked": int((shown == NOT_CLICKED).sum())}
-    return of_shown | count_behaviors(events[shown == NOT_SHOWN])
+    checked.exposures = dict(exposures)
 
 
 def _judge(checked: Checked, blocks: Sequence[tuple[int, bool, ParsedBlock]], ingest: IngestConfig) -> None:

@@ -60,6 +60,9 @@ _ALIKE_IF_SHOWN: Final[dict[str, tuple[str, ...]]] = {
 }
 _ORDER_IF_SHOWN: Final = ("shown", "position", "category", "behavior", "item", "request", "timestamp")
 
+_CLICKED_FIRST: Final = [2, 1, 0]
+"""The order of what was not shown, not clicked and clicked, where one of several is kept."""
+
 _NAMES_OF_CODES: Final = {code: name for name, code in BEHAVIORS.items()}
 _CHUNK_HEADER: Final = np.dtype([("source", "<u4"), ("block", "<u4")])
 
@@ -101,7 +104,8 @@ def sort_partition(
     The order is that of (hash of the user, timestamp, item, behaviour, category): values alone decide it, never the
     order of the log. Of events with the same five fields the first in the log is kept, by file, block, line; of those
     of one user, item and second alone, the first in that order. Where none repeats another, those with the same five
-    fields are in the order of their declared values. Exposures are alike only in one request.
+    fields are in the order of their declared values. Exposures are alike only in one request, and never with an event
+    that was not shown; of those of one item and second a clicked one is kept.
 
     Args:
       chunks: what :func:`pack_chunk` made, in any order.
@@ -118,15 +122,21 @@ def sort_partition(
     shown = "shown" in (kind.names or ())
     with_values = duplicates == "none" and "values" in (kind.names or ())
     if shown:
+        of_shown = [rows[name] for name in _ORDER_IF_SHOWN]
+        if duplicates == "same_item_and_second":
+            of_shown.insert(_ORDER_IF_SHOWN.index("item"), np.array(_CLICKED_FIRST)[rows["shown"]])
         of_values = value_keys(rows["values"]) if with_values else []
-        order = np.lexsort([*of_values, *(rows[name] for name in _ORDER_IF_SHOWN), id_hash(rows["user"])])
+        order = np.lexsort([*of_values, *of_shown, id_hash(rows["user"])])
     else:
         order = _order(rows, with_values)
     events = np.empty(len(rows), kind)
     for name in kind.names or ():
         events[name] = rows[name][order]
     alike = (_ALIKE_IF_SHOWN if shown else _ALIKE)[duplicates]
-    repeated = ~starts_run(*(events[name] for name in alike)) if alike else np.zeros(len(events), bool)
+    columns = [events[name] for name in alike]
+    if shown:
+        columns.append(events["shown"] == NOT_SHOWN)
+    repeated = ~starts_run(*columns) if alike else np.zeros(len(events), bool)
     again = np.flatnonzero(repeated)
     first = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(events))))[again]
 

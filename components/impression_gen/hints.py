@@ -152,7 +152,10 @@ def _of_description(reason: str, examples: Sequence[quarantine.Example], dataset
         ): f"values of features.{name} are others than its type says ({few}: {why}); declare the type that they have",
         (quarantine.BAD_EXPOSURE, "clicked"): f"exposures.clicked does not name {few}; without it 1, 0, true and false "
         "are taken",
-        (quarantine.BAD_EXPOSURE, "position"): f"positions count from 1 ({few}); leave columns.position out otherwise",
+        **dict.fromkeys(
+            ((quarantine.BAD_EXPOSURE, "position"), (quarantine.NOT_AN_INTEGER, "position")),
+            f"positions count from 1 ({few}); leave columns.position out otherwise",
+        ),
     }.get((reason, field))
 
 

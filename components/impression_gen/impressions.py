@@ -192,8 +192,11 @@ class Impressions:
             "timestamp": timestamp,
             "behavior": self.events.behavior[positive],
         }
-        drawn = were_drawn(self.items[rows], self.candidate_event[rows])
-        given = self.declared.of_context(positive, self.history_end[rows], drawn)
+        own = self.candidate_event[rows]
+        # Of what was shown at once the first row speaks for all: the one that was clicked would tell the label, where
+        # rows of a request differ.
+        speaks = np.where(own[:, 0] >= 0, own[:, 0], positive)
+        given = self.declared.of_context(speaks, were_drawn(self.items[rows], own))
         of_one = _from(context, "context") | _from(given, "context_input")
         return _record_batch(
             {name: (one_each, values) for name, values in of_one.items()}

@@ -583,11 +583,12 @@ class _Guess:
             yield f"#   {_line(_scalar(name), declared, f'{column.described()}; {why}')}"
 
     def _owner(self, column: _Column) -> tuple[str, str]:
-        for role in ("item", "user"):
+        for role in ("item", "user", "request"):
             kept, rows = self._share_kept(column, role)
             if rows and kept >= _KEPT * rows:
                 return role, f"the same in {kept / rows:.0%} of the rows of one {role}"
-        return "event", "it changes from row to row, and may be of the request"
+        known = "request" in self.roles
+        return "event", "it changes from row to row" + ("" if known else ", and may be of the request")
 
     def _share_kept(self, column: _Column, role: str) -> tuple[int, int]:
         """Of ids that stand in several rows: the rows with the id's commonest value, and all rows."""

@@ -91,15 +91,19 @@ def check_impressions(summary: IngestSummary, ingest: IngestConfig) -> None:
     """Sees that each split has something to learn from or to judge on.
 
     Raises:
-      DataError: if a split has no impression; the message has what became of its events, and what would help.
+      DataError: if a split has no impression, or of exposures no click, or nothing else; the message has what became of
+        its events, or requests, and what would help.
     """
-    judged = ingest.judged_set
-    found = {**summary.impressions, EVAL_SPLIT: summary.eval_impressions[judged]}
+    _check_clicks(summary, ingest.dataset)
+    found = {**summary.impressions, EVAL_SPLIT: summary.eval_impressions.get(ingest.judged_set, 0)}
     empty = [split for split in SPLITS if not found[split]]
     if not empty:
         return
+    shown = ingest.dataset.shown is not None
+    what = "request" if shown else "event"
+    asked = {split: of_split["requests"] for split, of_split in summary.exposures.items()} if shown else summary.events
     lost = [
-        f"- {split}: {summary.events[split]:,} events, of which "
+        f"- {split}: {asked.get(split, 0):,} {what}s, of which "
         + ", ".join(f"{count:,} {reason}" for reason, count in _by_count(summary.dropped[split]) if count)
         for split in empty
     ]
@@ -110,14 +114,29 @@ def check_impressions(summary: IngestSummary, ingest: IngestConfig) -> None:
         where = "ingest.behaviors_as_targets, or targets of the log's description"
         advice.append(f"An impression's positive is an event of kind {kinds} ({where}).")
     if SHORT_HISTORY in reasons:
-        advice.append(f"Before it its user must have {ingest.min_history} events or more (ingest.min_history).")
+        advice.append(
+            f"Before it its user must have {ingest.min_history} events or more (ingest.min_history)"
+            + ("; of what was shown, only a click is one." if shown else ".")
+        )
     if any(reason.startswith("no_negative") for reason in reasons):
         advice.append(
             "Its negative is an item that its user never had, and a contemporaneous one is of another user's event "
             "after it in the same split; a revisit one is another item of its own history."
         )
     raise DataError(
-        f"data: no event of {' and '.join(empty)} becomes an impression, so there is nothing to "
+        f"data: no {what} of {' and '.join(empty)} becomes an impression, so there is nothing to "
         f"{'judge on' if empty == [EVAL_SPLIT] else 'learn from'}; the log has {many(summary.users, 'user')}.\n"
         + "\n".join([*lost, *advice])
     )
+
+
+def _check_clicks(summary: IngestSummary, dataset: DatasetConfig) -> None:
+    for split in SPLITS:
+        counts = summary.exposures.get(split, {})
+        candidates, clicked = counts.get("candidates", 0), counts.get("clicked", 0)
+        if candidates and clicked in (0, candidates):
+            raise DataError(
+                f"data: of {many(candidates, 'candidate')} of {split} {'all were' if clicked else 'none was'} clicked, "
+                f"so there is nothing to tell apart. Does {dataset.column_of('clicked')} say what was clicked "
+                "(ingest.dataset.columns.clicked), in words that are read so (ingest.dataset.exposures.clicked)?"
+            )

@@ -9,8 +9,10 @@ What an impression at time t knows:
 * a candidate, the last values of its item strictly before t, whoever's rows they stood in. Where all candidates were
   really shown, each has the values of its own row. Beside one that was drawn the others are as of before t, too:
   else that a value is known, or is fresh, would tell the label;
-* its user, the last values strictly before t; where all candidates were really shown, those of the row that is shown;
-* its request, the values of the positive's row, and what the time t says;
+* its user, the last values strictly before t, of rows that were shown in vain, too; where all candidates were really
+  shown, those of the first row;
+* its request, the values of the positive's row, or of the first one of what was shown at once, and what the time t
+  says;
 * of a table beside the log, the rows that held before t, and of an event of the history the one that held then.
 """
 
@@ -18,7 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -28,12 +31,10 @@ from ctr.components.impression_gen.event_counts import CandidateCounts
 from ctr.components.impression_gen.events import EVENT, EXPOSED_EVENT, Records, value_keys
 from ctr.components.impression_gen.hashing import id_hash
 from ctr.components.impression_gen.spool import Parcel, Spool
-from ctr.components.local_time import days_of_week, hours_of_day
+from ctr.components.local_time import clock
 from ctr.components.lookup import last_before, last_of, starts_run
 from ctr.models.arrays import Array, BoolArray, Int64Array, UInt64Array
 from ctr.models.impression import PADDING_ID
-
-_COMPUTED: Final = {"hour_of_day": hours_of_day, "day_of_week": days_of_week}
 
 
 def value_type(features: Mapping[str, FeatureConfig]) -> np.dtype[Any]:
@@ -80,10 +81,10 @@ def change_type(features: Mapping[str, FeatureConfig]) -> np.dtype[Any]:
     return np.dtype([("key", "<u8"), ("time", "<i8"), ("values", value_type(features))])
 
 
-def item_values(events: Records, features: Mapping[str, FeatureConfig]) -> Records:
-    """What the rows of events [n] say of their items, [m] :func:`change_type` of :func:`of_candidates`."""
-    found = np.empty(len(events), change_type(of_candidates(features)))
-    found["key"], found["time"] = id_hash(events["item"]), events["timestamp"]
+def known_values(owner: Literal["item", "user"], events: Records, features: Mapping[str, FeatureConfig]) -> Records:
+    """What the rows of events [n] say of their items, or users, [m] :func:`change_type` of these features."""
+    found = np.empty(len(events), change_type(features))
+    found["key"], found["time"] = id_hash(events[owner]), events["timestamp"]
     known = np.zeros(len(events), bool)
     for name in found["values"].dtype.names or ():
         found["values"][name] = events["values"][name]
@@ -95,11 +96,11 @@ def item_values(events: Records, features: Mapping[str, FeatureConfig]) -> Recor
 def merge_values(found: Records) -> Records:
     """Only what changes, [m] in order of (key, time): each row has all values that are known by then.
 
-    Of several rows of an item in one second the last counts in the order of their values, so that no order of the log
-    does.
+    Of several rows of one item, or user, in one second the last counts in the order of their values, so that no order
+    of the log does.
 
     Args:
-      found: [n] :func:`change_type`, all of each item.
+      found: [n] :func:`change_type`, all of each item or user.
     """
     rows = found[np.lexsort([*value_keys(found["values"]), found["time"], found["key"]])]
     index = np.arange(len(rows))
@@ -207,9 +208,10 @@ class DeclaredFields:
         self._user, self._item, self._time = events["user"], events["item"], events["timestamp"]
         there = events["values"] if "values" in (events.dtype.names or ()) else np.empty(0, [])
         self._values = {name: np.ascontiguousarray(there[name]) for name in there.dtype.names or ()}
-        starts = np.where(starts_run(events["user"]), np.arange(len(events)), 0)
-        first = np.maximum.accumulate(starts)
-        self._last = {name: last_of(is_known(self._values[name]), first) for name in self._of("user")}
+        of_users = {name: self._features[name] for name in self._of("user")}
+        self._of_users = ItemValues.of(
+            merge_values(known_values("user", events, of_users)) if of_users else np.empty(0, change_type({}))
+        )
 
     def of_history(self, event: Int64Array) -> dict[str, Array]:
         """Of events [k]."""
@@ -228,38 +230,48 @@ class DeclaredFields:
         names = self._of("item", group="candidate")
         at = np.repeat(times, event.shape[1])
         found = self._beside("candidate", items.ravel(), at)
-        if not names:
-            return self._fields(found)
-        drawn = np.repeat(were_drawn(items, event), event.shape[1])
-        before = self._known[LOG].before(items.ravel()[drawn], at[drawn])
-        for name in names:
-            found[name] = self._values[name][event.ravel()]
-            found[name][drawn] = before[name]
+        if names:
+            drawn = np.repeat(were_drawn(items, event), event.shape[1])
+            found |= self._own_or_before(names, event.ravel(), drawn, self._known[LOG], items.ravel(), at)
         return self._fields(found)
 
     def counted(self, candidates: Mapping[str, Int64Array], times: Int64Array) -> dict[str, Int64Array]:
         """Counts of candidates, of their fields [k], at times [k]."""
         return self._counts.of(candidates, times) if self._counts is not None else {}
 
-    def of_context(self, positive: Int64Array, history_end: Int64Array, drawn: BoolArray) -> dict[str, Array]:
+    def of_context(self, event: Int64Array, drawn: BoolArray) -> dict[str, Array]:
         """Of impressions.
 
         Args:
-          positive: [n] index of the event.
-          history_end: [n] index of the first event that is not strictly before it.
+          event: [n] row that speaks for each.
           drawn: [n] whether a candidate was drawn, and not all were shown.
         """
-        found = {name: self._values[name][positive] for name in self._of("request")}
-        for name, last in self._last.items():
-            own = (history_end > 0) & (self._user[history_end - 1] == self._user[positive])
-            before = np.where(own, last[history_end - 1], -1)
-            found[name] = _taken(self._values[name], np.where(drawn, before, positive))
-        found |= self._beside("context_input", self._user[positive], self._time[positive])
+        found = {name: self._values[name][event] for name in self._of("request")}
+        users, times = self._user[event], self._time[event]
+        if names := self._of("user"):
+            found |= self._own_or_before(names, event, drawn, self._of_users, users, times)
+        found |= self._beside("context_input", users, times)
         fields = self._fields(found)
         for name, each in self._features.items():
             if each.computed is not None:
-                fields[name] = _COMPUTED[each.computed](self._time[positive], self._zone).astype(np.float32)
+                fields[name] = computed(each.computed, times, self._zone)
         return fields
+
+    def _own_or_before(
+        self,
+        names: Sequence[str],
+        own: Int64Array,
+        drawn: BoolArray,
+        known: ItemValues,
+        ids: Int64Array,
+        times: Int64Array,
+    ) -> dict[str, Array]:
+        """Values of own rows [k], and where drawn the last ones of ids [k] strictly before times [k]."""
+        before = known.before(ids[drawn], times[drawn])
+        found = {name: self._values[name][own] for name in names}
+        for name, values in found.items():
+            values[drawn] = before[name]
+        return found
 
     def _beside(self, group: str, ids: Int64Array, before: Int64Array) -> dict[str, Array]:
         """What the tables say of ids [k], strictly before times [k]."""
@@ -284,3 +296,11 @@ class DeclaredFields:
             else:
                 fields |= zip(each.sources(name), found.reshape(len(found), -1).T, strict=True)
         return fields
+
+
+def computed(what: str, times: Int64Array, zone: ZoneInfo) -> Array:
+    """``hour_of_day``, 0 to 23, or ``day_of_week``, 1 to 7 from Monday on, of Unix seconds [n]: float32."""
+    local, place = clock(times, zone)
+    values = [each.hour if what == "hour_of_day" else each.isoweekday() for each in local]
+    found: Array = np.array(values, np.float32)[place]
+    return found

@@ -91,8 +91,10 @@ class ServedRanker(tf.Module):
 
     def as_logged(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """See the class docstring."""
-        logged = parse(examples, constants())
-        return self._score(self._parse(examples), {name: values.to_tensor() for name, values in logged.items()})
+        logged = parse(examples, [CANDIDATE_ITEM_ID, *constants()])
+        with tf.control_dependencies(equal_lengths(logged, [*logged])):
+            given = {name: logged[name].to_tensor() for name in constants()}
+        return self._score(self._parse(examples), given)
 
     def _parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         lists = parse(examples, REQUEST_FEATURES)

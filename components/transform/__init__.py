@@ -1,1 +1,1 @@
-"""Transform: ids to indices."""
+"""Transform: ids to indices, and what is declared to codes."""

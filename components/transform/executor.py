@@ -34,8 +34,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     """Makes TensorFlow Transform's graph of the vocabularies, and applies it.
 
     TFX's executor would read the train split, from which nothing is learnt here but what declared features need
-    (``analysis.py``), and decode and encode every feature of
-    every impression, see ``materialize.py``.
+    (``analysis.py``), and decode and encode every feature of every impression, see ``materialize.py``.
     """
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:

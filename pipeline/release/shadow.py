@@ -14,9 +14,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from ctr.components.examples.impressions import dtype_of
 from ctr.models.arrays import Array
 from ctr.models.errors import DataError
-from ctr.models.impression import FEATURES, REQUEST_FEATURES, declare_features, from_plain
+from ctr.models.impression import REQUEST_FEATURES, declare_features, from_plain
 from ctr.pipeline.release.shadow_record import Latency, Shadow
 from ctr.serving.impressions import Impression
 from ctr.serving.signatures import DECLARED, EXAMPLES, LOGIT, PROBABILITY, RANK_SIGNATURE
@@ -45,12 +46,13 @@ def compare(
       source: where they are from, in words.
 
     Raises:
-      DataError: if there is no request, a version cannot be loaded, or a score is no number.
+      DataError: if there is no request, a version cannot be loaded or wants a feature that is not known here or in
+        another type, or a score is no number.
     """
     if not impressions:
         raise DataError(f"{source}: there is no request to compare two versions with")
     loaded = [_loaded(folder) for folder in folders]
-    ranks = [_asked_for_its_own(model.signatures[RANK_SIGNATURE]) for model in loaded]
+    ranks = [_asked_for_its_own(*each) for each in zip(loaded, versions, strict=True)]
     inputs = [_tensors(impression) for impression in impressions]
     scores = [[_scores(rank, each) for each in inputs] for rank in ranks]
     for version, of_version in zip(versions, scores, strict=True):
@@ -93,12 +95,21 @@ def _loaded(folder: str) -> Any:
     return model
 
 
-def _asked_for_its_own(signature: Any) -> Rank:
+def _asked_for_its_own(model: Any, version: int) -> Rank:
     """Two versions need not have the same features declared."""
-    names = [*signature.structured_input_signature[1]]
+    signature = model.signatures[RANK_SIGNATURE]
+    wanted = signature.structured_input_signature[1]
+    for name, of in wanted.items():
+        if name not in REQUEST_FEATURES:
+            raise DataError(f"version {version} wants {name}, a feature of a plugin: name its module with --plugin")
+        if of.dtype != dtype_of(name):
+            raise DataError(
+                f"version {version} wants {name} as {of.dtype.name}, and the other one as {dtype_of(name).name}: a "
+                "request cannot have both, so they are not compared; give the feature of another type a name of its own"
+            )
 
     def rank(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        scores: dict[str, tf.Tensor] = signature(**{name: inputs[name] for name in names})
+        scores: dict[str, tf.Tensor] = signature(**{name: inputs[name] for name in wanted})
         return scores
 
     return rank
@@ -106,10 +117,7 @@ def _asked_for_its_own(signature: Any) -> Rank:
 
 def _tensors(impression: Impression) -> dict[str, tf.Tensor]:
     features = impression.features()
-    return {
-        name: tf.constant([features[name]], tf.float32 if FEATURES[name].dtype == "float" else tf.int64)
-        for name in REQUEST_FEATURES
-    }
+    return {name: tf.constant([features[name]], dtype_of(name)) for name in REQUEST_FEATURES}
 
 
 def _scores(rank: Rank, inputs: dict[str, tf.Tensor]) -> tuple[Array, Array]:

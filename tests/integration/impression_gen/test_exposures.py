@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from ingest_runs import Ingested, ingest_files
 
+from ctr.components.counting import CountsConfig
 from ctr.components.dataset import DatasetConfig
 from ctr.components.impression_gen.look import look_at
 from ctr.components.settings import IngestConfig, PlausibilityConfig
+from ctr.models.errors import DataError
 from ctr.models.impression import BEHAVIORS, SPLITS
 from ctr.models.string_ids import id_of
 
@@ -75,7 +78,10 @@ DATASET = DatasetConfig.model_validate(
         "exposures": {"max_candidates": MOST},
         "features": {
             "price": {"of": "item", "column": "price", "type": "number", "used": ["candidate"]},
+            "years": {"of": "user", "column": "years", "type": "number"},
             "page": {"of": "request", "column": "request"},
+            # No property of a request: its rows differ.
+            "slot": {"of": "request", "column": "position", "type": "number"},
         },
     }
 )
@@ -83,6 +89,7 @@ SETTINGS = IngestConfig(
     dataset=DATASET,
     user_partitions=3,
     history_length=HISTORY,
+    counts=CountsConfig(item=(500, "all"), category=("all",)),
     max_quarantined_share=0.02,
     plausibility=PlausibilityConfig(min_events=100_000),
 )
@@ -93,9 +100,14 @@ def price(row: Row) -> float:
     return row.item + row.time % 7 / 8
 
 
+def years(row: Row) -> int | None:
+    """Of a user then, where a row says so."""
+    return 20 + row.time % 50 if row.time % 3 else None
+
+
 def write(rows: list[Row], path: Path, row_group_size: int = 200) -> Path:
     columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in Row._fields}
-    columns["price"] = list(map(price, rows))
+    columns["price"], columns["years"] = list(map(price, rows)), list(map(years, rows))
     pq.write_table(pa.table(columns), path, row_group_size=row_group_size)
     return path
 
@@ -106,11 +118,40 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Ingested:
     return ingest_files([write(ROWS, folder / "log.parquet")], folder / "out", SETTINGS)
 
 
+def is_kept(row: Row) -> bool:
+    """Whether its request does not contradict itself."""
+    return not (row.request or "").startswith("two")
+
+
+def has_happened(row: Row) -> bool:
+    """Whether it is more than a showing."""
+    return bool(row.kind or row.clicked) and is_kept(row)
+
+
+def counts_of(rows: list[Row], item: int, before: int) -> tuple[int, int, int]:
+    """Of a candidate, one by one: of its item in 500 seconds and in all, and of the one category."""
+    times = [(row.item, row.time) for row in dict.fromkeys(rows) if has_happened(row) and row.time < before]
+    of_item = [time for each, time in times if each == item]
+    return sum(time >= before - 500 for time in of_item), len(of_item), len(times)
+
+
+def found_counts(impression: dict[str, Any]) -> list[tuple[int, int, int]]:
+    names = ("item_events_500s", "item_events_all", "category_events_all")
+    return list(zip(*(impression[f"candidate_{name}"] for name in names), strict=True))
+
+
+def last(rows: list[Row], value: Callable[[Row], Any], field: str, of: int, before: int) -> Any:
+    """The last value that some row, whether it happened or not, says of an item or a user before a time; 0 for none."""
+    known = [row for row in rows if getattr(row, field) == of and row.time < before and value(row) is not None]
+    latest = max(filter(is_kept, known), key=lambda row: row.time, default=None)
+    return value(latest) if latest else 0
+
+
 def expected(rows: list[Row]) -> dict[tuple[int, int, tuple[int, ...]], dict[str, Any]]:
     """(user, time, candidates) -> what an impression holds, by request."""
     requests: dict[str, dict[int, Row]] = defaultdict(dict)
     for row in rows:
-        if row.request is not None and not row.request.startswith("two"):
+        if row.request is not None and is_kept(row):
             assert row.position is not None
             known = requests[row.request].get(row.position)
             clicked = int(bool(row.clicked) or bool(known and known.clicked))
@@ -118,7 +159,7 @@ def expected(rows: list[Row]) -> dict[tuple[int, int, tuple[int, ...]], dict[str
     happened = [
         (row.time, BEHAVIORS["buy"] if row.kind else BEHAVIORS["pv"], row)
         for row in dict.fromkeys(rows)
-        if row.kind or (row.clicked and row.request and not row.request.startswith("two"))
+        if has_happened(row)
     ]
     found: dict[tuple[int, int, tuple[int, ...]], dict[str, Any]] = {}
     for shown in requests.values():
@@ -136,6 +177,9 @@ def expected(rows: list[Row]) -> dict[tuple[int, int, tuple[int, ...]], dict[str
             "prices": list(map(price, kept)),
             "positions": [row.position for row in kept],
             "page": id_of(str(first.request)),
+            "years": years(first) or 0,
+            "slot": 1,
+            "counts": [counts_of(rows, item, first.time) for item in items],
             "times": [time for time, _, _ in history][-HISTORY:],
             "length": min(len(history), HISTORY),
         }
@@ -156,6 +200,9 @@ def test_a_request_is_an_impression_of_what_was_shown_and_clicked_with_the_value
                 "prices": impression["candidate_price"],
                 "positions": impression["candidate_position"],
                 "page": impression["page"][0],
+                "years": impression["years"][0],
+                "slot": impression["slot"][0],
+                "counts": found_counts(impression),
                 "times": [time - age for age in impression["history_age"]],
                 "length": len(impression["history_item_id"]),
             }
@@ -205,8 +252,14 @@ def test_negatives_are_drawn_where_they_are_asked_for(ingested: Ingested, tmp_pa
         shown = len(before["label"])
         assert after["candidate_item_id"][:shown] == before["candidate_item_id"]
         assert after["label"] == before["label"] + [0, 0]
+        assert after["slot"] == before["slot"]
         assert after["candidate_position"] == before["candidate_position"] + [0, 0]
         assert len(set(after["candidate_item_id"])) == shown + 2
+        (time,), (user,), items = after["timestamp"], after["user_id"], after["candidate_item_id"]
+        # What a row of its own says would tell what was drawn.
+        assert after["candidate_price"] == [last(ROWS, price, "item", item, time) for item in items]
+        assert after["years"] == [last(ROWS, years, "user", user, time)]
+        assert found_counts(after) == [counts_of(ROWS, item, time) for item in items]
     assert drawn.impressions("validation") == ingested.impressions("validation")
     by_set = defaultdict(list)
     for impression in drawn.impressions("eval"):
@@ -223,9 +276,26 @@ def test_a_look_at_the_log_goes_through_the_same(tmp_path: Path) -> None:
     assert len(catalogue.item_ids) > 50
 
 
+@pytest.mark.parametrize(("clicked", "says"), [(0, "of train none was clicked"), (1, "of train all were clicked")])
+def test_what_was_never_or_always_clicked_tells_nothing(clicked: int, says: str, tmp_path: Path) -> None:
+    rows = [row if row.clicked is None else row._replace(clicked=clicked) for row in ROWS]
+    settings = SETTINGS.model_copy(update={"max_quarantined_share": 0.1})
+    with pytest.raises(DataError, match=says):
+        look_at(str(write(rows, tmp_path / "log.parquet", 10_000)), settings)
+
+
+def test_requests_of_users_without_a_past_are_told(tmp_path: Path) -> None:
+    rows = [row._replace(user=100 + int(row.request[1:])) for row in ROWS if row.request and is_kept(row)]
+    with pytest.raises(DataError, match="data: no request of train and validation and eval becomes") as refused:
+        look_at(str(write(rows, tmp_path / "log.parquet", 10_000)), SETTINGS)
+    lines = str(refused.value).splitlines()
+    assert sum(int(line.split()[2]) for line in lines[1:4]) == 400
+    assert lines[-1].endswith("1 events or more (ingest.min_history); of what was shown, only a click is one.")
+
+
 def test_of_a_log_without_requests_a_second_of_a_user_is_one(tmp_path: Path) -> None:
     """In CSV and JSON, with names for clicks, and without positions."""
-    rows = [row for row in ROWS if row.request is not None and not row.request.startswith("two")]
+    rows = [row for row in ROWS if row.request is not None and is_kept(row)]
     rows = list({(row.user, row.time, row.item): row for row in rows}.values())
     lines = "".join(f"{r.user},{r.item},{r.time},{'click' if r.clicked else 'view'}\n" for r in rows)
     (tmp_path / "log.csv").write_text("user,item,time,seen\n" + lines)

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctr.components.impression_gen.events import LOGGED_EVENT, pack_chunk, sort_partition
+from ctr.components.impression_gen.events import (
+    CLICKED,
+    EXPOSED_EVENT,
+    LOGGED_EVENT,
+    NOT_CLICKED,
+    NOT_SHOWN,
+    logged,
+    pack_chunk,
+    sort_partition,
+)
 from ctr.components.impression_gen.hashing import id_hash
 
 ROW = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.integers(0, 4))
@@ -52,3 +61,20 @@ def test_what_repeats_an_event_is_described(rule: str, alike: tuple[int, ...] | 
     if alike is not None:
         kept = [tuple(rows[place[2]][at] for at in alike) for place in duplicates["first"].tolist()]
         assert kept == [tuple(row[at] for at in alike) for row in duplicates["event"].tolist()]
+
+
+def test_of_exposures_of_one_item_and_second_the_click_is_kept() -> None:
+    rows = np.zeros(6, logged(EXPOSED_EVENT))
+    rows["user"] = rows["item"] = rows["category"] = 1
+    rows["behavior"] = [1, 1, 1, 1, 4, 4]
+    rows["shown"] = [NOT_CLICKED, CLICKED, NOT_CLICKED, NOT_CLICKED, NOT_SHOWN, NOT_SHOWN]
+    rows["position"], rows["request"] = [1, 3, 2, 2, 0, 0], [7, 7, 7, 8, 0, 0]
+    for unnamed in (False, True):
+        if unnamed:
+            # As of a log without requests: a purchase in the second of a showing is none.
+            rows["request"] = 0
+        events, dropped = sort_partition([pack_chunk(0, 0, rows)], "same_item_and_second", EXPOSED_EVENT)
+        kept = sorted(events[["request", "shown", "position"]].tolist())
+        shown = [(0, CLICKED, 3)] if unnamed else [(7, CLICKED, 3), (8, NOT_CLICKED, 2)]
+        assert kept == [(0, NOT_SHOWN, 0), *shown]
+        assert len(dropped) == len(rows) - len(kept)

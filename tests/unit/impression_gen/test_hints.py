@@ -162,3 +162,12 @@ def test_examples_are_the_first_of_each_reason() -> None:
     parsed = parse_block(b"\n".join(lines), (START, END))
     kept = log_reader.first_of_each(parsed.by_reason())
     assert [row[0] for row in kept] == [*range(20), *range(50, 70)]
+
+
+@pytest.mark.parametrize("reason", [quarantine.BAD_EXPOSURE, quarantine.NOT_AN_INTEGER])
+def test_what_is_no_position_is_said(reason: str) -> None:
+    columns = {"user": "u", "item": "i", "time": "t", "clicked": "hit", "position": "place"}
+    dataset = DatasetConfig.model_validate({"header": True, "columns": columns})
+    example = quarantine.Example("a.csv", 2, "position (column 'place': 0.5)", "1,2,3,0,0.5")
+    said = hints.advise(reason, [example], dataset)
+    assert said == "positions count from 1 ('0.5'); leave columns.position out otherwise"

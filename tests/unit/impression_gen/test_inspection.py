@@ -102,16 +102,17 @@ def test_the_public_log_and_reviews_are_guessed(tmp_path: Path) -> None:
 
 
 def test_a_log_of_exposures_is_guessed(tmp_path: Path) -> None:
-    written = generate(GeneratorConfig(users=60, seed=7, like="exposures"), tmp_path / "shown")
-    path = written.path
+    path = generate(GeneratorConfig(users=60, seed=7, like="exposures"), tmp_path / "shown").path
     found, known = guessed(path), read_dataset("exposures")
     for name in ("format", "columns", "ids", "time", "window"):
         assert getattr(found, name) == getattr(known, name), name
-    assert "! clicked: rows are taken for what was shown" in inspect(str(path)).yaml
+    text = inspect(str(path)).yaml
+    assert "! clicked: rows are taken for what was shown" in text
+    assert "#   device: {of: request, column: device, type: category}" in text
     done = check(str(path), IngestConfig(dataset=found))
     assert (done.refusal, set(done.quarantined)) == (None, set())
-    assert sum(done.behaviors.values()) == done.rows
-    assert {*done.behaviors} == {"clicked", "not clicked"} == {*written.behaviors}
+    assert done.exposures["shown"] == done.rows > 2 * done.exposures["clicked"]
+    assert done.behaviors == {"pv": done.exposures["clicked"]}, "a mere showing is no page view"
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_row_holds_from_its_time_on_and_an_impression_knows_what_held_before_i
     assert shown["price"].reshape(4, 3).tolist() == [[-1, -1, -1], [1.5, -1, -1], [2.5, 4, -1], [2.5, 4, -1]]
     assert shown["tags_1"].reshape(4, 3)[:, 0].tolist() == [0, a, a, d]
     positive = np.array([of_row[id_of(user), time] for user, time in (("ann", 99), ("bob", 201), ("eve", 500))])
-    context = fields.of_context(positive, positive, np.ones(3, bool))
+    context = fields.of_context(positive, np.ones(3, bool))
     assert context["city"].tolist() == [category_of(b"Bonn"), 0, 0]
 
 

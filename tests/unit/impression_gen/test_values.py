@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,7 +20,15 @@ from ctr.components.impression_gen.impressions import build_impressions, make_re
 from ctr.components.impression_gen.negatives import CatalogueIndex, propose
 from ctr.components.impression_gen.targets import find_targets
 from ctr.components.impression_gen.timeline import Timeline, make_timeline
-from ctr.components.impression_gen.values import LOG, ItemValues, event_type, item_values, merge_values
+from ctr.components.impression_gen.values import (
+    LOG,
+    ItemValues,
+    computed,
+    event_type,
+    known_values,
+    merge_values,
+    of_candidates,
+)
 from ctr.components.settings import IngestConfig
 from ctr.models.impression import BEHAVIORS, SPLITS, declare_features
 from ctr.models.negatives import StoredNegatives
@@ -106,7 +115,7 @@ def impressions_of(events: np.ndarray, timeline: Timeline, ingest: IngestConfig 
     index = CatalogueIndex(Catalogue.from_counts(count_items(events, timeline, ingest)))
     requests = make_requests(events, find_targets(events, timeline, ingest), ingest)
     proposals = propose(events, requests, timeline, ingest, proposal_width(ingest))
-    items = {LOG: ItemValues.of(merge_values(item_values(events, DATASET.features)))}
+    items = {LOG: ItemValues.of(merge_values(known_values("item", events, of_candidates(DATASET.features))))}
     built, _ = build_impressions(events, proposals, timeline, ingest, index, items)
     return [
         {**contexts[batch.context[at]], **kinds[batch.kind[at]], **row}
@@ -121,7 +130,7 @@ def last(rows: Sequence[dict[str, Any]], name: str, key: str, of: int, before: i
     """By hand, row by row: the last value that is known."""
     found = missing
     # Of rows of one second, the order of the declared values, with what is missing where numpy has it.
-    for row in sorted(rows, key=lambda row: (row["timestamp"], *_ordered(row)) if key == "item" else row["timestamp"]):
+    for row in sorted(rows, key=lambda row: (row["timestamp"], *_ordered(row, key))):
         value = row[name]
         known = value[0] != 0 if name == "tags" else value != 0 if name in ("brand",) else not math.isnan(value)
         if row[key] == of and row["timestamp"] < before and known:
@@ -129,8 +138,9 @@ def last(rows: Sequence[dict[str, Any]], name: str, key: str, of: int, before: i
     return found
 
 
-def _ordered(row: dict[str, Any]) -> tuple[Any, ...]:
-    return (math.inf if math.isnan(row["price"]) else row["price"], row["brand"], row["tags"])
+def _ordered(row: dict[str, Any], key: str) -> tuple[Any, ...]:
+    price, years = (math.inf if math.isnan(row[name]) else row[name] for name in ("price", "years"))
+    return (price, row["brand"], row["tags"]) if key == "item" else (years,)
 
 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
@@ -195,3 +205,10 @@ def test_no_value_of_then_or_later_changes_an_impression(rows: list[dict[str, An
     assert impressions_of(changed, timeline)[chosen] == before[chosen]
     if (later & (events["timestamp"] < events["timestamp"].max())).any():
         assert changed.tobytes() != events.tobytes()
+
+
+def test_computed_features_follow_the_zone() -> None:
+    times = np.array([1_511_539_200 + 977 * n for n in range(300)])
+    local = [dt.datetime.fromtimestamp(each, DATASET.zone) for each in times.tolist()]
+    assert computed("hour_of_day", times, DATASET.zone).tolist() == [each.hour for each in local]
+    assert computed("day_of_week", times, DATASET.zone).tolist() == [each.isoweekday() for each in local]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from light_server import LightServer, light_server
 from ports import free_port
 
+from ctr.models.impression import Encoding, Feature, as_plain, declare_features, declared_features
 from ctr.serving import explanation
 from ctr.serving.client import AsyncRankingClient, RankingClient, ServingError
 from ctr.serving.explanation import explain, position_of
@@ -47,6 +49,9 @@ class Sync:
     async def __aexit__(self, *_: object) -> None:
         self.client.close()
 
+    async def declare_features(self) -> None:
+        self.client.declare_features()
+
     async def rank(self, asked: Impression) -> Ranking:
         return await asyncio.to_thread(self.client.rank, asked)
 
@@ -55,6 +60,14 @@ class Sync:
         answers = self.client.rank_each(asked, concurrency)
         while (answer := await asyncio.to_thread(next, answers, None)) is not None:
             yield answer
+
+
+@pytest.fixture
+def cart_price() -> Iterator[Feature]:
+    """Declared by the model alone."""
+    yield Feature("cart_price", "context_input", "cart_price", dtype="float", declared="cart_price",
+                  encoding=Encoding("log"))  # fmt: skip
+    declare_features([])
 
 
 both = pytest.mark.parametrize("kind", [Sync, AsyncRankingClient])
@@ -81,6 +94,22 @@ def test_a_label_chooses_the_version(kind: Any) -> None:
     with light_server() as server:
         ask(kind, server, impression([], [1]), version_label="canary")
         assert server.labels == {"canary"}
+
+
+@both
+def test_no_signature_is_asked_for_that_a_model_does_not_have(kind: Any, cart_price: Feature) -> None:
+    async def asks(server: LightServer) -> None:
+        async with kind(f"127.0.0.1:{server.port}", "ctr", version_label="canary") as client:
+            await client.declare_features()
+
+    with light_server(declared=json.dumps([as_plain(cart_price)]).encode()) as server:
+        asyncio.run(asks(server))
+        assert declared_features() == [as_plain(cart_price)]
+    with light_server() as server:
+        asyncio.run(asks(server))
+        assert (declared_features(), server.requests, server.labels) == ([], 0, {"canary"})
+    with pytest.raises(ServingError, match="no server reachable"):
+        asyncio.run(asks(server))
 
 
 @both
@@ -246,7 +275,21 @@ def test_what_an_event_weighs_is_what_the_logit_loses_without_it() -> None:
     assert position_of(asked, 1) is None
 
 
-def test_a_long_history_is_explained_by_requests_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[0, 3])
+def further_features(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many are declared of each event."""
+    encoding = Encoding("hash", 5)
+    declare_features(
+        Feature(f"history_{name}", "history", name, smallest=-9, declared=name, encoding=encoding)
+        for name in ("verb", "page", "shop")[: request.param]
+    )
+    yield request.param
+    declare_features([])
+
+
+def test_a_long_history_is_explained_by_requests_within_the_limit(
+    monkeypatch: pytest.MonkeyPatch, further_features: int
+) -> None:
     monkeypatch.setattr(explanation, "MAX_REQUEST_VALUES", 2000)
     sizes: list[int] = []
     asked = impression([3] * 59 + [4], [4])
@@ -260,4 +303,5 @@ def test_a_long_history_is_explained_by_requests_within_the_limit(monkeypatch: p
         weights = [event.weight for event in explain(client, asked, 0).events]
     assert weights == [0.0] * 59 + [1.0]
     assert sum(sizes) == 60 + len(sizes)
-    assert max(sizes) * (4 * 60 + 2) <= 2000 < (max(sizes) + 1) * (4 * 60 + 2)
+    row = (4 + further_features) * 60 + 2
+    assert max(sizes) * row <= 2000 < (max(sizes) + 1) * row

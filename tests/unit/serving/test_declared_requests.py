@@ -72,6 +72,9 @@ def test_strings_are_hashed_and_what_is_left_out_is_missing(tmp_path: Path) -> N
     again = Impression.model_validate_json(impression.model_dump_json())
     assert _found(again.features()) == features
     assert _found(Impression.from_features(impression.features()).features()) == features
+    without = impression.features() | dict.fromkeys(("history_verb", "candidate_tags_1", "device"), ())
+    missing = Impression.model_validate({**REQUEST, "history": [{**EVENT, "verb": None}], "device": None})
+    assert _found(Impression.from_features(without).features()) == _found(missing.features())
     request = rank_request([impression, impression], "ctr")
     assert {name: (shape_of(request.inputs[name]), request.inputs[name].dtype) for name in ("hour", "device")} == {
         "hour": ((2, 1), 1),

@@ -6,6 +6,7 @@ Run as a program, on the older stack, this file writes their descriptors anew.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,33 @@ import pytest
 import tensorflow as tf
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from tensorflow.core.example import example_pb2
-from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, predict_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_management_pb2, predict_pb2
 
 from ctr.serving.messages import DESCRIPTORS, PredictResponse, floats
 
+META_GRAPH = "tensorflow/core/protobuf/meta_graph.proto"
+SIGNATURES = ("TensorInfo", "SignatureDef")
+IMPORTED_BY_SIGNATURES = ("struct", "tensor", "tensor_shape", "types")
+
 
 def installed() -> FileDescriptorSet:
-    """The packages' files, each behind those that it imports."""
+    """The packages' files, each behind those that it imports; of a graph its signatures alone."""
     found: dict[str, FileDescriptorProto] = {}
 
     def add(file: Any) -> None:
+        proto = FileDescriptorProto.FromString(file.serialized_pb)
+        if file.name == META_GRAPH:
+            messages = [message for message in proto.message_type if message.name in SIGNATURES]
+            imports = [name for name in proto.dependency if Path(name).stem in IMPORTED_BY_SIGNATURES]
+            del proto.message_type[:], proto.dependency[:]
+            proto.message_type.extend(messages)
+            proto.dependency.extend(imports)
         for imported in file.dependencies:
-            add(imported)
-        found[file.name] = FileDescriptorProto.FromString(file.serialized_pb)
+            if imported.name in proto.dependency:
+                add(imported)
+        found[file.name] = proto
 
-    for module in (predict_pb2, get_model_status_pb2, model_management_pb2):
+    for module in (predict_pb2, get_model_metadata_pb2, get_model_status_pb2, model_management_pb2):
         add(module.DESCRIPTOR)
     add(example_pb2.DESCRIPTOR)
     return FileDescriptorSet(file=found.values())
@@ -96,4 +109,7 @@ def test_what_are_no_such_floats_is_refused(proto: Any, says: str) -> None:
 
 
 if __name__ == "__main__":
-    DESCRIPTORS.write_bytes(installed().SerializeToString(deterministic=True))
+    # Not where the package is imported from, which may be another checkout.
+    (Path(__file__).parents[3] / "serving" / DESCRIPTORS.name).write_bytes(
+        installed().SerializeToString(deterministic=True)
+    )

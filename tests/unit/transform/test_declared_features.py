@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -17,22 +19,28 @@ from block_files import rows_of
 from declared_impressions import COUNTS, HISTORY, Rows, declared, random_rows, run_transform, serialized
 
 from ctr.components.counting import CountedField
+from ctr.components.dataset import Exposures
 from ctr.components.examples.event_counts import EventCounts
 from ctr.components.examples.impressions import parse, values_of
 from ctr.components.skew_check.check import check
 from ctr.components.skew_check.settings import SkewCheckSettings
 from ctr.components.trainer.export import export
 from ctr.components.trainer.input_pipeline import read_batches
+from ctr.components.trainer.served_counts import ServedCounts
 from ctr.components.trainer.warmup import warmup_requests
 from ctr.components.transform.analysis import count, counted, learn, merged
 from ctr.models import impression as names
+from ctr.models.errors import DataError
 from ctr.models.model_config import ModelConfig
 from ctr.models.registry import build_model
+from ctr.pipeline.output import eval_impressions
+from ctr.pipeline.release import shadow
 from ctr.serving.client import RankingClient
 from ctr.serving.explanation import explain
 from ctr.serving.impressions import Impression
 from ctr.serving.limits import RequestLogSettings
 from ctr.serving.request_log import read_log
+from ctr.serving.requests import examples_request
 from ctr.serving.server import Access, ModelServer
 
 
@@ -92,6 +100,7 @@ def _expected(train: Rows) -> dict[str, Any]:
         "device": lambda x: devices.get(x, 1),
         "hour": lambda x: 1 + sum(hour <= x for hour in range(24)),
         **{count.name: lambda x: 1 + int(np.log2(1 + x)) for count in COUNTS.counts},
+        "position": lambda x: 1 + sum(place <= x for place in range(1, 1 + Exposures().max_candidates)),
     }
 
 
@@ -177,6 +186,12 @@ def test_the_export_scores_raw_values_as_the_model_scores_codes(transformed: Tra
     expected = model(inputs, training=False).logits.numpy()
     examples = tf.constant([*map(serialized, transformed.eval)])
     assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(signatures["as_logged"](examples=examples)["logit"], expected, atol=1e-5)
+    # As if each stood first.
+    by_position = expected
+    inputs["candidate_position_code"] = tf.where(inputs["candidate_position_code"] > 0, np.int64(2), 0)
+    expected = model(inputs, training=False).logits.numpy()
+    assert np.abs(by_position - expected).max() > 1e-3
     np.testing.assert_allclose(signatures["serving_default"](examples=examples)["logit"], expected, atol=1e-5)
     # What a request cannot carry is looked up; so it is for an example that does not have it.
     as_stored, of_table = expected, tf.constant([*map(serialized, map(_as_served, transformed.eval))])
@@ -210,6 +225,26 @@ def test_counts_of_some_candidates_alone_are_refused(transformed: Transformed, s
     row = {**transformed.eval[0], "candidate_item_events_1h": [1, 2]}
     with pytest.raises(tf.errors.InvalidArgumentError, match="candidate_item_events_1h must have as many values as"):
         signatures["serving_default"](examples=tf.constant([serialized(row)]))
+
+
+def test_a_position_for_each_candidate_is_wanted_where_it_counts(transformed: Transformed, served: Any) -> None:
+    _, signatures, _ = served
+    row = transformed.eval[0]
+    other = {**row, **{name: row[name][:2] for name in row if name.startswith("candidate_")}}
+    swapped = [{**row, "candidate_position": [1, 2]}, {**other, "candidate_position": [1, 2, 3]}]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="candidate_position and candidate_item_id must have the"):
+        signatures["as_logged"](examples=tf.constant([*map(serialized, swapped)]))
+
+
+def test_of_a_log_without_a_counted_event_each_count_is_zero(transformed: Transformed, tmp_path: Path) -> None:
+    nothing = np.empty(0, np.int64)
+    EventCounts(nothing, np.empty((0, 2), np.int64)).write(str(tmp_path), "item")
+    EventCounts(np.array([3]), np.zeros((1, 1), np.int64)).write(str(tmp_path), "category")
+    candidates = {name: tf.constant([3, 9], tf.int64) for name in ("candidate_item_id", "candidate_category_id")}
+    found = ServedCounts(str(tmp_path))(candidates)
+    assert {name: counts.numpy().tolist() for name, counts in found.items()} == {
+        f"candidate_{count.name}": [0, 0] for count in COUNTS.counts
+    }
 
 
 def test_what_is_left_out_is_the_default(transformed: Transformed, served: Any) -> None:
@@ -296,16 +331,59 @@ def test_a_client_learns_of_the_model_what_it_may_send(transformed: Transformed,
             assert names.declared_features() == there
             impression = Impression.from_features(row)
             ranking = client.rank(impression)
+            also = examples_request([impression], "ctr")
+            for example in also.inputs["examples"].string_val[:1]:
+                # Nobody's name comes into the log.
+                named = tf.train.Example.FromString(example)
+                named.features.feature["user_id"].int64_list.value.append(7)
+                also.inputs["examples"].string_val[0] = named.SerializeToString()
+            client._predict(also)
             explanation = explain(client, impression, 0)
     logits = {candidate.position: candidate.logit for candidate in ranking.candidates}
     np.testing.assert_allclose([logits[place] for place in range(3)], expected, atol=1e-4)
     assert explanation.logit == pytest.approx(expected[0], abs=1e-4)
     logged = [values_of(example) for example in read_log(tmp_path / "log")]
+    alike = [each for each in logged if each["candidate_item_id"] == row["candidate_item_id"]]
+    assert [each["device"] for each in alike] == [row["device"]] * 2
+    assert all("user_id" not in each for each in logged)
     # Of several values those that are there close up.
     names_of_log = {name for name in names.REQUEST_FEATURES if "tags" not in name}
     assert any(
         {name: each[name] for name in names_of_log} == {name: row[name] for name in names_of_log} for each in logged
     )
+
+
+def test_a_canary_is_asked_for_what_each_version_declares(
+    transformed: Transformed, served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, folder = served
+    there = names.declared_features()
+    rows = [*map(names.from_plain, there)]
+    # Loading takes seconds.
+    monkeypatch.setattr(shadow, "_loaded", functools.cache(shadow._loaded))
+    names.declare_features([])
+    shadow.declare_features_of([folder, folder])
+    assert names.declared_features() == there
+    monkeypatch.setattr(eval_impressions, "latest_output", lambda *_: str(transformed.raw))
+    hashed = names.Encoding("hash", 3)
+    gone = names.Feature("candidate_gone", "candidate", "gone", smallest=-9, declared="gone", encoding=hashed)
+    try:
+        # Of a version before, and in no example of the run.
+        names.declare_features([*rows, gone])
+        impressions = eval_impressions.eval_impressions("", "ctr", 5)
+        found = shadow.compare((folder, folder), (1, 2), impressions, "the eval split")
+        assert (found.requests, found.kendall_tau) == (5, 1.0)
+        assert found.mean_difference == pytest.approx(0, abs=1e-6)
+        other = [dataclasses.replace(row, dtype="float") if row.name == "candidate_brand" else row for row in rows]
+        for changed, says in (
+            (other, "version 1 wants candidate_brand as int64, and the other one as float32"),
+            (rows[1:], f"version 1 wants {rows[0].name}, a feature of a plugin: name its module with --plugin"),
+        ):
+            names.declare_features(changed)
+            with pytest.raises(DataError, match=says):
+                shadow.compare((folder, folder), (1, 2), impressions, "the eval split")
+    finally:
+        names.declare_features(rows)
 
 
 def test_warmup_asks_with_them(transformed: Transformed, served: Any) -> None:

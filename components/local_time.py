@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -14,16 +15,21 @@ _QUARTER: Final = 900
 """Seconds; no zone has had another difference to UTC than whole quarters of an hour since 1972."""
 
 
-def clock(times: Array, zone: ZoneInfo) -> tuple[list[dt.datetime], Int64Array]:
-    """Quarters of an hour by the clock, each once, and of Unix seconds [n] which [n] of them each is in."""
-    quarters, place = np.unique(times // _QUARTER, return_inverse=True)
-    return [dt.datetime.fromtimestamp(quarter * _QUARTER, zone) for quarter in quarters.tolist()], place
-
-
 def hours_of_day(times: Array, zone: ZoneInfo) -> Int64Array:
     """[n] hours, 0 to 23, of Unix seconds [n]."""
-    local, place = clock(times, zone)
-    return np.array([each.hour for each in local], np.int64)[place]
+    return _of_quarters(times, zone, lambda local: local.hour)
+
+
+def days_of_week(times: Array, zone: ZoneInfo) -> Int64Array:
+    """[n] days, 1 to 7 from Monday on, of Unix seconds [n]."""
+    return _of_quarters(times, zone, dt.datetime.isoweekday)
+
+
+def _of_quarters(times: Array, zone: ZoneInfo, value: Callable[[dt.datetime], int]) -> Int64Array:
+    """[n] what is the same for a whole quarter of an hour, computed once for each."""
+    quarters, place = np.unique(times // _QUARTER, return_inverse=True)
+    values = [value(dt.datetime.fromtimestamp(quarter * _QUARTER, zone)) for quarter in quarters.tolist()]
+    return np.array(values, np.int64)[place]
 
 
 def shown(second: int, zone: ZoneInfo, form: str = "%Y-%m-%d %H:%M:%S") -> str:

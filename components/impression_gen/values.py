@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -31,10 +30,12 @@ from ctr.components.impression_gen.event_counts import CandidateCounts
 from ctr.components.impression_gen.events import EVENT, EXPOSED_EVENT, Records, value_keys
 from ctr.components.impression_gen.hashing import id_hash
 from ctr.components.impression_gen.spool import Parcel, Spool
-from ctr.components.local_time import clock
+from ctr.components.local_time import days_of_week, hours_of_day
 from ctr.components.lookup import last_before, last_of, starts_run
 from ctr.models.arrays import Array, BoolArray, Int64Array, UInt64Array
 from ctr.models.impression import PADDING_ID
+
+_COMPUTED: Final = {"hour_of_day": hours_of_day, "day_of_week": days_of_week}
 
 
 def value_type(features: Mapping[str, FeatureConfig]) -> np.dtype[Any]:
@@ -254,7 +255,7 @@ class DeclaredFields:
         fields = self._fields(found)
         for name, each in self._features.items():
             if each.computed is not None:
-                fields[name] = computed(each.computed, times, self._zone)
+                fields[name] = _COMPUTED[each.computed](times, self._zone).astype(np.float32)
         return fields
 
     def _own_or_before(
@@ -296,11 +297,3 @@ class DeclaredFields:
             else:
                 fields |= zip(each.sources(name), found.reshape(len(found), -1).T, strict=True)
         return fields
-
-
-def computed(what: str, times: Int64Array, zone: ZoneInfo) -> Array:
-    """``hour_of_day``, 0 to 23, or ``day_of_week``, 1 to 7 from Monday on, of Unix seconds [n]: float32."""
-    local, place = clock(times, zone)
-    values = [each.hour if what == "hour_of_day" else each.isoweekday() for each in local]
-    found: Array = np.array(values, np.float32)[place]
-    return found

@@ -176,8 +176,8 @@ def _lines(checked: Checked, config: PipelineConfig) -> list[str]:
         first, last = (shown(second, dataset.zone) for second in (checked.first_second, checked.last_second))
         kinds = ", ".join(f"{count:,} {name}" for name, count in checked.behaviors.items())
         lines.append(f"events from {first} to {last} ({dataset.time.zone}): {kinds or 'none'}")
-    if exposures := checked.exposures:
-        lines.append(f"shown: {exposures['shown']:,} rows, {exposures['clicked']:,} of them clicked")
+    if exposed := checked.exposures:
+        lines.append(f"shown: {exposed['shown']:,} rows, {exposed['clicked']:,} of them clicked")
     for reason, count in checked.quarantined.most_common():
         lines.append(f"{reason}: {count:,}")
         for example in checked.examples[reason][:_SHOWN]:

@@ -73,7 +73,7 @@ def _events(output: str, pipeline_name: str, count: int) -> list[list[dict[str, 
 def _impression(group: list[dict[str, list[int]]]) -> Impression:
     """Of an event; its candidates are those of all negative sets, by id: a ranking that keeps the order of equal scores
     must not find the real one first."""
-    # A served model may have more features declared than the run.
+    # What a served model declares, a log that was read later need not have.
     stored = [name for name in names.CANDIDATE_FEATURES if name in group[0]]
     rows = itertools.chain.from_iterable(zip(*(record[name] for name in stored), strict=True) for record in group)
     of_item = {row[0]: row for row in reversed(list(rows))}

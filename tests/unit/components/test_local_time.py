@@ -6,16 +6,17 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from ctr.components.local_time import hours_of_day, shown
+from ctr.components.local_time import days_of_week, hours_of_day, shown
 
 
 @pytest.mark.parametrize("name", ["UTC", "Asia/Shanghai", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe"])
-def test_hours_are_those_of_a_clock_there(name: str) -> None:
+def test_hours_and_days_are_those_of_a_clock_there(name: str) -> None:
     zone = ZoneInfo(name)
     # Over both ends of summer time, and the first day of 1970.
     times = np.concatenate([np.arange(0, 90_000, 599), 1_490_000_000 + np.arange(0, 400 * 86_400, 3_599)])
-    expected = [dt.datetime.fromtimestamp(second, zone).hour for second in times.tolist()]
-    np.testing.assert_array_equal(hours_of_day(times, zone), expected)
+    local = [dt.datetime.fromtimestamp(second, zone) for second in times.tolist()]
+    np.testing.assert_array_equal(hours_of_day(times, zone), [each.hour for each in local])
+    np.testing.assert_array_equal(days_of_week(times, zone), [each.isoweekday() for each in local])
     assert hours_of_day(np.array([], np.int64), zone).tolist() == []
 
 

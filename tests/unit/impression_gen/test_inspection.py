@@ -102,7 +102,8 @@ def test_the_public_log_and_reviews_are_guessed(tmp_path: Path) -> None:
 
 
 def test_a_log_of_exposures_is_guessed(tmp_path: Path) -> None:
-    path = generate(GeneratorConfig(users=60, seed=7, like="exposures"), tmp_path / "shown").path
+    written = generate(GeneratorConfig(users=60, seed=7, like="exposures"), tmp_path / "shown")
+    path = written.path
     found, known = guessed(path), read_dataset("exposures")
     for name in ("format", "columns", "ids", "time", "window"):
         assert getattr(found, name) == getattr(known, name), name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -23,7 +22,6 @@ from ctr.components.impression_gen.timeline import Timeline, make_timeline
 from ctr.components.impression_gen.values import (
     LOG,
     ItemValues,
-    computed,
     event_type,
     known_values,
     merge_values,
@@ -205,10 +203,3 @@ def test_no_value_of_then_or_later_changes_an_impression(rows: list[dict[str, An
     assert impressions_of(changed, timeline)[chosen] == before[chosen]
     if (later & (events["timestamp"] < events["timestamp"].max())).any():
         assert changed.tobytes() != events.tobytes()
-
-
-def test_computed_features_follow_the_zone() -> None:
-    times = np.array([1_511_539_200 + 977 * n for n in range(300)])
-    local = [dt.datetime.fromtimestamp(each, DATASET.zone) for each in times.tolist()]
-    assert computed("hour_of_day", times, DATASET.zone).tolist() == [each.hour for each in local]
-    assert computed("day_of_week", times, DATASET.zone).tolist() == [each.isoweekday() for each in local]

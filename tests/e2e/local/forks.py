@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from ports import free_port
+
 ROOT = Path(__file__).parents[3]
+PATIENCE_SECONDS = 120
 
 
 class Forks:
@@ -25,6 +31,23 @@ class Forks:
             stderr=subprocess.DEVNULL,
             text=True,
         )
+
+    @contextmanager
+    def serving(self, words: Sequence[str], folder: Path) -> Iterator[list[str]]:
+        """A command that serves, as soon as it does, on a free port: gives the words that name it."""
+        said = folder / "serve.err"
+        said.touch()
+        port = ["--port", str(free_port())]
+        process = self.start([*words, *port], folder / "serve.out", said)
+        try:
+            end = time.monotonic() + PATIENCE_SECONDS
+            while "serving version" not in said.read_text():
+                assert time.monotonic() < end, said.read_text()
+                time.sleep(0.1)
+            yield port
+        finally:
+            os.kill(process, signal.SIGTERM)
+            assert self.wait() == 0
 
     def start(
         self,

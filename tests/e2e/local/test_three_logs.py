@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from forks import Forks
 from pages import ROOT, blocks, ctr_commands, write_presets
-from ports import free_port
 from trained_run import Trained
 
 from ctr.components.dataset import PUBLIC_LOG
@@ -24,7 +20,6 @@ pytestmark = pytest.mark.slow
 
 PAGE = ROOT / "docs/tutorials/three-logs.md"
 FEATURE = ROOT / "docs/tutorials/add-a-feature.md"
-PATIENCE_SECONDS = 120
 
 PUBLIC, REVIEWS, EXPOSURES = (ctr_commands(PAGE)[first : first + 5] for first in (0, 5, 10))
 """generate, inspect, run, serve, predict."""
@@ -42,24 +37,6 @@ SMALL_EXPOSURES = (
 """Nothing of what is shown, but how much is learnt, and what is asked of it."""
 
 
-@contextmanager
-def served(forks: Forks, words: Sequence[str], output: Path, folder: Path) -> Iterator[list[str]]:
-    """The server of a page, on a free port."""
-    said = folder / "serve.err"
-    said.touch()
-    port = ["--port", str(free_port())]
-    process = forks.start([*words, "--output", str(output), *port], folder / "serve.out", said)
-    try:
-        end = time.monotonic() + PATIENCE_SECONDS
-        while "serving version" not in said.read_text():
-            assert time.monotonic() < end, said.read_text()
-            time.sleep(0.1)
-        yield port
-    finally:
-        os.kill(process, signal.SIGTERM)
-        assert forks.wait() == 0
-
-
 def test_the_public_log(
     trained: Trained,
     forks: Forks,
@@ -74,7 +51,7 @@ def test_the_public_log(
     assert read_dataset("events.yaml").columns == PUBLIC_LOG.columns, "in spite of some dirt"
     assert cli.main(trained.arguments()) == 0
     assert "BLESSED, version" in capfd.readouterr().out
-    with served(forks, serve, trained.output, tmp_path) as port:
+    with forks.serving([*serve, "--output", str(trained.output)], tmp_path) as port:
         assert cli.main([*predict, "--output", str(trained.output), *port]) == 0
     assert "<- chosen" in capfd.readouterr().out
 
@@ -90,7 +67,7 @@ def test_reviews(
     assert (guessed.columns, guessed.ids, guessed.ratings) == (shipped.columns, shipped.ids, shipped.ratings)
     assert cli.main([*run, *SMALL_REVIEWS]) == 0
     assert "BLESSED, version" in capfd.readouterr().out
-    with served(forks, serve, tmp_path / "output/reviews", tmp_path) as port:
+    with forks.serving([*serve, "--output", str(tmp_path / "output/reviews")], tmp_path) as port:
         assert cli.main([*predict, *port]) == 0
     assert "<- chosen" in capfd.readouterr().out
 
@@ -123,7 +100,7 @@ def test_exposures_with_features(
     assert [words[0] for words in EXPOSURES] == ["generate", "inspect", "run", "serve", "predict"]
     (request,) = (block.text for block in blocks(FEATURE) if block.language == "json")
     Path("shown.json").write_text(request)
-    with served(forks, serve, shown / "output/shown", shown) as port:
+    with forks.serving([*serve, "--output", str(shown / "output/shown")], shown) as port:
         assert cli.main([*predict, *port]) == 0
         assert "<- chosen" in capfd.readouterr().out
         assert cli.main([*of_a_file, *port]) == 0

@@ -6,16 +6,12 @@ docs/tutorials/add-a-model.md is run by ``test_plugins.py``, to-a-cluster.md by 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from forks import Forks
 from pages import ROOT, blocks, ctr_commands, write_presets
-from ports import free_port
 from trained_run import SETTINGS, Trained
 
 from ctr.components.impression_gen.look import look_at
@@ -29,27 +25,14 @@ pytestmark = pytest.mark.slow
 
 FIRST_RUN = ROOT / "docs/tutorials/first-run.md"
 OWN_LOG = ROOT / "docs/tutorials/your-own-log.md"
-PATIENCE_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
 def port(trained: Trained, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """Of the server that the first run's tutorial starts, here on the shared run's folder and a free port."""
-    folder = tmp_path_factory.mktemp("server")
-    said = folder / "err"
-    said.touch()
-    port = ["--port", str(free_port())]
     serve = next(words for words in ctr_commands(FIRST_RUN) if words[0] == "serve")
-    process = forks.start([*serve, "--output", str(trained.output), *port], folder / "out", said)
-    try:
-        end = time.monotonic() + PATIENCE_SECONDS
-        while "serving version" not in said.read_text():
-            assert time.monotonic() < end, said.read_text()
-            time.sleep(0.1)
+    with forks.serving([*serve, "--output", str(trained.output)], tmp_path_factory.mktemp("server")) as port:
         yield port
-    finally:
-        os.kill(process, signal.SIGTERM)
-        assert forks.wait() == 0
 
 
 def test_the_first_run_is_asked(

@@ -12,42 +12,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from declared_log import DECLARED, NAMES, described
 from ingest_runs import WINDOW_START, Ingested, ingest_files, random_rows
 
 from ctr.components.dataset import DatasetConfig
 from ctr.components.impression_gen.sources import find_logs
 from ctr.components.settings import IngestConfig, PlausibilityConfig
-from ctr.models.impression import BEHAVIORS, SPLITS
+from ctr.models.impression import SPLITS
 from ctr.models.negatives import StoredNegatives
 from ctr.models.string_ids import category_of
 
 pytestmark = pytest.mark.usefixtures("table")
 
-NAMES: Final = ("u", "i", "c", "b", "t")
-DECLARED: Final[dict[str, Any]] = {
-    "price": {"of": "item", "column": "price", "type": "number", "default": -1},
-    "brand": {"of": "item", "column": "brand"},
-    "tags": {"of": "item", "column": "tags", "type": "categories", "max_values": 2, "used": ["candidate"]},
-    "strength": {"of": "event", "column": "strength", "type": "number"},
-    "years": {"of": "user", "column": "years", "type": "number"},
-    "device": {"of": "request", "column": "device"},
-    "hour": {"of": "request", "computed": "hour_of_day"},
-    "day": {"of": "request", "computed": "day_of_week"},
-}
-ZONE: Final = "Asia/Kathmandu"
 
-
-def described(folder: Path, form: str) -> DatasetConfig:
-    return DatasetConfig.model_validate(
-        {
-            "columns": dict(zip(("user", "item", "category", "behavior", "time"), NAMES, strict=True)),
-            "behaviors": {name: name for name in BEHAVIORS},
-            "time": {"zone": ZONE},
-            "header": form == "csv",
-            "format": form,
-            "tables": {"items": {"path": str(folder / "items.jsonl"), "of": "item", "key": "id"}},
-            "features": {**DECLARED, "colour": {"of": "item", "table": "items", "column": "colour"}},
-        }
+def described_in(folder: Path, form: str) -> DatasetConfig:
+    return described(
+        format=form,
+        tables={"items": {"path": str(folder / "items.jsonl"), "of": "item", "key": "id"}},
+        features={**DECLARED, "colour": {"of": "item", "table": "items", "column": "colour"}},
     )
 
 
@@ -96,7 +78,7 @@ def write(form: str, folder: Path, rows: Sequence[tuple[int, int, int, str, int]
         columns = {name: [row[name] for row in table] for name in table[0]}
         columns["brand"] = [None if each is None else str(each) for each in columns["brand"]]
         pq.write_table(pa.table(columns), folder / "a.parquet", row_group_size=300)
-    return described(folder.parent, form)
+    return described_in(folder.parent, form)
 
 
 def ingested(

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from declared_log import DECLARED, described
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from ctr.components.dataset import DatasetConfig
 from ctr.components.examples.catalogue import Catalogue
 from ctr.components.impression_gen.counts import count_items, count_seconds
 from ctr.components.impression_gen.events import logged, pack_chunk, sort_partition
@@ -28,37 +28,10 @@ from ctr.components.impression_gen.values import (
     of_candidates,
 )
 from ctr.components.settings import IngestConfig
-from ctr.models.impression import BEHAVIORS, SPLITS, declare_features
+from ctr.models.impression import SPLITS, declare_features
 from ctr.models.negatives import StoredNegatives
 
 pytestmark = pytest.mark.usefixtures("table")
-
-NAMES: Final = ("u", "i", "c", "b", "t")
-DECLARED: Final[dict[str, Any]] = {
-    "price": {"of": "item", "column": "price", "type": "number", "default": -1},
-    "brand": {"of": "item", "column": "brand"},
-    "tags": {"of": "item", "column": "tags", "type": "categories", "max_values": 2, "used": ["candidate"]},
-    "strength": {"of": "event", "column": "strength", "type": "number"},
-    "years": {"of": "user", "column": "years", "type": "number"},
-    "device": {"of": "request", "column": "device"},
-    "hour": {"of": "request", "computed": "hour_of_day"},
-    "day": {"of": "request", "computed": "day_of_week"},
-}
-ZONE: Final = "Asia/Kathmandu"
-
-
-def described(**values: Any) -> DatasetConfig:
-    return DatasetConfig.model_validate(
-        {
-            "columns": dict(zip(("user", "item", "category", "behavior", "time"), NAMES, strict=True)),
-            "behaviors": {name: name for name in BEHAVIORS},
-            "time": {"zone": ZONE},
-            "header": values.get("format", "csv") == "csv",
-            "features": DECLARED,
-            **values,
-        }
-    )
-
 
 DATASET: Final = described()
 INGEST: Final = IngestConfig(
